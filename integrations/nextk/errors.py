@@ -1,0 +1,87 @@
+"""The errors of nextk, split by who is at fault.
+
+```
+NextKError
+├── ClientError(ValueError)         you misused the library; nothing was sent
+├── UpstashError(.status)           the server said no
+│   ├── AuthenticationError         the token is missing, wrong or not allowed to do this
+│   ├── QueryNotFound               the resumable query was stopped, has expired or never existed
+│   └── TooManyQueries              the server has no room for another resumable query
+├── TransportError                  no answer arrived
+│   └── PageUncertain               no answer arrived, and the server may have advanced: the page's fate is unknown
+├── LimitReached                    a bound that you set was hit before the search was exhausted
+└── MissingExtraError(ImportError)  an optional part of nextk is not installed
+```
+
+All of them pickle, and none carries a token.
+"""
+
+__all__ = [
+    "AuthenticationError",
+    "ClientError",
+    "LimitReached",
+    "MissingExtraError",
+    "NextKError",
+    "PageUncertain",
+    "QueryNotFound",
+    "TooManyQueries",
+    "TransportError",
+    "UpstashError",
+]
+
+
+class NextKError(Exception):
+    """The root of every error that nextk raises on purpose."""
+
+
+class ClientError(NextKError, ValueError):
+    """You misused the library. Nothing was sent, so nothing changed."""
+
+
+class UpstashError(NextKError):
+    """The server refused.
+
+    Args:
+        message: The server's own words.
+        status: The HTTP status of the refusal, or 0 where no server was asked (a stopped handle).
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message, status)
+        self.status = status
+
+    def __str__(self) -> str:
+        """Only the server's words; the status is an attribute."""
+        return str(self.args[0])
+
+
+class AuthenticationError(UpstashError):
+    """The token is missing or wrong, or it may not do this (a read-only token that tries to write)."""
+
+
+class QueryNotFound(UpstashError):
+    """The resumable query was stopped, has expired after `max_idle` seconds, or never existed."""
+
+
+class TooManyQueries(UpstashError):
+    """No further resumable query may be opened until another one is stopped or expires."""
+
+
+class TransportError(NextKError):
+    """No usable answer arrived: the connection failed, timed out, or something else answered in the server's place."""
+
+
+class PageUncertain(TransportError):
+    """A page was asked for and no usable answer arrived: the server may or may not have advanced.
+
+    Asking again could skip a page without a sign, so the handle refuses to. Stop it, and either start anew or let a
+    `nextk.retrieval` session recover.
+    """
+
+
+class LimitReached(NextKError):
+    """A bound that the caller set was reached before the search was exhausted."""
+
+
+class MissingExtraError(NextKError, ImportError):
+    """An optional part of nextk is not installed; the message holds the command that installs it."""
