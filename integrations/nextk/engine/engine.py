@@ -1,0 +1,293 @@
+"""The embedded engine: one index, its namespaces and its open queries, behind one lock.
+
+A write goes to storage first and to memory when it is durable; a search takes a snapshot under the lock and works on it
+outside. A resumable query's ranking is fixed at its start: records that are deleted later are left out when their turn
+comes, so are those whose metadata no longer passes the filter, and records that are written later do not enter.
+"""
+
+import functools
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nextk.engine import records, search
+from nextk.engine.columns import Columns
+from nextk.engine.cursors import Clock, OpenCursors
+from nextk.engine.filter.syntax import parse
+from nextk.engine.fusion import Order
+from nextk.engine.protocol import Stats, Stretch
+from nextk.engine.schema import Schema
+from nextk.engine.storage import Storage, StoredRecord
+from nextk.engine.text import DenseModel, SparseModel
+from nextk.engine.values import Match
+from nextk.errors import UpstashError
+from nextk.requests import Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
+
+MAX_OPEN_QUERIES = 100
+_PREFIX_LIMIT = 1_000  # the most records that a fetch by prefix returns
+
+
+class EmbeddedEngine:
+    """An index in this process.
+
+    Args:
+        storage: Where its records are.
+        name: What its errors call it.
+        dense_model: Embeds text as dense vectors, or `None`.
+        sparse_model: Embeds text as sparse vectors, or `None`.
+        max_open_queries: How many resumable queries may be open at once.
+        clock: Seconds, for the idle time of resumable queries; injected for tests.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        name: str = "default",
+        dense_model: DenseModel | None = None,
+        sparse_model: SparseModel | None = None,
+        max_open_queries: int = MAX_OPEN_QUERIES,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._storage = storage
+        self._schema = storage.schema
+        self._models = records.Models(dense_model, sparse_model)
+        self._lock = threading.RLock()
+        self._cursors = OpenCursors(max_open_queries, clock)
+        self._keys = storage.namespaces()
+        self._columns = {key: records.load_columns(storage, key) for key in self._keys.values()}
+
+    @classmethod
+    def open(cls, path: Path | None, schema: Schema | None, **options: object) -> "EmbeddedEngine":
+        """Open or make the index at a path, or in memory."""
+        return cls(Storage.open(path, schema), **options)  # type: ignore[arg-type]
+
+    @property
+    def schema(self) -> Schema:
+        """The fixed properties of the index."""
+        return self._schema
+
+    @property
+    def id(self) -> str:
+        """A random name given to the index when it was made."""
+        return self._storage.id
+
+    # Writing
+
+    def upsert(self, namespace: str, records_: Sequence[Record]) -> None:
+        """Store records, whole and together; the last of several with one id wins."""
+        self._write(namespace, [records.from_vectors(record, self._schema) for record in records_])
+
+    def upsert_data(self, namespace: str, texts: Sequence[TextRecord]) -> None:
+        """Embed texts and store them."""
+        self._write(namespace, records.from_texts(texts, self._schema, self._models))
+
+    def update(self, namespace: str, update: Update) -> bool:
+        """Change parts of one record; `False` where it does not exist."""
+        with self._lock:  # held while a text is embedded, so that no other write comes between reading and writing
+            key = self._keys.get(namespace)
+            stored = None if key is None else self._storage.read(key, update.id)
+            if stored is None:
+                return False
+            self._write(namespace, [records.changed(stored, update, self._schema, self._models)])
+            return True
+
+    def delete(self, namespace: str, selection: Delete) -> int:
+        """Remove the records of some ids, of a prefix, or of a filter; how many were there."""
+        with self._lock:
+            key = self._keys.get(namespace)
+            if key is None:
+                return 0
+            rows = self._selected(key, selection)
+            with self._storage.transaction():
+                deleted = self._storage.delete(rows)
+            self._columns[key].kill(rows)
+            return deleted
+
+    def reset(self, namespace: str | None) -> None:
+        """Empty one namespace, or every one for `None`; a namespace that does not exist stays so."""
+        with self._lock:
+            keys = [key for name, key in self._keys.items() if namespace in (None, name)]
+            with self._storage.transaction():
+                for key in keys:
+                    self._storage.clear(key)
+            self._columns.update({key: Columns() for key in keys})
+
+    def _write(self, namespace: str, stored: Sequence[StoredRecord]) -> None:
+        latest = {record.id: record for record in stored}.values()
+        with self._lock:
+            schema = records.decide_dimension(self._schema, stored)
+            with self._storage.transaction():
+                key = self._keys.get(namespace) or self._storage.add_namespace(namespace)
+                rows = [self._storage.upsert(key, record) for record in latest]
+                if schema != self._schema:
+                    self._storage.save_schema(schema)
+            self._schema = schema
+            self._keys[namespace] = key
+            batch = [(row, record.vector, record.sparse) for row, record in zip(rows, latest, strict=True)]
+            records.append(self._columns.setdefault(key, Columns()), batch)
+
+    def _selected(self, key: int, selection: Delete) -> list[int]:
+        if selection.ids is not None:
+            return self._storage.rows_of(key, selection.ids)
+        if selection.prefix is not None:
+            return self._storage.rows_below(key, selection.prefix)
+        return self._storage.rows_where(key, selection.filter or "")
+
+    # Searching
+
+    def query(self, namespace: str, query: Query) -> list[Match]:
+        """The best `top_k` matches, best first."""
+        order = self._order(namespace, query, max(search.ONE_SHOT_DEPTH, query.top_k))
+        return [] if order is None else self._read(order, query.top_k, query)
+
+    def start(self, namespace: str, query: Query, max_idle: int) -> tuple[str, list[Match]]:
+        """Open a resumable query: its uuid (`""` where the namespace does not exist) and the first page."""
+        order = self._order(namespace, query)
+        if order is None:
+            return "", []
+        return self._cursors.start(order, functools.partial(self._read, query=query), max_idle, query.top_k)
+
+    def require_open(self, uuid: str) -> None:
+        """Raise `QueryNotFound` unless the resumable query is open."""
+        self._cursors.require(uuid)
+
+    def fetch_next(self, uuid: str, count: int) -> list[Match]:
+        """The next `count` matches of an open query; fewer near the end, none after it."""
+        return self._cursors.fetch_next(uuid, count)
+
+    def stop(self, uuid: str) -> None:
+        """End an open query."""
+        self._cursors.stop(uuid)
+
+    def open_queries(self) -> int:
+        """How many resumable queries are open."""
+        return len(self._cursors)
+
+    def sweep(self) -> None:
+        """Drop resumable queries that have been idle for too long."""
+        self._cursors.sweep()
+
+    def _order(self, namespace: str, query: Query, depth: int = 0) -> Order | None:
+        question = records.question(query, self._schema, self._models)
+        passes = parse(query.filter)
+        with self._lock:
+            key = self._keys.get(namespace)
+            if key is None:
+                return None
+            whole = self._columns[key].snapshot()
+            seen = whole if passes is None else whole.restricted_to(self._storage.rows_where(key, query.filter))
+        return search.order(question, self._schema, whole, seen, depth)
+
+    def _read(self, order: Order, count: int, query: Query) -> list[Match]:
+        """Read the next rows that still exist and still pass the filter."""
+        page: list[Match] = []
+        while len(page) < count:
+            rows, scores = order.take(count - len(page))
+            if not len(rows):
+                break
+            with self._lock:
+                found = self._storage.load(rows.tolist(), query, query.filter)
+            page += [
+                replace(found[row], score=score)
+                for row, score in zip(rows.tolist(), scores, strict=True)
+                if row in found
+            ]
+        return page
+
+    # Reading
+
+    def fetch(self, namespace: str, fetch: Fetch) -> list[Match | None]:
+        """Records by id, one slot each, or by prefix."""
+        with self._lock:
+            key = self._keys.get(namespace)
+            if key is None:
+                return [None] * len(fetch.ids or ())
+            if fetch.ids is None:
+                rows = self._storage.rows_below(key, fetch.prefix or "", most=_PREFIX_LIMIT)
+                return list(self._storage.load(rows, fetch).values())
+            found = self._storage.load(self._storage.rows_of(key, fetch.ids), fetch)
+        by_id = {match.id: match for match in found.values()}
+        return [by_id.get(wanted) for wanted in fetch.ids]
+
+    def range(self, namespace: str, request: Range) -> Stretch:
+        """Records in insertion order; the cursor is the last row that was read."""
+        with self._lock:
+            key = self._keys.get(namespace)
+            if key is None:
+                return Stretch("", [])
+            rows = self._storage.rows_after(key, int(request.cursor or 0), request.prefix, request.limit + 1)
+            page = rows[: request.limit]
+            found = self._storage.load(page, request)
+        return Stretch(str(page[-1]) if len(rows) > len(page) else "", [found[row] for row in page])
+
+    def random(self, namespace: str) -> Match | None:
+        """Some record with its vectors, or none where there is none."""
+        with self._lock:
+            key = self._keys.get(namespace)
+            count = 0 if key is None else len(self._columns[key])
+            if key is None or not count:
+                return None
+            row = self._storage.row_at(key, random.randrange(count))  # noqa: S311 - no secret depends on it
+            return None if row is None else self._storage.load([row], Include(include_vectors=True))[row]
+
+    def stats(self) -> Stats:
+        """Bytes on disk, and records per namespace."""
+        with self._lock:
+            return Stats(self._storage.size(), {name: len(self._columns[key]) for name, key in self._keys.items()})
+
+    # Namespaces
+
+    def list_namespaces(self) -> list[str]:
+        """Every namespace, the default one first."""
+        with self._lock:
+            return list(self._keys)
+
+    def delete_namespace(self, namespace: str) -> None:
+        """Remove a namespace and its records; open queries on it have no further pages."""
+        if not namespace:
+            message = "The default namespace cannot be deleted; reset it instead"
+            raise UpstashError(message, 422)
+        with self._lock:
+            key = self._require_namespace(namespace)
+            with self._storage.transaction():
+                self._storage.drop_namespace(key)
+            del self._keys[namespace], self._columns[key]
+
+    def rename_namespace(self, namespace: str, new: str, *, replace: bool) -> bool:
+        """Give a namespace another name; open queries on it go on. `False` where it has that name already."""
+        if not namespace or not new:
+            message = "The default namespace can be neither renamed nor replaced"
+            raise UpstashError(message, 422)
+        with self._lock:
+            key = self._require_namespace(namespace)
+            if namespace == new:
+                return False
+            target = self._keys.get(new)
+            if target is not None and not replace:
+                message = f"Namespace {new} for the index {self.name} already exists; set deleteExisting to replace it"
+                raise UpstashError(message, 422)
+            with self._storage.transaction():
+                if target is not None:
+                    self._storage.drop_namespace(target)
+                self._storage.rename_namespace(key, new)
+            if target is not None:
+                del self._columns[target]
+            self._keys = self._storage.namespaces()
+            return True
+
+    def close(self) -> None:
+        """Close the file; calling it again does nothing."""
+        with self._lock:
+            self._storage.close()
+
+    def _require_namespace(self, namespace: str) -> int:
+        key = self._keys.get(namespace)
+        if key is None:
+            message = f"Namespace {namespace} for the index {self.name} does not exist"
+            raise UpstashError(message, 404)
+        return key

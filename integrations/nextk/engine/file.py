@@ -1,0 +1,110 @@
+"""The file of an index: made, recognised, and held by one process.
+
+SQLite's own exclusive locking holds it, so a killed process leaves no lock behind.
+"""
+
+import secrets
+import sqlite3
+from pathlib import Path
+
+import orjson
+
+from nextk.engine.schema import Schema
+from nextk.errors import ClientError
+
+FORMAT = 1
+_APPLICATION_ID = 0x6E78746B  # "nxtk", in the header field that SQLite keeps for it
+
+_TABLES = """
+CREATE TABLE properties (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE namespaces (key INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
+CREATE TABLE records (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    namespace INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    vector BLOB,
+    sparse_indices BLOB,
+    sparse_values BLOB,
+    metadata TEXT,
+    data TEXT,
+    UNIQUE (namespace, id)
+);
+"""
+
+
+def connect(path: Path | None, schema: Schema | None) -> sqlite3.Connection:
+    """Open an index, or make one.
+
+    Args:
+        path: The file; `None` keeps everything in memory.
+        schema: What to make where there is nothing yet; `None` insists that the index exists.
+
+    Raises:
+        ClientError: The path is not an index, is held by another process, or is of a newer format.
+    """
+    if schema is None and (path is None or not path.exists()):
+        message = f"there is no index at {path}"
+        raise ClientError(message)
+    try:
+        connection = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
+    except sqlite3.OperationalError as error:
+        raise _explain(error, path) from error
+    try:
+        if not _prepare(connection, path):
+            if schema is None:
+                message = f"{path} is empty: there is no index in it"
+                raise ClientError(message)
+            _create(connection, schema)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.DatabaseError):
+            raise _explain(error, path) from error
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path | None) -> bool:
+    """Take the lock, set the journal, and tell whether there is an index already."""
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA busy_timeout = 0")
+    connection.execute("BEGIN EXCLUSIVE")  # reads the header: fails here if this is no database, or is held
+    application = _number(connection.execute("PRAGMA application_id"))
+    version = _number(connection.execute("PRAGMA user_version"))
+    tables = _number(connection.execute("SELECT count(*) FROM sqlite_schema"))
+    connection.execute("COMMIT")
+    if application != _APPLICATION_ID and tables:
+        message = f"{path} is a database, but not a nextk index"
+        raise ClientError(message)
+    if version > FORMAT:
+        message = f"{path} has format {version}; this nextk reads up to {FORMAT}. Upgrade nextk"
+        raise ClientError(message)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # a write that has returned survives a power cut, too
+    return bool(tables)
+
+
+def _create(connection: sqlite3.Connection, schema: Schema) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in filter(str.strip, _TABLES.split(";")):
+        connection.execute(statement)
+    properties = {"id": secrets.token_hex(8), "schema": orjson.dumps(schema.to_dict()).decode()}
+    connection.executemany("INSERT INTO properties VALUES (?, ?)", properties.items())
+    connection.execute("INSERT INTO namespaces (name) VALUES ('')")
+    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    connection.execute("COMMIT")
+
+
+def _explain(error: sqlite3.DatabaseError, path: Path | None) -> ClientError:
+    if "locked" in str(error):
+        message = f"{path} is held by another process. Share an index between processes with: nextk serve --data DIR"
+    elif isinstance(error, sqlite3.OperationalError):
+        message = f"cannot open an index at {path}: {error}"
+    else:
+        message = f"{path} is not a nextk index: {error}"
+    return ClientError(message)
+
+
+def _number(cursor: sqlite3.Cursor) -> int:
+    (number,) = cursor.fetchone()
+    return int(number)

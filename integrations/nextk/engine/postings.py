@@ -1,0 +1,128 @@
+"""The sparse vectors of a namespace, laid out by dimension: which slots have it, and with what value.
+
+A segment is immutable. Every batch of vectors makes one, and segments of like size are merged, so that their number
+grows with the logarithm of the data and each entry is moved as seldom.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextk.engine.values import Sparse
+
+
+class Entries(NamedTuple):
+    """Dimension int32, slot int64 and value float32 of every entry, each (n,)."""
+
+    dimensions: NDArray[np.int32]
+    slots: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+
+def _joined(parts: Sequence[Entries]) -> Entries:
+    return Entries(
+        np.concatenate([part.dimensions for part in parts]),
+        np.concatenate([part.slots for part in parts]),
+        np.concatenate([part.values for part in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Entries sorted by dimension, then slot: a compressed sparse column matrix.
+
+    Attributes:
+        dimensions: The distinct dimensions, ascending; int32 (d,).
+        starts: Where each dimension's entries begin, and the end; int64 (d + 1,).
+        slots: int64 (entries,).
+        values: float32 (entries,).
+    """
+
+    dimensions: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    @classmethod
+    def build(cls, entries: Entries) -> Self:
+        """Sort entries; those of one slot and dimension are added up, in the order in which they were given."""
+        dimensions, slots, values = entries
+        order = np.lexsort((slots, dimensions))  # stable
+        dimensions, slots, values = dimensions[order], slots[order], values[order]
+        fresh = np.ones(len(slots), np.bool_)
+        fresh[1:] = (np.diff(dimensions) != 0) | (np.diff(slots) != 0)
+        if not fresh.all():
+            values = np.add.reduceat(values, np.flatnonzero(fresh))
+            dimensions, slots = dimensions[fresh], slots[fresh]
+        distinct, starts = np.unique(dimensions, return_index=True)
+        return cls(distinct, np.append(starts, len(slots)).astype(np.int64), slots, values)
+
+    def entries(self) -> Entries:
+        """What `build` was given, sorted."""
+        return Entries(np.repeat(self.dimensions, np.diff(self.starts)), self.slots, self.values)
+
+    def of(self, dimension: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The slots that have a dimension, and their values."""
+        place = int(np.searchsorted(self.dimensions, dimension))
+        if place == len(self.dimensions) or self.dimensions[place] != dimension:
+            return self.slots[:0], self.values[:0]
+        entries = slice(self.starts[place], self.starts[place + 1])
+        return self.slots[entries], self.values[entries]
+
+
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """All segments; none changes, so a search may keep them."""
+
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No vectors at all."""
+        return cls(())
+
+    def with_vectors(self, first: int, vectors: Sequence[Sparse]) -> "Postings":
+        """These postings, and the vectors of the slots `first`, `first + 1`, ..."""
+        sizes = [len(vector.indices) for vector in vectors]
+        slots = np.repeat(np.arange(first, first + len(vectors), dtype=np.int64), sizes)
+        entries = Entries(
+            np.concatenate([vector.indices for vector in vectors]),
+            slots,
+            np.concatenate([vector.values for vector in vectors]),
+        )
+        added = Segment.build(entries)
+        return Postings(tuple(_merged([*self.segments, added])))
+
+    def moved(self, kept: NDArray[np.int64], count: int) -> "Postings":
+        """The postings of the kept slots, renumbered 0, 1, ... in their order.
+
+        Args:
+            kept: Slots, ascending.
+            count: How many slots there were.
+        """
+        new = np.full(count, -1, np.int64)
+        new[kept] = np.arange(len(kept))
+        if not self.segments:
+            return self
+        old = _joined([segment.entries() for segment in self.segments])
+        living = new[old.slots] >= 0
+        entries = Entries(old.dimensions[living], new[old.slots[living]], old.values[living])
+        return Postings((Segment.build(entries),))
+
+    def of(self, dimension: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """The slots that have a dimension, and their values, segment by segment."""
+        for segment in self.segments:
+            slots, values = segment.of(dimension)
+            if len(slots):
+                yield slots, values
+
+
+def _merged(segments: list[Segment]) -> list[Segment]:
+    """Merge from the end while a segment is not well smaller than the one before it."""
+    while len(segments) > 1 and len(segments[-2].slots) < 2 * len(segments[-1].slots):
+        last, before = segments.pop(), segments.pop()
+        segments.append(Segment.build(_joined([before.entries(), last.entries()])))
+    return segments

@@ -1,0 +1,269 @@
+"""From what a request says to what the engine stores and searches: components checked, texts embedded.
+
+Nothing here touches storage but `load_columns`, and nothing here needs the engine's lock: embedding is slow.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from nextk.engine.columns import Columns
+from nextk.engine.schema import MAX_DIMENSION, Schema
+from nextk.engine.search import Question
+from nextk.engine.storage import Storage, StoredRecord
+from nextk.engine.text import DenseModel, SparseModel
+from nextk.engine.values import Sparse
+from nextk.errors import NextKError, UpstashError
+from nextk.requests import Query, Record, TextRecord, Update, Vectors
+from nextk.requests import Sparse as SparseBody
+from nextk.types import MetadataUpdateMode, QueryMode, WeightingStrategy
+
+log = logging.getLogger("nextk.engine")
+
+MAX_METADATA_BYTES = 48 * 1024
+
+_LOAD_BATCH = 10_000  # records whose vectors are decoded together when an index is opened
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The text models of an index."""
+
+    dense: DenseModel | None
+    sparse: SparseModel | None
+
+    def embed(self, texts: Sequence[str], schema: Schema) -> list[tuple[NDArray[np.float32] | None, Sparse | None]]:
+        """The components of texts, as the index needs them to store a record.
+
+        Raises:
+            UpstashError: The index lacks a model.
+        """
+        _require_models(schema, dense=schema.dense, sparse=schema.sparse)
+        with _at_work():
+            dense = self.dense.embed_documents(list(texts)) if schema.dense and self.dense else [None] * len(texts)
+            sparse = self.sparse.embed_documents(list(texts)) if schema.sparse and self.sparse else [None] * len(texts)
+            return list(zip(dense, sparse, strict=True))
+
+
+def from_vectors(record: Record, schema: Schema) -> StoredRecord:
+    """A record that brings its own vectors."""
+    vector, sparse = _components(record, schema)
+    return StoredRecord(record.id, vector, sparse, encode_metadata(record.metadata), record.data)
+
+
+def from_texts(texts: Sequence[TextRecord], schema: Schema, models: Models) -> list[StoredRecord]:
+    """Records whose vectors come from the index's own models."""
+    components = models.embed([text.data for text in texts], schema)
+    return [
+        StoredRecord(text.id, vector, sparse, encode_metadata(text.metadata), text.data)
+        for text, (vector, sparse) in zip(texts, components, strict=True)
+    ]
+
+
+def changed(stored: StoredRecord, update: Update, schema: Schema, models: Models) -> StoredRecord:
+    """A record after an update; what the update does not mention stays."""
+    if update.vector is not None or update.sparse_vector is not None:
+        vector, sparse = _components(update, schema)
+        stored = replace(stored, vector=vector, sparse=sparse)
+    elif update.data is not None and schema.embeds_text:
+        vector, sparse = models.embed([update.data], schema)[0]
+        stored = replace(stored, vector=vector, sparse=sparse)
+    if update.data is not None:
+        stored = replace(stored, data=update.data)
+    if update.metadata is not None:
+        stored = replace(stored, metadata=_updated_metadata(stored.metadata, update))
+    return stored
+
+
+def decide_dimension(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
+    """The schema once records are written: the first dense vector of an index decides its dimension.
+
+    Raises:
+        UpstashError: A vector has another dimension than the index.
+    """
+    for record in records:
+        if record.vector is None:
+            continue
+        if schema.dimension is None:
+            if not 1 <= len(record.vector) <= MAX_DIMENSION:
+                message = f"Invalid vector dimension: {len(record.vector)}, expected: 1 to {MAX_DIMENSION}"
+                raise UpstashError(message, 422)
+            schema = schema.with_dimension(len(record.vector))
+        _require_dimension(len(record.vector), schema)
+    return schema
+
+
+def question(query: Query, schema: Schema, models: Models) -> Question:
+    """What a query searches for: the components it brings, or those of its text, less what its mode leaves out.
+
+    Raises:
+        UpstashError: A component is missing, unsupported, or of the wrong dimension; or a model is missing.
+    """
+    if query.data is not None:
+        vector, sparse = _embed_query(query.data, query.query_mode, schema, models)
+    else:
+        vector, sparse = _query_components(query, schema)
+    if vector is not None and schema.dimension is not None:
+        _require_dimension(len(vector), schema)
+    weighted = query.weighting_strategy is WeightingStrategy.IDF
+    return Question(vector, sparse, weighted, query.fusion_algorithm)
+
+
+def encode_metadata(metadata: dict[str, Any] | None) -> str | None:
+    """Metadata as it is stored: JSON text.
+
+    Raises:
+        UpstashError: It is too large.
+    """
+    if metadata is None:
+        return None
+    encoded = orjson.dumps(metadata)
+    if len(encoded) > MAX_METADATA_BYTES:
+        message = f"Metadata is {len(encoded)} bytes; at most {MAX_METADATA_BYTES} are allowed"
+        raise UpstashError(message, 422)
+    if b"\\u0000" in encoded and _holds_nul(metadata):
+        # SQLite ends a string there, so a filter would take "acme\0x" for "acme".
+        message = "Metadata must not contain the NUL character"
+        raise UpstashError(message, 422)
+    return encoded.decode()
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_nul(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
+
+
+def load_columns(storage: Storage, key: int) -> Columns:
+    """The vectors of a namespace, read into memory."""
+    columns = Columns()
+    batch: list[tuple[int, NDArray[np.float32] | None, Sparse | None]] = []
+    for stored in storage.vectors(key):
+        batch.append(stored)
+        if len(batch) == _LOAD_BATCH:
+            append(columns, batch)
+            batch = []
+    append(columns, batch)
+    return columns
+
+
+def append(columns: Columns, batch: Sequence[tuple[int, NDArray[np.float32] | None, Sparse | None]]) -> None:
+    """Add rows with their vectors to the columns; all have the same components."""
+    if not batch:
+        return
+    rows, vectors, sparse = zip(*batch, strict=True)
+    columns.append(
+        rows,
+        None if vectors[0] is None else np.stack(vectors),
+        None if sparse[0] is None else sparse,
+    )
+
+
+def _components(given: Vectors, schema: Schema) -> tuple[NDArray[np.float32] | None, Sparse | None]:
+    """The components of a record to store: exactly those of the index's type."""
+    _refuse_unsupported(given, schema)
+    if schema.dense and given.vector is None:
+        message = "This index requires dense vectors"
+        raise UpstashError(message, 422)
+    if schema.sparse and given.sparse_vector is None:
+        message = "This index requires sparse vectors"
+        raise UpstashError(message, 422)
+    return _dense(given.vector), _sparse(given.sparse_vector)
+
+
+def _query_components(query: Query, schema: Schema) -> tuple[NDArray[np.float32] | None, Sparse | None]:
+    """The components that a query searches by: at least one, none that the index lacks."""
+    _refuse_unsupported(query, schema)
+    vector, sparse = _dense(query.vector), _sparse(query.sparse_vector)
+    if vector is not None and sparse is not None:
+        vector = None if query.query_mode is QueryMode.SPARSE else vector
+        sparse = None if query.query_mode is QueryMode.DENSE else sparse
+    if vector is None and sparse is None:
+        message = "This index requires dense vectors" if schema.dense else "This index requires sparse vectors"
+        raise UpstashError(message, 422)
+    return vector, sparse
+
+
+def _embed_query(
+    text: str, mode: QueryMode, schema: Schema, models: Models
+) -> tuple[NDArray[np.float32] | None, Sparse | None]:
+    both = schema.dense and schema.sparse
+    dense = schema.dense and not (both and mode is QueryMode.SPARSE)
+    sparse = schema.sparse and not (both and mode is QueryMode.DENSE)
+    _require_models(schema, dense=dense, sparse=sparse)
+    with _at_work():
+        return (
+            models.dense.embed_query(text) if dense and models.dense else None,
+            models.sparse.embed_query(text) if sparse and models.sparse else None,
+        )
+
+
+@contextmanager
+def _at_work() -> Iterator[None]:
+    """While a model embeds: whatever it raises is a refusal, since nothing has been written or searched yet."""
+    try:
+        yield
+    except NextKError as error:
+        raise UpstashError(str(error), 422) from error
+    except Exception as error:
+        log.exception("an embedding model failed")
+        message = f"The embedding model failed: {type(error).__name__}: {error}"
+        raise UpstashError(message, 422) from error
+
+
+def _require_models(schema: Schema, *, dense: bool, sparse: bool) -> None:
+    if (dense and not schema.embedding) or (sparse and not schema.sparse_embedding):
+        message = (
+            "Embedding data for this index is not allowed. The index must be created with an embedding model to use it."
+        )
+        raise UpstashError(message, 422)
+
+
+def _refuse_unsupported(given: Vectors, schema: Schema) -> None:
+    if given.vector is not None and not schema.dense:
+        message = "This index does not support dense vectors"
+        raise UpstashError(message, 422)
+    if given.sparse_vector is not None and not schema.sparse:
+        message = "This index does not support sparse vectors"
+        raise UpstashError(message, 422)
+
+
+def _require_dimension(got: int, schema: Schema) -> None:
+    if got != schema.dimension:
+        message = f"Invalid vector dimension: {got}, expected: {schema.dimension}"
+        raise UpstashError(message, 422)
+
+
+def _dense(vector: list[float] | None) -> NDArray[np.float32] | None:
+    return None if vector is None else np.array(vector, np.float32)
+
+
+def _sparse(given: SparseBody | None) -> Sparse | None:
+    return None if given is None else Sparse(np.array(given.indices, np.int32), np.array(given.values, np.float32))
+
+
+def _updated_metadata(stored: str | None, update: Update) -> str | None:
+    if update.metadata_update_mode is MetadataUpdateMode.OVERWRITE:
+        return encode_metadata(update.metadata)
+    return encode_metadata(merge_patch(orjson.loads(stored) if stored else {}, update.metadata))
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Apply a JSON merge patch (RFC 7396): `null` removes a member, objects merge, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged

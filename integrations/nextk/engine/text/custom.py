@@ -1,0 +1,205 @@
+"""The caller's own text models: found by their methods, and held to what an index can store."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextk.engine.values import Sparse
+from nextk.errors import ClientError
+from nextk.requests import MAX_NON_ZEROS
+
+__all__ = ["CustomDense", "CustomSparse", "Embedder", "find_embedder"]
+
+_METHODS = (
+    ("embed_documents", "embed_query"),  # LangChain
+    ("get_text_embedding_batch", "get_query_embedding"),  # LlamaIndex
+)
+_INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """The caller's model as one or two functions; the label names it in errors."""
+
+    label: str
+    documents: Callable[[list[str]], Any] | None = field(repr=False)
+    query: Callable[[str], Any] | None = field(repr=False)
+
+    def embed_documents(self, texts: list[str]) -> Any:
+        """Call the model for documents.
+
+        Raises:
+            ClientError: It embeds questions only.
+        """
+        if self.documents is None:
+            message = (
+                f"{self.label} embeds questions only: it has no embed_documents. "
+                "Give a model that has it, or upsert vectors instead of texts."
+            )
+            raise ClientError(message)
+        return self.documents(texts)
+
+
+def find_embedder(choice: Any) -> Embedder | None:
+    """Read a model's functions off an object, or take a function for one; `None` if it is neither.
+
+    Methods win over being callable, because LlamaIndex's embeddings are callable too, on nodes.
+    """
+    if isinstance(choice, type):
+        return None  # a class has the methods, but nothing to call them on
+    label = f"the model {getattr(choice, '__name__', type(choice).__name__)}"
+    for names in _METHODS:
+        documents, query = (_method(choice, name) for name in names)
+        if documents is not None or query is not None:
+            return Embedder(label, documents, query)
+    return Embedder(label, choice, None) if callable(choice) else None
+
+
+def _method(choice: Any, name: str) -> Callable[..., Any] | None:
+    method = getattr(choice, name, None)
+    return method if callable(method) else None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomDense:
+    """The caller's dense model. Its dimension is only known from its vectors."""
+
+    embedder: Embedder
+    name: ClassVar[str] = "custom"
+    dimension: ClassVar[None] = None
+
+    def embed_documents(self, texts: list[str]) -> NDArray[np.float32]:
+        """Embed texts: float32 (n, dimension); (0, 0) for no texts, without a call.
+
+        Raises:
+            ClientError: The model embeds questions only, or did not return one row of finite numbers for each text.
+        """
+        if not texts:
+            return np.empty((0, 0), dtype=np.float32)
+        rows = _dense(self.embedder.embed_documents(texts), 2, f"the vectors of {self.embedder.label}")
+        _require_one_each(rows, texts, self.embedder.label)
+        return rows
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """Embed a question: float32 (dimension,). A model without a function for questions treats it as a document.
+
+        Raises:
+            ClientError: The model did not return one row of finite numbers.
+        """
+        if self.embedder.query is None:
+            row: NDArray[np.float32] = self.embed_documents([text])[0]
+            return row
+        return _dense(self.embedder.query(text), 1, f"the query vector of {self.embedder.label}")
+
+
+@dataclass(frozen=True, slots=True)
+class CustomSparse:
+    """The caller's sparse model."""
+
+    embedder: Embedder
+    name: ClassVar[str] = "custom"
+
+    def embed_documents(self, texts: list[str]) -> list[Sparse]:
+        """Embed texts: one sparse vector each; none for no texts, without a call.
+
+        Raises:
+            ClientError: The model embeds questions only, or did not return one sparse vector for each text.
+        """
+        if not texts:
+            return []
+        label = self.embedder.label
+        result = self.embedder.embed_documents(texts)
+        if not isinstance(result, Iterable):
+            message = f"{label} returned {type(result).__name__} where a list of sparse vectors was expected"
+            raise ClientError(message)
+        vectors = list(result)
+        _require_one_each(vectors, texts, label)
+        return [_sparse(vector, label) for vector in vectors]
+
+    def embed_query(self, text: str) -> Sparse:
+        """Embed a question. A model without a function for questions treats it as a document.
+
+        Raises:
+            ClientError: The model did not return a sparse vector.
+        """
+        if self.embedder.query is None:
+            return self.embed_documents([text])[0]
+        return _sparse(self.embedder.query(text), self.embedder.label)
+
+
+def _require_one_each(vectors: Sized, texts: list[str], label: str) -> None:
+    if len(vectors) != len(texts):
+        message = f"{label} returned {len(vectors)} vectors for {len(texts)} texts"
+        raise ClientError(message)
+
+
+def _sparse(vector: Any, label: str) -> Sparse:
+    """Read a sparse vector in any of its three shapes, entries in the order given, and check it."""
+    if isinstance(vector, Mapping):
+        given: tuple[Any, Any] = (list(vector.keys()), list(vector.values()))
+    elif hasattr(vector, "indices") and hasattr(vector, "values"):
+        given = (vector.indices, vector.values)
+    elif isinstance(vector, tuple) and len(vector) == 2:
+        given = vector
+    else:
+        message = (
+            f"{label} returned {type(vector).__name__} where a sparse vector was expected: "
+            "an object with indices and values, a tuple of the two, or a dict from index to value"
+        )
+        raise ClientError(message)
+    indices = _indices(given[0], f"the sparse indices of {label}")
+    values = _floats(given[1], 1, f"the sparse values of {label}")
+    if len(indices) != len(values):
+        message = f"{label} returned a sparse vector with {len(indices)} indices but {len(values)} values"
+        raise ClientError(message)
+    if len(indices) > MAX_NON_ZEROS:
+        message = f"{label} returned a sparse vector of {len(indices)} entries; at most {MAX_NON_ZEROS} are allowed"
+        raise ClientError(message)
+    return Sparse(indices, values)
+
+
+def _dense(value: Any, rank: int, subject: str) -> NDArray[np.float32]:
+    floats = _floats(value, rank, subject)
+    if floats.shape[-1] == 0:
+        message = f"{subject} must have at least one dimension"
+        raise ClientError(message)
+    return floats
+
+
+def _floats(value: Any, rank: int, subject: str) -> NDArray[np.float32]:
+    array = _array(value, rank, "iuf", subject)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        floats = array.astype(np.float32)
+    if not np.isfinite(floats).all():
+        message = f"{subject} must be finite in float32; NaN, an infinity or a number beyond its range was found"
+        raise ClientError(message)
+    return floats
+
+
+def _indices(value: Any, subject: str) -> NDArray[np.int32]:
+    array = _array(value, 1, "iu", subject)
+    if array.size and (array.min() < _INT32.min or array.max() > _INT32.max):
+        message = f"{subject} must lie within a signed int32"
+        raise ClientError(message)
+    return array.astype(np.int32)
+
+
+def _array(value: Any, rank: int, kinds: str, subject: str) -> NDArray[Any]:
+    """Read an array-like of `rank` axes whose elements are of one of numpy's `kinds`."""
+    if isinstance(value, Iterator):
+        value = list(value)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged rows, or a tensor that lives elsewhere
+        message = f"{subject} cannot be read as an array: {error}"
+        raise ClientError(message) from error
+    if array.ndim != rank:
+        message = f"{subject} must form an array of {rank} axes; its shape is {array.shape}"
+        raise ClientError(message)
+    if array.size and array.dtype.kind not in kinds:
+        message = f"{subject} must be {'numbers' if 'f' in kinds else 'integers'}, not {array.dtype}"
+        raise ClientError(message)
+    return array
