@@ -1,0 +1,20 @@
+"""nextk: top-k, then next-k. Retrieval that continues the same search on demand.
+
+The client is here; the other nouns are in `nextk.types`, errors in `nextk.errors`, sessions in `nextk.retrieval`, and
+the retrievers in `nextk.langchain` and `nextk.llama_index`.
+"""
+
+from nextk.async_client import AsyncIndex
+from nextk.client import Index
+from nextk.types import Vector
+
+__all__ = ["AsyncIndex", "Index", "Vector"]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("nextk")
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

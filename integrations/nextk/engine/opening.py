@@ -1,0 +1,87 @@
+"""From keywords to an engine: a new index, or one that is stored already."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nextk.engine.engine import EmbeddedEngine
+from nextk.engine.protocol import Engine
+from nextk.engine.schema import Schema
+from nextk.engine.storage import Storage
+from nextk.engine.text import DenseModel, SparseModel, dense_model, sparse_model
+from nextk.errors import ClientError
+
+CUSTOM = "custom"
+"""The stored name of a model that the caller brought along."""
+
+
+def open_engine(path: Path | None, asked: Mapping[str, Any], *, name: str = "default", **options: Any) -> Engine:
+    """Open or make the engine of an index.
+
+    Args:
+        path: Its file; `None` keeps it in memory.
+        asked: The schema keywords of `Index.embedded`; `None` for those left out.
+        name: What its errors call it.
+        options: Further arguments of `EmbeddedEngine`.
+
+    Raises:
+        ClientError: A keyword is unknown, contradicts the stored index, or a model of the caller's own is missing; or
+            the path is not an index, or another process holds it.
+    """
+    dense, sparse = dense_model(asked.get("embedding")), sparse_model(asked.get("sparse_embedding"))
+    storage = Storage.open(path, _wanted(asked, dense, sparse))
+    try:
+        schema = storage.schema
+        refuse_contradiction(schema, asked)
+        return EmbeddedEngine(
+            storage,
+            name=name,
+            dense_model=dense or dense_model(_stored_model(schema.embedding, "embedding")),
+            sparse_model=sparse or sparse_model(_stored_model(schema.sparse_embedding, "sparse_embedding")),
+            **options,
+        )
+    except BaseException:
+        storage.close()
+        raise
+
+
+def _wanted(asked: Mapping[str, Any], dense: DenseModel | None, sparse: SparseModel | None) -> Schema:
+    """The schema of an index that is made now."""
+    dimension = asked.get("dimension")
+    if dense is not None and dense.dimension is not None:
+        if dimension not in (None, dense.dimension):
+            message = (
+                f"dimension={dimension}, but the embedding makes vectors of {dense.dimension}: leave one of them out"
+            )
+            raise ClientError(message)
+        dimension = dense.dimension
+    return Schema.create(
+        type=asked.get("type") or "hybrid",
+        dimension=dimension,
+        similarity=asked.get("similarity") or "cosine",
+        embedding="" if dense is None else dense.name,
+        sparse_embedding="" if sparse is None else sparse.name,
+        fusion_order=asked.get("fusion_order") or "global",
+    )
+
+
+def refuse_contradiction(schema: Schema, asked: Mapping[str, Any]) -> None:
+    """Compare the keywords of a reopening with what is stored.
+
+    Raises:
+        ClientError: One contradicts; the message names both.
+    """
+    names = {
+        key: asked[key] if isinstance(asked[key], str) else CUSTOM
+        for key in ("embedding", "sparse_embedding")
+        if asked.get(key) is not None
+    }
+    schema.refuse_contradiction({**asked, "embedding": None, "sparse_embedding": None, **names})
+
+
+def _stored_model(name: str, keyword: str) -> str | None:
+    """The choice that loads a stored model."""
+    if name == CUSTOM:
+        message = f"this index was made with a model of your own: pass the same one as {keyword}="
+        raise ClientError(message)
+    return name or None

@@ -1,0 +1,254 @@
+"""The client's side of an open resumable query.
+
+    open ──fetch_next──> open                        ──stop──> stopped
+      ├──a page's fate is unknown──> uncertain       ──stop──> stopped
+      └──the server has dropped it─> gone
+
+`Progress` holds the state and decides; the two handles only carry. An absent handle (the namespace does not exist, so
+the server opened nothing) answers by itself, for ever.
+"""
+
+import asyncio
+import logging
+import threading
+import warnings
+from enum import Enum
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from nextk.errors import NextKError, PageUncertain, QueryNotFound, UpstashError
+from nextk.operations import Operation, fetch_next, stop
+from nextk.transport import Carrier
+from nextk.types import QueryResult
+
+log = logging.getLogger("nextk.handle")
+
+_FAREWELL = 2.0  # seconds that stopping a query may take on the way out of a cancelled scope
+
+
+class State(Enum):
+    """Where a handle is in its life."""
+
+    OPEN = "open"
+    UNCERTAIN = "uncertain"  # a page may have been lost: only to be stopped
+    STOPPED = "stopped"
+    GONE = "gone"  # expired, or stopped by someone else
+    ABSENT = "absent"  # never opened: the namespace does not exist
+
+
+class Progress:
+    """The state of one handle. No I/O, no lock."""
+
+    def __init__(self, uuid: str) -> None:
+        self.uuid = uuid
+        self.state = State.OPEN if uuid else State.ABSENT
+
+    @property
+    def held(self) -> bool:
+        """Whether the server holds something that a stop would free."""
+        return self.state in (State.OPEN, State.UNCERTAIN)
+
+    def ask(self, count: int) -> Operation[list[QueryResult]] | None:
+        """What to send for the next page; `None` for a handle that is absent.
+
+        Raises:
+            UpstashError: The handle is stopped, or the server has dropped it (`QueryNotFound`).
+            PageUncertain: An earlier page may have been lost.
+        """
+        self._refuse_gone()
+        if self.state is State.STOPPED:
+            message = "this resumable query has been stopped"
+            raise UpstashError(message)
+        if self.state is State.UNCERTAIN:
+            message = (
+                "an earlier page may have been lost, so the next one would skip it: stop this query and start anew"
+            )
+            raise PageUncertain(message)
+        return None if self.state is State.ABSENT else fetch_next(self.uuid, count)
+
+    def failed(self, error: BaseException) -> None:
+        """A page was asked for, and none came."""
+        if self.state is not State.OPEN:
+            return
+        if isinstance(error, QueryNotFound):
+            self.state = State.GONE
+        elif isinstance(error, PageUncertain) or not isinstance(error, NextKError):  # lost, or interrupted on its way
+            self.state = State.UNCERTAIN
+
+    def end(self) -> Operation[None] | None:
+        """What to send to stop; stopped from now on, so that nothing can stop it twice.
+
+        Raises:
+            UpstashError: The handle is stopped already, or the server has dropped it (`QueryNotFound`).
+        """
+        self._refuse_gone()
+        if self.state is State.STOPPED:
+            message = "this resumable query has been stopped already"
+            raise UpstashError(message)
+        if self.state is State.ABSENT:
+            return None
+        self.state = State.STOPPED
+        return stop(self.uuid)
+
+    def _refuse_gone(self) -> None:
+        if self.state is State.GONE:
+            message = f"Resumable query with uuid {self.uuid} does not exist"
+            raise QueryNotFound(message, 404)
+
+
+class _BaseHandle:
+    """What both colours share: their state, and a finaliser that does no I/O and takes no lock."""
+
+    _progress: Progress
+
+    def __init__(self, carrier: Carrier, uuid: str) -> None:
+        self._carrier = carrier
+        self._progress = Progress(uuid)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._progress.uuid or 'without a namespace'}: {self._progress.state.value}>"
+
+    def __del__(self) -> None:
+        progress = getattr(self, "_progress", None)
+        if progress is not None and progress.held:
+            progress.state = State.STOPPED
+            self._carrier.orphans.append(progress.uuid)
+            warnings.warn(
+                f"{type(self).__name__} {progress.uuid} was dropped while open: use `with`, or call stop()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+
+
+class ResumableQueryHandle(_BaseHandle):
+    """An open resumable query: `fetch_next` continues it, `stop` ends it, leaving `with` ends it.
+
+    Callers from several threads wait for each other and get disjoint pages.
+    """
+
+    def __init__(self, carrier: Carrier, uuid: str) -> None:
+        super().__init__(carrier, uuid)
+        self._busy = threading.Lock()
+
+    def fetch_next(self, additional_k: int) -> list[QueryResult]:
+        """Fetch the next matches of this query.
+
+        Args:
+            additional_k: How many at the most, 1 to 1,000; it may differ on every call.
+
+        Returns:
+            The matches that follow those already served, best first. Fewer than asked are not the end: only an empty
+            page is.
+
+        Raises:
+            UpstashError: The query is stopped, has expired (`QueryNotFound`), or the number is out of range.
+            PageUncertain: The reply was lost, now or earlier; this handle can only be stopped.
+            TransportError: The server could not be reached; the page is not lost, ask again.
+        """
+        with self._busy:
+            operation = self._progress.ask(additional_k)
+            if operation is None:
+                return []
+            try:
+                return self._carrier.send(operation)
+            except BaseException as error:
+                self._progress.failed(error)
+                raise
+
+    def stop(self) -> None:
+        """End the query and free it on the server.
+
+        Raises:
+            UpstashError: It is stopped already, or the server does not know it any more (`QueryNotFound`).
+            TransportError: The server could not be reached; the query is left to expire.
+        """
+        with self._busy:
+            operation = self._progress.end()
+        if operation is not None:
+            self._carrier.send(operation)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress.held:
+            try:
+                self.stop()
+            except NextKError as failure:
+                log.info("leaving a resumable query to expire: %s", failure)
+
+
+class AsyncResumableQueryHandle(_BaseHandle):
+    """An open resumable query: `fetch_next` continues it, `stop` ends it, leaving `async with` ends it.
+
+    Tasks wait for each other and get disjoint pages. A cancelled `fetch_next` leaves its page uncertain, so the query
+    is stopped at once, under a shield.
+    """
+
+    def __init__(self, carrier: Carrier, uuid: str) -> None:
+        super().__init__(carrier, uuid)
+        self._busy = asyncio.Lock()
+
+    async def fetch_next(self, additional_k: int) -> list[QueryResult]:
+        """Fetch the next matches of this query.
+
+        Args:
+            additional_k: How many at the most, 1 to 1,000; it may differ on every call.
+
+        Returns:
+            The matches that follow those already served, best first. Fewer than asked are not the end: only an empty
+            page is.
+
+        Raises:
+            UpstashError: The query is stopped, has expired (`QueryNotFound`), or the number is out of range.
+            PageUncertain: The reply was lost, now or earlier; this handle can only be stopped.
+            TransportError: The server could not be reached; the page is not lost, ask again.
+        """
+        async with self._busy:
+            operation = self._progress.ask(additional_k)
+            if operation is None:
+                return []
+            try:
+                return await self._carrier.asend(operation)
+            except BaseException as error:
+                self._progress.failed(error)
+                if isinstance(error, asyncio.CancelledError):
+                    await self._stop_quietly()
+                raise
+
+    async def stop(self) -> None:
+        """End the query and free it on the server.
+
+        Raises:
+            UpstashError: It is stopped already, or the server does not know it any more (`QueryNotFound`).
+            TransportError: The server could not be reached; the query is left to expire.
+        """
+        async with self._busy:
+            operation = self._progress.end()
+        if operation is not None:
+            await self._carrier.asend(operation)
+
+    async def _stop_quietly(self) -> None:
+        """Stop without raising, even while the task is being cancelled."""
+        operation = self._progress.end()
+        if operation is None:
+            return
+        with anyio.move_on_after(_FAREWELL, shield=True):
+            try:
+                await self._carrier.asend(operation)
+            except NextKError as failure:
+                log.info("leaving a resumable query to expire: %s", failure)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress.held:
+            await self._stop_quietly()

@@ -1,0 +1,42 @@
+"""What carries an operation to an index: HTTP, or a call in this process. Each carrier serves both colours."""
+
+from collections import deque
+from typing import Protocol, TypeVar
+
+from nextk.operations import Operation
+
+T = TypeVar("T")
+
+
+class Carrier(Protocol):
+    """Carries operations to one index, from any thread and any event loop.
+
+    Attributes:
+        orphans: The uuids of resumable queries whose handles were dropped. A handle's finaliser only appends here; the
+            next operation, `close` or the end of the process stops them.
+    """
+
+    orphans: deque[str]
+
+    def send(self, operation: Operation[T]) -> T:
+        """Carry an operation, and repeat it where its rule allows.
+
+        Raises:
+            ClientError: It cannot be written as JSON, or the carrier is closed.
+            UpstashError: The index refused.
+            PageUncertain: A page's fate is unknown.
+            TransportError: No usable answer arrived.
+        """
+        ...
+
+    async def asend(self, operation: Operation[T]) -> T:
+        """The same without blocking the event loop."""
+        ...
+
+    def close(self) -> None:
+        """Stop orphans and let go of connections; calling it again does nothing."""
+        ...
+
+    async def aclose(self) -> None:
+        """The same for the running event loop."""
+        ...

@@ -1,0 +1,36 @@
+"""The carrier of an embedded index: one engine per process and file, whoever opens it and how often."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nextk.engine.opening import open_engine, refuse_contradiction
+from nextk.errors import ClientError
+from nextk.transport.in_process import Hold, InProcessCarrier, hold
+
+
+def open_carrier(path: str | os.PathLike[str] | None, asked: Mapping[str, Any]) -> InProcessCarrier:
+    """Open or make an embedded index.
+
+    Args:
+        path: Its file; `None` keeps it in memory.
+        asked: The schema keywords of `Index.embedded`; `None` for those left out.
+
+    Raises:
+        ClientError: A keyword is unknown, contradicts the stored index, or a model of the caller's own is missing; or
+            the path is not an index, or another process holds it.
+    """
+    real = None if path is None else Path(path).expanduser().resolve()
+
+    def reopen() -> Hold:
+        held, new = hold(real, lambda: open_engine(real, asked))
+        if not new:
+            try:
+                refuse_contradiction(held.engine.schema, asked)
+            except ClientError:
+                held.release()
+                raise
+        return held
+
+    return InProcessCarrier(reopen(), reopen)

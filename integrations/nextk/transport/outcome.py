@@ -1,0 +1,154 @@
+"""What became of an operation, and what follows: an answer, a repeat, or an error. Decisions only, no I/O.
+
+| what happened                                | start, fetch_next        | stop, and everything else          |
+| -------------------------------------------- | ------------------------ | ---------------------------------- |
+| the connection was never made                | repeat                   | repeat                             |
+| 429                                          | repeat                   | repeat                             |
+| a JSON refusal below 500                     | its error                | its error                          |
+| a JSON refusal from 500 on                   | `PageUncertain`          | its error                          |
+| the connection broke, or timed out           | `PageUncertain`          | repeat                             |
+| the answer is not JSON (a gateway's page)    | `PageUncertain`          | repeat                             |
+| the answer is JSON of another shape          | `PageUncertain`          | `TransportError`                   |
+| "no such query" for a repeated stop          |                          | success: an earlier one got through |
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from nextk.errors import (
+    AuthenticationError,
+    ClientError,
+    NextKError,
+    PageUncertain,
+    QueryNotFound,
+    TooManyQueries,
+    TransportError,
+    UpstashError,
+)
+from nextk.operations import Operation, Repeat
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What the operation was sent for."""
+
+    value: T
+
+
+class Attempts(Generic[T]):
+    """The attempts at one operation.
+
+    Args:
+        operation: What is being sent.
+        retries: How often it may be sent again.
+    """
+
+    def __init__(self, operation: Operation[T], retries: int) -> None:
+        self._operation = operation
+        self._left = max(0, retries)
+        self._sent_before = False
+
+    def lost(self, error: Exception, *, sent: bool) -> None:
+        """No reply arrived: return to try again.
+
+        Args:
+            error: What went wrong.
+            sent: Whether the server may have seen the request.
+
+        Raises:
+            PageUncertain: The page's fate is unknown.
+            TransportError: There were attempts enough.
+        """
+        text = f"{self._operation.command}: {type(error).__name__}: {error}"
+        if sent and self._operation.repeat is Repeat.UNLESS_SENT:
+            raise _uncertain(text) from error
+        self._spend(TransportError(text), error)
+        self._sent_before |= sent
+
+    def reply(self, status: int, body: bytes) -> Answer[T] | None:
+        """A reply arrived: its answer, or `None` to try again.
+
+        Raises:
+            UpstashError: The server refused.
+            PageUncertain: The page's fate is unknown.
+            TransportError: The reply is unusable, and there were attempts enough.
+        """
+        envelope = _envelope(body)
+        if status == 429:
+            self._spend(_refusal(self._operation, status, _error_text(envelope, status)), None)
+            return None
+        if self._operation.repeat is Repeat.UNLESS_SENT and (envelope is None or status >= 500):
+            raise _uncertain(f"{self._operation.command}: status {status}, {_error_text(envelope, status)}")
+        if envelope is None:
+            self._spend(TransportError(f"{self._operation.command}: status {status}, not a JSON envelope"), None)
+            self._sent_before = True
+            return None
+        if "error" in envelope:
+            return self._refused(_refusal(self._operation, status, _error_text(envelope, status)))
+        return Answer(self._parse(envelope["result"]))
+
+    def _refused(self, error: UpstashError) -> Answer[T] | None:
+        if isinstance(error, QueryNotFound) and self._operation.repeat is Repeat.STOP and self._sent_before:
+            return Answer(self._operation.parse(None))
+        raise error
+
+    def _parse(self, result: Any) -> T:
+        try:
+            return self._operation.parse(result)
+        except (ValueError, TypeError, KeyError) as error:
+            text = f"{self._operation.command}: the reply is not of the documented shape: {error}"
+            if self._operation.repeat is Repeat.UNLESS_SENT:
+                raise _uncertain(text) from error
+            raise TransportError(text) from error
+
+    def _spend(self, final: NextKError, cause: Exception | None) -> None:
+        if not self._left:
+            raise final from cause
+        self._left -= 1
+
+
+def encode(operation: Operation[Any]) -> bytes:
+    """The body as JSON.
+
+    Raises:
+        ClientError: It holds what JSON has no word for: NaN, infinity, or an object of another kind.
+    """
+    if operation.body is None:
+        return b""
+    try:
+        return json.dumps(operation.body, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except (ValueError, TypeError) as error:
+        message = f"{operation.command}: the request cannot be written as JSON: {error}"
+        raise ClientError(message) from error
+
+
+def _envelope(body: bytes) -> dict[str, Any] | None:
+    """The reply's envelope, or `None` if something else came in its place."""
+    try:
+        envelope = json.loads(body)
+    except ValueError:
+        return None
+    return envelope if isinstance(envelope, dict) and envelope.keys() & {"result", "error"} else None
+
+
+def _error_text(envelope: dict[str, Any] | None, status: int) -> str:
+    return str(envelope["error"]) if envelope and "error" in envelope else f"HTTP status {status} without a reason"
+
+
+def _uncertain(text: str) -> PageUncertain:
+    return PageUncertain(f"{text}. The server may have advanced: stop this query and start anew, or use a session")
+
+
+def _refusal(operation: Operation[Any], status: int, text: str) -> UpstashError:
+    """The error that says best what the server's refusal means."""
+    lower = text.lower()
+    if status == 401 or lower.startswith(("unauthorized", "forbidden")):
+        return AuthenticationError(text, status)
+    if operation.continues and (status == 404 or "does not exist" in lower or "not found" in lower):
+        return QueryNotFound(text, status)
+    if operation.starts and (status == 429 or "active resumable" in lower):
+        return TooManyQueries(text, status)
+    return UpstashError(text, status)
