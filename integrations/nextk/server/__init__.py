@@ -1,0 +1,9 @@
+"""The HTTP server: any engines behind the Upstash Vector protocol. Needs `pip install 'nextk[server]'`.
+
+`nextk.server.app.create_app` is the ASGI application; `nextk serve` runs it.
+"""
+
+from nextk.extras import require
+
+for _module in ("numpy", "orjson", "lark", "starlette", "uvicorn", "prometheus_client"):
+    require(_module, extra="server")

@@ -1,0 +1,201 @@
+"""The ASGI application: requests in, envelopes out; everything in between is `nextk.dispatch`."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from nextk.dispatch import Reply, dispatch, refusal
+from nextk.engine.protocol import Engine
+from nextk.errors import UpstashError
+from nextk.server.access import Tokens
+from nextk.server.metrics import Metrics
+from nextk.server.routing import UNKNOWN, Target
+
+log = logging.getLogger("nextk.server")
+
+MAX_BODY = 64 * 2**20
+"""Bytes that a request's body may have, unless the server is told otherwise."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
+"""What every command answers to: the clients in use do not agree on one."""
+SWEEP_SECONDS = 5.0
+"""How often resumable queries that nobody touches are looked for."""
+
+_DIGITS = 18  # of the longest Content-Length that is worth reading
+_GONE = 499  # the client left before it was answered; nobody sees this status, but logs and metrics do
+
+
+def create_app(
+    engines: Mapping[str, Engine],
+    *,
+    token: str | None = None,
+    read_only_token: str | None = None,
+    root: str | None = None,
+    max_body: int = MAX_BODY,
+) -> Starlette:
+    """Put engines behind HTTP.
+
+    Every index answers below `/indexes/NAME/`, and one of them at `/` too: a base URL is all that a client needs.
+    `/healthz` and `/metrics` (Prometheus) are the server's own.
+
+    Args:
+        engines: The indexes by name. The mapping is read anew for every request; the engines stay the caller's to
+            close.
+        token: What clients have to send as `Authorization: Bearer`; `None` lets everyone in.
+        read_only_token: Lets a client in that may only read.
+        root: Which index answers at `/`; the first one if `None`.
+        max_body: Bytes that a request's body may have.
+
+    Raises:
+        ClientError: A token is empty, or both are the same.
+    """
+    service = _Service(engines, Tokens(token, read_only_token), root, max_body)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep_forever(engines))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sweeping
+
+    app = Starlette(
+        routes=[Route("/healthz", _health), Route("/metrics", service.metrics)],
+        exception_handlers={HTTPException: _routing_failed, Exception: _failed},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    app.router.default = service  # a namespace may hold any character; a route's pattern would stop at a newline
+    return app
+
+
+async def sweep(engines: Mapping[str, Engine]) -> None:
+    """Drop the resumable queries that have been idle for too long, in every engine."""
+    for name, engine in list(engines.items()):
+        try:
+            await run_in_threadpool(engine.sweep)
+        except Exception:
+            log.exception("index=%s sweeping failed", name)
+
+
+async def _sweep_forever(engines: Mapping[str, Engine]) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        await sweep(engines)
+
+
+class _Service:
+    """Everything below the indexes' paths, as an ASGI application."""
+
+    def __init__(self, engines: Mapping[str, Engine], tokens: Tokens, root: str | None, max_body: int) -> None:
+        self._engines = engines
+        self._tokens = tokens
+        self._root = root
+        self._max_body = max_body
+        self._metrics = Metrics(engines)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        request = Request(scope, receive)
+        target = Target.parse(_raw_target(scope))
+        name = self._index_name(target)
+        try:
+            reply = await self._reply(request, target, name)
+        except ClientDisconnect:
+            reply = None
+        status = _GONE if reply is None else reply.status
+        self._note(name, target.command, status, time.perf_counter() - started)
+        if reply is not None:
+            await _response(reply)(scope, receive, send)
+
+    async def metrics(self, request: Request) -> Response:
+        """The figures, for those who may read."""
+        try:
+            self._tokens.read_only_for(request.headers)
+        except UpstashError as error:
+            return _response(refusal(str(error), error.status))
+        return Response(await run_in_threadpool(self._metrics.render), media_type="text/plain; version=0.0.4")
+
+    async def _reply(self, request: Request, target: Target, name: str | None) -> Reply:
+        try:
+            read_only = self._tokens.read_only_for(request.headers)
+            if request.method not in METHODS:
+                message = f"Method not allowed: {request.method}"
+                raise UpstashError(message, 405)
+            engine = self._engine(target, name)
+            body = await self._body(request)
+        except UpstashError as error:
+            return refusal(str(error), error.status)
+        return await run_in_threadpool(dispatch, engine, target.rest, body, read_only=read_only)
+
+    def _index_name(self, target: Target) -> str | None:
+        if target.index is not None:
+            return target.index
+        return self._root if self._root is not None else next(iter(self._engines), None)
+
+    def _engine(self, target: Target, name: str | None) -> Engine:
+        engine = None if name is None else self._engines.get(name)
+        if engine is None:
+            message = "Not found: there is no index" + (f" {name}" if target.index is not None else " at the root")
+            raise UpstashError(message, 404)
+        return engine
+
+    async def _body(self, request: Request) -> bytes:
+        """Read the body, whatever its declared type; what is refused as too large is never held."""
+        declared = request.headers.get("content-length", "0")
+        too_large = not declared.isdecimal() or len(declared) > _DIGITS or int(declared) > self._max_body
+        body = bytearray()
+        if not too_large:
+            async for chunk in request.stream():
+                too_large = len(body) + len(chunk) > self._max_body
+                if too_large:
+                    break
+                body += chunk
+        if too_large:
+            message = f"Request body is larger than {self._max_body} bytes"
+            raise UpstashError(message, 413)
+        return bytes(body)
+
+    def _note(self, name: str | None, command: str, status: int, seconds: float) -> None:
+        index = name if name is not None and name in self._engines else UNKNOWN
+        self._metrics.answered(index, command, status, seconds)
+        log.info("index=%s command=%s status=%d ms=%.1f", index, command, status, 1000 * seconds)
+
+
+def _raw_target(scope: Scope) -> str:
+    """Path and query string as they came: decoding first would lose which slashes belong to a namespace."""
+    raw = scope.get("raw_path")
+    path = quote(scope["path"]) if raw is None else raw.decode(errors="replace")
+    flags = scope["query_string"].decode(errors="replace")
+    return f"{path}?{flags}" if flags else path
+
+
+def _response(reply: Reply) -> Response:
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": ", ".join(METHODS)}}.get(reply.status)
+    return Response(reply.body, reply.status, headers, "application/json")
+
+
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _routing_failed(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException), "registered for it alone"
+    reply = refusal(error.detail, error.status_code)
+    return Response(reply.body, reply.status, error.headers, "application/json")
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    return _response(refusal("Internal server error", 500))

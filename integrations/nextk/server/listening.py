@@ -1,0 +1,92 @@
+"""The socket of a server, and running an application on it until a signal comes."""
+
+import ipaddress
+import signal
+import socket
+import sys
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from nextk.errors import ClientError
+
+_LAST_PORT = 65_535
+# Longer than any client in use keeps an idle connection (Go: 90 s): if the server hung up first, a client that is just
+# sending could not tell whether its page was lost.
+_KEEP_ALIVE = 100
+_GRACE = 10  # seconds that running requests have to finish once a signal has come
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens on `host`; names other than localhost count as no."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(host: str, port: int, *, protected: bool) -> socket.socket:
+    """Open a listening socket.
+
+    Args:
+        host: The address to listen on.
+        port: The port; 0 takes a free one.
+        protected: Whether the server asks for a token.
+
+    Raises:
+        ClientError: The address is public and the server unprotected, or it cannot be had.
+    """
+    if not protected and not is_loopback(host):
+        message = f"refusing to listen on {host or 'every address'} without a token: set NEXTK_TOKEN, or pass --token"
+        raise ClientError(message)
+    if not 0 <= port <= _LAST_PORT:
+        message = f"port {port} is not in 0..{_LAST_PORT}"
+        raise ClientError(message)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        message = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise ClientError(message) from error
+    # asyncio sends small replies at once only on sockets that say they are TCP; on others each waits 40 ms for an ACK.
+    return socket.socket(listener.family, listener.type, socket.IPPROTO_TCP, fileno=listener.detach())
+
+
+def url_of(listener: socket.socket) -> str:
+    """The base URL that reaches a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run(app: Starlette, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM; requests that are running get 10 seconds to finish.
+
+    Raises:
+        KeyboardInterrupt: SIGINT came; the server has shut down.
+        SystemExit: SIGTERM came; likewise.
+    """
+    # uvicorn shuts down by itself and then raises the signal again: it must end the block here, not the process.
+    previous = signal.signal(signal.SIGTERM, _leave)
+    try:
+        uvicorn.Server(configure(app, graceful_seconds=_GRACE)).run(sockets=[listener])
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def configure(app: Starlette, *, graceful_seconds: int) -> uvicorn.Config:
+    """How uvicorn runs the application: it logs nothing of its own about requests."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=graceful_seconds,
+    )
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -1,0 +1,59 @@
+"""What the server counts, in the format of Prometheus."""
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from nextk.engine.protocol import Engine
+
+
+class Metrics:
+    """The figures of one application, in a registry of their own.
+
+    Args:
+        engines: The indexes by name; their sizes are read when the figures are asked for.
+    """
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "nextk_requests", "Requests answered.", ["index", "command", "status"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "nextk_request_seconds",
+            "Seconds until a request was answered.",
+            ["index", "command"],
+            registry=self._registry,
+        )
+        self._registry.register(_Sizes(engines))
+
+    def answered(self, index: str, command: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        self._requests.labels(index, command, str(status)).inc()
+        self._seconds.labels(index, command).observe(seconds)
+
+    def render(self) -> bytes:
+        """All figures as text. Blocks: it asks every engine."""
+        return generate_latest(self._registry)
+
+
+class _Sizes(Collector):
+    """What the engines hold at this moment."""
+
+    def __init__(self, engines: Mapping[str, Engine]) -> None:
+        self._engines = engines
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """The names alone, so that registering asks no engine."""
+        yield GaugeMetricFamily("nextk_open_queries", "Resumable queries that are open.", labels=["index"])
+        yield GaugeMetricFamily("nextk_records", "Records stored.", labels=["index"])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The names and their values."""
+        open_queries, records = self.describe()
+        for name, engine in list(self._engines.items()):
+            open_queries.add_metric([name], engine.open_queries())
+            records.add_metric([name], sum(engine.stats().counts.values()))
+        yield from (open_queries, records)

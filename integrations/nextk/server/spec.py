@@ -1,0 +1,85 @@
+"""What `--index NAME=TYPE[,keyword=value...]` says. Pure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nextk.engine.schema import Schema
+from nextk.errors import ClientError
+
+EXAMPLE = "docs=hybrid,embedding=static,sparse_embedding=bm25"
+"""What a usual spec looks like."""
+KEYWORDS = ("dimension", "similarity", "embedding", "sparse_embedding", "fusion_order")
+_MODELS = {"embedding": "static", "sparse_embedding": "bm25"}  # those that come with nextk and need no code
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """One index to serve: its name, and the schema keywords of `Index.embedded`."""
+
+    name: str
+    keywords: dict[str, Any] = field(default_factory=dict)
+
+
+DEFAULT = IndexSpec("default", {"type": "hybrid", "embedding": "static", "sparse_embedding": "bm25"})
+"""What is served when nothing is asked for."""
+
+
+def parse_spec(text: str) -> IndexSpec:
+    """Read one `NAME=TYPE[,keyword=value...]`.
+
+    Raises:
+        ClientError: A part is unknown, malformed, given twice or contradicts another; the message names it.
+    """
+    name, equals, rest = text.partition("=")
+    kind, *settings = rest.split(",")
+    if not equals or not kind:
+        raise _fault(text, f"give a name and a type, as in {EXAMPLE}")
+    if not _NAME.fullmatch(name):
+        raise _fault(text, f"the name {name!r} must be of letters, digits, '.', '_' and '-', a letter or digit first")
+    keywords: dict[str, Any] = {"type": kind}
+    for setting in settings:
+        keyword, _, value = setting.partition("=")
+        if keyword not in KEYWORDS:
+            raise _fault(text, f"{setting!r} is not one of {', '.join(f'{known}=...' for known in KEYWORDS)}")
+        if keyword in keywords:
+            raise _fault(text, f"{keyword} is given twice")
+        keywords[keyword] = _read(text, keyword, value)
+    try:
+        Schema.create(**keywords)
+    except ClientError as error:
+        raise _fault(text, str(error)) from None
+    return IndexSpec(name, keywords)
+
+
+def parse_specs(texts: Sequence[str]) -> list[IndexSpec]:
+    """Read several, in order.
+
+    Raises:
+        ClientError: One is wrong, or a name comes twice.
+    """
+    specs = [parse_spec(text) for text in texts]
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            message = f"--index {name}: the name is given twice"
+            raise ClientError(message)
+    return specs
+
+
+def _read(text: str, keyword: str, value: str) -> str | int:
+    if keyword == "dimension":
+        if not value.isdecimal():
+            raise _fault(text, f"dimension={value!r} is not a whole number")
+        return int(value)
+    if keyword in _MODELS and value != _MODELS[keyword]:
+        raise _fault(text, f'{keyword}={value!r} is not "{_MODELS[keyword]}", the one model that a server can load')
+    if not value:
+        raise _fault(text, f"{keyword} has no value")
+    return value
+
+
+def _fault(text: str, reason: str) -> ClientError:
+    return ClientError(f"--index {text}: {reason}")
