@@ -1,0 +1,400 @@
+"""The LlamaIndex retriever. Needs `pip install 'nextk[llama-index]'`."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self
+
+from nextk.extras import require
+
+try:
+    from llama_index.core import instrumentation
+except ModuleNotFoundError:
+    require("llama_index.core", extra="llama-index")  # says how to install it
+    raise
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.callbacks.base import CallbackManager
+from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
+from llama_index.core.ingestion import run_transformations
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    IndexNode,
+    MetadataMode,
+    NodeWithScore,
+    QueryBundle,
+    QueryType,
+    TextNode,
+    TransformComponent,
+)
+from llama_index.core.settings import Settings
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
+from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
+
+from nextk.async_client import AsyncIndex
+from nextk.client import Index
+from nextk.errors import ClientError
+from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalMode, RetrievalSession, resolve_mode
+from nextk.retrieval.building import open_embedded, store
+from nextk.retrieval.question import choose
+from nextk.retrieval.rows import TEXT_KEYS, Passage, passages, stored_node
+from nextk.retrieval.session import DEFAULT_MAX_IDLE
+from nextk.retrieval.source import Closing, Source
+from nextk.retrieval.sparse_model import SparseModel
+from nextk.types import Data, FusionAlgorithm, QueryResult, WeightingStrategy
+
+__all__ = ["ResumableRetriever"]
+
+dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
+
+_MODES = {
+    VectorStoreQueryMode.DEFAULT: RetrievalMode.DENSE,
+    VectorStoreQueryMode.SPARSE: RetrievalMode.SPARSE,
+    VectorStoreQueryMode.TEXT_SEARCH: RetrievalMode.SPARSE,
+    VectorStoreQueryMode.HYBRID: RetrievalMode.HYBRID,
+}
+
+
+class ResumableRetriever(Closing, BaseRetriever):
+    """A retriever over a vector index that can go on where its first results end.
+
+    `retrieve` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: the
+    next nodes, in order, none twice and none left out, without searching again.
+
+    Who embeds: `embed_model` and `sparse_embedding`, if either is given; with `embedding=True` the index. With none of
+    the three the index, if it has a text model; else `Settings.embed_model`, which is read when a question needs it.
+
+    Records written by LlamaIndex's Upstash store come back as the nodes that they were; those of LangChain's stores and
+    raw `data` become `TextNode`s. Those without any text are left out, with a warning in the log.
+
+    Examples:
+        ```python
+        retriever = ResumableRetriever(embedding=True, similarity_top_k=5)  # UPSTASH_VECTOR_REST_URL and ..._TOKEN
+        nodes = retriever.retrieve("Why is the sky blue?")
+
+        with retriever.open("Why is the sky blue?") as search:
+            nodes = search.fetch_next(5)
+            while not enough(nodes) and not search.exhausted:
+                nodes += search.fetch_next(5)
+        ```
+
+    Args:
+        index: An `Index` or an `AsyncIndex`; both calling styles work over either.
+        url: Where it is instead; absent: the environment's `UPSTASH_VECTOR_REST_URL`.
+        token: Its token; absent: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
+        similarity_top_k: How many nodes one call returns; absent: 2.
+        embed_model: The dense model.
+        embedding: `True`: the index embeds the text.
+        sparse_embedding: The sparse model: a `BaseSparseEmbedding`, an object whose `embed_query(text)` gives `indices`
+            and `values`, or a function from a list of texts to sparse vectors (a `sparse_query_fn`).
+        retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; absent: whatever the models allow.
+        vector_store_query_mode: LlamaIndex's word for it: `"default"` is dense, `"sparse"` and `"text_search"` are
+            sparse, `"hybrid"` is both.
+        fusion: `"rrf"` or `"dbsf"`: how a hybrid search joins its two lists.
+        weighting: `"idf"`: weigh the sparse query by the rarity of its terms.
+        filter: Only records whose metadata passes, as in `"lang = 'de' AND year > 2020"`.
+        namespace: Where in the index to search.
+        max_idle: Seconds without a pull after which the index may drop an opened search.
+        text_key: The metadata keys that may hold the text of a record without a node; else it is its `data`.
+        callback_manager: As for every retriever of LlamaIndex.
+        object_map: Likewise.
+        objects: Likewise.
+        verbose: Likewise.
+
+    Raises:
+        ClientError: The arguments contradict each other, one is unknown, the mode needs a model that is missing, or
+            there is no index.
+    """
+
+    def __init__(
+        self,
+        index: Index | AsyncIndex | None = None,
+        *,
+        url: str | None = None,
+        token: str | None = None,
+        similarity_top_k: int | None = None,
+        embed_model: BaseEmbedding | None = None,
+        embedding: Literal[True] | None = None,
+        sparse_embedding: Any = None,
+        retrieval_mode: RetrievalMode | str | None = None,
+        vector_store_query_mode: VectorStoreQueryMode | str | None = None,
+        fusion: FusionAlgorithm | str | None = None,
+        weighting: WeightingStrategy | str | None = None,
+        filter: str = "",
+        namespace: str = "",
+        max_idle: int = DEFAULT_MAX_IDLE,
+        text_key: str | Sequence[str] = TEXT_KEYS,
+        callback_manager: CallbackManager | None = None,
+        object_map: dict[str, Any] | None = None,
+        objects: list[IndexNode] | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(callback_manager, object_map, objects, verbose)
+        if embedding is not None and (embed_model is not None or sparse_embedding is not None):
+            message = "embedding=True leaves all embedding to the index: leave out embed_model= and sparse_embedding="
+            raise ClientError(message)
+        self._dense = embed_model
+        self._sparse = None if sparse_embedding is None else SparseModel(sparse_embedding)
+        self._index_embeds = embedding is not None
+        self._blank = Question(
+            mode=resolve_mode(
+                _mode(retrieval_mode, vector_store_query_mode),
+                dense=embed_model is not None,
+                sparse=sparse_embedding is not None,
+                dense_name="embed_model",
+                sparse_name="sparse_embedding",
+            ),
+            filter=filter,
+            namespace=namespace,
+            fusion=choose(FusionAlgorithm, fusion, "fusion"),
+            weighting=choose(WeightingStrategy, weighting, "weighting"),
+        )
+        self._max_idle = max_idle
+        self._text_keys = [text_key] if isinstance(text_key, str) else list(text_key)
+        self.similarity_top_k = DEFAULT_SIMILARITY_TOP_K if similarity_top_k is None else similarity_top_k
+        self._source = Source(index, url, token)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._source!r}, similarity_top_k={self.similarity_top_k})"
+
+    @property
+    def similarity_top_k(self) -> int:
+        """How many nodes one call returns; it may be set."""
+        return self._similarity_top_k
+
+    @similarity_top_k.setter
+    def similarity_top_k(self, count: int) -> None:
+        if count < 1:
+            message = f"similarity_top_k={count} must be at least 1"
+            raise ClientError(message)
+        self._similarity_top_k = count
+
+    @property
+    def index(self) -> Index:
+        """The index that is searched, for blocking calls."""
+        return self._source.blocking
+
+    @classmethod
+    def from_nodes(
+        cls,
+        nodes: Sequence[BaseNode],
+        embed_model: BaseEmbedding | Callable[[list[str]], Any] | str | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        sparse_embedding: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """A retriever over nodes, in a hybrid index in this process. Needs `pip install 'nextk[local]'`.
+
+        The index owns the models and embeds by itself: what LlamaIndex embeds of a node, its text and its metadata as
+        `MetadataMode.EMBED` shows them. A vector that a node has already is not used. Records are as LlamaIndex's
+        Upstash store writes them, so that any reader of those finds the nodes whole. The retriever owns the index:
+        `close()` it, or use `with`.
+
+        Args:
+            nodes: What is to be found, each under its `node_id`. Stored in batches of 1,000.
+            embed_model: The dense model: one of LlamaIndex's, or whatever `Index.embedded` takes; absent: `"static"`,
+                which needs no download. `Settings.embed_model` is not asked.
+            path: The index's file, made or added to; absent: in memory.
+            sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
+                `weighting="idf"`, without which BM25 is not whole.
+            **kwargs: Further arguments of the retriever. `namespace` is also where the nodes are stored.
+
+        Raises:
+            MissingExtraError: The engine is not installed.
+        """
+        records = [
+            Data(node.node_id, node.get_content(MetadataMode.EMBED), node_to_metadata_dict(node)) for node in nodes
+        ]
+        if sparse_embedding is None:
+            kwargs.setdefault("weighting", "idf")
+        index = open_embedded(path, embed_model, sparse_embedding)
+        try:
+            retriever = cls(index, embedding=True, **kwargs)
+            retriever._source = Source(index, owned=True)
+            store(index, records, retriever._blank.namespace)
+        except BaseException:
+            index.close()
+            raise
+        return retriever
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: Sequence[Document],
+        embed_model: BaseEmbedding | Callable[[list[str]], Any] | str | None = None,
+        *,
+        transformations: Sequence[TransformComponent] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """A retriever over documents, split into nodes as `VectorStoreIndex.from_documents` does.
+
+        Args:
+            documents: What is to be found.
+            embed_model: As for `from_nodes`.
+            transformations: What makes nodes of documents; absent: `Settings.transformations`, a sentence splitter if
+                nothing else is set. `[]` keeps each document whole. LlamaIndex's splitters give nodes random ids, so
+                splitting the same document again, into the same `path`, stores it twice.
+            **kwargs: Further arguments of `from_nodes`.
+        """
+        steps = Settings.transformations if transformations is None else transformations
+        return cls.from_nodes(run_transformations(documents, steps), embed_model, **kwargs)
+
+    def open(
+        self, query: QueryType, *, filter: str | None = None, namespace: str | None = None
+    ) -> RetrievalSession[NodeWithScore]:
+        """Start a search that is continued on demand. Nothing is sent before the first pull.
+
+        Args:
+            query: The question.
+            filter: Instead of the retriever's own.
+            namespace: Likewise.
+
+        Returns:
+            The session; leave it by `with`, so that the index need not keep the search. An `IndexNode` comes as it is:
+            only `retrieve` follows it to its object.
+        """
+        ask = functools.partial(self._question, _bundle(query), filter, namespace)
+        return RetrievalSession(self._source.blocking, ask, self._nodes, self._max_idle)
+
+    def aopen(
+        self, query: QueryType, *, filter: str | None = None, namespace: str | None = None
+    ) -> AsyncRetrievalSession[NodeWithScore]:
+        """The same for an event loop: `async with retriever.aopen(query) as search`."""
+        ask = functools.partial(self._aquestion, _bundle(query), filter, namespace)
+        return AsyncRetrievalSession(self._source.native, ask, self._nodes, self._max_idle)
+
+    # Blocking through and through, because LlamaIndex also calls it inside a running loop.
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        question = self._question(query_bundle)
+        return self._nodes(self._source.blocking.query(top_k=self.similarity_top_k, **question.parameters()))
+
+    @dispatcher.span  # the base class gives one to `_retrieve` only
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        question = await self._aquestion(query_bundle)
+        return self._nodes(await self._source.native.query(top_k=self.similarity_top_k, **question.parameters()))
+
+    def _question(self, bundle: QueryBundle, filter: str | None = None, namespace: str | None = None) -> Question:
+        blank = self._blank.within(filter=filter, namespace=namespace)
+        given = self._dense is not None or self._sparse is not None
+        if not given and (self._index_embeds or self._source.embeds_text(blank.mode)):
+            return replace(blank, data=_only_text(bundle))
+        vector = sparse_vector = None
+        if self._needs_dense:
+            vector = bundle.embedding or self._dense_model().get_agg_embedding_from_queries(_texts(bundle))
+        if self._needs_sparse:
+            sparse_vector = self._sparse_model().embed(_texts(bundle))
+        return replace(blank, vector=vector, sparse_vector=sparse_vector)
+
+    async def _aquestion(
+        self, bundle: QueryBundle, filter: str | None = None, namespace: str | None = None
+    ) -> Question:
+        blank = self._blank.within(filter=filter, namespace=namespace)
+        given = self._dense is not None or self._sparse is not None
+        if not given and (self._index_embeds or await self._source.aembeds_text(blank.mode)):
+            return replace(blank, data=_only_text(bundle))
+        vector = sparse_vector = None
+        if self._needs_dense:
+            vector = bundle.embedding or await self._dense_model().aget_agg_embedding_from_queries(_texts(bundle))
+        if self._needs_sparse:
+            sparse_vector = await self._sparse_model().aembed(_texts(bundle))
+        return replace(blank, vector=vector, sparse_vector=sparse_vector)
+
+    @property
+    def _needs_dense(self) -> bool:
+        return self._blank.mode is None or self._blank.mode.dense
+
+    @property
+    def _needs_sparse(self) -> bool:
+        return self._blank.mode is not None and self._blank.mode.sparse
+
+    def _dense_model(self) -> BaseEmbedding:
+        if self._dense is not None:
+            return self._dense
+        try:
+            return Settings.embed_model
+        except (ImportError, ValueError) as error:
+            message = "this index embeds no text for such a search: pass embed_model=, or set Settings.embed_model"
+            raise ClientError(message) from error
+
+    def _sparse_model(self) -> SparseModel:
+        if self._sparse is None:
+            message = "this index embeds no text for such a search: pass sparse_embedding="
+            raise ClientError(message)
+        return self._sparse
+
+    def _nodes(self, matches: Sequence[QueryResult]) -> list[NodeWithScore]:
+        return [
+            NodeWithScore(node=_node(match, passage), score=match.score)
+            for match, passage in passages(matches, self._text_keys)
+        ]
+
+    def _searched(self) -> Source:
+        return self._source
+
+
+def _mode(
+    retrieval_mode: RetrievalMode | str | None, query_mode: VectorStoreQueryMode | str | None
+) -> RetrievalMode | None:
+    """The mode that is asked for in one of two vocabularies.
+
+    Raises:
+        ClientError: A word is unknown or not supported, or the two contradict each other.
+    """
+    mode = choose(RetrievalMode, retrieval_mode, "retrieval_mode")
+    chosen = choose(VectorStoreQueryMode, query_mode, "vector_store_query_mode")
+    if chosen is None:
+        return mode
+    translated = _MODES.get(chosen)
+    if translated is None:
+        able = ", ".join(repr(supported.value) for supported in _MODES)
+        message = f"vector_store_query_mode={chosen.value!r} is not supported; these are: {able}"
+        raise ClientError(message)
+    if mode not in (None, translated):
+        message = (
+            f"retrieval_mode={retrieval_mode!r} and vector_store_query_mode={chosen.value!r} contradict each other"
+        )
+        raise ClientError(message)
+    return translated
+
+
+def _bundle(query: QueryType) -> QueryBundle:
+    return QueryBundle(query) if isinstance(query, str) else query
+
+
+def _texts(bundle: QueryBundle) -> list[str]:
+    """The ways in which a question is put.
+
+    Raises:
+        ClientError: There is none.
+    """
+    texts = [text for text in bundle.embedding_strs if text]
+    if not texts:
+        message = "the question is empty"
+        raise ClientError(message)
+    return texts
+
+
+def _only_text(bundle: QueryBundle) -> str:
+    """The one way in which a question is put.
+
+    Raises:
+        ClientError: There is none, or more than one.
+    """
+    texts = _texts(bundle)
+    if len(texts) > 1:
+        message = (
+            f"the index embeds one text, but the question has {len(texts)} custom_embedding_strs: "
+            "pass embed_model=, which can take their mean"
+        )
+        raise ClientError(message)
+    return texts[0]
+
+
+def _node(match: QueryResult, passage: Passage) -> BaseNode:
+    """A new node of a row: the one that was stored, else one of its text and metadata."""
+    if match.metadata and stored_node(match.metadata) is not None:
+        return metadata_dict_to_node(match.metadata)
+    return TextNode(id_=match.id, text=passage.text, metadata=passage.metadata)

@@ -1,0 +1,131 @@
+"""What a retriever asks an index: text or vectors, in a mode, through a filter. Framework-free and plain data."""
+
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum
+from typing import Any, Self, TypeVar
+
+from nextk.errors import ClientError
+from nextk.types import FusionAlgorithm, QueryMode, SparseVector, WeightingStrategy
+
+
+class RetrievalMode(StrEnum):
+    """Which components a search uses."""
+
+    DENSE = "dense"
+    SPARSE = "sparse"
+    HYBRID = "hybrid"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        """Take the words in any letter case."""
+        return next((mode for mode in cls if isinstance(value, str) and mode.value == value.lower()), None)
+
+    @property
+    def dense(self) -> bool:
+        """Whether dense vectors are searched."""
+        return self is not RetrievalMode.SPARSE
+
+    @property
+    def sparse(self) -> bool:
+        """Whether sparse vectors are searched."""
+        return self is not RetrievalMode.DENSE
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One search, whatever its size.
+
+    Attributes:
+        data: The text, for an index that embeds it; or `None` and at least one of the vectors. A retriever keeps its
+            settings as a question without either, and fills it in.
+        vector: Dense, float (dimension,).
+        sparse_vector: Dimensions and values.
+        mode: Which components to use; `None` leaves it to what is given.
+        filter: On metadata; `""` for none.
+        namespace: Where to search.
+        fusion: How a hybrid search joins its two lists; `None` for the index's default.
+        weighting: How sparse values are weighted; `None` for not at all.
+    """
+
+    data: str | None = None
+    vector: list[float] | None = None
+    sparse_vector: SparseVector | None = None
+    mode: RetrievalMode | None = None
+    filter: str = ""
+    namespace: str = ""
+    fusion: FusionAlgorithm | None = None
+    weighting: WeightingStrategy | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """The keywords of `Index.query` and `Index.resumable_query` that ask this question, for whole rows."""
+        return {
+            "data": self.data,
+            "vector": self.vector,
+            "sparse_vector": self.sparse_vector,
+            # Vectors say by themselves which components are searched.
+            "query_mode": QueryMode(self.mode.value.upper()) if self.data is not None and self.mode else None,
+            "filter": self.filter,
+            "namespace": self.namespace,
+            "fusion_algorithm": self.fusion,
+            "weighting_strategy": self.weighting,
+            "include_metadata": True,
+            "include_data": True,
+        }
+
+    def within(self, *, filter: str | None = None, namespace: str | None = None) -> "Question":
+        """The same question through another filter, or in another namespace."""
+        return replace(
+            self,
+            filter=self.filter if filter is None else filter,
+            namespace=self.namespace if namespace is None else namespace,
+        )
+
+
+def resolve_mode(
+    asked: RetrievalMode | None, *, dense: bool, sparse: bool, dense_name: str, sparse_name: str
+) -> RetrievalMode | None:
+    """The mode of a retriever that embeds by itself, from the models it was given.
+
+    Args:
+        asked: The mode asked for; `None` takes every component there is.
+        dense: Whether there is a dense model.
+        sparse: Whether there is a sparse model.
+        dense_name: The argument that brings the dense one.
+        sparse_name: The argument that brings the sparse one.
+
+    Returns:
+        The mode, or `None` where there is no model at all and the index has to embed.
+
+    Raises:
+        ClientError: The mode needs a model that is missing; the message names the argument.
+    """
+    if not dense and not sparse:
+        return asked
+    if asked is None:
+        if dense and sparse:
+            return RetrievalMode.HYBRID
+        return RetrievalMode.DENSE if dense else RetrievalMode.SPARSE
+    for missing, name in ((asked.dense and not dense, dense_name), (asked.sparse and not sparse, sparse_name)):
+        if missing:
+            message = f"retrieval_mode={asked.value!r} needs {name}="
+            raise ClientError(message)
+    return asked
+
+
+Choice = TypeVar("Choice", bound=Enum)
+
+
+def choose(kind: type[Choice], given: Choice | str | None, name: str) -> Choice | None:
+    """The member of an enum that a caller means, by itself or by its word in any letter case.
+
+    Raises:
+        ClientError: There is none; the message names the argument and the words it takes.
+    """
+    if given is None or isinstance(given, kind):
+        return given
+    members = {str(member.value).lower(): member for member in kind}
+    try:
+        return members[str(given).lower()]
+    except KeyError:
+        message = f"{name}={given!r} is not one of {', '.join(map(repr, members))}"
+        raise ClientError(message) from None

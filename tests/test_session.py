@@ -1,0 +1,203 @@
+"""Sessions: one search, continued on demand."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carriers import Recording
+from nextk import AsyncIndex, Index
+from nextk.errors import ClientError, TransportError
+from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalSession
+from nextk.retrieval.building import store
+from nextk.types import Data, QueryResult
+
+WORDS = ["sky", "sea", "grass", "snow", "sand", "rain", "cloud", "river", "stone", "leaf", "wind", "fire"]
+TEXTS = [f"The {a} is near the {b}." for a in WORDS for b in WORDS if a < b]
+QUESTION = "where is the cloud and the sky?"
+
+
+@pytest.fixture(scope="module")
+def index() -> Iterator[Index]:
+    """An embedded hybrid index of 66 texts."""
+    with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
+        store(index, [Data(f"t{place}", text, {"place": place}) for place, text in enumerate(TEXTS)], "")
+        yield index
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open(index: Index) -> Iterator[None]:
+    """After every test the index holds no open query."""
+    yield
+    carrier: Any = index._carrier
+    assert 0 == carrier._hold.engine.open_queries()
+
+
+def ids(matches: list[QueryResult]) -> list[str]:
+    """The ids of a page, as a session hands them out."""
+    return [match.id for match in matches]
+
+
+def session(index: Index, **settings: Any) -> RetrievalSession[str]:
+    """A session whose rows are ids."""
+    return RetrievalSession(index, lambda: Question(data=QUESTION, **settings), ids)
+
+
+class TestSession:
+    """Sessions over an index, without any framework."""
+
+    @settings(max_examples=25, deadline=None)
+    @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12))
+    def test_pages_are_one_long_query(self, index: Index, sizes: list[int]) -> None:
+        """Pages of any sizes, one after the other, are one exhaustive query: each id once, none after the end."""
+        expected = ids(index.query(data=QUESTION, top_k=1_000))
+        assert len(TEXTS) == len(expected)
+        with session(index) as search:
+            pages = [search.fetch_next(size) for size in sizes]
+        served = [id_ for page in pages for id_ in page]
+        assert expected[: sum(sizes)] == served
+        assert len(served) == len(set(served))
+
+    def test_it_is_lazy(self, index: Index) -> None:
+        """A session that nobody pulls from asks nothing."""
+        recording = Recording(index._carrier)
+        with session(Index._over(recording)):
+            pass
+        assert [] == recording.sent
+
+    def test_the_end(self, index: Index) -> None:
+        """A short page is not yet the end for the caller; after an empty pull it is, and nothing more is asked."""
+        recording = Recording(index._carrier)
+        with session(Index._over(recording), filter="place < 3") as search:
+            assert (3, True) == (len(search.fetch_next(5)), search.exhausted)
+            sent = list(recording.sent)
+            assert [] == search.fetch_next(5)
+            assert sent == recording.sent
+
+    def test_large_wishes_are_pulled_in_parts(self, index: Index) -> None:
+        """More than an index returns at once may be asked for."""
+        with session(index) as search:
+            assert len(TEXTS) == len(search.fetch_next(5_000))
+
+    def test_stopping(self, index: Index) -> None:
+        """Stopping is idempotent and final."""
+        search = session(index)
+        search.fetch_next(1)
+        search.stop()
+        search.stop()
+        assert repr(search).startswith("<RetrievalSession stopped")
+        with pytest.raises(ClientError, match="open a new one"):
+            search.fetch_next(1)
+        with pytest.raises(ClientError, match="open a new one"):
+            list(search)
+
+    @pytest.mark.parametrize("count", [0, -1])
+    def test_at_least_one(self, index: Index, count: int) -> None:
+        """A page has at least one row."""
+        with session(index) as search, pytest.raises(ClientError, match="ask for at least 1"):
+            search.fetch_next(count)
+
+    def test_iteration_stops_the_query(self, index: Index) -> None:
+        """A loop sees every row; when it is left, early or at its end, the query is stopped."""
+        expected = ids(index.query(data=QUESTION, top_k=1_000))
+        assert expected == list(session(index))
+        search = session(index)
+        assert expected[0] == next(row for row in search)
+        assert repr(search).startswith("<RetrievalSession stopped")
+
+    def test_a_failing_body_is_not_hidden(self, index: Index) -> None:
+        """Leaving by an exception stops the query and lets the exception through."""
+
+        def body() -> None:
+            with session(index) as search:
+                search.fetch_next(1)
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            body()
+
+    def test_rows_that_convert_to_nothing_are_filled_up(self, index: Index) -> None:
+        """Rows that are left out are made up for by further pulls, until the end."""
+        expected = ids(index.query(data=QUESTION, top_k=1_000))[1::2]
+
+        def convert(matches: list[QueryResult]) -> list[str]:
+            return [match.id for match in matches if match.id in expected]
+
+        with RetrievalSession(index, lambda: Question(data=QUESTION), convert) as search:
+            assert expected[:5] == search.fetch_next(5)
+            assert expected[5:] == search.fetch_next(500)
+
+    def test_rows_survive_a_later_failure(self, index: Index) -> None:
+        """Where one call needs two pulls and the second fails, the first one's rows are there next time."""
+        recording = Recording(index._carrier)
+        with session(Index._over(recording), filter="place < 3") as search:
+            recording.failures["resumable-query-next"] = TransportError("not now")
+            with pytest.raises(TransportError):
+                search.fetch_next(5)
+            recording.failures.clear()
+            assert 3 == len(search.fetch_next(5))
+
+    def test_a_namespace_that_is_absent(self, index: Index) -> None:
+        """Where there is nothing, a session is exhausted at once."""
+        with session(index, namespace="absent") as search:
+            assert ([], True) == (search.fetch_next(3), search.exhausted)
+
+
+class TestAsyncSession:
+    """The same in the other colour."""
+
+    @pytest.fixture
+    def native(self, index: Index) -> AsyncIndex:
+        """The asynchronous client of the index."""
+        return index.to_async()
+
+    @staticmethod
+    async def ask() -> Question:
+        """The question."""
+        return Question(data=QUESTION)
+
+    async def test_pages_are_one_long_query(self, index: Index, native: AsyncIndex) -> None:
+        """Pages, one after the other, are one exhaustive query."""
+        expected = ids(index.query(data=QUESTION, top_k=1_000))
+        async with AsyncRetrievalSession(native, self.ask, ids) as search:
+            served = await search.fetch_next(3)
+            while page := await search.fetch_next(17):
+                served += page
+            assert search.exhausted
+        assert expected == served
+        await search.stop()
+        with pytest.raises(ClientError, match="open a new one"):
+            await search.fetch_next(1)
+
+    async def test_iteration_stops_the_query(self, index: Index, native: AsyncIndex) -> None:
+        """A loop sees every row, and the query is stopped at its end."""
+        search = AsyncRetrievalSession(native, self.ask, ids)
+        assert ids(index.query(data=QUESTION, top_k=1_000)) == [row async for row in search]
+        assert repr(search).startswith("<AsyncRetrievalSession stopped")
+
+    async def test_leaving_by_an_exception(self, native: AsyncIndex) -> None:
+        """Leaving by an exception stops the query and lets the exception through."""
+
+        async def body() -> None:
+            async with AsyncRetrievalSession(native, self.ask, ids) as search:
+                await search.fetch_next(1)
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            await body()
+
+    async def test_rows_survive_a_later_failure(self, index: Index) -> None:
+        """Where one call needs two pulls and the second fails, the first one's rows are there next time."""
+        recording = Recording(index._carrier)
+
+        async def ask() -> Question:
+            return Question(data=QUESTION, filter="place < 3")
+
+        async with AsyncRetrievalSession(AsyncIndex._over(recording), ask, ids) as search:
+            recording.failures["resumable-query-next"] = TransportError("not now")
+            with pytest.raises(TransportError):
+                await search.fetch_next(5)
+            recording.failures.clear()
+            assert 3 == len(await search.fetch_next(5))
