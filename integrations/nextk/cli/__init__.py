@@ -1,0 +1,1 @@
+"""The command line: `nextk demo`, `ingest`, `query`, `info` and `serve`."""

@@ -1,0 +1,53 @@
+"""Show what an index on disk holds."""
+
+import argparse
+import os
+from pathlib import Path
+
+from nextk.cli.places import PLACES, index_to_read
+from nextk.extras import require
+
+SUMMARY = "show what an index holds"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--index", metavar="FILE", type=Path, help="the index (default: see below)")
+    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.epilog = PLACES
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print type, models, and the number of records per namespace."""
+    require("rich", extra="local")
+    from nextk.cli import screen
+    from nextk.client import Index
+    from nextk.types import InfoResult
+
+    path = index_to_read(arguments.index)
+    with Index.embedded(path) as index:
+        info: InfoResult = index.info()
+    dense, sparse = info.dense_index, info.sparse_index
+    facts = {
+        "type": "hybrid" if dense and sparse else "dense" if dense else "sparse",
+        "records": info.vector_count,
+        "bytes": info.index_size,
+        "dimension": info.dimension or None,
+        "similarity": info.similarity_function.lower() or None,
+        "embedding": dense.embedding_model or None if dense else None,
+        "sparse_embedding": sparse.embedding_model or None if sparse else None,
+    }
+    namespaces = {name: one.vector_count for name, one in (info.namespaces or {}).items()}
+    if arguments.json:
+        screen.print_json({"index": os.fspath(path), **facts, "namespaces": namespaces})
+        return 0
+    out = screen.Screen()
+    table = screen.columns("index", screen.short_path(path))
+    for name, value in facts.items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
+    for name, count in namespaces.items():
+        if name or len(namespaces) > 1:
+            table.add_row(screen.cell(f"namespace {name!r}"), f"{count:,}")
+    out.print(table)
+    return 0

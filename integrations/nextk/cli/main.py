@@ -1,0 +1,104 @@
+"""The command `nextk`: which command is meant, and how it ends.
+
+Exit codes: 0 done, 1 done with a difference that the demo found, 2 the user can mend it (one line on stderr says how),
+130 interrupted, 141 nobody reads the output.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, Protocol
+
+from nextk.cli import demo, info, ingest, query, serve
+from nextk.errors import NextKError
+
+_MISTAKE, _INTERRUPTED, _UNREAD = 2, 130, 141
+
+
+class Command(Protocol):
+    """What a module of a command offers; it imports what it needs when it runs, so that `--help` is instant."""
+
+    @property
+    def SUMMARY(self) -> str:  # noqa: N802 - a module's constant
+        """One line for `nextk --help`."""
+        ...
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its arguments."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it, and return the exit code."""
+        ...
+
+
+COMMANDS: Mapping[str, Command] = {"demo": demo, "ingest": ingest, "query": query, "info": info, "serve": serve}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser(
+        prog="nextk",
+        description="Top-k, then next-k: retrieval that continues the same search on demand.",
+        epilog="Start with: nextk demo",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        its = commands.add_parser(name, help=command.SUMMARY, description=command.__doc__)
+        its.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.add_arguments(its)
+        its.set_defaults(run=command.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        arguments: What follows the program's name; absent: those of the process.
+
+    Returns:
+        The exit code.
+    """
+    parser = build_parser()
+    asked = parser.parse_args(arguments)
+    try:
+        return _run(parser, asked)
+    except NextKError as error:
+        return _mistake(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nnextk: interrupted\n")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains on its way out
+        return _UNREAD
+    except OSError as error:
+        return _mistake(str(error))
+
+
+def _run(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
+    if asked.version:
+        from nextk import __version__
+
+        sys.stdout.write(f"nextk {__version__}\n")
+        return 0
+    if not hasattr(asked, "run"):
+        parser.print_help()
+        return 0
+    code: int = asked.run(asked)
+    sys.stdout.flush()  # a reader that has left shows here, where it is handled
+    return code
+
+
+def _mistake(message: str) -> int:
+    sys.stderr.write(f"nextk: {' '.join(message.split())}\n")
+    return _MISTAKE

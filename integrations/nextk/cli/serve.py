@@ -1,0 +1,125 @@
+"""Serve indexes over HTTP, to any client of Upstash Vector: its SDKs, and nextk's own."""
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nextk.cli.places import PLACES
+from nextk.extras import require
+
+if TYPE_CHECKING:
+    from nextk.engine.protocol import Engine
+    from nextk.engine.schema import Schema
+
+SUMMARY = "serve indexes over HTTP, to any client of Upstash Vector"
+
+TOKEN, READ_ONLY_TOKEN = "NEXTK_TOKEN", "NEXTK_READ_ONLY_TOKEN"
+
+_EPILOG = f"""\
+Every index answers below /indexes/NAME, the first one at / too. /healthz and /metrics are the
+server's own. Without --index, every index in DIR is served; without either, one in memory.
+
+Tokens are better set as {TOKEN} and {READ_ONLY_TOKEN}: other users see arguments.
+Without a token, only this machine may be served.
+
+  nextk serve                                  an index in memory that embeds text by itself
+  nextk serve --data ~/.local/share/nextk      what `nextk demo` and `nextk ingest` made
+  nextk serve --data . --index docs=hybrid,embedding=static,sparse_embedding=bm25
+  nextk serve --index test=dense,dimension=2,similarity=euclidean
+
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on, 0 for a free one (default: 8080)")
+    parser.add_argument("--token", metavar="T", help=f"token that clients have to send (default: ${TOKEN})")
+    parser.add_argument(
+        "--read-only-token", metavar="R", help=f"token that allows reading alone (default: ${READ_ONLY_TOKEN})"
+    )
+    parser.add_argument("--data", metavar="DIR", type=Path, help="folder of the indexes; without it, all in memory")
+    parser.add_argument(
+        "--index",
+        metavar="NAME=TYPE[,...]",
+        action="append",
+        default=[],
+        help="an index to serve, and to make where absent: hybrid, dense or sparse, then any of dimension=N, "
+        "similarity=cosine|euclidean|dot_product, embedding=static, sparse_embedding=bm25, "
+        "fusion_order=global|batch; may be repeated",
+    )
+    parser.add_argument(
+        "--max-body", metavar="MIB", type=_positive, default=64, help="largest request, in MiB (default: 64)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="log no requests")
+    parser.epilog = _EPILOG + PLACES
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM."""
+    for module in ("rich", "numpy", "orjson", "lark", "starlette", "uvicorn", "prometheus_client"):
+        require(module, extra="server")
+    from nextk.server.access import Tokens
+    from nextk.server.app import create_app
+    from nextk.server.listening import listen, run, url_of
+    from nextk.server.opening import opened
+    from nextk.server.spec import parse_specs
+
+    specs = parse_specs(arguments.index)
+    token = arguments.token or os.environ.get(TOKEN) or None
+    read_only_token = arguments.read_only_token or os.environ.get(READ_ONLY_TOKEN) or None
+    protected = Tokens(token, read_only_token).required
+    _log(quiet=arguments.quiet)
+    with (
+        contextlib.closing(listen(arguments.host, arguments.port, protected=protected)) as listener,
+        opened(specs, arguments.data) as engines,
+    ):
+        app = create_app(engines, token=token, read_only_token=read_only_token, max_body=arguments.max_body * 2**20)
+        _welcome(url_of(listener), engines, arguments.data, protected=protected)
+        run(app, listener)
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def _log(*, quiet: bool) -> None:
+    """One line per request on standard error, as key=value."""
+    logging.basicConfig(stream=sys.stderr, format="time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
+    logging.getLogger("nextk").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def _welcome(url: str, engines: Mapping[str, "Engine"], data: Path | None, *, protected: bool) -> None:
+    """Say what is served, and what a client has to know."""
+    from nextk.cli import screen
+
+    out = screen.Screen()
+    where = "in memory" if data is None else f"in {screen.short_path(data)}"
+    out.say(("nextk serves ", "bold"), (url, "bold"), (f"   indexes {where}; stop with Ctrl-C", "dim"))
+    table = screen.columns("index", "path", "schema", "records", right=("records",))
+    for place, (name, engine) in enumerate(engines.items()):
+        path = f"/indexes/{name}" + ("" if place else "  and  /")
+        table.add_row(
+            screen.cell(name), screen.cell(path), _schema(engine.schema), f"{sum(engine.stats().counts.values()):,}"
+        )
+    out.print(table)
+    token = "<your token>" if protected else "none   # any value: this server asks for no token"
+    out.print(f"export UPSTASH_VECTOR_REST_URL={url}", soft_wrap=True)
+    out.print(f"export UPSTASH_VECTOR_REST_TOKEN={token}", soft_wrap=True)
+    sys.stdout.flush()
+
+
+def _schema(schema: "Schema") -> str:
+    models = " + ".join(filter(None, (schema.embedding, schema.sparse_embedding)))
+    metric = f", {schema.similarity.value.lower()}" if schema.dense else ""
+    batch = ", batch-fused" if schema.fusion_order.value == "BATCH" else ""
+    return f"{schema.type.value.lower()}{metric}{batch}" + (f", {models}" if models else "")

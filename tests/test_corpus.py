@@ -1,0 +1,254 @@
+"""The corpora of the command line: the standard library's documentation, and folders of text."""
+
+import itertools
+import re
+import sys
+import sysconfig
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextk.cli.corpus import PASSAGE_LIMIT, Passage, read_folder, split_text, standard_library
+from nextk.errors import ClientError
+
+BODY = "A sentence that is long enough to be worth a passage of its own."
+
+
+@pytest.fixture(scope="module")
+def library() -> list[Passage]:
+    """The corpus of the Python that runs the tests."""
+    return list(standard_library())
+
+
+@pytest.fixture
+def fake_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A standard library of a few files, without topics."""
+    monkeypatch.setattr(sysconfig, "get_path", lambda _name: str(tmp_path))
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    return tmp_path
+
+
+def write(path: Path, text: str | bytes) -> None:
+    """Write a file and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+class TestSplitText:
+    """Splitting at the borders of the text."""
+
+    @given(st.text(alphabet="ab é.\n\t", max_size=300), st.integers(1, 60))
+    def test_nothing_is_lost(self, text: str, limit: int) -> None:
+        """The pieces hold every visible character, in order, and none is longer than the limit or blank."""
+        pieces = split_text(text, limit)
+        assert "".join(text.split()) == "".join("".join(pieces).split())
+        assert all(piece.strip() and len(piece) <= limit for piece in pieces)
+
+    @given(st.lists(st.text(alphabet="abc", min_size=1, max_size=12), max_size=30))
+    def test_words_stay_whole(self, words: list[str]) -> None:
+        """A word that fits is never cut."""
+        assert words == " ".join(split_text(" ".join(words), 12)).split()
+
+    @given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(40, 100))
+    def test_neighbours_are_merged(self, lengths: list[int], limit: int) -> None:
+        """Paragraphs stay whole, and two pieces in a row never fit into one."""
+        paragraphs = ["x" * length for length in lengths]
+        pieces = split_text("\n\n \n".join(paragraphs), limit)
+        assert paragraphs == "\n\n".join(pieces).split("\n\n")
+        neighbours = itertools.pairwise(pieces)
+        assert all(len(left) + 2 + len(right.partition("\n\n")[0]) > limit for left, right in neighbours)
+
+    def test_indentation_survives(self) -> None:
+        """A block after a blank line keeps its indent."""
+        assert split_text("Usage:\n   \n    >>> wrap(text)\n") == ["Usage:\n\n    >>> wrap(text)"]
+
+
+class TestStandardLibrary:
+    """What every Python carries."""
+
+    def test_size(self, library: list[Passage]) -> None:
+        """There are thousands of passages, from hundreds of parents, each of a bearable size."""
+        assert 4_000 < len(library) < 9_000
+        assert len({passage.parent for passage in library}) > 300
+        assert all(len(passage.text) <= PASSAGE_LIMIT + len(passage.title) + 2 for passage in library)
+
+    def test_ids(self, library: list[Passage]) -> None:
+        """Ids are unique, the same in the next run, and numbered without gaps."""
+        assert len(library) == len({passage.id for passage in library})
+        assert library == list(standard_library())
+        counts = Counter(passage.id.partition("#")[0] for passage in library)
+        numbered = {name if n == 1 else f"{name}#{n}" for name, count in counts.items() for n in range(1, count + 1)}
+        assert numbered == {passage.id for passage in library}
+
+    def test_title_leads_the_text(self, library: list[Passage]) -> None:
+        """Every text begins with its title, and every docstring's title with its module."""
+        assert all(passage.text.startswith(f"{passage.title}\n\n") for passage in library)
+        docstrings = [passage for passage in library if not passage.id.startswith("topic:")]
+        assert all(f"{passage.title}.".startswith(f"{passage.parent}.") for passage in docstrings)
+
+    def test_known_passages(self, library: list[Passage]) -> None:
+        """Methods, modules and topics are found under their own names."""
+        by_id = {passage.id: passage for passage in library}
+        method = by_id["textwrap.TextWrapper.wrap"]
+        assert (method.title, method.parent) == ("textwrap.TextWrapper.wrap", "textwrap")
+        assert "Reformat the single paragraph" in method.text
+        assert by_id["difflib"].parent == "difflib"
+        topic = by_id["topic:if"]
+        assert (topic.title, topic.parent) == ('The "if" statement', "topic:if")
+        assert topic.text.startswith('The "if" statement\n\nThe "if" statement is used for conditional execution:')
+
+    def test_no_tests_and_nothing_private(self, library: list[Passage]) -> None:
+        """No part of a dotted name is a test folder, and no definition is private."""
+        docstrings = [passage for passage in library if not passage.id.startswith("topic:")]
+        assert {"test", "tests", "idle_test"}.isdisjoint(part for p in docstrings for part in p.parent.split("."))
+        definitions = [part for p in docstrings for part in p.title.removeprefix(p.parent).split(".") if part]
+        assert not [name for name in definitions if re.match(r"_(?!.*__$)", name)]
+
+    def test_imports_nothing_that_it_reads(self, fake_library: Path) -> None:
+        """A module that would fail on import is read like any other, with what stands below an `if` or a `try`."""
+        write(
+            fake_library / "trap.py",
+            f'''"""{BODY} trap"""
+raise SystemExit
+if True:
+    try:
+        class Box:
+            """{BODY} box"""
+            def open(self):
+                """{BODY} open"""
+                def inner():
+                    """{BODY} inner"""
+            def _secret(self):
+                """{BODY} secret"""
+            def __len__(self):
+                """{BODY} length"""
+            def short(self):
+                """Short."""
+    except ImportError:
+        async def fallback():
+            """{BODY} fallback"""
+''',
+        )
+        expected = {
+            "trap": "trap",
+            "trap.Box": "box",
+            "trap.Box.open": "open",
+            "trap.Box.__len__": "length",
+            "trap.fallback": "fallback",
+        }
+        passages = list(standard_library())
+        assert expected == {passage.id: passage.text.rpartition(" ")[2] for passage in passages}
+        assert {"trap"} == {passage.parent for passage in passages}
+
+    def test_modules_by_path(self, fake_library: Path) -> None:
+        """A package is named by its folder; tests, data, caches and installed packages are left out."""
+        for name in ("b/__init__.py", "b/c/deep.py", "a.py"):
+            write(fake_library / name, f'"""{BODY}"""')
+        for name in (
+            "test/support.py",
+            "b/tests/t.py",
+            "idlelib/idle_test/t.py",
+            "site-packages/p.py",
+            "__pycache__/a.py",
+            "no-module.py",
+            "notes.txt",
+            ".hidden.py",
+        ):
+            write(fake_library / name, f'"""{BODY}"""')
+        assert [passage.id for passage in standard_library()] == ["a", "b", "b.c.deep"]
+
+    def test_faulty_files_are_skipped(self, fake_library: Path, recwarn: pytest.WarningsRecorder) -> None:
+        """Files that do not parse, decode or open do no harm, and invalid escapes raise no warning."""
+        write(fake_library / "syntax.py", "def (:")
+        write(fake_library / "encoding.py", b'"""\xff\xfe no encoding is this"""')
+        write(fake_library / "cookie.py", "# -*- coding: no-such-codec -*-\n")
+        write(fake_library / "null.py", "x = '\0'")
+        write(fake_library / "deep.py", "x = " + "-" * 100_000 + "1")
+        (fake_library / "dangling.py").symlink_to(fake_library / "nowhere.py")
+        write(fake_library / "latin.py", f'# -*- coding: latin-1 -*-\n"""{BODY} caf\xe9 \\d"""'.encode("latin-1"))
+        assert [passage.text.split()[-2:] for passage in standard_library()] == [["café", "\\d"]]
+        assert not recwarn.list
+
+    def test_one_name_twice(self, fake_library: Path) -> None:
+        """A property and its setter, or a class and a module of one name, share a run of numbers."""
+        write(fake_library / "p/__init__.py", f'class q:\n    """{BODY} class"""\n')
+        write(fake_library / "p/q.py", f'"""{BODY} module"""')
+        expected = [("p.q", "p", "class"), ("p.q#2", "p.q", "module")]
+        assert expected == [(p.id, p.parent, p.text.rpartition(" ")[2]) for p in standard_library()]
+
+    def test_long_docstrings_are_split(self, fake_library: Path) -> None:
+        """A long docstring gives several passages under one title."""
+        paragraphs = [f"{number} {'word ' * 100}".strip() for number in range(10)]
+        write(fake_library / "long.py", '"""' + "\n\n".join(paragraphs) + '\n"""')
+        passages = list(standard_library())
+        assert [passage.id for passage in passages] == ["long", "long#2", "long#3", "long#4", "long#5"]
+        assert {"long"} == {passage.title for passage in passages}
+        assert paragraphs == "\n\n".join(passage.text.removeprefix("long\n\n") for passage in passages).split("\n\n")
+
+
+class TestReadFolder:
+    """The user's own texts."""
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        """Text files are read in the order of their names, and named by their path below the folder."""
+        write(tmp_path / "b.md", "# Title\r\n\r\nSome text.")
+        write(tmp_path / "a.txt", "\ufeffFirst.")
+        write(tmp_path / "docs" / "c.RST", f"{BODY}\n\n" * 30)
+        write(tmp_path / "docs" / "code.py", "x = 1")
+        passages = list(read_folder(tmp_path))
+        expected = ["a.txt", "b.md", "docs/c.RST", "docs/c.RST#2", "docs/code.py"]
+        assert expected == [passage.id for passage in passages]
+        assert Passage("a.txt", "a.txt\n\nFirst.", "a.txt", "a.txt") == passages[0]
+        assert passages[1].text == "b.md\n\n# Title\n\nSome text."
+        assert {"docs/c.RST"} == {passage.parent for passage in passages[2:4]}
+
+    def test_what_is_skipped(self, tmp_path: Path) -> None:
+        """What is no text is reported with its reason; hidden things are passed over in silence."""
+        write(tmp_path / "good.txt", "good")
+        write(tmp_path / "latin.txt", b"caf\xe9")
+        write(tmp_path / "null.md", b"a\0b")
+        write(tmp_path / "paper.pdf", "%PDF")
+        write(tmp_path / "empty.txt", " \n")
+        for name in (".hidden.txt", ".git/a.txt", "__pycache__/a.txt", "node_modules/a.txt"):
+            write(tmp_path / name, "hidden")
+        skipped: list[tuple[str, str]] = []
+        passages = list(read_folder(tmp_path, lambda path, reason: skipped.append((path.name, reason))))
+        assert [passage.id for passage in passages] == ["good.txt"]
+        assert skipped == [
+            ("latin.txt", "not UTF-8 text"),
+            ("null.md", "binary"),
+            ("paper.pdf", "not one of .md .py .rst .txt"),
+        ]
+        assert passages == list(read_folder(tmp_path))
+
+    def test_an_unreadable_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that cannot be opened is reported with the system's words, and the others are read."""
+        write(tmp_path / "a.txt", "a")
+        write(tmp_path / "b.txt", "b")
+        read_text = Path.read_text
+
+        def refuse_a(path: Path, encoding: str) -> str:
+            if path.name == "a.txt":
+                raise PermissionError(13, "Permission denied")
+            return read_text(path, encoding)
+
+        monkeypatch.setattr(Path, "read_text", refuse_a)
+        skipped: list[tuple[Path, str]] = []
+        passages = list(read_folder(tmp_path, lambda *refusal: skipped.append(refusal)))
+        assert [passage.id for passage in passages] == ["b.txt"]
+        assert [(tmp_path / "a.txt", "Permission denied")] == skipped
+
+    def test_one_file(self, tmp_path: Path) -> None:
+        """A file named by the user is read whatever its suffix, by its own name."""
+        write(tmp_path / "notes.log", "line")
+        assert [Passage("notes.log", "notes.log\n\nline", "notes.log", "notes.log")] == [
+            *read_folder(str(tmp_path / "notes.log"))
+        ]
+
+    def test_nothing_there(self, tmp_path: Path) -> None:
+        """A path that does not exist is refused at once, before anything is asked of the result."""
+        with pytest.raises(ClientError, match=r"nowhere does not exist\. Name a folder or a text file"):
+            read_folder(tmp_path / "nowhere")
