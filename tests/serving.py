@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import uvicorn
 
+from nextk.engine.opening import open_engine
 from nextk.engine.protocol import Engine
 from nextk.server.app import create_app
 from nextk.server.listening import configure, listen, url_of
-from nextk.engine.opening import open_engine
 
 TOKEN = "test-token"
 READ_ONLY_TOKEN = "test-read-only-token"

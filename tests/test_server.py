@@ -17,6 +17,7 @@ from starlette.types import Message
 
 import nextk
 import nextk.types
+from nextk.engine.opening import open_engine
 from nextk.errors import AuthenticationError, ClientError
 from nextk.server import app as server_app
 from nextk.server.access import Tokens
@@ -25,7 +26,6 @@ from nextk.server.listening import is_loopback, listen, url_of
 from nextk.server.opening import opened
 from nextk.server.routing import UNKNOWN, Target
 from nextk.server.spec import DEFAULT, IndexSpec, parse_spec, parse_specs
-from nextk.engine.opening import open_engine
 from serving import READ_ONLY_TOKEN, TOKEN, LocalServer
 
 Send = Callable[..., httpx.Response]
