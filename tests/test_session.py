@@ -172,10 +172,11 @@ class TestAsyncSession:
             await search.fetch_next(1)
 
     async def test_iteration_stops_the_query(self, index: Index, native: AsyncIndex) -> None:
-        """A loop sees every row, and the query is stopped at its end."""
+        """A loop sees every row, and its end is the session's: exhausted, and still to be asked."""
         search = AsyncRetrievalSession(native, self.ask, ids)
         assert ids(index.query(data=QUESTION, top_k=1_000)) == [row async for row in search]
-        assert repr(search).startswith("<AsyncRetrievalSession stopped")
+        assert repr(search).startswith("<AsyncRetrievalSession exhausted")
+        assert [] == await search.fetch_next(1)
 
     async def test_leaving_by_an_exception(self, native: AsyncIndex) -> None:
         """Leaving by an exception stops the query and lets the exception through."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class AsyncIndex:
-    """A vector index, by blocking calls. Safe to use from several threads.
+    """A vector index, by calls that never block the event loop. Safe to use from several loops.
 
     Every method raises `UpstashError` when the index refuses, `TransportError` when no usable answer arrives, and
     `ClientError` when called in a way that no index would accept.
@@ -84,7 +84,7 @@ class AsyncIndex:
 
         Args:
             path: Its file; absent: in memory.
-            type: `"hybrid"` (if absent), `"dense"` or `"sparse"`.
+            type: `"hybrid"`, `"dense"` or `"sparse"`; absent: what the models given can fill, hybrid without any.
             dimension: Of the dense vectors; absent: the model's, or that of the first vector.
             similarity: `"cosine"` (if absent), `"euclidean"` or `"dot_product"`.
             embedding: Makes dense vectors of text: `"static"` (256 dimensions, no download), a function from

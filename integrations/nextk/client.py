@@ -84,7 +84,7 @@ class Index:
 
         Args:
             path: Its file; absent: in memory.
-            type: `"hybrid"` (if absent), `"dense"` or `"sparse"`.
+            type: `"hybrid"`, `"dense"` or `"sparse"`; absent: what the models given can fill, hybrid without any.
             dimension: Of the dense vectors; absent: the model's, or that of the first vector.
             similarity: `"cosine"` (if absent), `"euclidean"` or `"dot_product"`.
             embedding: Makes dense vectors of text: `"static"` (256 dimensions, no download), a function from

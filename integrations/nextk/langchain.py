@@ -23,7 +23,7 @@ from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalMode, RetrievalSession, resolve_mode
 from nextk.retrieval.building import content_id, open_embedded, store
-from nextk.retrieval.question import choose
+from nextk.retrieval.question import choose, require_question
 from nextk.retrieval.rows import TEXT_KEYS, Passage, passages
 from nextk.retrieval.session import DEFAULT_MAX_IDLE
 from nextk.retrieval.source import Closing, Source
@@ -180,6 +180,9 @@ class ResumableRetriever(Closing, BaseRetriever):
             ClientError: The numbers of texts, metadatas and ids differ, or metadata is not JSON.
             MissingExtraError: The engine is not installed.
         """
+        if isinstance(texts, str):
+            message = "texts is one string, and each of its letters would be a document: give a list"
+            raise ClientError(message)
         metadatas = [{}] * len(texts) if metadatas is None else metadatas
         ids = [None] * len(texts) if ids is None else ids
         if not len(texts) == len(metadatas) == len(ids):
@@ -304,6 +307,7 @@ class ResumableRetriever(Closing, BaseRetriever):
 
     def _question(self, query: str, filter: str | None, namespace: str | None) -> Question:
         blank = self._blank(filter, namespace)
+        require_question(query)
         dense, sparse = self._models(blank.mode)
         if dense is None and sparse is None:
             if self.embedding is not True and not self._searched().embeds_text(blank.mode):
@@ -317,6 +321,7 @@ class ResumableRetriever(Closing, BaseRetriever):
 
     async def _aquestion(self, query: str, filter: str | None, namespace: str | None) -> Question:
         blank = self._blank(filter, namespace)
+        require_question(query)
         dense, sparse = self._models(blank.mode)
         if dense is None and sparse is None:
             if self.embedding is not True and not await self._searched().aembeds_text(blank.mode):

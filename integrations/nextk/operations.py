@@ -4,7 +4,7 @@ This is the only file that knows the paths and bodies of the client half; `nextk
 half. Local checks raise `ClientError` only for what no server would accept.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from nextk.errors import ClientError
-from nextk.payloads import Upsertable, query_fields, record_fields, sparse_field, vector_field
+from nextk.payloads import Upsertable, choice, query_fields, record_fields, sparse_field, vector_field
 from nextk.types import (
     DeleteResult,
     DenseLike,
@@ -85,7 +85,11 @@ def target(command: str, namespace: str | None) -> str:
     """A command's path in a namespace, percent-encoded segment by segment."""
     if not namespace:
         return command
-    segments = (quote(segment, safe="") for segment in namespace.split("/"))
+    try:
+        segments = [quote(segment, safe="") for segment in namespace.split("/")]
+    except (UnicodeEncodeError, AttributeError) as error:
+        message = f"namespace={namespace!r} is not text that can be sent"
+        raise ClientError(message) from error
     # Dot segments would be folded away on the way; encoded they arrive.
     return "/".join([command, *(part.replace(".", "%2E") if set(part) == {"."} else part for part in segments)])
 
@@ -147,7 +151,10 @@ def query(
 
 def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operation[list[list[QueryResult]]]:
     """Several queries in one request: all by vectors, or all by text."""
-    parts = [query_fields(**request) for request in queries]
+    # Other keys are ignored, as the documented SDK does.
+    known = QueryRequest.__annotations__
+    given: list[dict[str, Any]] = [{key: request[key] for key in known if key in request} for request in queries]  # type: ignore[literal-required]
+    parts = [query_fields(**fields) for fields in given]
     if not parts:
         message = "query_many needs at least one query"
         raise ClientError(message)
@@ -204,16 +211,13 @@ def update(
     sparse_vector: SparseLike | None,
 ) -> Operation[bool]:
     """Change parts of one record."""
-    if vector is None and data is None and metadata is None and sparse_vector is None:
-        message = "update needs something to change: vector, sparse_vector, data or metadata"
-        raise ClientError(message)
     body = {
         "id": id,
         "vector": vector_field(vector),
         "sparseVector": sparse_field(sparse_vector),
         "data": data,
         "metadata": metadata,
-        "metadataUpdateMode": MetadataUpdateMode(metadata_update_mode).value,
+        "metadataUpdateMode": choice(MetadataUpdateMode, metadata_update_mode),
     }
     body = {key: value for key, value in body.items() if value is not None}
     return Operation(target("update", namespace), body, lambda result: _reader(dict[str, int])(result)["updated"] == 1)
@@ -252,9 +256,7 @@ def range_(
     include_data: bool,
 ) -> Operation[RangeResult]:
     """Records in insertion order, from a cursor on."""
-    if limit <= 0:
-        message = f"limit={limit} must be greater than 0"
-        raise ClientError(message)
+    _require_positive("limit", limit)
     body = {
         "cursor": cursor,
         "limit": limit,
@@ -308,5 +310,16 @@ def delete_namespace(namespace: str) -> Operation[None]:
     return Operation(target("delete-namespace", namespace), None, _nothing)
 
 
+def _require_positive(name: str, value: object) -> None:
+    if not isinstance(value, int) or value < 1:
+        message = f"{name}={value!r} must be a whole number greater than 0"
+        raise ClientError(message)
+
+
 def _ids(ids: int | str | Sequence[int | str]) -> list[int | str]:
-    return [ids] if isinstance(ids, (int, str)) else list(ids)
+    if isinstance(ids, (int, str)):
+        return [ids]
+    if isinstance(ids, Iterable):
+        return list(ids)
+    message = f"ids={ids!r} must be an id or a list of ids"
+    raise ClientError(message)

@@ -1,6 +1,7 @@
 """From what a caller hands over to the fields of a body: every form that the documented SDK takes."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from nextk.errors import ClientError
@@ -91,9 +92,9 @@ def query_fields(
         "filter": filter,
     }
     optional = {
-        "weightingStrategy": _choice(WeightingStrategy, weighting_strategy),
-        "fusionAlgorithm": _choice(FusionAlgorithm, fusion_algorithm),
-        "queryMode": _choice(QueryMode, query_mode),
+        "weightingStrategy": choice(WeightingStrategy, weighting_strategy),
+        "fusionAlgorithm": choice(FusionAlgorithm, fusion_algorithm),
+        "queryMode": choice(QueryMode, query_mode),
         "data": data,
         "vector": vector_field(vector),
         "sparseVector": sparse_field(sparse_vector),
@@ -107,6 +108,9 @@ def record_fields(records: Sequence[Upsertable]) -> tuple[bool, list[dict[str, A
     Raises:
         ClientError: There are no records, one is of no known form, or texts and vectors are mixed.
     """
+    if isinstance(records, (Vector, Data, Mapping, str)):
+        message = f"upsert takes a list of records, not one {type(records).__name__}"
+        raise ClientError(message)
     read = [_record(record) for record in records]
     if not read:
         message = "upsert needs at least one record"
@@ -135,7 +139,7 @@ def _record(given: Upsertable) -> Vector | Data:
     if not isinstance(given, Vector):
         message = f"a record is a Vector, a Data, a dict or a tuple, not {type(given).__name__}"
         raise ClientError(message)
-    if given.vector is None and given.sparse_vector is None and given.data:
+    if given.vector is None and given.sparse_vector is None and given.data is not None:
         return Data(given.id, given.data, given.metadata)
     return given
 
@@ -144,11 +148,8 @@ def _from_mapping(given: Mapping[str, Any]) -> Vector:
     if "id" not in given:
         message = f"a record needs an id; this dict has the keys {sorted(map(str, given))}"
         raise ClientError(message)
-    unknown = set(given) - {"id", "vector", "sparse_vector", "metadata", "data"}
-    if unknown:
-        message = f"a record has no {', '.join(sorted(map(str, unknown)))}; extra fields belong into metadata"
-        raise ClientError(message)
-    return Vector(**given)
+    # Other keys are ignored, as the documented SDK does.
+    return Vector(**{key: given[key] for key in ("id", "vector", "sparse_vector", "metadata", "data") if key in given})
 
 
 def _from_tuple(given: tuple[Any, ...]) -> Vector | Data:
@@ -177,7 +178,7 @@ def _is_sparse(value: object) -> bool:
     return isinstance(value, (SparseVector, tuple))
 
 
-def _choice(kind: type[WeightingStrategy] | type[FusionAlgorithm] | type[QueryMode], value: str | None) -> str | None:
+def choice(kind: type[StrEnum], value: str | None) -> str | None:
     """The wire's word for an enum member; its plain text is taken, too."""
     if value is None:
         return None

@@ -30,6 +30,7 @@ __all__ = [
     "SparseIndexInfo",
     "SparseVector",
     "SupportsToList",
+    "TupleAsSparseVectorT",
     "Vector",
     "WeightingStrategy",
 ]
@@ -93,7 +94,10 @@ class SparseVector:
     values: DenseLike
 
 
-SparseLike: TypeAlias = SparseVector | tuple[IndicesLike, DenseLike]
+TupleAsSparseVectorT: TypeAlias = tuple[IndicesLike, DenseLike]
+"""A sparse vector as a pair: its indices and its values."""
+
+SparseLike: TypeAlias = SparseVector | TupleAsSparseVectorT
 
 
 @dataclass

@@ -129,3 +129,14 @@ def choose(kind: type[Choice], given: Choice | str | None, name: str) -> Choice 
     except KeyError:
         message = f"{name}={given!r} is not one of {', '.join(map(repr, members))}"
         raise ClientError(message) from None
+
+
+def require_question(text: str) -> None:
+    """Refuse a question without words, to which any answer would be arbitrary.
+
+    Raises:
+        ClientError: There is nothing but blanks.
+    """
+    if not text.strip():
+        message = "the question is empty: give some text to search for"
+        raise ClientError(message)

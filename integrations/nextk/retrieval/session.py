@@ -5,7 +5,6 @@ not the end: filters may fill a page only in part. Only an empty page is. A lost
 without a gap and without a repeat; see `nextk.retrieval.trail`.
 """
 
-import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
@@ -15,6 +14,7 @@ from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError, NextKError
 from nextk.handle import AsyncResumableQueryHandle, ResumableQueryHandle
+from nextk.loops import LoopLock
 from nextk.retrieval.question import Question
 from nextk.retrieval.trail import MAX_RECOVERY, Next, Report, Start, Step, Trail
 from nextk.types import QueryResult
@@ -37,11 +37,12 @@ class _BaseSession(Generic[T]):
         self._max_idle = max_idle
         self._trail = Trail(max_recovery)
         self._stopped = False
-        self._ready: list[T] = []  # pulled and not yet handed out: where a later pull of the same call fails, they stay
+        self._waiting: list[QueryResult] = []  # pulled and not yet converted: what fails on the way out stays here
+        self._ready: list[T] = []  # converted and not yet handed out
         self._kept = 0
 
     def __repr__(self) -> str:
-        state = "stopped" if self._stopped else "exhausted" if self.exhausted else "open"
+        state = "exhausted" if self.exhausted else "stopped" if self._stopped else "open"
         return f"<{type(self).__name__} {state}, {self._kept} served>"
 
     @property
@@ -79,7 +80,11 @@ class _BaseSession(Generic[T]):
         return 0 if self.exhausted else min(count - len(self._ready), MAX_PULL)
 
     def _receive(self, fresh: list[QueryResult]) -> None:
-        self._ready += self._convert(fresh)
+        """Take rows in. If converting them fails, they wait, and the next call converts them anew."""
+        self._waiting += fresh
+        if self._waiting:
+            self._ready += self._convert(self._waiting)
+            self._waiting = []
 
     def _hand_out(self, count: int) -> list[T]:
         rows, self._ready = self._ready[:count], self._ready[count:]
@@ -130,6 +135,7 @@ class RetrievalSession(_BaseSession[T]):
         """
         with self._busy:
             self._require_usable(n)
+            self._receive([])
             while (missing := self._missing(n)) > 0:
                 self._receive(self._pull(missing))
             if self.exhausted:
@@ -137,12 +143,13 @@ class RetrievalSession(_BaseSession[T]):
             return self._hand_out(n)
 
     def __iter__(self) -> Iterator[T]:
-        """Every row that is left, pulled page by page; the query is stopped when the loop is left."""
+        """Every row that is left, pulled page by page; leaving the loop early stops the search."""
         try:
             while rows := self.fetch_next(PAGE):
                 yield from rows
         finally:
-            self.stop()
+            if not self.exhausted:
+                self.stop()
 
     def stop(self) -> None:
         """End the search; calling it again does nothing, and it never raises for a query that is gone."""
@@ -220,7 +227,7 @@ class AsyncRetrievalSession(_BaseSession[T]):
         self._ask = ask
         self._question: Question | None = None
         self._handle: AsyncResumableQueryHandle | None = None
-        self._busy = asyncio.Lock()
+        self._busy = LoopLock()
 
     async def fetch_next(self, n: int) -> list[T]:
         """The next `n` rows of this search, best first.
@@ -237,8 +244,9 @@ class AsyncRetrievalSession(_BaseSession[T]):
             PageUncertain: Reply after reply was lost. No row is: ask again.
             TransportError: The index could not be reached. No row is lost: ask again.
         """
-        async with self._busy:
+        async with self._busy.here():
             self._require_usable(n)
+            self._receive([])
             while (missing := self._missing(n)) > 0:
                 self._receive(await self._pull(missing))
             if self.exhausted:
@@ -246,13 +254,14 @@ class AsyncRetrievalSession(_BaseSession[T]):
             return self._hand_out(n)
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        """Every row that is left, pulled page by page; the query is stopped when the loop is left."""
+        """Every row that is left, pulled page by page; leaving the loop early stops the search."""
         try:
             while rows := await self.fetch_next(PAGE):
                 for row in rows:
                     yield row
         finally:
-            await self.stop()
+            if not self.exhausted:
+                await self.stop()
 
     async def stop(self) -> None:
         """End the search; calling it again does nothing, and it never raises for a query that is gone."""
@@ -291,6 +300,7 @@ class AsyncRetrievalSession(_BaseSession[T]):
                 self._refuse_stopped()
                 return page
             case Next(size):
+                self._refuse_stopped()
                 assert self._handle is not None
                 return await self._handle.fetch_next(size)
             case _:

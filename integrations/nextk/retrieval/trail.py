@@ -128,11 +128,11 @@ class Trail:
         pages: list[list[QueryResult]] = []
         for size, before in zip(self._sizes, self._pages, strict=True):
             page = yield (Next(size) if pages else Start(size))
-            self._open = True
             self.changed |= before != _ids(page)
             pages.append(page)
             if not page:
                 break
+        self._open = True  # not before: an error half-way leaves the search at a place that nobody asked for
         self.exhausted = not pages[-1]
         self._sizes = self._sizes[: len(pages)]
         self._pages = [_ids(page) for page in pages]
