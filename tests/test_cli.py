@@ -1,22 +1,20 @@
 """The command line: what each command prints, where it looks, and how it ends."""
 
-import argparse
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
 import pytest
 
 from nextk import Index
-from nextk.cli import demo, pulls
-from nextk.cli.corpus import Passage
-from nextk.cli.main import COMMANDS, build_parser, main
+from nextk.cli.main import COMMANDS, main
 
 TOKEN = "s3cret-token"
 PROGRAM = "import sys; from nextk.cli.main import main; sys.exit(main())"
@@ -39,7 +37,7 @@ SUBJECTS = (
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test sees the user's own folders, tokens or terminal."""
-    for name in ("NEXTK_TOKEN", "NEXTK_READ_ONLY_TOKEN", "XDG_DATA_HOME"):
+    for name in ("NEXTK_DEBUG", "NEXTK_TOKEN", "NEXTK_READ_ONLY_TOKEN", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (("HOME", tmp_path), ("NEXTK_HOME", tmp_path / "nextk"), ("COLUMNS", 120)):
         monkeypatch.setenv(name, str(value))
@@ -57,10 +55,13 @@ def texts(tmp_path: Path) -> Path:
     return folder
 
 
-def run_apart(*arguments: str, code: str = PROGRAM) -> subprocess.CompletedProcess[str]:
+def run_apart(
+    *arguments: str, code: str = PROGRAM, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command line in a process of its own."""
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - our own program
+    environment = {**os.environ, **(environment or {})}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)  # noqa: S603 - our own program
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -87,12 +88,17 @@ def matches(capsys: pytest.CaptureFixture[str]) -> list[tuple[int, int, str]]:
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
-def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """`--help` prints what a command does and ends well."""
+def test_every_command_explains_itself(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--help` prints what a command does, in lines that an ordinary terminal does not break, and ends well."""
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])
     assert ended.value.code == 0
-    assert "usage: nextk" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "usage: nextk" in said
+    assert max(map(len, said.splitlines())) <= 80
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,14 +108,29 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
-    "wrong", [["fly"], ["query"], ["query", "x", "-k", "many"], ["serve", "--max-body", "0"], ["serve", "--port", "x"]]
+    ("wrong", "named"),
+    [
+        (["fly"], "invalid choice: 'fly'"),
+        (["query"], "arguments are required: TEXT"),
+        (["query", ""], "argument TEXT: the question is blank: say what to look for"),
+        (["query", " \n"], "argument TEXT: the question is blank"),
+        (["demo", ""], "argument QUESTION: the question is blank"),
+        (["query", "x", "-k", "many"], "argument -k: give a whole number from 1 to 1,000, not 'many'"),
+        (["query", "x", "-k", "0"], "argument -k: give a whole number from 1 to 1,000, not '0'"),
+        (["query", "x", "--more", "0"], "argument --more: give a whole number from 1 to 1,000, not '0'"),
+        (["query", "x", "--more", "1001"], "argument --more: give a whole number from 1 to 1,000, not '1001'"),
+        (["serve", "--max-body", "0"], "argument --max-body: give a whole number at least 1, not '0'"),
+        (["serve", "--port", "x"], "argument --port: invalid int value: 'x'"),
+    ],
 )
-def test_a_wrong_argument_gets_one_line(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_argument_gets_one_line(wrong: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A mistake on the command line is named in one line, with exit code 2."""
     with pytest.raises(SystemExit) as ended:
         main(wrong)
     assert ended.value.code == 2
-    assert "--help" in mistake(capsys)
+    said = mistake(capsys)
+    assert named in said
+    assert "--help" in said
 
 
 def test_help_and_query_load_nothing_that_they_do_not_need(texts: Path) -> None:
@@ -172,12 +193,14 @@ def test_texts_are_ingested_and_found(texts: Path, home: Path, capsys: pytest.Ca
     assert main(["ingest", str(texts)]) == 0
     first, *rest = lines(capsys)
     assert re.fullmatch(r"12 passages into ~/nextk/default.nextk in [0-9.]+ s", first)
-    assert rest == ["skipped 1: not one of .md .py .rst .txt", 'Next: nextk query "what to look for"']
-    assert main(["query", "a whale", "-k", "2"]) == 0
-    heading, best, _second, summary = lines(capsys)
-    assert heading == "pull # score id text"
-    assert re.fullmatch(r"first 1 0\.0\d+ whale\.md Everything about the whale and its uses\.", best)
-    assert re.fullmatch(r"2 matches in ~/nextk/default.nextk, \d+ ms", summary)
+    assert rest == ["skipped 1 (not one of .md .py .rst .txt): picture.png", 'nextk query "what to look for"']
+    assert main(["query", "a whale", "-k", "1", "--more", "1"]) == 0
+    heading, best, text, second, _text, summary = lines(capsys)
+    assert heading == "pull # score id and text"
+    assert re.fullmatch(r"top 1 1 0\.0\d+ texts/whale\.md", best)
+    assert text == "Everything about the whale and its uses."
+    assert second.startswith("next 1 2 0.0")
+    assert re.fullmatch(r"1 \+ 1 matches in ~/nextk/default.nextk, \d+ ms", summary)
 
 
 def test_more_continues_the_same_search(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,8 +225,8 @@ def test_json_holds_the_whole_row(texts: Path, capsys: pytest.CaptureFixture[str
     assert row == {
         "rank": 1,
         "pull": 1,
-        "id": "violin.md",
-        "metadata": {"title": "violin.md", "parent": "violin.md"},
+        "id": "texts/violin.md",
+        "metadata": {"title": "violin.md", "parent": "texts/violin.md", "root": str(texts)},
         "data": "violin.md\n\nEverything about the violin and its uses.",
     }
 
@@ -219,16 +242,101 @@ def test_brackets_and_control_characters_do_nothing(texts: Path, capsys: pytest.
 
 
 def test_reading_a_folder_again_replaces_what_it_said(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file that has become shorter leaves no passages of its old self, and other files are not touched."""
+    """What a shorter file no longer says and what a vanished file said are gone, and other roots are not touched."""
     (texts / "long.md").write_text("\n\n".join(f"{subject} " * 200 for subject in SUBJECTS))
-    main(["ingest", str(texts)])
+    (texts.parent / "texts.md").write_text("Another root, whose name begins alike.")
+    for root in (texts, texts.parent / "texts.md"):
+        main(["ingest", str(root)])
     (texts / "long.md").write_text("short now")
     (texts / "whale.md").unlink()
     capsys.readouterr()
     main(["ingest", str(texts)])
-    assert re.match(r"12 passages into .* s, 1[0-9] outdated ones removed", lines(capsys)[0])
+    assert re.fullmatch(r"12 passages into .* s, 17 outdated removed", lines(capsys)[0])
     main(["info", "--json"])
     assert json.loads(capsys.readouterr().out)["records"] == 13
+
+
+def test_folders_of_one_index_keep_their_texts_apart(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files of the same name in two folders are both found, from wherever the folders are named."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "whale.md").write_text("Whales and their songs.")
+    main(["ingest", str(texts)])
+    monkeypatch.chdir(other)
+    main(["ingest", "."])
+    main(["ingest", str(other)])
+    capsys.readouterr()
+    main(["query", "whale", "-k", "2", "--json"])
+    assert {id_ for _, _, id_ in matches(capsys)} == {"texts/whale.md", "other/whale.md"}
+    main(["info", "--json"])
+    assert json.loads(capsys.readouterr().out)["records"] == 13
+
+
+def test_two_folders_of_one_name_are_not_mixed(
+    texts: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second folder of the same name is refused before anything is written, and so are ids of another origin."""
+    twin = tmp_path / "elsewhere" / "texts"
+    twin.mkdir(parents=True)
+    (twin / "whale.md").write_text("A pub called The Whale.")
+    main(["ingest", str(texts)])
+    capsys.readouterr()
+    assert main(["ingest", str(twin)]) == 2
+    said = mistake(capsys)
+    assert f"already holds 'texts' of {texts}, and {twin} would get the same ids" in said
+    assert "--namespace" in said
+    assert main(["ingest", str(twin), "--namespace", "twin"]) == 0
+    with Index.embedded(home / "default.nextk") as index:
+        (kept,) = index.fetch(["texts/whale.md"], include_data=True)
+        assert kept is not None
+        assert kept.data == "whale.md\n\nEverything about the whale and its uses."
+        index.upsert([("elsewhere/by-hand", "not from a folder")])
+    capsys.readouterr()
+    assert main(["ingest", str(twin.parent)]) == 2
+    assert "'elsewhere/by-hand', which `nextk ingest` did not write" in mistake(capsys)
+
+
+def test_what_is_skipped_is_named(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For each reason up to five files are named, and the others counted."""
+    (texts / "nothing.txt").touch()
+    for number in range(6):
+        (texts / f"{number}.pdf").touch()
+    main(["ingest", str(texts)])
+    skipped = [line for line in lines(capsys) if line.startswith("skipped")]
+    assert skipped == [
+        "skipped 7 (not one of .md .py .rst .txt): 0.pdf, 1.pdf, 2.pdf, 3.pdf, 4.pdf and 2 more",
+        "skipped 1 (empty): nothing.txt",
+    ]
+
+
+def test_a_terminal_without_unicode_still_shows_a_table(texts: Path) -> None:
+    """What a terminal cannot show is replaced; nothing fails."""
+    (texts / "café.md").write_text("# Très bon café\n\nFor the Möbius café.")
+    main(["ingest", str(texts)])
+    ended = run_apart("query", "cafe", "--more", "2", environment={"PYTHONIOENCODING": "ascii"})
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "texts/caf?.md: Tr?s bon caf?" in ended.stdout
+    assert all(line == line.rstrip() for line in ended.stdout.splitlines())
+
+
+def test_a_broken_index_gets_one_line(
+    texts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the database reports is said without a traceback, which NEXTK_DEBUG=1 brings back."""
+    main(["ingest", str(texts)])
+    capsys.readouterr()
+
+    def fail(_given: Path | None) -> Path:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr("nextk.cli.info.index_to_read", fail)
+    assert main(["info"]) == 2
+    assert mistake(capsys) == "nextk: the index cannot be used: database disk image is malformed"
+    monkeypatch.setenv("NEXTK_DEBUG", "1")
+    assert main(["info"]) == 2
+    assert capsys.readouterr().err.startswith("Traceback")
 
 
 def test_namespaces_are_apart(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,7 +346,7 @@ def test_namespaces_are_apart(texts: Path, capsys: pytest.CaptureFixture[str]) -
     main(["query", "whale", "--json"])
     assert capsys.readouterr().out == ""
     main(["query", "whale", "--json", "--namespace", "ns", "-k", "1"])
-    assert matches(capsys) == [(1, 1, "whale.md")]
+    assert matches(capsys) == [(1, 1, "texts/whale.md")]
     main(["info", "--json"])
     assert json.loads(capsys.readouterr().out)["namespaces"] == {"": 0, "ns": 12}
 
@@ -300,7 +408,7 @@ def test_reading_never_makes_an_index(command: list[str], tmp_path: Path, capsys
         ("absent", "there is no index at"),
         ("empty", "there is no index at"),
         ("other", "is not a nextk index"),
-        (".", "cannot open an index at"),
+        (".", "is a folder"),
     ):
         assert main([*command, "--index", str(tmp_path / name)]) == 2
         assert reason in mistake(capsys)
@@ -309,16 +417,11 @@ def test_reading_never_makes_an_index(command: list[str], tmp_path: Path, capsys
 
 
 def test_what_the_index_refuses_is_said_in_one_line(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bad filter or size is the user's to mend."""
+    """A bad filter is the user's to mend."""
     main(["ingest", str(texts)])
     capsys.readouterr()
-    for wrong, reason in (
-        (["--filter", "a ="], "Invalid filter"),
-        (["-k", "0"], "topK"),
-        (["--more", "1001"], "additionalK"),
-    ):
-        assert main(["query", "x", *wrong]) == 2
-        assert reason in mistake(capsys)
+    assert main(["query", "x", "--filter", "a ="]) == 2
+    assert "Invalid filter" in mistake(capsys)
 
 
 def test_nothing_to_ingest_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -336,115 +439,6 @@ def test_a_held_index_is_said_to_be_so(texts: Path, home: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "is held by another process" in ended.stderr
-
-
-# demo
-
-
-def passages(count: int = 40) -> Iterator[Passage]:
-    """A small corpus: every passage about one subject."""
-    for number in range(count):
-        subject = SUBJECTS[number % len(SUBJECTS)]
-        yield Passage(
-            f"{subject}.{number}", f"The {subject} number {number}, as it is.", f"{subject}.{number}", subject
-        )
-
-
-def asked(*arguments: str) -> argparse.Namespace:
-    """The arguments of a demo."""
-    return build_parser().parse_args(["demo", *arguments])
-
-
-def test_the_demo_pages_through_both_frameworks_with_equal_ids(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three pulls of three rows each, no row twice, the same from LangChain and LlamaIndex, and the index is kept."""
-    assert demo.run(asked("what about the whale"), passages) == 0
-    said = lines(capsys)
-    assert re.match(r"40 passages of the documentation of Python [0-9.]+, built in [0-9.]+ s", said[0])
-    assert said[1] == "~/nextk/demo.nextk"
-    start = said.index("what about the whale")
-    assert said[start + 1] == "pull # score LangChain LlamaIndex"
-    rows = [re.fullmatch(r"(?:(?:top|next) 3 )?(\d) 0\.\d{4} (\S+) =", line) for line in said[start + 2 : start + 11]]
-    assert [row[1] for row in rows if row] == list("123456789")
-    assert len({row[2] for row in rows if row}) == 9
-    assert [line[:6] for line in said if line.startswith(("top ", "next "))] == ["top 3 ", "next 3", "next 3"]
-    assert re.fullmatch(
-        r"LangChain 3\+3\+3 rows, \d+ ms · LlamaIndex 3\+3\+3 rows, \d+ ms · same ids", said[start + 11]
-    )
-    assert main(["query", "whale", "-k", "1", "--json"]) == 0
-    assert matches(capsys)[0][2].startswith("whale.")
-
-
-def test_a_second_demo_finds_the_index_built(capsys: pytest.CaptureFixture[str]) -> None:
-    """The corpus is read once, unless a rebuilding is asked for."""
-    demo.run(asked("whale"), passages)
-    capsys.readouterr()
-
-    def unread() -> Iterator[Passage]:
-        pytest.fail("the corpus was read again")
-
-    assert demo.run(asked("whale"), unread) == 0
-    assert lines(capsys)[0].endswith("found built")
-    assert demo.run(asked("whale", "--rebuild"), lambda: passages(20)) == 0
-    assert lines(capsys)[0].startswith("20 passages")
-
-
-def test_the_demo_asks_its_own_questions(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a question it asks a handful."""
-    assert demo.run(asked(), passages) == 0
-    said = lines(capsys)
-    assert [question for question in demo.QUESTIONS if question in said] == list(demo.QUESTIONS)
-    assert sum(line.endswith("same ids") for line in said) == len(demo.QUESTIONS)
-
-
-def test_a_search_that_runs_dry_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    """A corpus of four passages gives a page of three, one of one, and an empty one."""
-    assert demo.run(asked("whale"), lambda: passages(4)) == 0
-    assert any(re.match(r"LangChain 3\+1\+0 rows", line) for line in lines(capsys))
-
-
-def test_different_ids_are_not_called_the_same(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """If the frameworks disagree, the demo shows where and fails."""
-
-    def other(_index: Index, _question: str, _sizes: Sequence[int]) -> pulls.Trace:
-        return pulls.Trace("LlamaIndex", [[pulls.Row("something.else", 0.5, "")]], 0.0)
-
-    monkeypatch.setattr(pulls, "through_llama_index", other)
-    assert demo.run(asked("whale"), passages) == 1
-    said = "\n".join(lines(capsys))
-    assert "the ids differ" in said
-    assert "same ids" not in said
-    assert "something.else" in said
-
-
-def test_an_interrupted_build_is_done_anew(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Half an index is never taken for a whole one, and what it held does not linger."""
-
-    def interrupted() -> Iterator[Passage]:
-        yield from passages(3)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        demo.run(asked("whale"), interrupted)
-    assert not (home / "demo.nextk").exists()
-    with Index.embedded(home / "demo.nextk.partial") as half:  # as if it had been interrupted a little later
-        half.upsert([("leftover", "the whale of the first attempt")])
-    assert demo.run(asked("whale"), passages) == 0
-    said = lines(capsys)
-    assert said[0].startswith("40 passages")
-    assert not any("leftover" in line for line in said)
-    assert [path.name for path in home.iterdir()] == ["demo.nextk"]
-
-
-def test_a_rebuilding_spares_what_is_no_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`--rebuild` with the wrong path destroys nobody's file."""
-    (tmp_path / "thesis.txt").write_text("years of work " * 100)
-    assert main(["demo", "--rebuild", "--index", str(tmp_path / "thesis.txt")]) == 2
-    assert "is not a nextk index" in mistake(capsys)
-    assert (tmp_path / "thesis.txt").read_text() == "years of work " * 100
 
 
 # serve

@@ -1,6 +1,7 @@
 """The corpora of the command line: the standard library's documentation, and folders of text."""
 
 import itertools
+import os
 import re
 import sys
 import sysconfig
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextk.cli.corpus import PASSAGE_LIMIT, Passage, read_folder, split_text, standard_library
+from nextk.cli.corpus import Passage, read_folder, standard_library
+from nextk.cli.splitting import PASSAGE_LIMIT, split_text, without_title
 from nextk.errors import ClientError
 
 BODY = "A sentence that is long enough to be worth a passage of its own."
@@ -40,7 +42,7 @@ def write(path: Path, text: str | bytes) -> None:
 class TestSplitText:
     """Splitting at the borders of the text."""
 
-    @given(st.text(alphabet="ab é.\n\t", max_size=300), st.integers(1, 60))
+    @given(st.text(alphabet="ab é.#=\n\t", max_size=300), st.integers(1, 60))
     def test_nothing_is_lost(self, text: str, limit: int) -> None:
         """The pieces hold every visible character, in order, and none is longer than the limit or blank."""
         pieces = split_text(text, limit)
@@ -64,6 +66,41 @@ class TestSplitText:
     def test_indentation_survives(self) -> None:
         """A block after a blank line keeps its indent."""
         assert split_text("Usage:\n   \n    >>> wrap(text)\n") == ["Usage:\n\n    >>> wrap(text)"]
+
+    @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 150)), min_size=1, max_size=12))
+    def test_headings_lead(self, sections: list[tuple[int, int]]) -> None:
+        """A heading stands right above its text, in one piece with it, however the text has to be cut."""
+        paragraphs = [
+            f"{'#' * level} {place}\n\n{place}{' x' * length}" for place, (level, length) in enumerate(sections)
+        ]
+        pieces = split_text("\n\n".join(paragraphs), 60)
+        assert all(len(piece) <= 60 for piece in pieces)
+        assert all(any(f"# {place}\n\n{place} x" in piece for piece in pieces) for place in range(len(sections)))
+
+    def test_underlined_headings_lead(self) -> None:
+        """The headings of reStructuredText go with their texts, too, and several in a row stay together."""
+        section = f"Title\n=====\n\nPart\n----\n\n{'b' * 30}"
+        assert split_text(f"{'a' * 30}\n\n{section}", 60) == ["a" * 30, section]
+
+
+class TestWithoutTitle:
+    """The title of a Markdown text."""
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("# A title #\n\ntext", ("A title", "\ntext")),
+            ("\n# A title\ntext", ("A title", "text")),
+            ("intro\n\n# A title\n\ntext", ("A title", "intro\n\n# A title\n\ntext")),
+            ("```sh\n# comment\n```\n# A title\ntext", ("A title", "```sh\n# comment\n```\n# A title\ntext")),
+            ("# A title\n", ("A title", "# A title\n")),
+            ("## A part\n\n#hash\n\n#\n", ("", "## A part\n\n#hash\n\n#\n")),
+            ("", ("", "")),
+        ],
+    )
+    def test_the_first_heading(self, text: str, expected: tuple[str, str]) -> None:
+        """The first `# heading` outside of code is the title, taken out where it stands above all the rest."""
+        assert expected == without_title(text)
 
 
 class TestStandardLibrary:
@@ -193,17 +230,18 @@ class TestReadFolder:
     """The user's own texts."""
 
     def test_a_folder(self, tmp_path: Path) -> None:
-        """Text files are read in the order of their names, and named by their path below the folder."""
+        """Text files are read in the order of their names, and named by their path from the folder's name on."""
+        tmp_path = tmp_path / "notes"
         write(tmp_path / "b.md", "# Title\r\n\r\nSome text.")
         write(tmp_path / "a.txt", "\ufeffFirst.")
         write(tmp_path / "docs" / "c.RST", f"{BODY}\n\n" * 30)
         write(tmp_path / "docs" / "code.py", "x = 1")
         passages = list(read_folder(tmp_path))
-        expected = ["a.txt", "b.md", "docs/c.RST", "docs/c.RST#2", "docs/code.py"]
+        expected = ["notes/a.txt", "notes/b.md", "notes/docs/c.RST", "notes/docs/c.RST#2", "notes/docs/code.py"]
         assert expected == [passage.id for passage in passages]
-        assert Passage("a.txt", "a.txt\n\nFirst.", "a.txt", "a.txt") == passages[0]
-        assert passages[1].text == "b.md\n\n# Title\n\nSome text."
-        assert {"docs/c.RST"} == {passage.parent for passage in passages[2:4]}
+        assert Passage("notes/a.txt", "a.txt\n\nFirst.", "a.txt", "notes/a.txt") == passages[0]
+        assert Passage("notes/b.md", "Title\n\nSome text.", "Title", "notes/b.md") == passages[1]
+        assert {("docs/c.RST", "notes/docs/c.RST")} == {(passage.title, passage.parent) for passage in passages[2:4]}
 
     def test_what_is_skipped(self, tmp_path: Path) -> None:
         """What is no text is reported with its reason; hidden things are passed over in silence."""
@@ -212,15 +250,18 @@ class TestReadFolder:
         write(tmp_path / "null.md", b"a\0b")
         write(tmp_path / "paper.pdf", "%PDF")
         write(tmp_path / "empty.txt", " \n")
+        write(tmp_path / os.fsdecode(b"z\xff.txt"), "a name that no index can hold")
         for name in (".hidden.txt", ".git/a.txt", "__pycache__/a.txt", "node_modules/a.txt"):
             write(tmp_path / name, "hidden")
         skipped: list[tuple[str, str]] = []
         passages = list(read_folder(tmp_path, lambda path, reason: skipped.append((path.name, reason))))
-        assert [passage.id for passage in passages] == ["good.txt"]
+        assert [passage.title for passage in passages] == ["good.txt"]
         assert skipped == [
+            ("empty.txt", "empty"),
             ("latin.txt", "not UTF-8 text"),
             ("null.md", "binary"),
             ("paper.pdf", "not one of .md .py .rst .txt"),
+            ("z\udcff.txt", "its name is not UTF-8"),
         ]
         assert passages == list(read_folder(tmp_path))
 
@@ -238,7 +279,7 @@ class TestReadFolder:
         monkeypatch.setattr(Path, "read_text", refuse_a)
         skipped: list[tuple[Path, str]] = []
         passages = list(read_folder(tmp_path, lambda *refusal: skipped.append(refusal)))
-        assert [passage.id for passage in passages] == ["b.txt"]
+        assert [passage.title for passage in passages] == ["b.txt"]
         assert [(tmp_path / "a.txt", "Permission denied")] == skipped
 
     def test_one_file(self, tmp_path: Path) -> None:

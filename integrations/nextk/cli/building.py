@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from nextk.cli.corpus import Passage
 from nextk.client import Index
-from nextk.types import Data
+from nextk.errors import ClientError
+from nextk.types import Data, FetchResult
 
 T = TypeVar("T")
 
@@ -22,6 +23,7 @@ def fill(
     passages: Iterable[Passage],
     *,
     namespace: str = "",
+    root: str = "",
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> set[str]:
     """Upsert passages: the text as `data`, title and parent as metadata, as both adapters read them.
@@ -30,36 +32,57 @@ def fill(
         index: It embeds text.
         passages: Read as they are needed.
         namespace: Where to put them.
+        root: Where they come from: metadata, too, unless blank.
         on_progress: Called after every batch with the number of passages in it.
 
     Returns:
         Their ids.
     """
     ids: set[str] = set()
+    origin = {"root": root} if root else {}
     for batch in batches(passages, _BATCH):
-        rows = [Data(each.id, each.text, {"title": each.title, "parent": each.parent}) for each in batch]
+        rows = [Data(each.id, each.text, {"title": each.title, "parent": each.parent, **origin}) for each in batch]
         index.upsert(rows, namespace)
         ids.update(each.id for each in batch)
         on_progress(len(batch))
     return ids
 
 
-def remove_leftovers(index: Index, ids: set[str], *, namespace: str = "") -> int:
-    """Remove the later passages of sources that have fewer of them now than when they were last read.
+def ids_of_root(index: Index, root: str, name: str, *, namespace: str = "") -> set[str]:
+    """Find what an index already holds of a root, and that nothing else has its ids.
 
     Args:
-        index: Just filled.
-        ids: Everything that was read this time; other sources are left alone.
-        namespace: Where they are.
+        index: It may hold the passages of other roots.
+        root: The absolute path of the folder or file.
+        name: What the root's ids begin with.
+        namespace: Where to look.
 
     Returns:
-        How many passages are gone.
+        The ids of the root's passages.
+
+    Raises:
+        ClientError: There are ids that begin with `name` and are not the root's: writing could replace them.
     """
-    sources = {_source(id_) for id_ in ids}
-    stale = [id_ for id_ in _all_ids(index, namespace) if id_ not in ids and _source(id_) in sources]
-    for batch in batches(stale, 1000):
+    ids: set[str] = set()
+    for record in _records(index, name, namespace):
+        if not re.match(rf"{re.escape(name)}(?:[/#]|\Z)", record.id):
+            continue
+        owner = (record.metadata or {}).get("root")
+        if owner != root:
+            whose = f"{name!r} of {owner}" if owner else f"{record.id!r}, which `nextk ingest` did not write"
+            message = (
+                f"the index already holds {whose}, and {root} would get the same ids. "
+                "Give it a --namespace or an --index of its own"
+            )
+            raise ClientError(message)
+        ids.add(record.id)
+    return ids
+
+
+def remove(index: Index, ids: set[str], *, namespace: str = "") -> None:
+    """Delete records by id, however many."""
+    for batch in batches(sorted(ids), 1000):
         index.delete(batch, namespace)
-    return len(stale)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -69,16 +92,12 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield batch
 
 
-def _source(id_: str) -> str:
-    """The source of a passage: its id without the number that all but the first passage have."""
-    return re.sub(r"#\d+\Z", "", id_)
-
-
-def _all_ids(index: Index, namespace: str) -> Iterator[str]:
+def _records(index: Index, prefix: str, namespace: str) -> Iterator[FetchResult]:
+    """The records whose ids begin with a prefix, and their metadata."""
     cursor = ""
     while True:
-        stretch = index.range(cursor, 1000, namespace=namespace)
-        yield from (record.id for record in stretch.vectors)
+        stretch = index.range(cursor, 1000, include_metadata=True, namespace=namespace, prefix=prefix or None)
+        yield from stretch.vectors
         cursor = stretch.next_cursor
         if not cursor:
             return

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from nextk.cli.splitting import split_text, without_title
 from nextk.errors import ClientError
 
-__all__ = ["PASSAGE_LIMIT", "Passage", "read_folder", "split_text", "standard_library"]
-
-PASSAGE_LIMIT = 1_200
-"""The most characters of a source in one passage: about 200 words, little enough to be about one thing."""
+__all__ = ["Passage", "read_folder", "root_name", "standard_library"]
 
 _SHORTEST_DOCSTRING = 50  # shorter ones ("Return the size.") say what their name says
 _TEST_FOLDERS = frozenset({"idle_test", "test", "tests"})
@@ -38,7 +36,7 @@ class Passage:
             `#3` and so forth.
         text: The title, a blank line, and at most `PASSAGE_LIMIT` characters of the source. The title is in the text
             because a passage from the middle of a source seldom names its subject.
-        title: What the source is about: a dotted name, a topic's heading or a file's path.
+        title: What the source is about: a dotted name, a topic's or a Markdown file's heading, or a file's path.
         parent: Where the source belongs: its module, its topic (`topic:` and the name) or its file.
     """
 
@@ -78,8 +76,9 @@ def read_folder(path: Path | str, on_skip: Callable[[Path, str], None] | None = 
         on_skip: Called with every other file that was not read, and the reason in a few words.
 
     Yields:
-        The passages of each file in order, files by name. Title and parent are the file's path below the folder, with
-        `/` on every platform.
+        The passages of each file in order, files by name. The id, and the parent, are the file's path from the folder's
+        own name on, as in `notes/todo.md`, with `/` on every platform. The title of a Markdown file is its first
+        `# heading`; else, and of other files, it is the path below the folder.
 
     Raises:
         ClientError: Nothing exists at `path`.
@@ -91,36 +90,9 @@ def read_folder(path: Path | str, on_skip: Callable[[Path, str], None] | None = 
     return _passages(_file_sources(root, on_skip or (lambda _path, _reason: None)))
 
 
-def split_text(text: str, limit: int = PASSAGE_LIMIT) -> list[str]:
-    """Split at blank lines, and where a paragraph is too long, between its lines, words and at last characters.
-
-    Neighbours are merged again while they fit.
-
-    Args:
-        text: Any text. A run of blank lines counts as one.
-        limit: The most characters of a piece, at least 1.
-
-    Returns:
-        The pieces in order; none for a blank text.
-    """
-    paragraphs = re.sub(r"\n\s*\n", "\n\n", text).strip()
-    return _split(paragraphs, limit, ("\n\n", "\n", " ")) if paragraphs else []
-
-
-def _split(text: str, limit: int, borders: tuple[str, ...]) -> list[str]:
-    if len(text) <= limit:
-        return [text]
-    if not borders:
-        return [text[start : start + limit] for start in range(0, len(text), limit)]
-    border, finer = borders[0], borders[1:]
-    merged: list[str] = []
-    for part in text.split(border):
-        for piece in _split(part, limit, finer):
-            if merged and len(merged[-1]) + len(border) + len(piece) <= limit:
-                merged[-1] += border + piece
-            else:
-                merged.append(piece)
-    return [piece for piece in merged if piece and not piece.isspace()]
+def root_name(root: Path | str) -> str:
+    """What the ids of everything below a folder begin with: its own name, wherever it is named from."""
+    return Path(root).resolve().name
 
 
 def _passages(sources: Iterable[_Source]) -> Iterator[Passage]:
@@ -179,28 +151,36 @@ def _definitions(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _file_sources(root: Path, on_skip: Callable[[Path, str], None]) -> Iterator[_Source]:
+    name = root_name(root)
     if root.is_file():
-        yield from _file_source(root, root.name, on_skip)
+        yield from _file_source(root, name, name, on_skip)
         return
     for path in _files(root):
         if path.suffix.lower() in _TEXT_KINDS:
-            yield from _file_source(path, path.relative_to(root).as_posix(), on_skip)
+            below = path.relative_to(root).as_posix()
+            yield from _file_source(path, f"{name}/{below}", below, on_skip)
         else:
             on_skip(path, f"not one of {' '.join(_TEXT_KINDS)}")
 
 
-def _file_source(path: Path, name: str, on_skip: Callable[[Path, str], None]) -> Iterator[_Source]:
+def _file_source(path: Path, name: str, title: str, on_skip: Callable[[Path, str], None]) -> Iterator[_Source]:
     try:
+        name.encode()
         text = path.read_text("utf-8-sig")
     except OSError as error:
         on_skip(path, error.strerror or "unreadable")
+    except UnicodeEncodeError:
+        on_skip(path, "its name is not UTF-8")
     except UnicodeDecodeError:
         on_skip(path, "not UTF-8 text")
     else:
         if "\0" in text:
             on_skip(path, "binary")
+        elif not text.strip():
+            on_skip(path, "empty")
         else:
-            yield _Source(name, text, name, name)
+            heading, body = without_title(text) if path.suffix.lower() == ".md" else ("", text)
+            yield _Source(name, body, heading or title, name)
 
 
 def _files(root: Path, enters: Callable[[str], bool] = lambda _folder: True) -> Iterator[Path]:

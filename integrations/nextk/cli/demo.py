@@ -1,33 +1,37 @@
 """Ask Python's own documentation, page after page, through LangChain and through LlamaIndex.
 
 The first run reads the documentation of this Python (no network, no account, no key) into a hybrid index; later runs
-find it built. Every question is asked once and then continued: top_k rows first, the next ones on demand.
+use it again. Every question is asked once and then continued: top_k rows first, the next ones on demand.
 """
 
 import argparse
 import platform
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nextk.cli.arguments import question
 from nextk.cli.corpus import Passage, standard_library
 from nextk.cli.places import PLACES, default_index, demo_index, holds_something, index_to_write
+from nextk.errors import ClientError
 from nextk.extras import require
 
 if TYPE_CHECKING:
-    from rich.text import Text
+    from rich.table import Table
 
     from nextk.cli.pulls import Row, Trace
     from nextk.cli.screen import Screen
+    from nextk.client import Index
 
 SUMMARY = "build a small index and ask it, through LangChain and LlamaIndex"
 
 QUESTIONS = (
-    "How do I run several coroutines at once and wait for all of them?",
-    "walk a directory tree and skip some folders",
-    "what does yield from do",
+    "read a gzip file",
+    "wrap long lines of text",
+    "exception handling with try and finally",
 )
 PULLS = (3, 3, 3)
 """The rows of each pull: the first `top_k`, then the next ones."""
@@ -35,7 +39,9 @@ PULLS = (3, 3, 3)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("question", metavar="QUESTION", nargs="?", help="what to ask (default: three questions)")
+    parser.add_argument(
+        "question", metavar="QUESTION", nargs="?", type=question, help="what to ask (default: three questions)"
+    )
     parser.add_argument("--index", metavar="FILE", type=Path, help="where the index is kept (default: demo.nextk)")
     parser.add_argument("--rebuild", action="store_true", help="build the index anew")
     parser.epilog = PLACES
@@ -60,14 +66,16 @@ def run(arguments: argparse.Namespace, corpus: Callable[[], Iterable[Passage]] =
     path = index_to_write(arguments.index or demo_index())
     out = Screen()
     seconds = _build_if_needed(path, corpus, rebuild=arguments.rebuild)
+    traces: list[Trace] = []
     agreed = True
     with Index.embedded(path) as index:
         _introduce(out, path, index.info().vector_count, seconds)
         index.query(data=QUESTIONS[0], top_k=1)  # loads the text model, or it would count against the first framework
-        for question in [arguments.question] if arguments.question else QUESTIONS:
-            traces = [pull(index, question, PULLS) for pull in (through_langchain, through_llama_index)]
-            agreed &= _show(out, question, *traces)
-    _next_steps(out, path)
+        for asked in [arguments.question] if arguments.question else QUESTIONS:
+            pair = [pull(index, asked, PULLS) for pull in (through_langchain, through_llama_index)]
+            agreed &= _show(out, asked, *pair)
+            traces += pair
+    _next_steps(out, path, traces)
     return 0 if agreed else 1
 
 
@@ -80,13 +88,16 @@ def build(path: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
     Args:
         path: Where the index is to be; nothing else may hold it.
         corpus: What to index.
+
+    Raises:
+        ClientError: Another process is building it.
     """
     from nextk.cli.building import MODELS, fill
     from nextk.cli.screen import progress
     from nextk.client import Index
 
     partial = path.with_name(f"{path.name}.partial")
-    with progress() as bar, Index.embedded(partial, **MODELS) as index:
+    with progress() as bar, _only_builder(lambda: Index.embedded(partial, **MODELS)) as index:
         index.reset(all=True)
         reading = bar.add_task("reading the documentation", total=None)
         passages = []
@@ -98,6 +109,17 @@ def build(path: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
         fill(index, passages, on_progress=lambda count: bar.advance(embedding, count))
     _discard(path)
     partial.replace(path)
+
+
+def _only_builder(open_partial: Callable[[], "Index"]) -> "Index":
+    """Open the index that is being built; serving it would not help whom another builder has come before."""
+    try:
+        return open_partial()
+    except ClientError as error:
+        if "held by another process" not in str(error):
+            raise
+        message = "another demo is building this index; try again when it is done"
+        raise ClientError(message) from error
 
 
 def _build_if_needed(path: Path, corpus: Callable[[], Iterable[Passage]], *, rebuild: bool) -> float | None:
@@ -123,66 +145,59 @@ def _discard(path: Path) -> None:
 def _introduce(out: "Screen", path: Path, count: int, seconds: float | None) -> None:
     from nextk.cli.screen import short_path
 
-    made = "found built" if seconds is None else f"built in {seconds:.1f} s"
+    made = "already built" if seconds is None else f"built in {seconds:.1f} s"
     out.say((f"{count:,} passages", "bold"), f" of the documentation of Python {platform.python_version()}, {made}")
     out.say((short_path(path), "dim"))
 
 
-def _show(out: "Screen", question: str, first: "Trace", second: "Trace") -> bool:
-    """Print what one framework got and where the other differs; whether the ids are the same."""
-    from nextk.cli.screen import columns
+def _show(out: "Screen", asked: str, first: "Trace", second: "Trace") -> bool:
+    """Print what one framework got, and where the other differs; whether the ids are the same."""
+    from nextk.cli import screen
 
-    names = ("pull", "#", "score", first.framework, second.framework)
-    table = columns(*names, right=("#", "score"), ratio={first.framework: 1})
-    labels = [label for pull, page in enumerate(first.pages) for label in _labels(pull, len(page))]
+    same = [row.id for row in first.rows] == [row.id for row in second.rows]
+    both = f"{first.framework} and {second.framework}"
+    out.say("")
+    out.say((asked, "bold cyan"))
+    out.say((f"{both} agree on every id", "green") if same else (f"{both} give different ids", "bold red"))
+    names = ("pull", "#", "score", "id", "text") if out.width >= screen.WIDE else ("pull", "#", "score", "id")
+    widest = {"id": out.width // 2 - 10} if "text" in names else None
+    table = screen.columns(*names, right=("#", "score"), filling=names[-1], widest=widest)
+    labels = [label for pull, page in enumerate(first.pages) for label in screen.pull_labels(pull, len(page))]
     for place, (mine, others) in enumerate(zip_longest(first.rows, second.rows)):
         label = labels[place] if place < len(labels) else ""
-        score = f"{(mine or others).score:.4f}"
-        table.add_row(label, str(place + 1), score, _passage(mine), _compared(mine, others))
-    out.say("")
-    out.say((question, "bold cyan"))
+        _add(table, label, place + 1, mine)
+        if not (mine and others and mine.id == others.id):
+            _add(table, "", place + 1, others, second.framework)
     if table.row_count:
-        out.print(table)
-    same = [row.id for row in first.rows] == [row.id for row in second.rows]
-    verdict = ("same ids", "green") if same else ("the ids differ", "bold red")
-    out.say((f"{_cost(first)} · {_cost(second)} · ", "dim"), verdict)
+        out.show(table)
+    width = max(len(first.framework), len(second.framework))
+    for trace in (first, second):
+        rows = " + ".join(str(len(page)) for page in trace.pages)
+        out.say((f"{trace.framework:{width}}  {rows} rows, {1000 * trace.seconds:.0f} ms", "dim"))
     return same
 
 
-def _labels(pull: int, size: int) -> list[str]:
-    """What stands beside the rows of one pull: its size, once."""
-    return [f"next {size}" if pull else f"top {size}", *[""] * (size - 1)] if size else []
+def _add(table: "Table", label: str, rank: int, row: "Row | None", differing: str = "") -> None:
+    """Add what a framework got in a place; its name leads where it differs from the other one."""
+    from nextk.cli import screen
 
-
-def _passage(row: "Row | None") -> "Text":
-    """Id and title; the title alone is enough where the id is made of it."""
-    from nextk.cli.screen import cell
-
+    lead, style = (f"{differing}: ", "bold red") if differing else ("", "")
     if row is None:
-        return cell("-", "bold red")
-    return cell(row.id) if row.id.startswith(row.title) else cell(f"{row.id}: {row.title}")
+        table.add_row(label, str(rank), "", screen.cell(f"{lead}nothing", "bold red"))
+        return
+    shown = screen.cell(lead + screen.name(row.id, row.title), style)
+    text = screen.cell(screen.body(row.text, row.title), "dim")
+    table.add_row(*(label, str(rank), f"{row.score:.4f}", shown, text)[: len(table.columns)])
 
 
-def _compared(mine: "Row | None", others: "Row | None") -> "Text":
-    """The other framework's id, written out only where it differs."""
-    from nextk.cli.screen import cell
-
-    if others is None:
-        return cell("-", "bold red")
-    return cell("=", "green") if mine is not None and mine.id == others.id else cell(others.id, "bold red")
-
-
-def _cost(trace: "Trace") -> str:
-    rows = "+".join(str(len(page)) for page in trace.pages)
-    return f"{trace.framework} {rows} rows, {1000 * trace.seconds:.0f} ms"
-
-
-def _next_steps(out: "Screen", path: Path) -> None:
+def _next_steps(out: "Screen", path: Path, traces: Iterable["Trace"]) -> None:
     sizes = list(accumulate(PULLS))
-    grown = ", ".join(map(str, sizes))
     found_unnamed = path == demo_index() and not holds_something(default_index())
-    query = 'nextk query "your question" --more 5' + ("" if found_unnamed else f" --index {path}")
+    query = 'nextk query "your question" --more 5' + ("" if found_unnamed else f" --index {shlex.quote(str(path))}")
     out.say("")
-    out.say(f"Each search read {sizes[-1]} rows; asking anew with top_k = {grown} would have read {sum(sizes)}.")
-    out.say(query, ("   the same index, no framework", "dim"))
-    out.say("nextk ingest PATH".ljust(len(query)), ("   your own documents", "dim"))
+    if all(len(trace.rows) == sizes[-1] for trace in traces):
+        grown = ", ".join(map(str, sizes))
+        out.say(f"Each search read {sizes[-1]} rows; asking anew with top_k = {grown} would have read {sum(sizes)}.")
+        out.say("")
+    out.copyable(query, "the same index, no framework")
+    out.copyable("nextk ingest PATH", "your own documents")

@@ -42,12 +42,13 @@ def run(arguments: argparse.Namespace) -> int:
         screen.print_json({"index": os.fspath(path), **facts, "namespaces": namespaces})
         return 0
     out = screen.Screen()
-    table = screen.columns("index", screen.short_path(path))
+    where = screen.short_path(path)
+    table = screen.columns("index", where, filling=where)
     for name, value in facts.items():
         if value is not None:
             table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else value)
     for name, count in namespaces.items():
         if name or len(namespaces) > 1:
             table.add_row(screen.cell(f"namespace {name!r}"), f"{count:,}")
-    out.print(table)
+    out.show(table)
     return 0

@@ -1,8 +1,9 @@
 """Read the text files below a folder (.md .py .rst .txt), or one file, into an index on disk."""
 
 import argparse
+import shlex
 import time
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from nextk.cli.places import PLACES, index_to_write
@@ -10,44 +11,59 @@ from nextk.extras import require
 
 SUMMARY = "read a folder of texts into an index"
 
+_IDS = """\
+Ids begin with the folder's own name, as in notes/todo.md. Reading a folder again replaces what it
+said before, and removes what is no longer in it. Two folders of one name need an --index or a
+--namespace each."""
+_NAMED = 5  # skipped files that are named for each reason
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("path", metavar="PATH", type=Path, help="a folder, or one text file")
     parser.add_argument("--index", metavar="FILE", type=Path, help="the index (default: default.nextk), made if absent")
     parser.add_argument("--namespace", default="", metavar="NAME", help="a part of the index of its own")
-    parser.epilog = (
-        f"{PLACES}\n\nA file that is read again replaces what it said before. Files are known by their paths below\n"
-        "PATH: give folders that share file names a --namespace each."
-    )
+    parser.epilog = f"{PLACES}\n\n{_IDS}"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, embed and store; what could not be read is counted by reason."""
+    """Read, embed and store; what could not be read is named, by reason."""
     require("rich", extra="local")
     from nextk.cli import screen
-    from nextk.cli.building import MODELS, fill, remove_leftovers
-    from nextk.cli.corpus import read_folder
+    from nextk.cli.building import MODELS, fill, ids_of_root, remove
+    from nextk.cli.corpus import read_folder, root_name
     from nextk.client import Index
 
-    skipped: Counter[str] = Counter()
-    passages = read_folder(arguments.path, on_skip=lambda _path, reason: skipped.update([reason]))
+    skipped: dict[str, list[Path]] = {}
+    passages = read_folder(arguments.path, on_skip=lambda file, reason: skipped.setdefault(reason, []).append(file))
     path = index_to_write(arguments.index)
+    root, name, namespace = str(arguments.path.resolve()), root_name(arguments.path), arguments.namespace
     started = time.perf_counter()
-    exists = path.exists()
-    with Index.embedded(path, **({} if exists else MODELS)) as index:
+    with Index.embedded(path, **({} if path.exists() else MODELS)) as index:
+        before = ids_of_root(index, root, name, namespace=namespace)
         with screen.progress() as bar:
             task = bar.add_task("reading and embedding", total=None)
-            ids = fill(index, passages, namespace=arguments.namespace, on_progress=lambda n: bar.advance(task, n))
-        gone = remove_leftovers(index, ids, namespace=arguments.namespace) if exists else 0
+            ids = fill(index, passages, namespace=namespace, root=root, on_progress=lambda n: bar.advance(task, n))
+        remove(index, before - ids, namespace=namespace)
+    gone = len(before - ids)
     out = screen.Screen()
     out.say(
-        (f"{len(ids):,} passages", "bold"),
+        (f"{len(ids):,} {'passage' if len(ids) == 1 else 'passages'}", "bold"),
         f" into {screen.short_path(path)} in {time.perf_counter() - started:.1f} s",
-        f", {gone:,} outdated ones removed" if gone else "",
+        f", {gone:,} outdated removed" if gone else "",
     )
-    for reason, count in skipped.most_common():
-        out.say((f"skipped {count:,}: {reason}", "dim"))
+    for reason, files in skipped.items():
+        out.say((f"skipped {len(files):,} ({reason}): {_names(files, arguments.path)}", "dim"))
     if ids:
-        out.say(("Next: ", "dim"), 'nextk query "what to look for"', f" --index {path}" if arguments.index else "")
+        out.copyable(
+            'nextk query "what to look for"' + (f" --index {shlex.quote(str(path))}" if arguments.index else "")
+        )
     return 0
+
+
+def _names(files: Sequence[Path], root: Path) -> str:
+    """The first of some files, by their paths below the root."""
+    from nextk.cli.screen import one_line
+
+    names = [one_line(str(file.relative_to(root)) if file != root else file.name) for file in files[:_NAMED]]
+    return ", ".join(names) + (f" and {len(files) - _NAMED:,} more" if len(files) > _NAMED else "")

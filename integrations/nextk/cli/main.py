@@ -1,12 +1,16 @@
 """The command `nextk`: which command is meant, and how it ends.
 
 Exit codes: 0 done, 1 done with a difference that the demo found, 2 the user can mend it (one line on stderr says how),
-130 interrupted, 141 nobody reads the output.
+130 interrupted, 141 nobody reads the output. With NEXTK_DEBUG=1 the line on stderr comes with its traceback.
 """
 
 import argparse
+import io
 import os
+import sqlite3
 import sys
+import textwrap
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, Protocol
 
@@ -43,6 +47,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+class _Help(argparse.HelpFormatter):
+    """Fits paragraphs to the terminal, and leaves those that are indented as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(
+            each if each.startswith(" ") else textwrap.fill(each, width, initial_indent=indent) for each in paragraphs
+        )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = _Parser(
@@ -54,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND")
     for name, command in COMMANDS.items():
         its = commands.add_parser(name, help=command.SUMMARY, description=command.__doc__)
-        its.formatter_class = argparse.RawDescriptionHelpFormatter
+        its.formatter_class = _Help
         command.add_arguments(its)
         its.set_defaults(run=command.run)
     return parser
@@ -69,12 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal can show every text; stderr never fails
     parser = build_parser()
     asked = parser.parse_args(arguments)
     try:
         return _run(parser, asked)
     except NextKError as error:
         return _mistake(str(error))
+    except sqlite3.Error as error:
+        return _mistake(f"the index cannot be used: {error}")
     except KeyboardInterrupt:
         sys.stderr.write("\nnextk: interrupted\n")
         return _INTERRUPTED
@@ -100,5 +118,8 @@ def _run(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
 
 
 def _mistake(message: str) -> int:
+    """Say what was wrong, of the error that is being handled."""
+    if os.environ.get("NEXTK_DEBUG") == "1":
+        traceback.print_exc()
     sys.stderr.write(f"nextk: {' '.join(message.split())}\n")
     return _MISTAKE

@@ -8,7 +8,7 @@ from nextk.errors import ClientError
 PLACES = """\
 Indexes are kept in $NEXTK_HOME, else $XDG_DATA_HOME/nextk, else ~/.local/share/nextk:
 demo.nextk is the demo's, default.nextk is what `nextk ingest` fills. Without --index,
-`nextk query` and `nextk info` read default.nextk, or demo.nextk where that does not exist."""
+`nextk query` and `nextk info` read default.nextk, or demo.nextk as long as there is no other."""
 """For `--help`."""
 
 

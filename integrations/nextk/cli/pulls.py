@@ -15,6 +15,7 @@ class Row:
     id: str
     score: float
     title: str
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def through_langchain(index: Index, question: str, sizes: Sequence[int]) -> Trac
     """Ask through the LangChain retriever: pages of `Document`."""
     from nextk.langchain import ResumableRetriever
 
-    retriever = ResumableRetriever(index=index, retrieval_mode="hybrid", k=sizes[0], score_key="score")
+    retriever = ResumableRetriever(index=index, retrieval_mode="hybrid", weighting="idf", k=sizes[0], score_key="score")
     with retriever.open(question) as search:
         return _trace("LangChain", search.fetch_next, sizes, _from_document)
 
@@ -50,7 +51,7 @@ def through_llama_index(index: Index, question: str, sizes: Sequence[int]) -> Tr
     """Ask through the LlamaIndex retriever: pages of `NodeWithScore`."""
     from nextk.llama_index import ResumableRetriever
 
-    retriever = ResumableRetriever(index=index, retrieval_mode="hybrid", similarity_top_k=sizes[0])
+    retriever = ResumableRetriever(index=index, retrieval_mode="hybrid", weighting="idf", similarity_top_k=sizes[0])
     with retriever.open(question) as search:
         return _trace("LlamaIndex", search.fetch_next, sizes, _from_node)
 
@@ -65,8 +66,10 @@ def _trace(
 
 def _from_document(document: Any) -> Row:
     metadata = document.metadata
-    return Row(str(document.id), float(metadata["score"]), str(metadata.get("title", "")))
+    return Row(str(document.id), float(metadata["score"]), str(metadata.get("title", "")), document.page_content)
 
 
 def _from_node(node: Any) -> Row:
-    return Row(str(node.node.node_id), float(node.score or 0), str(node.node.metadata.get("title", "")))
+    passage = node.node
+    title = str(passage.metadata.get("title", ""))
+    return Row(str(passage.node_id), float(node.score or 0), title, passage.get_content())

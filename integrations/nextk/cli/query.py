@@ -6,25 +6,35 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nextk.cli.arguments import count, question
 from nextk.cli.places import PLACES, index_to_read
 from nextk.extras import require
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from nextk.client import Index
     from nextk.types import QueryResult
 
 SUMMARY = "ask an index, then ask it for more"
 
+_LEFT_OF_TEXT = 26  # columns for pull, rank and score at their widest, and the blanks between
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("text", metavar="TEXT", help="the question")
+    parser.add_argument("text", metavar="TEXT", type=question, help="the question")
     parser.add_argument("--index", metavar="FILE", type=Path, help="the index (default: see below)")
     parser.add_argument(
-        "-k", dest="top_k", metavar="K", type=int, default=5, help="size of the first page (default: 5)"
+        "-k", dest="top_k", metavar="K", type=count(1, 1000), default=5, help="size of the first page (default: 5)"
     )
     parser.add_argument(
-        "--more", metavar="N", type=int, action="append", default=[], help="then pull N more; may be repeated"
+        "--more",
+        metavar="N",
+        type=count(1, 1000),
+        action="append",
+        default=[],
+        help="then pull N more; may be repeated",
     )
     parser.add_argument("--filter", default="", metavar="EXPR", help="on metadata, as in: parent = 'asyncio.tasks'")
     parser.add_argument("--namespace", default="", metavar="NAME", help="the part of the index to search")
@@ -51,11 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _pages(index: "Index", arguments: argparse.Namespace) -> Iterator[list["QueryResult"]]:
     """The first page, and the further ones; without any, nothing is kept open."""
+    from nextk.types import WeightingStrategy
+
     asked: dict[str, Any] = {
         "data": arguments.text,
         "top_k": arguments.top_k,
         "filter": arguments.filter,
         "namespace": arguments.namespace,
+        "weighting_strategy": WeightingStrategy.IDF,
         "include_metadata": True,
         "include_data": True,
     }
@@ -92,23 +105,24 @@ def _print_table(pages: Sequence[Sequence["QueryResult"]], path: Path, seconds: 
     from nextk.cli import screen
 
     out = screen.Screen()
-    names = ("pull", "#", "score", "id", "text")
-    table = screen.columns(*names, right=("#", "score"), ratio={"id": 2, "text": 3})
+    table = screen.columns("pull", "#", "score", "id and text", right=("#", "score"), filling="id and text")
     rank = 0
     for pull, page in enumerate(pages):
-        for row, match in enumerate(page):
+        for label, match in zip(screen.pull_labels(pull, len(page)), page, strict=True):
             rank += 1
-            label = "" if row else "more" if pull else "first"
-            score = f"{match.score:.4f}"
-            table.add_row(label, str(rank), score, screen.cell(match.id), screen.cell(_body(match), "dim"))
+            table.add_row(label, str(rank), f"{match.score:.4f}", _shown(match, out.width - _LEFT_OF_TEXT))
     if rank:
-        out.print(table)
+        out.show(table)
     sizes = " + ".join(str(len(page)) for page in pages)
     found = f"{sizes} {'match' if rank == 1 else 'matches'}" if rank else "no match"
     out.say((f"{found} in {screen.short_path(path)}, {1000 * seconds:.0f} ms", "dim"))
 
 
-def _body(match: "QueryResult") -> str:
-    """The text less its title, which the id shows already."""
-    text, title = match.data or "", str((match.metadata or {}).get("title", ""))
-    return text.removeprefix(title) if title else text
+def _shown(match: "QueryResult", width: int) -> "Text":
+    """The id, and below it the beginning of the text."""
+    from nextk.cli import screen
+
+    title = str((match.metadata or {}).get("title", ""))
+    text = screen.excerpt(screen.body(match.data or "", title), max(width, 20), lines=2)
+    shown = screen.cell(screen.name(match.id, title))
+    return shown.append(f"\n{text}", "dim") if text else shown

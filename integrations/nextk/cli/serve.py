@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nextk.cli.arguments import count
 from nextk.cli.places import PLACES
 from nextk.extras import require
 
@@ -27,9 +28,12 @@ server's own. Without --index, every index in DIR is served; without either, one
 Tokens are better set as {TOKEN} and {READ_ONLY_TOKEN}: other users see arguments.
 Without a token, only this machine may be served.
 
-  nextk serve                                  an index in memory that embeds text by itself
-  nextk serve --data ~/.local/share/nextk      what `nextk demo` and `nextk ingest` made
-  nextk serve --data . --index docs=hybrid,embedding=static,sparse_embedding=bm25
+  nextk serve
+      an index in memory that embeds text by itself
+  nextk serve --data ~/.local/share/nextk
+      what `nextk demo` and `nextk ingest` made
+  nextk serve --data . \\
+      --index docs=hybrid,embedding=static,sparse_embedding=bm25
   nextk serve --index test=dense,dimension=2,similarity=euclidean
 
 """
@@ -54,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fusion_order=global|batch; may be repeated",
     )
     parser.add_argument(
-        "--max-body", metavar="MIB", type=_positive, default=64, help="largest request, in MiB (default: 64)"
+        "--max-body", metavar="MIB", type=count(), default=64, help="largest request, in MiB (default: 64)"
     )
     parser.add_argument("--quiet", action="store_true", help="log no requests")
     parser.epilog = _EPILOG + PLACES
@@ -85,13 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
 def _log(*, quiet: bool) -> None:
     """One line per request on standard error, as key=value."""
     logging.basicConfig(stream=sys.stderr, format="time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
@@ -111,7 +108,7 @@ def _welcome(url: str, engines: Mapping[str, "Engine"], data: Path | None, *, pr
         table.add_row(
             screen.cell(name), screen.cell(path), _schema(engine.schema), f"{sum(engine.stats().counts.values()):,}"
         )
-    out.print(table)
+    out.show(table)
     token = "<your token>" if protected else "none   # any value: this server asks for no token"
     out.print(f"export UPSTASH_VECTOR_REST_URL={url}", soft_wrap=True)
     out.print(f"export UPSTASH_VECTOR_REST_TOKEN={token}", soft_wrap=True)

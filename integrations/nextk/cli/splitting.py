@@ -1,0 +1,94 @@
+"""Where a text may be cut: between paragraphs, lines and words, and never between a heading and what it heads."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["PASSAGE_LIMIT", "split_text", "without_title"]
+
+PASSAGE_LIMIT = 1_200
+"""The most characters of a source in one passage: about 200 words, little enough to be about one thing."""
+
+_HEADING = re.compile(r"#{1,6}[ \t].*|.*\S.*\n(?P<line>[=\-~^*])(?P=line){2,}[ \t]*")  # "## Use", or "Use" underlined
+_FENCE = re.compile(r" {0,3}(```|~~~)")
+
+
+def split_text(text: str, limit: int = PASSAGE_LIMIT) -> list[str]:
+    """Split at blank lines, and where a paragraph is too long, between its lines, words and at last characters.
+
+    Neighbours are merged again while they fit. A heading (of Markdown, or underlined) goes with the text below it.
+
+    Args:
+        text: Any text. A run of blank lines counts as one.
+        limit: The most characters of a piece, at least 1.
+
+    Returns:
+        The pieces in order; none for a blank text.
+    """
+    paragraphs = re.sub(r"\n\s*\n", "\n\n", text).strip()
+    if not paragraphs:
+        return []
+    return _merged((_split_section(section, limit) for section in _sections(paragraphs.split("\n\n"))), limit, "\n\n")
+
+
+def without_title(markdown: str) -> tuple[str, str]:
+    """Take the title from a Markdown text: its first `# heading`, outside of fenced code.
+
+    Args:
+        markdown: The text.
+
+    Returns:
+        The title, `""` if there is none; and the text, without the heading if it stood at the top.
+    """
+    fence = ""
+    lines = markdown.splitlines(keepends=True)
+    for place, line in enumerate(lines):
+        if found := _FENCE.match(line):
+            fence = "" if fence == found[1] else fence or found[1]
+        elif not fence and (heading := re.match(r"# +(.*?)[ #]*$", line)) and heading[1]:
+            above, below = "".join(lines[:place]), "".join(lines[place + 1 :])
+            at_top = below.strip() and not above.strip()
+            return heading[1].strip(), below if at_top else markdown
+    return "", markdown
+
+
+def _sections(paragraphs: Iterable[str]) -> Iterator[list[str]]:
+    """Put every paragraph together with the headings right above it."""
+    section: list[str] = []
+    for paragraph in paragraphs:
+        section.append(paragraph)
+        if not _HEADING.fullmatch(paragraph):
+            yield section
+            section = []
+    if section:
+        yield section
+
+
+def _split_section(section: Sequence[str], limit: int) -> list[str]:
+    *headings, body = section
+    whole = "\n\n".join(section)
+    room = limit - len(whole) + len(body)
+    if len(whole) <= limit or room < limit // 2:  # it fits, or its headings are too long for any special care
+        return _split(whole, limit, ("\n", " "))
+    first, *others = _split(body, room, ("\n", " "))
+    return ["\n\n".join([*headings, first]), *others]
+
+
+def _split(text: str, limit: int, borders: tuple[str, ...]) -> list[str]:
+    if len(text) <= limit:
+        return [text]
+    if not borders:
+        return [text[start : start + limit] for start in range(0, len(text), limit)]
+    border, finer = borders[0], borders[1:]
+    return _merged((_split(part, limit, finer) for part in text.split(border)), limit, border)
+
+
+def _merged(parts: Iterable[Sequence[str]], limit: int, border: str) -> list[str]:
+    """Join the first piece of a part to what stands before it, where both fit; blank pieces are left out."""
+    merged: list[str] = []
+    for pieces in parts:
+        for place, piece in enumerate(pieces):
+            if merged and place == 0 and len(merged[-1]) + len(border) + len(piece) <= limit:
+                merged[-1] += border + piece
+            else:
+                merged.append(piece)
+    return [piece for piece in merged if piece and not piece.isspace()]
