@@ -1,7 +1,8 @@
 """Ten pages of ten from one search, against asking anew with a growing top_k.
 
-Run by hand: `python tests/benchmarks/paging.py`. Both read the same rows in the same order from the same embedded index in the same run, so recall is 1 on both sides and
-only the work differs. Figures are process CPU time, medians over questions; the ratio is what to look at.
+Run by hand: `python tests/benchmarks/paging.py`. Both read the same rows in the same order from the same embedded index
+in the same run, so recall is 1 on both sides and only the work differs. Figures are process CPU time, medians over
+questions; the ratio is what to look at.
 """
 
 import functools
