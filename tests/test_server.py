@@ -397,8 +397,8 @@ def test_a_spec_is_a_name_a_type_and_schema_keywords() -> None:
     assert parse_spec("a.b-1=dense,dimension=2,similarity=dot_product,embedding=static") == IndexSpec(
         "a.b-1", {"type": "dense", "dimension": 2, "similarity": "dot_product", "embedding": "static"}
     )
-    assert parse_spec("x=HYBRID,sparse_embedding=bm25,fusion_order=batch") == IndexSpec(
-        "x", {"type": "HYBRID", "sparse_embedding": "bm25", "fusion_order": "batch"}
+    assert parse_spec("x=SPARSE,sparse_embedding=bm25,fusion_order=batch") == IndexSpec(
+        "x", {"type": "SPARSE", "sparse_embedding": "bm25", "fusion_order": "batch"}
     )
     assert parse_spec("default=hybrid,embedding=static,sparse_embedding=bm25") == DEFAULT
 
@@ -427,6 +427,7 @@ def test_a_spec_is_a_name_a_type_and_schema_keywords() -> None:
         ("docs=sparse,embedding=static", "no dense vectors"),
         ("docs=dense,sparse_embedding=bm25", "no sparse vectors"),
         ("docs=hybrid,fusion_order=random", "fusion_order='random'"),
+        ("docs=hybrid,embedding=static", "give sparse_embedding too"),
     ],
 )
 def test_a_wrong_spec_is_refused_by_its_wrong_part(text: str, part: str) -> None:

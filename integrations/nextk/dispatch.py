@@ -220,11 +220,7 @@ def _random(engine: Engine, request: Request) -> _Result:
 
 
 def _delete(engine: Engine, request: Request) -> _Result:
-    selection = _read(Delete, _selection(request.body))
-    if sum(given is not None for given in (selection.ids, selection.prefix, selection.filter)) != 1:
-        message = "Only and only one of the ids, prefix, or filter must be provided."
-        raise UpstashError(message, 422)
-    return {"deleted": engine.delete(request.namespace, selection)}
+    return {"deleted": engine.delete(request.namespace, _read(Delete, _selection(request.body)))}
 
 
 def _selection(body: bytes) -> object:
@@ -235,7 +231,9 @@ def _selection(body: bytes) -> object:
         return {"ids": [body.decode(errors="replace")]} if body[:1] not in (b"{", b"[", b"") else _json(body)
     if isinstance(value, list):
         return {"ids": value}
-    return value if isinstance(value, dict) else {"ids": [body.decode().strip() if value is None else value]}
+    if isinstance(value, dict):
+        return value
+    return {"ids": [value if isinstance(value, str) else body.decode().strip()]}  # `1.0` is an id, and not `1`
 
 
 def _reset(engine: Engine, request: Request) -> _Result:
@@ -247,11 +245,6 @@ def _reset(engine: Engine, request: Request) -> _Result:
 def _info(engine: Engine, _request: Request) -> _Result:
     schema, stats = engine.schema, engine.stats()
     similarity = schema.similarity.value if schema.dense else ""
-    dense = {
-        "dimension": schema.dimension or 0,
-        "similarityFunction": similarity,
-        "embeddingModel": schema.embedding,
-    }
     info = {
         "vectorCount": sum(stats.counts.values()),
         "pendingVectorCount": 0,
@@ -262,7 +255,11 @@ def _info(engine: Engine, _request: Request) -> _Result:
         "namespaces": {name: {"vectorCount": count, "pendingVectorCount": 0} for name, count in stats.counts.items()},
     }
     if schema.dense:
-        info["denseIndex"] = dense
+        info["denseIndex"] = {
+            "dimension": schema.dimension or 0,
+            "similarityFunction": similarity,
+            "embeddingModel": schema.embedding,
+        }
     if schema.sparse:
         info["sparseIndex"] = {"embeddingModel": schema.sparse_embedding}
     return info

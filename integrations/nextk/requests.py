@@ -16,6 +16,7 @@ from pydantic import (
     Strict,
     StrictFloat,
     StrictStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -71,7 +72,7 @@ def _float32(values: list[float]) -> list[float]:
 
 Flag: TypeAlias = Annotated[bool, Strict(), BeforeValidator(_flag)]
 Id: TypeAlias = Annotated[StrictStr, BeforeValidator(_text_id)]
-Floats: TypeAlias = Annotated[list[StrictFloat], Field()]
+Floats: TypeAlias = list[StrictFloat]
 Rows: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MAX_ROWS)]
 Text: TypeAlias = StrictStr
 
@@ -245,11 +246,16 @@ class Range(Include):
 
 
 class Delete(Body):
-    """The body of `/delete`: exactly one of the three."""
+    """The body of `/delete`: exactly one of the three; what is empty would select everything, and counts as absent."""
 
     ids: list[Id] | None = None
     prefix: Text | None = None
     filter: Text | None = None
+
+    @field_validator("prefix", "filter")
+    @classmethod
+    def _empty_is_absent(cls, value: str | None, field: ValidationInfo) -> str | None:
+        return None if not value or (field.field_name == "filter" and value.isspace()) else value
 
 
 class Rename(Body):

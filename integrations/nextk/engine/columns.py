@@ -77,28 +77,29 @@ class Columns:
             vectors: Their dense vectors, float32 (n, dimension), where the index has them.
             sparse: Their sparse vectors, where the index has them.
         """
-        self.kill(row for row in rows if row <= self._newest)
-        self._newest = max(self._newest, *rows)
-        first, self._count = self._count, self._count + len(rows)
-        self._reserve(self._count, None if vectors is None else vectors.shape[1])
-        self._rows[first : self._count] = rows
-        self._live[first : self._count] = True
+        first, count = self._count, self._count + len(rows)
+        self._reserve(count, None if vectors is None else vectors.shape[1])  # takes the memory before anything changes
+        self._rows[first:count] = rows
         if vectors is not None and self._matrix is not None:
-            self._matrix[first : self._count] = vectors
-            self._lengths[first : self._count] = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
+            self._matrix[first:count] = vectors
+            self._lengths[first:count] = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
         if sparse is not None:
             self._postings = self._postings.with_vectors(first, sparse)
+        self._mark_dead(row for row in rows if row <= self._newest)
+        self._live[first:count] = True
+        self._newest = max(self._newest, *rows)
+        self._count = count
+        self._compact()
 
     def kill(self, rows: Iterable[int]) -> None:
         """Take rows out of later searches."""
+        self._mark_dead(rows)
+        self._compact()
+
+    def _mark_dead(self, rows: Iterable[int]) -> None:
         numbers = np.fromiter(rows, np.int64)
-        if not len(numbers):
-            return
-        live = self._live[: self._count]
-        doomed = live & np.isin(self._rows[: self._count], numbers)
-        if doomed.any():
-            live[doomed] = False
-            self._compact()
+        if len(numbers):
+            self._live[: self._count] &= ~np.isin(self._rows[: self._count], numbers)
 
     def _reserve(self, count: int, dimension: int | None) -> None:
         """Make room by replacing the arrays with larger ones: a snapshot keeps those it has."""

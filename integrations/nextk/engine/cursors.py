@@ -70,12 +70,14 @@ class OpenCursors:
         name = str(uuid.uuid4())
         with cursor.busy:  # in its place before its first page is read, so that the cap holds
             with self._lock:
-                self._sweep()
-                if len(self._open) >= self._cap:
-                    message = f"Exceeded max active resumable query limit: {self._cap}"
-                    raise TooManyQueries(message, 403)
+                self._require_room()
                 self._open[name] = cursor
             return name, self._page(name, cursor, count)
+
+    def require_room(self) -> None:
+        """Raise `TooManyQueries` where the cap is reached: before the work of ranking is done for nothing."""
+        with self._lock:
+            self._require_room()
 
     def require(self, name: str) -> Cursor:
         """The cursor of a uuid.
@@ -124,6 +126,12 @@ class OpenCursors:
         cursor.gone = True
         with self._lock:
             self._open.pop(name, None)
+
+    def _require_room(self) -> None:
+        self._sweep()
+        if len(self._open) >= self._cap:
+            message = f"Exceeded max active resumable query limit: {self._cap}"
+            raise TooManyQueries(message, 403)
 
     def _sweep(self) -> None:
         now = self._clock()

@@ -15,6 +15,7 @@ from nextk.engine.schema import Similarity
 
 _BLOCK = 4_096  # rows scored exactly at a time: float64 copies of them stay in the cache
 _UNIT = 2.0**-24  # half the spacing of float32 numbers between 1 and 2
+_LARGEST = float(np.finfo(np.float32).max)  # a reply has no word for infinity
 _SMALLEST = 2.0**-126  # a product below this may be lost altogether
 
 
@@ -68,8 +69,7 @@ def _euclidean(vectors: NDArray[np.float64], query: NDArray[np.float64]) -> NDAr
 
 
 def _dot_product(vectors: NDArray[np.float64], query: NDArray[np.float64]) -> NDArray[np.float64]:
-    largest = float(np.finfo(np.float32).max)  # a reply has no word for infinity
-    return np.clip((1 + _dot(vectors, query)) / 2, -largest, largest)
+    return np.clip((1 + _dot(vectors, query)) / 2, -_LARGEST, _LARGEST)
 
 
 _SCORES: dict[Similarity, _Score] = {
@@ -115,6 +115,7 @@ def _estimate(
     everything = len(snapshot.slots) == len(snapshot.matrix)
     with np.errstate(over="ignore", invalid="ignore"):
         dots = ((snapshot.matrix if everything else snapshot.matrix[snapshot.slots]) @ unit).astype(np.float64)
+    dots[~np.isfinite(dots)] = np.nan  # lost: no arithmetic below may turn it into a number again
     relative = 1.01 * (len(query) + 8) * _UNIT
     lost = len(query) * _SMALLEST
     if similarity is Similarity.COSINE:
@@ -123,6 +124,7 @@ def _estimate(
         return (1 + cosines) / 2, relative + lost / shortest
     longest = float(lengths.max())
     if similarity is Similarity.DOT_PRODUCT:
-        return (1 + dots * length) / 2, relative * (1 + length * longest) + lost * length
+        clipped = np.clip((1 + dots * length) / 2, -_LARGEST, _LARGEST)
+        return clipped, relative * (1 + length * longest) + lost * length
     apart = np.maximum(lengths**2 + length**2 - 2 * length * dots, 0)
     return 1 / (1 + apart), relative * (1 + 2 * length * longest) + 2 * lost * length

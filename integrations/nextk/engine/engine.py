@@ -9,15 +9,14 @@ import functools
 import random
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
-from nextk.engine import records, search
+from nextk.engine import pages, records, search
 from nextk.engine.columns import Columns
 from nextk.engine.cursors import Clock, OpenCursors
 from nextk.engine.filter.syntax import parse
 from nextk.engine.fusion import Order
+from nextk.engine.memory import Memory
 from nextk.engine.protocol import Stats, Stretch
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage, StoredRecord
@@ -27,6 +26,7 @@ from nextk.errors import UpstashError
 from nextk.requests import Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
 
 MAX_OPEN_QUERIES = 100
+_VECTORS = Include.model_validate({"includeVectors": True})
 _PREFIX_LIMIT = 1_000  # the most records that a fetch by prefix returns
 
 
@@ -54,22 +54,15 @@ class EmbeddedEngine:
     ) -> None:
         self.name = name
         self._storage = storage
-        self._schema = storage.schema
+        self._memory = Memory(storage)
         self._models = records.Models(dense_model, sparse_model)
         self._lock = threading.RLock()
         self._cursors = OpenCursors(max_open_queries, clock)
-        self._keys = storage.namespaces()
-        self._columns = {key: records.load_columns(storage, key) for key in self._keys.values()}
-
-    @classmethod
-    def open(cls, path: Path | None, schema: Schema | None, **options: object) -> "EmbeddedEngine":
-        """Open or make the index at a path, or in memory."""
-        return cls(Storage.open(path, schema), **options)  # type: ignore[arg-type]
 
     @property
     def schema(self) -> Schema:
         """The fixed properties of the index."""
-        return self._schema
+        return self._memory.schema
 
     @property
     def id(self) -> str:
@@ -80,77 +73,89 @@ class EmbeddedEngine:
 
     def upsert(self, namespace: str, records_: Sequence[Record]) -> None:
         """Store records, whole and together; the last of several with one id wins."""
-        self._write(namespace, [records.from_vectors(record, self._schema) for record in records_])
+        self._write(namespace, [records.from_vectors(record, self.schema) for record in records_])
 
     def upsert_data(self, namespace: str, texts: Sequence[TextRecord]) -> None:
         """Embed texts and store them."""
-        self._write(namespace, records.from_texts(texts, self._schema, self._models))
+        self._write(namespace, records.from_texts(texts, self.schema, self._models))
 
     def update(self, namespace: str, update: Update) -> bool:
         """Change parts of one record; `False` where it does not exist."""
-        with self._lock:  # held while a text is embedded, so that no other write comes between reading and writing
-            key = self._keys.get(namespace)
-            stored = None if key is None else self._storage.read(key, update.id)
-            if stored is None:
-                return False
-            self._write(namespace, [records.changed(stored, update, self._schema, self._models)])
-            return True
+        while (stored := self._stored(namespace, update.id)) is not None:
+            changed = records.changed(stored, update, self.schema, self._models)  # without the lock: embedding is slow
+            with self._lock:
+                now = self._stored(namespace, update.id)
+                if now is not None and now.columns() == stored.columns():  # no other write came between
+                    self._write(namespace, [changed])
+                    return True
+        return False
 
     def delete(self, namespace: str, selection: Delete) -> int:
         """Remove the records of some ids, of a prefix, or of a filter; how many were there."""
+        records.refuse_unclear(selection)
         with self._lock:
-            key = self._keys.get(namespace)
+            memory = self._memory.current()
+            key = memory.keys.get(namespace)
             if key is None:
                 return 0
-            rows = self._selected(key, selection)
+            rows, columns = self._storage.rows_selected(key, selection), memory.columns(key)
+            memory.doubt(key)
             with self._storage.transaction():
                 deleted = self._storage.delete(rows)
-            self._columns[key].kill(rows)
+            columns.kill(rows)
+            memory.settle({key: columns})
             return deleted
 
     def reset(self, namespace: str | None) -> None:
         """Empty one namespace, or every one for `None`; a namespace that does not exist stays so."""
         with self._lock:
-            keys = [key for name, key in self._keys.items() if namespace in (None, name)]
+            memory = self._memory.current()
+            keys = [key for name, key in memory.keys.items() if namespace in (None, name)]
+            memory.doubt(*keys)
             with self._storage.transaction():
                 for key in keys:
                     self._storage.clear(key)
-            self._columns.update({key: Columns() for key in keys})
+            memory.settle({key: Columns() for key in keys})
 
     def _write(self, namespace: str, stored: Sequence[StoredRecord]) -> None:
         latest = {record.id: record for record in stored}.values()
         with self._lock:
-            schema = records.decide_dimension(self._schema, stored)
+            memory = self._memory.current()
+            schema = records.decide_dimension(memory.schema, stored)
+            key = memory.keys.get(namespace)
+            columns = Columns() if key is None else memory.columns(key)
+            memory.doubt(key)
             with self._storage.transaction():
-                key = self._keys.get(namespace) or self._storage.add_namespace(namespace)
+                key = key or self._storage.add_namespace(namespace)
                 rows = [self._storage.upsert(key, record) for record in latest]
-                if schema != self._schema:
+                if schema != memory.schema:
                     self._storage.save_schema(schema)
-            self._schema = schema
-            self._keys[namespace] = key
             batch = [(row, record.vector, record.sparse) for row, record in zip(rows, latest, strict=True)]
-            records.append(self._columns.setdefault(key, Columns()), batch)
+            records.append(columns, batch)
+            memory.keys[namespace] = key
+            memory.schema = schema
+            memory.settle({key: columns})
 
-    def _selected(self, key: int, selection: Delete) -> list[int]:
-        if selection.ids is not None:
-            return self._storage.rows_of(key, selection.ids)
-        if selection.prefix is not None:
-            return self._storage.rows_below(key, selection.prefix)
-        return self._storage.rows_where(key, selection.filter or "")
+    def _stored(self, namespace: str, id_: str) -> StoredRecord | None:
+        with self._lock:
+            key = self._memory.current().keys.get(namespace)
+            return None if key is None else self._storage.read(key, id_)
 
     # Searching
 
     def query(self, namespace: str, query: Query) -> list[Match]:
         """The best `top_k` matches, best first."""
-        order = self._order(namespace, query, max(search.ONE_SHOT_DEPTH, query.top_k))
-        return [] if order is None else self._read(order, query.top_k, query)
+        rank = self._search(namespace, query)
+        depth = max(search.ONE_SHOT_DEPTH, query.top_k)
+        return [] if rank is None else self._read(rank(depth=depth), query.top_k, query)
 
     def start(self, namespace: str, query: Query, max_idle: int) -> tuple[str, list[Match]]:
         """Open a resumable query: its uuid (`""` where the namespace does not exist) and the first page."""
-        order = self._order(namespace, query)
-        if order is None:
+        rank = self._search(namespace, query)
+        if rank is None:
             return "", []
-        return self._cursors.start(order, functools.partial(self._read, query=query), max_idle, query.top_k)
+        self._cursors.require_room()
+        return self._cursors.start(rank(), functools.partial(self._read, query=query), max_idle, query.top_k)
 
     def require_open(self, uuid: str) -> None:
         """Raise `QueryNotFound` unless the resumable query is open."""
@@ -172,39 +177,37 @@ class EmbeddedEngine:
         """Drop resumable queries that have been idle for too long."""
         self._cursors.sweep()
 
-    def _order(self, namespace: str, query: Query, depth: int = 0) -> Order | None:
-        question = records.question(query, self._schema, self._models)
+    def _search(self, namespace: str, query: Query) -> Callable[..., Order] | None:
+        """Take the moment that is searched; the ranking itself is left to the caller, and needs no lock."""
+        self._cursors.sweep()
+        question = records.question(query, self.schema, self._models)
         passes = parse(query.filter)
         with self._lock:
-            key = self._keys.get(namespace)
+            memory = self._memory.current()
+            schema, key = memory.schema, memory.keys.get(namespace)
+            records.refuse_dimension(question, schema)  # under the lock: a first write may be deciding it right now
             if key is None:
                 return None
-            whole = self._columns[key].snapshot()
+            whole = memory.columns(key).snapshot()
             seen = whole if passes is None else whole.restricted_to(self._storage.rows_where(key, query.filter))
-        return search.order(question, self._schema, whole, seen, depth)
+        return functools.partial(search.order, question, schema, whole, seen)
 
     def _read(self, order: Order, count: int, query: Query) -> list[Match]:
         """Read the next rows that still exist and still pass the filter."""
-        page: list[Match] = []
-        while len(page) < count:
-            rows, scores = order.take(count - len(page))
-            if not len(rows):
-                break
+
+        def load(rows: Sequence[int]) -> Mapping[int, Match]:
             with self._lock:
-                found = self._storage.load(rows.tolist(), query, query.filter)
-            page += [
-                replace(found[row], score=score)
-                for row, score in zip(rows.tolist(), scores, strict=True)
-                if row in found
-            ]
-        return page
+                self._memory.current()
+                return self._storage.load(rows, query, query.filter)
+
+        return pages.read(order, count, load)
 
     # Reading
 
     def fetch(self, namespace: str, fetch: Fetch) -> list[Match | None]:
         """Records by id, one slot each, or by prefix."""
         with self._lock:
-            key = self._keys.get(namespace)
+            key = self._memory.current().keys.get(namespace)
             if key is None:
                 return [None] * len(fetch.ids or ())
             if fetch.ids is None:
@@ -217,7 +220,7 @@ class EmbeddedEngine:
     def range(self, namespace: str, request: Range) -> Stretch:
         """Records in insertion order; the cursor is the last row that was read."""
         with self._lock:
-            key = self._keys.get(namespace)
+            key = self._memory.current().keys.get(namespace)
             if key is None:
                 return Stretch("", [])
             rows = self._storage.rows_after(key, int(request.cursor or 0), request.prefix, request.limit + 1)
@@ -228,24 +231,26 @@ class EmbeddedEngine:
     def random(self, namespace: str) -> Match | None:
         """Some record with its vectors, or none where there is none."""
         with self._lock:
-            key = self._keys.get(namespace)
-            count = 0 if key is None else len(self._columns[key])
+            key = self._memory.current().keys.get(namespace)
+            count = 0 if key is None else len(self._memory.columns(key))
             if key is None or not count:
                 return None
             row = self._storage.row_at(key, random.randrange(count))  # noqa: S311 - no secret depends on it
-            return None if row is None else self._storage.load([row], Include(include_vectors=True))[row]
+            return None if row is None else self._storage.load([row], _VECTORS)[row]
 
     def stats(self) -> Stats:
         """Bytes on disk, and records per namespace."""
         with self._lock:
-            return Stats(self._storage.size(), {name: len(self._columns[key]) for name, key in self._keys.items()})
+            memory = self._memory.current()
+            counts = {name: len(memory.columns(key)) for name, key in memory.keys.items()}
+            return Stats(self._storage.size(), counts)
 
     # Namespaces
 
     def list_namespaces(self) -> list[str]:
         """Every namespace, the default one first."""
         with self._lock:
-            return list(self._keys)
+            return list(self._memory.current().keys)
 
     def delete_namespace(self, namespace: str) -> None:
         """Remove a namespace and its records; open queries on it have no further pages."""
@@ -254,9 +259,11 @@ class EmbeddedEngine:
             raise UpstashError(message, 422)
         with self._lock:
             key = self._require_namespace(namespace)
+            self._memory.doubt(key)
             with self._storage.transaction():
                 self._storage.drop_namespace(key)
-            del self._keys[namespace], self._columns[key]
+            del self._memory.keys[namespace]
+            self._memory.settle({})
 
     def rename_namespace(self, namespace: str, new: str, *, replace: bool) -> bool:
         """Give a namespace another name; open queries on it go on. `False` where it has that name already."""
@@ -267,17 +274,16 @@ class EmbeddedEngine:
             key = self._require_namespace(namespace)
             if namespace == new:
                 return False
-            target = self._keys.get(new)
+            target = self._memory.keys.get(new)
             if target is not None and not replace:
                 message = f"Namespace {new} for the index {self.name} already exists; set deleteExisting to replace it"
                 raise UpstashError(message, 422)
+            self._memory.doubt(target)
             with self._storage.transaction():
                 if target is not None:
                     self._storage.drop_namespace(target)
                 self._storage.rename_namespace(key, new)
-            if target is not None:
-                del self._columns[target]
-            self._keys = self._storage.namespaces()
+            self._memory.current()
             return True
 
     def close(self) -> None:
@@ -286,7 +292,7 @@ class EmbeddedEngine:
             self._storage.close()
 
     def _require_namespace(self, namespace: str) -> int:
-        key = self._keys.get(namespace)
+        key = self._memory.current().keys.get(namespace)
         if key is None:
             message = f"Namespace {namespace} for the index {self.name} does not exist"
             raise UpstashError(message, 404)

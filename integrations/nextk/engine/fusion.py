@@ -23,10 +23,20 @@ Mapping = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
 
 class Order(Protocol):
-    """Rows best first, a few at a time."""
+    """Rows best first, a few at a time.
+
+    Attributes:
+        splits: Whether two pulls give what one of their joint size gives, so that rows may be put back.
+    """
+
+    splits: bool
 
     def take(self, count: int) -> Ranked:
         """The next `count` rows; fewer at the end, none after it."""
+        ...
+
+    def put_back(self, rows: Ranked) -> None:
+        """Return rows that were taken last; only where it `splits`."""
         ...
 
 
@@ -117,6 +127,8 @@ class BatchOrder:
         depth: Look at least so deep into each list; a one-shot query looks deeper than it returns.
     """
 
+    splits = False  # the size of a pull decides how it is fused
+
     def __init__(self, legs: Sequence[Ranking], algorithm: FusionAlgorithm, depth: int = 0) -> None:
         self._legs = [_Leg(leg, Ranked(np.empty(0, np.int64), np.empty(0, np.float32))) for leg in legs]
         self._mapping = _BATCH[algorithm]
@@ -132,3 +144,7 @@ class BatchOrder:
         for leg in self._legs:
             leg.drop(self._returned)
         return page
+
+    def put_back(self, rows: Ranked) -> None:
+        """Not possible: what a pull returns depends on its size."""
+        raise NotImplementedError

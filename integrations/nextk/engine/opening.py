@@ -1,10 +1,12 @@
 """From keywords to an engine: a new index, or one that is stored already."""
 
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nextk.engine.engine import EmbeddedEngine
+from nextk.engine.file import explain
 from nextk.engine.protocol import Engine
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
@@ -29,8 +31,9 @@ def open_engine(path: Path | None, asked: Mapping[str, Any], *, name: str = "def
             the path is not an index, or another process holds it.
     """
     dense, sparse = dense_model(asked.get("embedding")), sparse_model(asked.get("sparse_embedding"))
-    storage = Storage.open(path, _wanted(asked, dense, sparse))
+    storage: Storage | None = None
     try:
+        storage = Storage.open(path, _wanted(asked, dense, sparse))
         schema = storage.schema
         refuse_contradiction(schema, asked)
         return EmbeddedEngine(
@@ -40,8 +43,11 @@ def open_engine(path: Path | None, asked: Mapping[str, Any], *, name: str = "def
             sparse_model=sparse or sparse_model(_stored_model(schema.sparse_embedding, "sparse_embedding")),
             **options,
         )
-    except BaseException:
-        storage.close()
+    except BaseException as error:
+        if storage is not None:
+            storage.close()
+        if isinstance(error, sqlite3.DatabaseError):
+            raise explain(error, path) from error
         raise
 
 
@@ -56,13 +62,20 @@ def _wanted(asked: Mapping[str, Any], dense: DenseModel | None, sparse: SparseMo
             raise ClientError(message)
         dimension = dense.dimension
     return Schema.create(
-        type=asked.get("type") or "hybrid",
+        type=asked.get("type") or _type_for(dense, sparse),
         dimension=dimension,
         similarity=asked.get("similarity") or "cosine",
         embedding="" if dense is None else dense.name,
         sparse_embedding="" if sparse is None else sparse.name,
         fusion_order=asked.get("fusion_order") or "global",
     )
+
+
+def _type_for(dense: DenseModel | None, sparse: SparseModel | None) -> str:
+    """The type of an index that nobody named: what its models can fill."""
+    if (dense is None) == (sparse is None):
+        return "hybrid"
+    return "sparse" if dense is None else "dense"
 
 
 def refuse_contradiction(schema: Schema, asked: Mapping[str, Any]) -> None:

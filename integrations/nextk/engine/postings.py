@@ -55,7 +55,10 @@ class Segment:
         fresh = np.ones(len(slots), np.bool_)
         fresh[1:] = (np.diff(dimensions) != 0) | (np.diff(slots) != 0)
         if not fresh.all():
-            values = np.add.reduceat(values, np.flatnonzero(fresh))
+            totals = np.zeros(int(fresh.sum()), np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.add.at(totals, np.cumsum(fresh) - 1, values)  # one by one, where `reduceat` would add in pairs
+            values = totals
             dimensions, slots = dimensions[fresh], slots[fresh]
         distinct, starts = np.unique(dimensions, return_index=True)
         return cls(distinct, np.append(starts, len(slots)).astype(np.int64), slots, values)
@@ -93,8 +96,9 @@ class Postings:
             slots,
             np.concatenate([vector.values for vector in vectors]),
         )
-        added = Segment.build(entries)
-        return Postings(tuple(_merged([*self.segments, added])))
+        if not len(slots):
+            return self
+        return Postings(tuple(_merged([*self.segments, Segment.build(entries)])))
 
     def moved(self, kept: NDArray[np.int64], count: int) -> "Postings":
         """The postings of the kept slots, renumbered 0, 1, ... in their order.
@@ -110,7 +114,7 @@ class Postings:
         old = _joined([segment.entries() for segment in self.segments])
         living = new[old.slots] >= 0
         entries = Entries(old.dimensions[living], new[old.slots[living]], old.values[living])
-        return Postings((Segment.build(entries),))
+        return Postings((Segment.build(entries),)) if len(entries.slots) else Postings.empty()
 
     def of(self, dimension: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """The slots that have a dimension, and their values, segment by segment."""

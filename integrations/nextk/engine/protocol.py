@@ -35,6 +35,11 @@ class Engine(Protocol):
     name: str
 
     @property
+    def id(self) -> str:
+        """A random name given to the index when it was made."""
+        ...
+
+    @property
     def schema(self) -> Schema:
         """The fixed properties of the index."""
         ...

@@ -25,6 +25,10 @@ class Ranked(NamedTuple):
         """These rows, then those."""
         return Ranked(np.concatenate([self.rows, other.rows]), np.concatenate([self.scores, other.scores]))
 
+    def split(self, count: int) -> tuple["Ranked", "Ranked"]:
+        """The first `count` rows, and the others."""
+        return Ranked(self.rows[:count], self.scores[:count]), Ranked(self.rows[count:], self.scores[count:])
+
 
 def ranked(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Ranked:
     """Sort by the engine's order."""
@@ -46,6 +50,8 @@ class Ranking:
         rescore: Gives the exact float32 scores of places in `rows`; `None` where the estimates are exact.
     """
 
+    splits = True
+
     def __init__(
         self,
         rows: NDArray[np.int64],
@@ -65,25 +71,38 @@ class Ranking:
         """The next `count` rows; fewer at the end, none after it."""
         while len(self._ready) < count and len(self._left):
             self._order_more(count - len(self._ready))
-        page = Ranked(self._ready.rows[:count], self._ready.scores[:count])
-        self._ready = Ranked(self._ready.rows[count:], self._ready.scores[count:])
+        page, self._ready = self._ready.split(count)
+        if not len(self._left):
+            self._release()
         return page
+
+    def put_back(self, rows: Ranked) -> None:
+        """Return rows that were taken last: they come first again."""
+        self._ready = rows.followed_by(self._ready)
 
     def _order_more(self, needed: int) -> None:
         size = max(needed, self._chunk)
         self._chunk = 2 * size
-        places, safe_from = self._left, -np.inf
-        if size < len(places):
-            estimates = self._estimates[places]
+        near, safe_from = np.ones(len(self._left), np.bool_), -np.inf
+        if size < len(near):
+            estimates = self._estimates[self._left]
             cut = float(np.partition(estimates, -size)[-size])
-            places = places[estimates >= cut - 2 * self._error]
+            near = estimates >= cut - 2 * self._error
             # Every row left out has an estimate below `cut - 2 error`, so an exact score below this:
             safe_from = cut - self._error
+        places = self._left[near]
         scores = self._exact(places)
-        safe = scores >= safe_from
-        chunk = ranked(self._rows[places[safe]], scores[safe])
-        self._ready = self._ready.followed_by(chunk)
-        self._left = np.setdiff1d(self._left, places[safe], assume_unique=True)
+        safe = scores.astype(np.float64) >= safe_from  # in float32 the bound itself would be rounded
+        self._ready = self._ready.followed_by(ranked(self._rows[places[safe]], scores[safe]))
+        near[near] = safe
+        self._left = self._left[~near]
+
+    def _release(self) -> None:
+        """Let go of everything but what is ready: an open query may outlive its last row for an hour."""
+        self._rows, self._estimates, self._rescore = self._rows[:0].copy(), self._estimates[:0].copy(), None
+        self._left = self._left.copy()
+        if not len(self._ready):
+            self._ready = Ranked(self._ready.rows.copy(), self._ready.scores.copy())
 
     def _exact(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         return self._estimates[places].astype(np.float32) if self._rescore is None else self._rescore(places)

@@ -20,7 +20,7 @@ from nextk.engine.storage import Storage, StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
 from nextk.engine.values import Sparse
 from nextk.errors import NextKError, UpstashError
-from nextk.requests import Query, Record, TextRecord, Update, Vectors
+from nextk.requests import Delete, Query, Record, TextRecord, Update, Vectors
 from nextk.requests import Sparse as SparseBody
 from nextk.types import MetadataUpdateMode, QueryMode, WeightingStrategy
 
@@ -103,27 +103,42 @@ def question(query: Query, schema: Schema, models: Models) -> Question:
     """What a query searches for: the components it brings, or those of its text, less what its mode leaves out.
 
     Raises:
-        UpstashError: A component is missing, unsupported, or of the wrong dimension; or a model is missing.
+        UpstashError: A component is missing or unsupported; or a model is missing.
     """
     if query.data is not None:
         vector, sparse = _embed_query(query.data, query.query_mode, schema, models)
     else:
         vector, sparse = _query_components(query, schema)
-    if vector is not None and schema.dimension is not None:
-        _require_dimension(len(vector), schema)
     weighted = query.weighting_strategy is WeightingStrategy.IDF
     return Question(vector, sparse, weighted, query.fusion_algorithm)
+
+
+def refuse_dimension(question: Question, schema: Schema) -> None:
+    """Raise `UpstashError` for a vector of another dimension than the index has by now."""
+    if question.vector is not None and schema.dimension is not None:
+        _require_dimension(len(question.vector), schema)
+
+
+def refuse_unclear(selection: Delete) -> None:
+    """Raise `UpstashError` unless exactly one way to select records is given."""
+    if sum(given is not None for given in (selection.ids, selection.prefix, selection.filter)) != 1:
+        message = "Only and only one of the ids, prefix, or filter must be provided."
+        raise UpstashError(message, 422)
 
 
 def encode_metadata(metadata: dict[str, Any] | None) -> str | None:
     """Metadata as it is stored: JSON text.
 
     Raises:
-        UpstashError: It is too large.
+        UpstashError: It is too large or too deep.
     """
     if metadata is None:
         return None
-    encoded = orjson.dumps(metadata)
+    try:
+        encoded = orjson.dumps(metadata)
+    except (TypeError, RecursionError) as error:
+        message = f"Metadata cannot be stored: {error}"
+        raise UpstashError(message, 422) from error
     if len(encoded) > MAX_METADATA_BYTES:
         message = f"Metadata is {len(encoded)} bytes; at most {MAX_METADATA_BYTES} are allowed"
         raise UpstashError(message, 422)

@@ -81,6 +81,9 @@ class Schema:
             ClientError: A keyword is unknown or contradicts another; the message names it.
         """
         kind = _choose(IndexType, type, "type")
+        if dimension is not None and not isinstance(dimension, int):
+            message = f"dimension={dimension!r} must be a whole number"
+            raise ClientError(message)
         if dimension is not None and not 1 <= dimension <= MAX_DIMENSION:
             message = f"dimension={dimension} is not in 1..{MAX_DIMENSION}"
             raise ClientError(message)
@@ -89,6 +92,10 @@ class Schema:
             raise ClientError(message)
         if kind is IndexType.DENSE and sparse_embedding:
             message = 'type="dense" has no sparse vectors: leave out sparse_embedding'
+            raise ClientError(message)
+        if kind is IndexType.HYBRID and bool(embedding) != bool(sparse_embedding):
+            missing = "sparse_embedding" if embedding else "embedding"
+            message = f'type="hybrid" embeds text with two models: give {missing} too, or leave both out'
             raise ClientError(message)
         return cls(
             type=kind,

@@ -27,8 +27,8 @@ def scores(
     count = len(snapshot.rows)
     total = np.zeros(count, np.float32)
     shared = np.zeros(count, np.bool_)
-    weights = query.values if statistics is None else query.values * _idf(statistics, query.indices)
     with np.errstate(over="ignore", invalid="ignore"):
+        weights = query.values if statistics is None else query.values * _idf(statistics, query.indices)
         for dimension, weight in zip(query.indices.tolist(), weights, strict=True):
             for slots, values in snapshot.postings.of(dimension):
                 total[slots] += weight * values

@@ -6,9 +6,9 @@ order of first insertion. It names the record everywhere else in the engine.
 Nothing here takes a lock: the engine serialises its calls.
 """
 
-import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,8 +22,9 @@ from nextk.engine.filter import sql as filters
 from nextk.engine.filter.syntax import parse
 from nextk.engine.schema import Schema
 from nextk.engine.values import Match, Sparse
-from nextk.requests import MAX_ID_BYTES, Include
+from nextk.requests import MAX_ID_BYTES, Delete, Include
 
+_FLOAT, _INT = np.dtype("<f4"), np.dtype("<i4")  # in the file, whatever the machine
 _MAX_VARIABLES = 500  # well below what any SQLite allows in one statement
 _LAST = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)  # sorts behind every id that could follow a prefix
 
@@ -45,6 +46,18 @@ class StoredRecord:
     metadata: str | None
     data: str | None
 
+    def columns(self) -> tuple[str | bytes | None, ...]:
+        """The record as the file has it; equal for equal records."""
+        sparse = self.sparse
+        return (
+            self.id,
+            None if self.vector is None else self.vector.astype(_FLOAT).tobytes(),
+            None if sparse is None else sparse.indices.astype(_INT).tobytes(),
+            None if sparse is None else sparse.values.astype(_FLOAT).tobytes(),
+            self.metadata,
+            self.data,
+        )
+
 
 class Storage:
     """One index in one SQLite file, or in memory."""
@@ -53,28 +66,49 @@ class Storage:
         self._connection = connection
         filters.register(connection)
         self.id = self._property("id")
-        self.schema = Schema.from_dict(orjson.loads(self._property("schema")))
+        self.schema = self.stored_schema()
 
     @classmethod
     def open(cls, path: Path | None, schema: Schema | None) -> Self:
         """Open an index, or make one; see `nextk.engine.file.connect`."""
         return cls(file.connect(path, schema))
 
+    def __del__(self) -> None:
+        # A connection is part of a reference cycle of its own, so without this a dropped index would hold its file
+        # until the next garbage collection, whenever that is.
+        connection = getattr(self, "_connection", None)
+        if connection is not None:
+            connection.close()
+
     def close(self) -> None:
         """Close the file; its write-ahead log is folded in."""
         self._connection.close()
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Everything inside is durable when the block is left, or did not happen."""
+    def transaction(self) -> AbstractContextManager[object]:
+        """Everything inside is durable when the block is left, or did not happen.
+
+        The connection ends it: unlike Python code, its own cannot be interrupted halfway. What an interrupt left open
+        between the lines here is rolled back by the next transaction.
+        """
+        self.roll_back()
         self._connection.execute("BEGIN IMMEDIATE")
+        return self._connection
+
+    def roll_back(self) -> None:
+        """End a transaction that an interrupt has left open."""
+        self._connection.rollback()
+
+    def stored_schema(self) -> Schema:
+        """The schema as the file has it.
+
+        Raises:
+            sqlite3.DatabaseError: There is none, or it cannot be read.
+        """
         try:
-            yield
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
+            return Schema.from_dict(orjson.loads(self._property("schema")))
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"malformed schema: {error}"
+            raise sqlite3.DatabaseError(message) from error
 
     def save_schema(self, schema: Schema) -> None:
         """Keep a schema whose dimension has been decided."""
@@ -108,17 +142,7 @@ class Storage:
 
     def upsert(self, key: int, record: StoredRecord) -> int:
         """Write one record and return its row."""
-        sparse = record.sparse
-        values = (
-            key,
-            record.id,
-            None if record.vector is None else record.vector.tobytes(),
-            None if sparse is None else sparse.indices.tobytes(),
-            None if sparse is None else sparse.values.tobytes(),
-            record.metadata,
-            record.data,
-        )
-        return _number(self._connection.execute(_UPSERT, values))
+        return _number(self._connection.execute(_UPSERT, (key, *record.columns())))
 
     def read(self, key: int, id: str) -> StoredRecord | None:
         """One record, whole."""
@@ -144,6 +168,14 @@ class Storage:
         condition, values = _condition(filter)
         statement = f"SELECT row FROM records WHERE namespace = ? AND {condition} ORDER BY row"  # noqa: S608
         return [row for (row,) in self._connection.execute(statement, (key, *values))]
+
+    def rows_selected(self, key: int, selection: Delete) -> list[int]:
+        """The rows that a delete means."""
+        if selection.ids is not None:
+            return self.rows_of(key, selection.ids)
+        if selection.prefix is not None:
+            return self.rows_below(key, selection.prefix)
+        return self.rows_where(key, selection.filter or "")
 
     def rows_of(self, key: int, ids: Sequence[str]) -> list[int]:
         """The rows of those ids that exist."""
@@ -222,7 +254,11 @@ class Storage:
         return pages * _number(self._connection.execute("PRAGMA page_size"))
 
     def _property(self, name: str) -> str:
-        return str(self._connection.execute("SELECT value FROM properties WHERE name = ?", (name,)).fetchone()[0])
+        found = self._connection.execute("SELECT value FROM properties WHERE name = ?", (name,)).fetchone()
+        if found is None:
+            message = f"malformed: it has no {name}"
+            raise sqlite3.DatabaseError(message)
+        return str(found[0])
 
 
 def _number(cursor: sqlite3.Cursor) -> int:
@@ -245,10 +281,13 @@ def _groups(values: Sequence[object]) -> Iterator[Sequence[object]]:
 
 
 def _floats(blob: bytes | None) -> NDArray[np.float32] | None:
-    return None if blob is None else np.frombuffer(blob, np.float32)
+    return None if blob is None else np.frombuffer(blob, _FLOAT).astype(np.float32, copy=False)
 
 
 def _sparse(indices: bytes | None, values: bytes | None) -> Sparse | None:
     if indices is None or values is None:
         return None
-    return Sparse(np.frombuffer(indices, np.int32), np.frombuffer(values, np.float32))
+    return Sparse(
+        np.frombuffer(indices, _INT).astype(np.int32, copy=False),
+        np.frombuffer(values, _FLOAT).astype(np.float32, copy=False),
+    )

@@ -1,0 +1,86 @@
+"""A bare engine to drive in tests, without client or wire."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nextk.engine.engine import EmbeddedEngine
+from nextk.engine.schema import Schema
+from nextk.engine.storage import Storage
+from nextk.engine.values import Match
+from nextk.requests import Delete, Record, Update, VectorQuery
+
+
+def row(match: Match) -> tuple[str, float]:
+    """The id and the score of a match."""
+    assert match.score is not None
+    return match.id, float(match.score)
+
+
+class Rig:
+    """An engine, spoken to in the words of the wire.
+
+    Args:
+        type: Of the index.
+        path: Its file; absent: in memory.
+        clock: Seconds, for idle times.
+        max_open_queries: How many queries may be open.
+        schema: The other keywords of `Schema.create`.
+    """
+
+    def __init__(
+        self,
+        type: str = "dense",
+        *,
+        path: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        max_open_queries: int = 100,
+        **schema: Any,
+    ) -> None:
+        storage = Storage.open(path, Schema.create(type=type, **schema))
+        self.engine = EmbeddedEngine(storage, clock=clock, max_open_queries=max_open_queries)
+
+    def upsert(self, *records: dict[str, Any], namespace: str = "") -> None:
+        """Store records, given as JSON has them."""
+        self.engine.upsert(namespace, [Record.model_validate(record) for record in records])
+
+    def update(self, *, namespace: str = "", **fields: Any) -> bool:
+        """Change a record, given as JSON has it."""
+        return self.engine.update(namespace, Update.model_validate(fields))
+
+    def delete(self, *, namespace: str = "", **selection: Any) -> int:
+        """Delete by `ids`, `prefix` or `filter`."""
+        return self.engine.delete(namespace, Delete.model_validate(selection))
+
+    def query(self, *, namespace: str = "", **query: Any) -> list[tuple[str, float]]:
+        """Ids and scores of a plain query."""
+        return [row(match) for match in self.engine.query(namespace, VectorQuery.model_validate(query))]
+
+    def start(self, *, namespace: str = "", max_idle: int = 3600, **query: Any) -> tuple[str, list[tuple[str, float]]]:
+        """The uuid, and ids and scores of the first page."""
+        uuid, page = self.engine.start(namespace, VectorQuery.model_validate(query), max_idle)
+        return uuid, [row(match) for match in page]
+
+    def fetch_next(self, uuid: str, count: int) -> list[tuple[str, float]]:
+        """Ids and scores of the next page."""
+        return [row(match) for match in self.engine.fetch_next(uuid, count)]
+
+    def pages(self, sizes: Sequence[int], **query: Any) -> list[list[tuple[str, float]]]:
+        """A whole resumable query: pages of these sizes, then stopped."""
+        uuid, first = self.start(**query, topK=sizes[0])
+        following = [self.fetch_next(uuid, size) for size in sizes[1:]]
+        self.engine.stop(uuid)
+        return [first, *following]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        left = self.engine.open_queries()
+        self.engine.close()
+        if error is None:
+            assert 0 == left

@@ -1,0 +1,161 @@
+"""A server on a free port of this machine that does what a script says, however wrong."""
+
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+TOKEN = "s3cret-t0ken"
+
+
+@dataclass(frozen=True)
+class Act:
+    """What to do with one request.
+
+    Attributes:
+        reply: The bytes to answer with; `None` closes the connection instead.
+        read: Whether to read the request first.
+        wait: Seconds to let the client wait before that.
+    """
+
+    reply: bytes | None
+    read: bool = True
+    wait: float = 0.0
+
+
+def answer(status: int, body: bytes, kind: str = "application/json", *, cut: int = 0) -> Act:
+    """Answer with a status and a body, the last `cut` bytes of which never come."""
+    lines = [
+        f"HTTP/1.1 {status} Whatever",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    return Act("\r\n".join([*lines, "", ""]).encode() + body[: len(body) - cut])
+
+
+def result(value: Any) -> Act:
+    """Succeed."""
+    return answer(200, json.dumps({"result": value}).encode())
+
+
+def error(status: int, text: str) -> Act:
+    """Refuse."""
+    return answer(status, json.dumps({"error": text, "status": status}).encode())
+
+
+def late(act: Act, seconds: float = 0.25) -> Act:
+    """The same, later."""
+    return Act(act.reply, act.read, seconds)
+
+
+HANG_UP = Act(None)
+"""Read the request, then close the connection."""
+SLAM = Act(None, read=False)
+"""Close the connection at once."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request that was read."""
+
+    path: str
+    body: Any
+    headers: dict[str, str] = field(repr=False)
+
+
+class ScriptedServer:
+    """Plays a script, one act per connection, then answers `"Success"` to everything.
+
+    Attributes:
+        url: The base URL.
+        seen: The requests that were read.
+        connections: How many connections came.
+    """
+
+    def __init__(self, *script: Act) -> None:
+        self._script = list(script)
+        self.seen: list[Seen] = []
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._players: list[threading.Thread] = []
+        self.arrived = threading.Event()
+        """Set once a request that is answered late has been read."""
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands that were read, in order."""
+        return [seen.path.strip("/") for seen in self.seen]
+
+    def expect(self, *script: Act) -> None:
+        """Add to the script."""
+        self._script += script
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave; stopping again does nothing."""
+        if self._thread.is_alive():
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._thread.join()
+        for player in self._players:
+            player.join()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            act = self._script.pop(0) if self._script else result("Success")
+            player = threading.Thread(target=self._play, args=(connection, act), daemon=True)
+            self._players.append(player)
+            player.start()
+
+    def _play(self, connection: socket.socket, act: Act) -> None:
+        with connection:
+            connection.settimeout(5)
+            try:
+                if act.read:
+                    self.seen.append(_read(connection))
+                if act.wait:
+                    self.arrived.set()
+                    time.sleep(act.wait)
+                if act.reply is not None:
+                    connection.sendall(act.reply)
+            except OSError:
+                return  # the client has left
+
+
+def _read(connection: socket.socket) -> Seen:
+    with connection.makefile("rb") as stream:
+        request = stream.readline().decode()
+        if not request:
+            raise ConnectionResetError
+        path = request.split(" ")[1]
+        headers = {}
+        while line := stream.readline().decode().strip():
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        body = stream.read(int(headers.get("content-length", 0)))
+    return Seen(path, json.loads(body) if body else None, headers)
+
+
+def unused_url() -> str:
+    """Where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -1,0 +1,346 @@
+"""The client half of the protocol, without I/O: what a call sends, what a reply becomes, what may be repeated."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextk import Vector, operations
+from nextk.errors import ClientError
+from nextk.operations import Operation, Repeat
+from nextk.transport.outcome import encode
+from nextk.types import (
+    Data,
+    DeleteResult,
+    FetchResult,
+    FusionAlgorithm,
+    InfoResult,
+    MetadataUpdateMode,
+    NamespaceInfo,
+    QueryMode,
+    QueryRequest,
+    QueryResult,
+    RangeResult,
+    SparseIndexInfo,
+    SparseVector,
+    WeightingStrategy,
+)
+
+FLAGS = {"include_vectors": False, "include_metadata": False, "include_data": False}
+WIRE_FLAGS = {"includeVectors": False, "includeMetadata": False, "includeData": False}
+NO_QUERY: dict[str, Any] = {
+    "vector": None,
+    "top_k": 10,
+    "filter": "",
+    "data": None,
+    "sparse_vector": None,
+    "weighting_strategy": None,
+    "fusion_algorithm": None,
+    "query_mode": None,
+    **FLAGS,
+}
+WIRE_QUERY = {"topK": 10, "filter": "", **WIRE_FLAGS}
+
+
+def query(namespace: str | None = "", **given: Any) -> Operation[list[QueryResult]]:
+    """A plain query."""
+    return operations.query(namespace, **{**NO_QUERY, **given})
+
+
+def start(namespace: str | None = "", **given: Any) -> Operation[Any]:
+    """A resumable one."""
+    return operations.start(namespace, **{"max_idle": 3600, **NO_QUERY, **given})
+
+
+def update(**given: Any) -> Operation[bool]:
+    """An update of the record "a"."""
+    absent = {"vector": None, "data": None, "metadata": None, "sparse_vector": None}
+    mode = MetadataUpdateMode.OVERWRITE
+    return operations.update("", **{"id": "a", "metadata_update_mode": mode, **absent, **given})
+
+
+def delete(**given: Any) -> Operation[DeleteResult]:
+    """A delete."""
+    return operations.delete("", **{"ids": None, "prefix": None, "filter": None, **given})
+
+
+def fetch(**given: Any) -> Operation[list[FetchResult | None]]:
+    """A fetch."""
+    return operations.fetch("", **{"ids": None, "prefix": None, **FLAGS, **given})
+
+
+def range_(**given: Any) -> Operation[RangeResult]:
+    """A range."""
+    return operations.range_("", **{"cursor": "", "limit": 1, "prefix": None, **FLAGS, **given})
+
+
+SPARSE = SparseVector([1, -7], [0.5, 2.0])
+WIRE_SPARSE = {"indices": [1, -7], "values": [0.5, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("operation", "path", "body"),
+    [
+        (query(vector=[1.0, 2]), "query", {**WIRE_QUERY, "vector": [1.0, 2]}),
+        (query(vector=np.array([1.0, 2.0])), "query", {**WIRE_QUERY, "vector": [1.0, 2.0]}),
+        (query("x", sparse_vector=SPARSE), "query/x", {**WIRE_QUERY, "sparseVector": WIRE_SPARSE}),
+        (query(sparse_vector=([1, -7], [0.5, 2.0])), "query", {**WIRE_QUERY, "sparseVector": WIRE_SPARSE}),
+        (query(data="hi", top_k=3), "query-data", {**WIRE_QUERY, "topK": 3, "data": "hi"}),
+        (query(data=""), "query-data", {**WIRE_QUERY, "data": ""}),
+        (query(vector=[]), "query", {**WIRE_QUERY, "vector": []}),
+        (
+            query(
+                vector=[1.0],
+                sparse_vector=SPARSE,
+                include_vectors=True,
+                filter="n = 1",
+                weighting_strategy=WeightingStrategy.IDF,
+                fusion_algorithm=FusionAlgorithm.DBSF,
+                query_mode=QueryMode.DENSE,
+            ),
+            "query",
+            {
+                **WIRE_QUERY,
+                "includeVectors": True,
+                "filter": "n = 1",
+                "vector": [1.0],
+                "sparseVector": WIRE_SPARSE,
+                "weightingStrategy": "IDF",
+                "fusionAlgorithm": "DBSF",
+                "queryMode": "DENSE",
+            },
+        ),
+        (start("x", vector=[1.0]), "resumable-query/x", {**WIRE_QUERY, "maxIdle": 3600, "vector": [1.0]}),
+        (start(data="hi", max_idle=5), "resumable-query-data", {**WIRE_QUERY, "maxIdle": 5, "data": "hi"}),
+        (operations.fetch_next("u", 5), "resumable-query-next", {"uuid": "u", "additionalK": 5}),
+        (operations.stop("u"), "resumable-query-end", {"uuid": "u"}),
+        (operations.upsert([("a", [1.0])], ""), "upsert", [{"id": "a", "vector": [1.0]}]),
+        (operations.upsert([Data(7, "hi", {})], "x"), "upsert-data/x", [{"id": 7, "data": "hi", "metadata": {}}]),
+        (operations.upsert([("a", "hi")], ""), "upsert-data", [{"id": "a", "data": "hi"}]),
+        (operations.upsert([Vector("a", data="hi")], ""), "upsert-data", [{"id": "a", "data": "hi"}]),
+        (operations.upsert([{"id": "a", "data": "hi"}], ""), "upsert-data", [{"id": "a", "data": "hi"}]),
+        (update(metadata={}), "update", {"id": "a", "metadata": {}, "metadataUpdateMode": "OVERWRITE"}),
+        (
+            update(id=3, vector=[1.0], sparse_vector=SPARSE, data="", metadata_update_mode=MetadataUpdateMode.PATCH),
+            "update",
+            {"id": 3, "vector": [1.0], "sparseVector": WIRE_SPARSE, "data": "", "metadataUpdateMode": "PATCH"},
+        ),
+        (delete(ids="a"), "delete", {"ids": ["a"]}),
+        (delete(ids=["a", 1]), "delete", {"ids": ["a", 1]}),
+        (delete(prefix=""), "delete", {"prefix": ""}),
+        (delete(filter="n = 1"), "delete", {"filter": "n = 1"}),
+        (fetch(ids="a"), "fetch", {"ids": ["a"], **WIRE_FLAGS}),
+        (fetch(ids=[]), "fetch", {"ids": [], **WIRE_FLAGS}),
+        (fetch(prefix="p"), "fetch", {"prefix": "p", **WIRE_FLAGS}),
+        (range_(), "range", {"cursor": "", "limit": 1, **WIRE_FLAGS}),
+        (range_(cursor="5", limit=7, prefix="p"), "range", {"cursor": "5", "limit": 7, "prefix": "p", **WIRE_FLAGS}),
+        (operations.reset("", all=False), "reset", None),
+        (operations.reset("x", all=False), "reset/x", None),
+        (operations.reset("x", all=True), "reset?all", None),
+        (operations.info(), "info", None),
+        (operations.list_namespaces(), "list-namespaces", None),
+        (operations.delete_namespace("x"), "delete-namespace/x", None),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)
+def test_requests(operation: Operation[Any], path: str, body: Any) -> None:
+    """Every call becomes the documented path and body; what was not given is not sent."""
+    assert path == operation.path
+    assert (None if body is None else json.loads(json.dumps(body))) == (json.loads(encode(operation) or b"null"))
+
+
+@pytest.mark.parametrize(
+    ("command", "repeat"),
+    [
+        (query(vector=[1.0]), Repeat.ALWAYS),
+        (start(vector=[1.0]), Repeat.UNLESS_SENT),
+        (start(data="hi"), Repeat.UNLESS_SENT),
+        (operations.fetch_next("u", 1), Repeat.UNLESS_SENT),
+        (operations.stop("u"), Repeat.STOP),
+        (operations.upsert([("a", [1.0])], ""), Repeat.ALWAYS),
+        (update(data="x"), Repeat.ALWAYS),
+        (delete(ids="a"), Repeat.ALWAYS),
+        (fetch(ids="a"), Repeat.ALWAYS),
+        (range_(), Repeat.ALWAYS),
+        (operations.reset("", all=True), Repeat.ALWAYS),
+        (operations.info(), Repeat.ALWAYS),
+    ],
+    ids=lambda part: part.command if isinstance(part, Operation) else "",
+)
+def test_repeat_rules(command: Operation[Any], repeat: Repeat) -> None:
+    """Only the start and the pages of a resumable query must not be sent twice; a stop may."""
+    assert repeat is command.repeat
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_namespaces_survive_the_path(namespace: str) -> None:
+    """Any namespace can be read back from the path, which is plain ASCII without dot segments."""
+    path = operations.target("query", namespace)
+    command, _, rest = path.partition("/")
+    assert ("query", namespace) == (command, unquote(rest))
+    assert path.isascii()
+    assert not set(path) & set(" ?#\\\n")
+    assert not {".", ".."} & set(path.split("/"))
+
+
+class TestReplies:
+    """What a reply becomes."""
+
+    def test_matches(self) -> None:
+        """A match has what the reply has, and `None` for the rest; unknown keys are ignored."""
+        sparse = {"indices": [1], "values": [2.0]}
+        full = {"id": "a", "score": 1, "vector": [1], "sparseVector": sparse, "metadata": {"k": None}, "data": "t"}
+        [bare, match] = query(vector=[1.0]).parse([{"id": "b", "score": 0.5, "new": 1}, full])
+        assert QueryResult("b", 0.5) == bare
+        assert QueryResult("a", 1.0, [1.0], {"k": None}, "t", SparseVector([1], [2.0])) == match
+
+    def test_start(self) -> None:
+        """A start gives the uuid, possibly empty, and the first page."""
+        match = QueryResult("a", 0.5)
+        parse = start(vector=[1.0]).parse
+        assert ("u", [match]) == parse({"uuid": "u", "scores": [{"id": "a", "score": 0.5}]})
+        assert ("", []) == parse({"uuid": "", "scores": []})
+
+    def test_others(self) -> None:
+        """Every other reply becomes its documented value."""
+        assert "Success" == operations.upsert([("a", [1.0])], "").parse("Success")
+        assert [True, False] == [update(data="x").parse({"updated": count}) for count in (1, 0)]
+        assert DeleteResult(3) == delete(ids="a").parse({"deleted": 3})
+        assert [FetchResult("a"), None] == fetch(ids="ab").parse([{"id": "a"}, None])
+        assert RangeResult("4", [FetchResult("a")]) == range_().parse({"nextCursor": "4", "vectors": [{"id": "a"}]})
+        assert ["", "x"] == operations.list_namespaces().parse(["", "x"])
+        assert operations.stop("u").parse("Success") is None
+        info = {
+            "vectorCount": 2,
+            "pendingVectorCount": 1,
+            "indexSize": 3,
+            "dimension": 0,
+            "similarityFunction": "",
+            "indexType": "SPARSE",
+            "denseIndex": None,
+            "sparseIndex": {"embeddingModel": "BM25"},
+            "namespaces": {"": {"vectorCount": 2, "pendingVectorCount": 1}},
+        }
+        expected = InfoResult(2, 1, 3, 0, "", None, SparseIndexInfo("BM25"), {"": NamespaceInfo(2, 1)})
+        assert expected == operations.info().parse(info)
+
+    @pytest.mark.parametrize(
+        ("operation", "reply"),
+        [
+            (query(vector=[1.0]), None),
+            (query(vector=[1.0]), {}),
+            (query(vector=[1.0]), [{"id": "a"}]),
+            (query(vector=[1.0]), [{"score": 1.0}]),
+            (query(vector=[1.0]), [{"id": "a", "score": "high"}]),
+            (start(vector=[1.0]), []),
+            (start(vector=[1.0]), {"scores": []}),
+            (start(vector=[1.0]), {"uuid": None, "scores": []}),
+            (start(vector=[1.0]), {"uuid": "u"}),
+            (operations.fetch_next("u", 1), {"scores": []}),
+            (update(data="x"), {}),
+            (delete(ids="a"), 3),
+            (range_(), {"nextCursor": "1"}),
+            (operations.info(), {"vectorCount": 1}),
+        ],
+        ids=lambda part: part.command if isinstance(part, Operation) else repr(part),
+    )
+    def test_malformed(self, operation: Operation[Any], reply: Any) -> None:
+        """A reply of another shape is an error that the carriers know, never a wrong value."""
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            operation.parse(reply)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: query(), "vector"),
+        (lambda: query(vector=[1.0], data="hi"), "data"),
+        (lambda: start(sparse_vector=SPARSE, data="hi"), "data"),
+        (lambda: start(), "vector"),
+        (lambda: query(vector=(1.0, 2.0)), "vector must be a list"),
+        (lambda: query(vector="12"), "vector must be a list"),
+        (lambda: query(vector=np.float64(1)), "vector must be a list"),
+        (lambda: query(sparse_vector=([1],)), "two parts"),
+        (lambda: query(sparse_vector=([1], [1.0], [2.0])), "two parts"),
+        (lambda: query(sparse_vector=[1, 2]), "sparse_vector must be"),
+        (lambda: query(sparse_vector=SparseVector("1", [1.0])), "indices must be a list"),  # type: ignore[arg-type]
+        (lambda: query(vector=[1.0], fusion_algorithm="best"), "RRF, DBSF"),
+        (lambda: query(vector=[1.0], query_mode="both"), "HYBRID, DENSE, SPARSE"),
+        (lambda: query(vector=[1.0], weighting_strategy="tf"), "IDF"),
+        (lambda: operations.query_many([], ""), "at least one"),
+        (lambda: operations.query_many([{"data": "x"}, {"vector": [1.0]}], ""), "not both"),
+        (lambda: operations.query_many([{"vector": [1.0]}, {"data": "x"}], ""), "not both"),
+        (lambda: operations.upsert([], ""), "at least one"),
+        (lambda: operations.upsert([("a", "text"), ("b", [1.0])], ""), "not both"),
+        (lambda: operations.upsert([("a",)], ""), "tuple"),
+        (lambda: operations.upsert([("a", [1.0], {}, "text", 5)], ""), "too many"),
+        (lambda: operations.upsert(["a"], ""), "a record is"),  # type: ignore[list-item]
+        (lambda: operations.upsert([{"vector": [1.0]}], ""), "id"),
+        (lambda: operations.upsert([("a", {"k": 1})], ""), "vector must be a list"),
+        (lambda: range_(limit=0), "limit"),
+        (lambda: range_(limit=-1), "limit"),
+        (lambda: operations.delete_namespace(""), "default namespace"),
+    ],
+)
+def test_misuse(call: Callable[[], object], match: str) -> None:
+    """What no server would accept is refused at once, in words that say what to give instead."""
+    with pytest.raises(ClientError, match=match):
+        call()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_without_a_word(value: float) -> None:
+    """NaN and infinity have no word in JSON, so they are refused before anything is sent."""
+    for operation in (query(vector=[value]), operations.upsert([("a", [1.0], {"k": value})], "")):
+        with pytest.raises(ClientError, match="JSON"):
+            encode(operation)
+
+
+def test_objects_without_a_word() -> None:
+    """Nor has an object of another kind, such as a set as metadata."""
+    for metadata in ({"k": {1, 2}}, {"k": object()}):
+        with pytest.raises(ClientError, match="JSON"):
+            encode(operations.upsert([("a", [1.0], metadata)], ""))
+
+
+def test_numbers_of_numeric_libraries() -> None:
+    """A number or an array of numpy is sent as what it holds, wherever it stands."""
+    body = json.loads(encode(operations.fetch_next("u", np.int64(3))))  # type: ignore[arg-type]
+    assert {"uuid": "u", "additionalK": 3} == body
+    metadata = {"k": np.float32(0.5), "a": np.array([1, 2])}
+    assert {"k": 0.5, "a": [1, 2]} == json.loads(encode(operations.upsert([("a", [1.0], metadata)], "")))[0]["metadata"]
+
+
+def test_lone_surrogates() -> None:
+    """Text that is no Unicode cannot be sent, and says so."""
+    with pytest.raises(ClientError):
+        encode(query(data="x\ud800y"))
+
+
+def test_plain_words_for_enums() -> None:
+    """Enum members may be given as plain words, in any case."""
+    given = query(vector=[1.0], fusion_algorithm="dbsf", query_mode="Sparse", weighting_strategy="IDF").body
+    assert ("DBSF", "SPARSE", "IDF") == (given["fusionAlgorithm"], given["queryMode"], given["weightingStrategy"])
+
+
+def test_query_many_keeps_every_parameter() -> None:
+    """Each query of a batch has all the parameters of its own, the mode included."""
+    requests: list[QueryRequest] = [{"data": "a", "query_mode": QueryMode.SPARSE}, {"data": "b", "top_k": 2}]
+    operation = operations.query_many(requests, "x")
+    expected = [{**WIRE_QUERY, "data": "a", "queryMode": "SPARSE"}, {**WIRE_QUERY, "data": "b", "topK": 2}]
+    assert ("query-data/x", expected) == (operation.path, operation.body)
+    [page] = operations.query_many(requests[:1], "").parse([{"id": "a", "score": 1.0}])
+    assert [QueryResult("a", 1.0)] == page
+
+
+def test_operations_are_values() -> None:
+    """Building an operation does not change what it was built from."""
+    records = [{"id": "a", "vector": [1.0], "metadata": {"k": 1}}]
+    before = json.dumps(records)
+    operations.upsert(records, "")
+    assert before == json.dumps(records)
