@@ -15,9 +15,15 @@ TOKEN_VARIABLE = "UPSTASH_VECTOR_REST_TOKEN"  # noqa: S105 - a name, not a secre
 
 def http_carrier(url: str | None, token: str | None, retries: int, retry_interval: float, timeout: float) -> Carrier:
     """A carrier to a server; see `nextk.Index`."""
+    secret = _given_or_set(token, "token", TOKEN_VARIABLE)
+    if not (secret.isascii() and secret.isprintable()):
+        message = (
+            "token= holds a line break or another character that no token has: was it read from a file unstripped?"
+        )
+        raise ClientError(message)
     return HttpCarrier(
         _given_or_set(url, "url", URL_VARIABLE),
-        _given_or_set(token, "token", TOKEN_VARIABLE),
+        secret,
         retries=retries,
         retry_interval=retry_interval,
         timeout=timeout,
@@ -35,6 +41,9 @@ def embedded_carrier(path: str | os.PathLike[str] | None, keywords: Mapping[str,
 
 def _given_or_set(value: str | None, name: str, variable: str) -> str:
     found = value or os.environ.get(variable)
+    if found and not isinstance(found, str):
+        message = f"{name}= must be a string, not {type(found).__name__}"
+        raise ClientError(message)
     if not found:
         message = f"no {name}: pass {name}=, or set {variable}; an index without a server is Index.embedded(path)"
         raise ClientError(message)

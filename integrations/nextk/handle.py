@@ -10,6 +10,7 @@ the server opened nothing) answers by itself, for ever.
 
 import asyncio
 import logging
+import os
 import threading
 import warnings
 from enum import Enum
@@ -19,6 +20,7 @@ from typing import Self
 import anyio
 
 from nextk.errors import NextKError, PageUncertain, QueryNotFound, UpstashError
+from nextk.loops import LoopLock
 from nextk.operations import Operation, fetch_next, stop
 from nextk.transport import Carrier
 from nextk.types import QueryResult
@@ -94,7 +96,7 @@ class Progress:
 
     def _refuse_gone(self) -> None:
         if self.state is State.GONE:
-            message = f"Resumable query with uuid {self.uuid} does not exist"
+            message = f"Resumable query with uuid {self.uuid} does not exist. It was stopped, or has expired"
             raise QueryNotFound(message, 404)
 
 
@@ -106,13 +108,14 @@ class _BaseHandle:
     def __init__(self, carrier: Carrier, uuid: str) -> None:
         self._carrier = carrier
         self._progress = Progress(uuid)
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._progress.uuid or 'without a namespace'}: {self._progress.state.value}>"
 
     def __del__(self) -> None:
         progress = getattr(self, "_progress", None)
-        if progress is not None and progress.held:
+        if progress is not None and progress.held and self._pid == os.getpid():
             progress.state = State.STOPPED
             self._carrier.orphans.append(progress.uuid)
             warnings.warn(
@@ -166,9 +169,20 @@ class ResumableQueryHandle(_BaseHandle):
             TransportError: The server could not be reached; the query is left to expire.
         """
         with self._busy:
+            uncertain = self._progress.state is State.UNCERTAIN
             operation = self._progress.end()
-        if operation is not None:
+        if operation is None:
+            return
+        try:
             self._carrier.send(operation)
+        except QueryNotFound:
+            if not uncertain:  # else the lost reply's server has let go of it, which is what was wanted
+                raise
+        except NextKError:
+            raise
+        except BaseException:  # interrupted: it may still be open
+            self._carrier.orphans.append(self._progress.uuid)
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -176,7 +190,7 @@ class ResumableQueryHandle(_BaseHandle):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._progress.held:
+        if self._progress.held and self._pid == os.getpid():
             try:
                 self.stop()
             except NextKError as failure:
@@ -192,7 +206,7 @@ class AsyncResumableQueryHandle(_BaseHandle):
 
     def __init__(self, carrier: Carrier, uuid: str) -> None:
         super().__init__(carrier, uuid)
-        self._busy = asyncio.Lock()
+        self._busy = LoopLock()
 
     async def fetch_next(self, additional_k: int) -> list[QueryResult]:
         """Fetch the next matches of this query.
@@ -209,7 +223,7 @@ class AsyncResumableQueryHandle(_BaseHandle):
             PageUncertain: The reply was lost, now or earlier; this handle can only be stopped.
             TransportError: The server could not be reached; the page is not lost, ask again.
         """
-        async with self._busy:
+        async with self._busy.here():
             operation = self._progress.ask(additional_k)
             if operation is None:
                 return []
@@ -228,10 +242,21 @@ class AsyncResumableQueryHandle(_BaseHandle):
             UpstashError: It is stopped already, or the server does not know it any more (`QueryNotFound`).
             TransportError: The server could not be reached; the query is left to expire.
         """
-        async with self._busy:
+        async with self._busy.here():
+            uncertain = self._progress.state is State.UNCERTAIN
             operation = self._progress.end()
-        if operation is not None:
+        if operation is None:
+            return
+        try:
             await self._carrier.asend(operation)
+        except QueryNotFound:
+            if not uncertain:  # else the lost reply's server has let go of it, which is what was wanted
+                raise
+        except NextKError:
+            raise
+        except BaseException:  # cancelled: it may still be open
+            self._carrier.orphans.append(self._progress.uuid)
+            raise
 
     async def _stop_quietly(self) -> None:
         """Stop without raising, even while the task is being cancelled."""
@@ -241,8 +266,14 @@ class AsyncResumableQueryHandle(_BaseHandle):
         with anyio.move_on_after(_FAREWELL, shield=True):
             try:
                 await self._carrier.asend(operation)
+                return
             except NextKError as failure:
                 log.info("leaving a resumable query to expire: %s", failure)
+                return
+            except BaseException:  # a shield does not hold back a task's own cancellation
+                self._carrier.orphans.append(self._progress.uuid)
+                raise
+        self._carrier.orphans.append(self._progress.uuid)  # no answer in time
 
     async def __aenter__(self) -> Self:
         return self
@@ -250,5 +281,5 @@ class AsyncResumableQueryHandle(_BaseHandle):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._progress.held:
+        if self._progress.held and self._pid == os.getpid():
             await self._stop_quietly()

@@ -131,6 +131,7 @@ class RetrievalSession(_BaseSession[T]):
             ClientError: The session is stopped, or `n` is below 1.
             LimitReached: The search was lost, and recovering it would cost more than `max_recovery` rows.
             PageUncertain: Reply after reply was lost. No row is: ask again.
+            QueryNotFound: The index dropped the query again and again. No row is lost: ask again.
             TransportError: The index could not be reached. No row is lost: ask again.
         """
         with self._busy:
@@ -242,6 +243,7 @@ class AsyncRetrievalSession(_BaseSession[T]):
             ClientError: The session is stopped, or `n` is below 1.
             LimitReached: The search was lost, and recovering it would cost more than `max_recovery` rows.
             PageUncertain: Reply after reply was lost. No row is: ask again.
+            QueryNotFound: The index dropped the query again and again. No row is lost: ask again.
             TransportError: The index could not be reached. No row is lost: ask again.
         """
         async with self._busy.here():

@@ -51,7 +51,7 @@ class Report:
         pulled: Rows that they brought.
         kept: Rows that were handed out.
         repeated: Rows left out because their id had been served before; not 0 only on an approximate index.
-        recovered: How often the search was asked anew after a fault.
+        recovered: How often a search that had brought rows was asked anew.
         changed: Whether a recovery found other rows than before: the data was written to in the meantime.
         exhausted: Whether an empty page has come: nothing is left.
     """
@@ -93,7 +93,7 @@ class Trail:
         """Take the next page, recovering first where that is needed.
 
         Raises:
-            PageUncertain: It came to nothing several times in a row.
+            PageUncertain: It came to nothing several times in a row; so may be `QueryNotFound`.
             LimitReached: A recovery would pull more rows again than it may.
         """
         failures = 0
@@ -118,9 +118,10 @@ class Trail:
 
     def _return(self) -> Steps:
         """Ask the search anew and pull as before, up to where it stood; return what has turned up in between."""
-        if sum(self._sizes) > self._max_recovery:
+        rows = sum(map(len, self._pages))
+        if rows > self._max_recovery:
             message = (
-                f"the search was lost after {sum(self._sizes)} rows, and recovering them would exceed "
+                f"the search was lost after {rows} rows, and pulling them again would exceed "
                 f"max_recovery={self._max_recovery}"
             )
             raise LimitReached(message)

@@ -7,7 +7,7 @@ import sys
 from types import FrameType
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from nextk.errors import ClientError
 
@@ -59,7 +59,7 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(app: Starlette, listener: socket.socket) -> None:
+def run(app: ASGIApp, listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM; requests that are running get 10 seconds to finish.
 
     Raises:
@@ -74,7 +74,7 @@ def run(app: Starlette, listener: socket.socket) -> None:
         signal.signal(signal.SIGTERM, previous)
 
 
-def configure(app: Starlette, *, graceful_seconds: int) -> uvicorn.Config:
+def configure(app: ASGIApp, *, graceful_seconds: int) -> uvicorn.Config:
     """How uvicorn runs the application: it logs nothing of its own about requests."""
     return uvicorn.Config(
         app,

@@ -21,7 +21,11 @@ def open_carrier(path: str | os.PathLike[str] | None, asked: Mapping[str, Any]) 
         ClientError: A keyword is unknown, contradicts the stored index, or a model of the caller's own is missing; or
             the path is not an index, or another process holds it.
     """
-    real = None if path is None else Path(path).expanduser().resolve()
+    try:
+        real = None if path is None else Path(path).expanduser().resolve()
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        message = f"path={path!r} cannot be used: {error}"
+        raise ClientError(message) from error
 
     def reopen() -> Hold:
         held, new = hold(real, lambda: open_engine(real, asked))

@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -58,11 +57,15 @@ class Connections:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
+        self.lock = threading.Lock()
         self.blocking: httpx.Client | None = None
         # A connection belongs to the event loop that made it, and is lost with it.
-        self.by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = (
-            weakref.WeakKeyDictionary()
-        )
+        self.by_loop: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+
+    def forget_closed_loops(self) -> None:
+        """Drop the connections of loops that are gone; they can no longer be closed, only let go of."""
+        for loop in [loop for loop in list(self.by_loop) if loop.is_closed()]:
+            self.by_loop.pop(loop, None)
 
 
 # One queue per server, not per carrier: a query that is dropped together with its index still has its end.
@@ -87,7 +90,6 @@ class HttpCarrier:
         self._retry_interval = retry_interval
         self._timeout = timeout
         self._connections = Connections()
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"HttpCarrier({self.server.url!r})"
@@ -102,7 +104,7 @@ class HttpCarrier:
             try:
                 response = client.send(request)
             except httpx.HTTPError as error:
-                _lost(attempts, error)
+                self._lost(attempts, error)
             else:
                 answer = attempts.reply(response.status_code, response.content)
                 if answer is not None:
@@ -119,7 +121,7 @@ class HttpCarrier:
             try:
                 response = await client.send(request)
             except httpx.HTTPError as error:
-                _lost(attempts, error)
+                self._lost(attempts, error)
             else:
                 answer = attempts.reply(response.status_code, response.content)
                 if answer is not None:
@@ -144,6 +146,13 @@ class HttpCarrier:
             await client.aclose()
         await asyncio.to_thread(self.close)
 
+    def _lost(self, attempts: Attempts[T], error: httpx.HTTPError) -> None:
+        """Decide what follows from a failure; return to try again."""
+        if isinstance(error, _MISUSE):
+            message = f"the request to {self.server.url} cannot be sent: {error}"
+            raise ClientError(message) from error
+        attempts.lost(error, where=self.server.url, sent=not isinstance(error, _NEVER_SENT))
+
     def _own(self) -> Connections:
         """The connections of this process; a forked child must not use its parent's."""
         if self._connections.pid != os.getpid():
@@ -152,15 +161,16 @@ class HttpCarrier:
 
     def _sync_client(self) -> httpx.Client:
         own = self._own()
-        with self._lock:
+        with own.lock:
             own.blocking = own.blocking or httpx.Client()
             return own.blocking
 
     def _async_client(self) -> httpx.AsyncClient:
-        by_loop, loop = self._own().by_loop, asyncio.get_running_loop()
-        client = by_loop.get(loop)
+        own, loop = self._own(), asyncio.get_running_loop()
+        client = own.by_loop.get(loop)
         if client is None:
-            client = by_loop[loop] = httpx.AsyncClient()
+            own.forget_closed_loops()
+            client = own.by_loop[loop] = httpx.AsyncClient()
         return client
 
     def stop_orphans(self, client: httpx.Client) -> None:
@@ -183,14 +193,6 @@ class HttpCarrier:
                 log.info("a dropped query could not be stopped and is left to expire: %s", error)
 
 
-def _lost(attempts: Attempts[T], error: httpx.HTTPError) -> None:
-    """Decide what follows from a failure; return to try again."""
-    if isinstance(error, _MISUSE):
-        message = f"the request cannot be sent: {error}"
-        raise ClientError(message) from error
-    attempts.lost(error, sent=not isinstance(error, _NEVER_SENT))
-
-
 def _next_orphan(orphans: deque[str], deadline: float) -> str | None:
     if time.monotonic() > deadline:
         return None
@@ -203,7 +205,7 @@ def _next_orphan(orphans: deque[str], deadline: float) -> str | None:
 @atexit.register
 def _say_farewell() -> None:
     """Stop the queries whose handles were dropped and that no later call has stopped."""
-    for server, orphans in _orphans.items():
+    for server, orphans in list(_orphans.items()):
         if orphans:
             with httpx.Client() as client:
                 HttpCarrier(server.url, server.token, retries=0, retry_interval=0, timeout=_FAREWELL).stop_orphans(

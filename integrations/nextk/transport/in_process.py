@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from nextk.transport.outcome import Attempts, encode
 
 T = TypeVar("T")
 
+_FAREWELL = 2.0  # seconds that closing waits for cancelled starts
 _WORKERS = 4  # threads that carry the async calls of one engine
 
 
@@ -34,12 +35,13 @@ class Hold:
         self.engine = engine
         self.carriers = 1
         self._executor: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()  # of its own: the other one is held while an engine opens
         self._pid = os.getpid()
 
     @property
     def executor(self) -> ThreadPoolExecutor:
         """The threads that carry async calls; made when the first one comes, and again in a forked child."""
-        with _lock:
+        with self._starting:
             if self._executor is None or self._pid != os.getpid():
                 self._pid = os.getpid()
                 self._executor = ThreadPoolExecutor(_WORKERS, "nextk")
@@ -51,11 +53,12 @@ class Hold:
             self.carriers -= 1
             if self.carriers:
                 return
-            if self.path is not None:
-                _holds.pop(self.path, None)
         if self._executor is not None:
             self._executor.shutdown()
-        self.engine.close()
+        with _lock:  # until it is closed: who opens the path next must find it free
+            if self.path is not None and _holds.get(self.path) is self:
+                del _holds[self.path]
+            self.engine.close()
 
 
 _lock = threading.RLock()
@@ -73,9 +76,11 @@ def hold(path: Path | None, open_engine: Callable[[], Engine]) -> tuple[Hold, bo
         return Hold(None, open_engine()), True
     with _lock:
         known = _holds.get(path)
-        if known is not None:
+        if known is not None and known.carriers:
             known.carriers += 1
             return known, False
+        if known is not None:  # its last carrier is letting go of it
+            known.engine.close()
         _holds[path] = made = Hold(path, open_engine())
         return made, True
 
@@ -92,6 +97,8 @@ class InProcessCarrier:
         self.orphans: deque[str] = deque()
         self._hold: Hold | None = held
         self._reopen = reopen
+        self._abandoned: list[Future[Any]] = []  # starts that nobody waits for any more
+        self._abandoning = threading.Lock()
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -111,6 +118,7 @@ class InProcessCarrier:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if operation.starts:  # the call goes on without us: nobody will ever learn the uuid
+                self._abandoned.append(future)
                 future.add_done_callback(self._disown)
             raise
 
@@ -118,6 +126,9 @@ class InProcessCarrier:
         """Let go of the engine; the last carrier closes it."""
         held, self._hold = self._hold, None
         if held is not None and self._pid == os.getpid():
+            wait(self._abandoned, _FAREWELL)
+            for start in list(self._abandoned):
+                self._disown(start)
             self._stop_orphans(held.engine)
             held.release()
 
@@ -130,9 +141,9 @@ class InProcessCarrier:
             message = "this index is closed"
             raise ClientError(message)
         if self._pid != os.getpid():
-            self._pid = os.getpid()
-            if self._hold.path is not None:
-                self._hold = self._reopen()
+            with _lock:  # together or not at all: the parent's engine must never be used here, however often we try
+                held = self._hold if self._hold.path is None else self._reopen()
+                self._hold, self._pid = held, os.getpid()
         return self._hold
 
     def _stop_orphans(self, engine: Engine) -> None:
@@ -140,9 +151,14 @@ class InProcessCarrier:
             with contextlib.suppress(NextKError, IndexError):
                 _carry(engine, stop(self.orphans.popleft()))
 
-    def _disown(self, future: "Future[Any]") -> None:
-        if not future.cancelled() and future.exception() is None and future.result()[0]:
-            self.orphans.append(future.result()[0])
+    def _disown(self, start: "Future[Any]") -> None:
+        """Queue the query of a start that nobody waits for: when it is done, or when we close, whichever comes first."""
+        with self._abandoning:
+            if start not in self._abandoned:
+                return
+            self._abandoned.remove(start)
+            if start.done() and not start.cancelled() and start.exception() is None and start.result()[0]:
+                self.orphans.append(start.result()[0])
 
 
 def _carry(engine: Engine, operation: Operation[T]) -> T:

@@ -27,6 +27,7 @@ from nextk.errors import (
     UpstashError,
 )
 from nextk.operations import Operation, Repeat
+from nextk.types import SupportsToList
 
 T = TypeVar("T")
 
@@ -51,18 +52,19 @@ class Attempts(Generic[T]):
         self._left = max(0, retries)
         self._sent_before = False
 
-    def lost(self, error: Exception, *, sent: bool) -> None:
+    def lost(self, error: Exception, *, sent: bool, where: str = "this process") -> None:
         """No reply arrived: return to try again.
 
         Args:
             error: What went wrong.
             sent: Whether the server may have seen the request.
+            where: Where it went, for the error.
 
         Raises:
             PageUncertain: The page's fate is unknown.
             TransportError: There were attempts enough.
         """
-        text = f"{self._operation.command}: {type(error).__name__}: {error}"
+        text = f"{self._operation.command} at {where}: {type(error).__name__}: {error}"
         if sent and self._operation.repeat is Repeat.UNLESS_SENT:
             raise _uncertain(text) from error
         self._spend(TransportError(text), error)
@@ -119,10 +121,19 @@ def encode(operation: Operation[Any]) -> bytes:
     if operation.body is None:
         return b""
     try:
-        return json.dumps(operation.body, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(operation.body, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
+        return text.encode()
     except (ValueError, TypeError) as error:
         message = f"{operation.command}: the request cannot be written as JSON: {error}"
         raise ClientError(message) from error
+
+
+def _plain(value: object) -> object:
+    """A number or an array of a numeric library, as the standard library's."""
+    if isinstance(value, SupportsToList):
+        return value.tolist()
+    message = f"{value!r} of type {type(value).__name__} is no JSON"
+    raise TypeError(message)
 
 
 def _envelope(body: bytes) -> dict[str, Any] | None:
@@ -148,7 +159,7 @@ def _refusal(operation: Operation[Any], status: int, text: str) -> UpstashError:
     if status == 401 or lower.startswith(("unauthorized", "forbidden")):
         return AuthenticationError(text, status)
     if operation.continues and (status == 404 or "does not exist" in lower or "not found" in lower):
-        return QueryNotFound(text, status)
+        return QueryNotFound(f"{text}. It was stopped, or idle for longer than its max_idle", status)
     if operation.starts and (status == 429 or "active resumable" in lower):
-        return TooManyQueries(text, status)
+        return TooManyQueries(f"{text}. Stop queries that are no longer needed, or let them expire", status)
     return UpstashError(text, status)

@@ -1,0 +1,178 @@
+"""A server on this machine on which things go wrong as planned. Needs `pip install 'nextk[server]'`."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self, cast
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nextk.engine.opening import open_engine
+from nextk.engine.protocol import Engine
+from nextk.errors import UpstashError
+from nextk.server.app import create_app
+from nextk.server.listening import configure, listen, url_of
+from nextk.server.routing import Target
+from nextk.testing.faults import ERROR_PAGE, ERROR_STATUS, Fault, FaultPlan, Moment
+
+_NAME = "faulty"
+
+
+class FaultyApp:
+    """Engines behind HTTP, as `nextk.server.app.create_app` puts them, except where the plan has a fault.
+
+    Args:
+        engines: The indexes by name; they stay the caller's to close.
+        plan: What goes wrong; it may be replaced between requests.
+        options: Further arguments of `create_app`.
+    """
+
+    def __init__(self, engines: Mapping[str, Engine], plan: FaultPlan, **options: Any) -> None:
+        self.plan = plan
+        self._engines = engines
+        self._app: ASGIApp = create_app(engines, **options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or fail to."""
+        moment = Moment.of(Target.parse(scope["path"]).command) if scope["type"] == "http" else None
+        if moment is None:
+            await self._app(scope, receive, send)
+            return
+        plan, body = self.plan, await _body(receive)
+        fault = plan.meet(moment)
+        for uuid in plan.doomed(fault, _uuid(body)):
+            await run_in_threadpool(self._end, uuid)
+        if fault is Fault.DROP_REQUEST:
+            await _break_off(send)
+            return
+        reply = await self._answer(scope, body)
+        _note(plan, moment, _uuid(body), reply)
+        if fault is Fault.DROP_REPLY:
+            await _break_off(send)
+        elif fault is Fault.ERROR_PAGE:
+            await _send_error_page(send)
+        elif fault is not Fault.DELAY or await _still_there(receive, plan.delay):
+            if moment is Moment.START:
+                plan.delivered(_uuid_of_reply(reply))
+            for message in reply:
+                await send(message)
+
+    async def _answer(self, scope: Scope, body: bytes) -> list[Message]:
+        """What the application answers, held back."""
+        reply: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Message) -> None:
+            reply.append(message)
+
+        await self._app(scope, receive, send)
+        return reply
+
+    def _end(self, uuid: str) -> None:
+        for engine in self._engines.values():
+            with contextlib.suppress(UpstashError):
+                engine.stop(uuid)
+
+
+class FaultyServer:
+    """Serves one index in memory on a free port of this machine, inside a `with` block.
+
+    Args:
+        plan: What goes wrong; `server.app.plan` may be replaced between requests. Its clock is the engine's.
+        max_open_queries: How many resumable queries may be open at once.
+        schema: The keywords of `nextk.Index.embedded`.
+
+    Attributes:
+        url: The base URL, for `nextk.Index(server.url, server.token)`.
+        token: What clients have to send.
+        engine: The index, to look at from the other side.
+        app: The application, whose plan may be replaced.
+    """
+
+    def __init__(self, plan: FaultPlan, *, max_open_queries: int = 100, **schema: Any) -> None:
+        self.token = secrets.token_urlsafe()
+        self.engine = open_engine(None, schema, name=_NAME, clock=plan.clock, max_open_queries=max_open_queries)
+        self.app = FaultyApp({_NAME: self.engine}, plan, token=self.token)
+        self._listener = listen("127.0.0.1", 0, protected=True)
+        self.url = url_of(self._listener)
+        self._server = uvicorn.Server(configure(cast("Starlette", self.app), graceful_seconds=1))
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()  # the socket listens already: whoever connects now is answered as soon as all is up
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+        self.engine.close()
+
+
+async def _body(receive: Receive) -> bytes:
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return bytes(body)
+
+
+def _uuid(body: bytes) -> str | None:
+    """The query that a request speaks of."""
+    try:
+        fields = json.loads(body)
+    except ValueError:
+        return None
+    uuid = fields.get("uuid") if isinstance(fields, dict) else None
+    return uuid if isinstance(uuid, str) else None
+
+
+def _note(plan: FaultPlan, moment: Moment, asked: str | None, reply: list[Message]) -> None:
+    found = reply[0]["status"] == 200
+    if moment is Moment.START:
+        plan.started(_uuid_of_reply(reply) if found else "")
+    elif moment is Moment.STOP or not found:
+        plan.ended(asked or "")
+
+
+def _uuid_of_reply(reply: list[Message]) -> str:
+    """The query that a start opened; `""` for none."""
+    envelope = json.loads(b"".join(message.get("body", b"") for message in reply))
+    result = envelope.get("result")
+    return str(result["uuid"]) if isinstance(result, dict) else ""
+
+
+async def _break_off(send: Send) -> None:
+    """Promise a reply and never finish it: the server then closes the connection."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"{", "more_body": True})
+
+
+async def _send_error_page(send: Send) -> None:
+    headers = [(b"content-type", b"text/html"), (b"content-length", str(len(ERROR_PAGE)).encode())]
+    await send({"type": "http.response.start", "status": ERROR_STATUS, "headers": headers})
+    await send({"type": "http.response.body", "body": ERROR_PAGE})
+
+
+async def _still_there(receive: Receive, seconds: float) -> bool:
+    """Wait; whether the client has waited, too."""
+    try:
+        async with asyncio.timeout(seconds):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+    except TimeoutError:
+        return True
+    return False
