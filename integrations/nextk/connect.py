@@ -15,6 +15,7 @@ TOKEN_VARIABLE = "UPSTASH_VECTOR_REST_TOKEN"  # noqa: S105 - a name, not a secre
 
 def http_carrier(url: str | None, token: str | None, retries: int, retry_interval: float, timeout: float) -> Carrier:
     """A carrier to a server; see `nextk.Index`."""
+    place = _given_or_set(url, "url", URL_VARIABLE)
     secret = _given_or_set(token, "token", TOKEN_VARIABLE)
     if not (secret.isascii() and secret.isprintable()):
         message = (
@@ -22,7 +23,7 @@ def http_carrier(url: str | None, token: str | None, retries: int, retry_interva
         )
         raise ClientError(message)
     return HttpCarrier(
-        _given_or_set(url, "url", URL_VARIABLE),
+        place,
         secret,
         retries=retries,
         retry_interval=retry_interval,

@@ -152,7 +152,7 @@ class InProcessCarrier:
                 _carry(engine, stop(self.orphans.popleft()))
 
     def _disown(self, start: "Future[Any]") -> None:
-        """Queue the query of a start that nobody waits for: when it is done, or when we close, whichever comes first."""
+        """Queue the query of a start that nobody waits for, when it is done or when we close."""
         with self._abandoning:
             if start not in self._abandoned:
                 return
