@@ -1,6 +1,8 @@
 """Where a carrier comes from: the environment, a URL, or an engine in this process."""
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,17 +16,20 @@ TOKEN_VARIABLE = "UPSTASH_VECTOR_REST_TOKEN"  # noqa: S105 - a name, not a secre
 
 
 def http_carrier(url: str | None, token: str | None, retries: int, retry_interval: float, timeout: float) -> Carrier:
-    """A carrier to a server; see `nextk.Index`."""
-    place = _given_or_set(url, "url", URL_VARIABLE)
-    secret = _given_or_set(token, "token", TOKEN_VARIABLE)
-    if not (secret.isascii() and secret.isprintable()):
-        message = (
-            "token= holds a line break or another character that no token has: was it read from a file unstripped?"
-        )
-        raise ClientError(message)
+    """A carrier to a server; see `nextk.Index`.
+
+    Raises:
+        ClientError: The URL or the token is missing or cannot be sent, or a number is not one.
+    """
+    _require_number(retries, "retries", int)
+    for name, value in (("retry_interval", retry_interval), ("timeout", timeout)):
+        _require_number(value, name, float)
+        if not 0 <= value < math.inf:
+            message = f"{name}={value!r} is not a number of seconds: pass 0 or more"
+            raise ClientError(message)
     return HttpCarrier(
-        place,
-        secret,
+        _given_or_set(url, "url", URL_VARIABLE),
+        _sendable(_given_or_set(token, "token", TOKEN_VARIABLE)),
         retries=retries,
         retry_interval=retry_interval,
         timeout=timeout,
@@ -49,3 +54,20 @@ def _given_or_set(value: str | None, name: str, variable: str) -> str:
         message = f"no {name}: pass {name}=, or set {variable}; an index without a server is Index.embedded(path)"
         raise ClientError(message)
     return found
+
+
+def _sendable(token: str) -> str:
+    """A token that fits into a header; one that does not is refused without being shown."""
+    if not re.fullmatch("[!-~]+", token):
+        message = (
+            "the token holds a character that no header can carry, such as a line's end, a space or a letter "
+            "beyond ASCII: was it read from a file without being stripped?"
+        )
+        raise ClientError(message)
+    return token
+
+
+def _require_number(value: object, name: str, kind: type[int] | type[float]) -> None:
+    if not isinstance(value, int | kind):
+        message = f"{name}={value!r} is not a number"
+        raise ClientError(message)

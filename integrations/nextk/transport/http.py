@@ -9,6 +9,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -36,6 +37,12 @@ class Server:
     url: str
     token: str = field(repr=False)
 
+    @property
+    def place(self) -> str:
+        """The URL as an error may show it: without the user and password that it may hold."""
+        parts = urlsplit(self.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
     def request(
         self, client: httpx.Client | httpx.AsyncClient, operation: Operation[T], timeout: float
     ) -> httpx.Request:
@@ -48,7 +55,7 @@ class Server:
             url = f"{self.url}/{operation.path}"
             return client.build_request("POST", url, content=content, headers=headers, timeout=timeout)
         except httpx.InvalidURL as error:
-            message = f"{self.url!r} is not a usable URL: {error}"
+            message = f"{self.place!r} is not a usable URL: {error}"
             raise ClientError(message) from error
 
 
@@ -92,7 +99,7 @@ class HttpCarrier:
         self._connections = Connections()
 
     def __repr__(self) -> str:
-        return f"HttpCarrier({self.server.url!r})"
+        return f"HttpCarrier({self.server.place!r})"
 
     def send(self, operation: Operation[T]) -> T:
         """Carry an operation; see `nextk.transport.Carrier`."""
@@ -149,9 +156,9 @@ class HttpCarrier:
     def _lost(self, attempts: Attempts[T], error: httpx.HTTPError) -> None:
         """Decide what follows from a failure; return to try again."""
         if isinstance(error, _MISUSE):
-            message = f"the request to {self.server.url} cannot be sent: {error}"
+            message = f"the request to {self.server.place} cannot be sent: {error}"
             raise ClientError(message) from error
-        attempts.lost(error, where=self.server.url, sent=not isinstance(error, _NEVER_SENT))
+        attempts.lost(error, where=self.server.place, sent=not isinstance(error, _NEVER_SENT))
 
     def _own(self) -> Connections:
         """The connections of this process; a forked child must not use its parent's."""

@@ -8,6 +8,7 @@
 | a JSON refusal from 500 on                   | `PageUncertain`          | its error                          |
 | the connection broke, or timed out           | `PageUncertain`          | repeat                             |
 | the answer is not JSON (a gateway's page)    | `PageUncertain`          | repeat                             |
+| a result under a status from 400 on          | as a refusal             | below 500 its error, else repeat   |
 | the answer is JSON of another shape          | `PageUncertain`          | `TransportError`                   |
 | "no such query" for a repeated stop          |                          | success: an earlier one got through |
 """
@@ -78,19 +79,23 @@ class Attempts(Generic[T]):
             PageUncertain: The page's fate is unknown.
             TransportError: The reply is unusable, and there were attempts enough.
         """
-        envelope = _envelope(body)
+        envelope = _object(body)
+        text = _reason(envelope, status)
         if status == 429:
-            self._spend(_refusal(self._operation, status, _error_text(envelope, status)), None)
+            self._spend(_refusal(self._operation, status, text), None)
             return None
-        if self._operation.repeat is Repeat.UNLESS_SENT and (envelope is None or status >= 500):
-            raise _uncertain(f"{self._operation.command}: status {status}, {_error_text(envelope, status)}")
-        if envelope is None:
-            self._spend(TransportError(f"{self._operation.command}: status {status}, not a JSON envelope"), None)
-            self._sent_before = True
-            return None
-        if "error" in envelope:
-            return self._refused(_refusal(self._operation, status, _error_text(envelope, status)))
-        return Answer(self._parse(envelope["result"]))
+        refused = envelope is not None and ("error" in envelope or 400 <= status < 500)
+        if self._operation.repeat is Repeat.UNLESS_SENT and status >= 500:
+            raise _uncertain(f"{self._operation.command}: status {status}, {text}")
+        if refused:
+            return self._refused(_refusal(self._operation, status, text))
+        if envelope is not None and "result" in envelope and status < 400:
+            return Answer(self._parse(envelope["result"]))
+        if self._operation.repeat is Repeat.UNLESS_SENT:
+            raise _uncertain(f"{self._operation.command}: status {status}, {text}")
+        self._spend(TransportError(f"{self._operation.command}: status {status}, not a JSON envelope"), None)
+        self._sent_before = True
+        return None
 
     def _refused(self, error: UpstashError) -> Answer[T] | None:
         if isinstance(error, QueryNotFound) and self._operation.repeat is Repeat.STOP and self._sent_before:
@@ -100,7 +105,7 @@ class Attempts(Generic[T]):
     def _parse(self, result: Any) -> T:
         try:
             return self._operation.parse(result)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             text = f"{self._operation.command}: the reply is not of the documented shape: {error}"
             if self._operation.repeat is Repeat.UNLESS_SENT:
                 raise _uncertain(text) from error
@@ -116,14 +121,15 @@ def encode(operation: Operation[Any]) -> bytes:
     """The body as JSON.
 
     Raises:
-        ClientError: It holds what JSON has no word for: NaN, infinity, or an object of another kind.
+        ClientError: It holds what JSON has no word for (NaN, infinity, or an object of another kind), or is nested too
+            deeply.
     """
     if operation.body is None:
         return b""
     try:
         text = json.dumps(operation.body, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
         return text.encode()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         message = f"{operation.command}: the request cannot be written as JSON: {error}"
         raise ClientError(message) from error
 
@@ -136,17 +142,21 @@ def _plain(value: object) -> object:
     raise TypeError(message)
 
 
-def _envelope(body: bytes) -> dict[str, Any] | None:
-    """The reply's envelope, or `None` if something else came in its place."""
+def _object(body: bytes) -> dict[str, Any] | None:
+    """The reply as a JSON object, or `None` if something else came in its place."""
     try:
-        envelope = json.loads(body)
-    except ValueError:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
         return None
-    return envelope if isinstance(envelope, dict) and envelope.keys() & {"result", "error"} else None
+    return found if isinstance(found, dict) else None
 
 
-def _error_text(envelope: dict[str, Any] | None, status: int) -> str:
-    return str(envelope["error"]) if envelope and "error" in envelope else f"HTTP status {status} without a reason"
+def _reason(envelope: dict[str, Any] | None, status: int) -> str:
+    """What the reply says went wrong; a proxy has other words for it than the server."""
+    for key in ("error", "detail", "message"):
+        if envelope and key in envelope:
+            return str(envelope[key])
+    return f"HTTP status {status} without a reason"
 
 
 def _uncertain(text: str) -> PageUncertain:
