@@ -13,6 +13,8 @@ import logging
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from types import TracebackType
 from typing import Self
@@ -22,12 +24,10 @@ import anyio
 from nextk.errors import NextKError, PageUncertain, QueryNotFound, UpstashError
 from nextk.loops import LoopLock
 from nextk.operations import Operation, fetch_next, stop
-from nextk.transport import Carrier
+from nextk.transport import FAREWELL, Carrier
 from nextk.types import QueryResult
 
 log = logging.getLogger("nextk.handle")
-
-_FAREWELL = 2.0  # seconds that stopping a query may take on the way out of a cancelled scope
 
 
 class State(Enum):
@@ -46,6 +46,8 @@ class Progress:
     def __init__(self, uuid: str) -> None:
         self.uuid = uuid
         self.state = State.OPEN if uuid else State.ABSENT
+        self.doubted = False
+        """Whether a page's reply was lost, so that the server may have let go of the query as well."""
 
     @property
     def held(self) -> bool:
@@ -77,7 +79,7 @@ class Progress:
         if isinstance(error, QueryNotFound):
             self.state = State.GONE
         elif isinstance(error, PageUncertain) or not isinstance(error, NextKError):  # lost, or interrupted on its way
-            self.state = State.UNCERTAIN
+            self.state, self.doubted = State.UNCERTAIN, True
 
     def end(self) -> Operation[None] | None:
         """What to send to stop; stopped from now on, so that nothing can stop it twice.
@@ -110,12 +112,35 @@ class _BaseHandle:
         self._progress = Progress(uuid)
         self._pid = os.getpid()
 
+    @property
+    def _held(self) -> bool:
+        """Whether there is something to stop, and it is ours: a forked child leaves its parent's queries alone."""
+        return self._progress.held and self._pid == os.getpid()
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """While a stop is on its way.
+
+        Where a page's reply was lost, "no such query" is what was wanted. A stop that is cancelled or interrupted, for
+        which a shield does not help against a task's own cancellation, leaves the query to the next call.
+        """
+        try:
+            yield
+        except QueryNotFound:
+            if not self._progress.doubted:
+                raise
+        except NextKError:
+            raise
+        except BaseException:
+            self._carrier.orphans.append(self._progress.uuid)
+            raise
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._progress.uuid or 'without a namespace'}: {self._progress.state.value}>"
 
     def __del__(self) -> None:
-        progress = getattr(self, "_progress", None)
-        if progress is not None and progress.held and self._pid == os.getpid():
+        if hasattr(self, "_pid") and self._held:  # else the constructor did not get that far
+            progress = self._progress
             progress.state = State.STOPPED
             self._carrier.orphans.append(progress.uuid)
             warnings.warn(
@@ -169,20 +194,10 @@ class ResumableQueryHandle(_BaseHandle):
             TransportError: The server could not be reached; the query is left to expire.
         """
         with self._busy:
-            uncertain = self._progress.state is State.UNCERTAIN
             operation = self._progress.end()
-        if operation is None:
-            return
-        try:
-            self._carrier.send(operation)
-        except QueryNotFound:
-            if not uncertain:  # else the lost reply's server has let go of it, which is what was wanted
-                raise
-        except NextKError:
-            raise
-        except BaseException:  # interrupted: it may still be open
-            self._carrier.orphans.append(self._progress.uuid)
-            raise
+        if operation is not None:
+            with self._stopping():
+                self._carrier.send(operation)
 
     def __enter__(self) -> Self:
         return self
@@ -190,7 +205,7 @@ class ResumableQueryHandle(_BaseHandle):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._progress.held and self._pid == os.getpid():
+        if self._held:
             try:
                 self.stop()
             except NextKError as failure:
@@ -243,37 +258,22 @@ class AsyncResumableQueryHandle(_BaseHandle):
             TransportError: The server could not be reached; the query is left to expire.
         """
         async with self._busy.here():
-            uncertain = self._progress.state is State.UNCERTAIN
             operation = self._progress.end()
-        if operation is None:
-            return
-        try:
-            await self._carrier.asend(operation)
-        except QueryNotFound:
-            if not uncertain:  # else the lost reply's server has let go of it, which is what was wanted
-                raise
-        except NextKError:
-            raise
-        except BaseException:  # cancelled: it may still be open
-            self._carrier.orphans.append(self._progress.uuid)
-            raise
+        if operation is not None:
+            with self._stopping():
+                await self._carrier.asend(operation)
 
     async def _stop_quietly(self) -> None:
         """Stop without raising, even while the task is being cancelled."""
         operation = self._progress.end()
         if operation is None:
             return
-        with anyio.move_on_after(_FAREWELL, shield=True):
+        with anyio.move_on_after(FAREWELL, shield=True):
             try:
-                await self._carrier.asend(operation)
-                return
+                with self._stopping():
+                    await self._carrier.asend(operation)
             except NextKError as failure:
                 log.info("leaving a resumable query to expire: %s", failure)
-                return
-            except BaseException:  # a shield does not hold back a task's own cancellation
-                self._carrier.orphans.append(self._progress.uuid)
-                raise
-        self._carrier.orphans.append(self._progress.uuid)  # no answer in time
 
     async def __aenter__(self) -> Self:
         return self
@@ -281,5 +281,5 @@ class AsyncResumableQueryHandle(_BaseHandle):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._progress.held and self._pid == os.getpid():
+        if self._held:
             await self._stop_quietly()

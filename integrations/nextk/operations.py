@@ -8,26 +8,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, Unpack
 from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
 from nextk.errors import ClientError
-from nextk.payloads import Upsertable, choice, query_fields, record_fields, sparse_field, vector_field
+from nextk.payloads import QueryFields, Upsertable, choice, query_fields, record_fields, sparse_field, vector_field
 from nextk.types import (
     DeleteResult,
     DenseLike,
     FetchResult,
-    FusionAlgorithm,
     InfoResult,
     MetadataUpdateMode,
-    QueryMode,
     QueryRequest,
     QueryResult,
     RangeResult,
     SparseLike,
-    WeightingStrategy,
 )
 
 T = TypeVar("T")
@@ -128,24 +125,9 @@ def upsert(vectors: Sequence[Upsertable], namespace: str | None) -> Operation[st
     return Operation(target("upsert-data" if embed else "upsert", namespace), records, _text)
 
 
-def query(
-    namespace: str | None,
-    *,
-    vector: DenseLike | None,
-    top_k: int,
-    include_vectors: bool,
-    include_metadata: bool,
-    filter: str,
-    data: str | None,
-    include_data: bool,
-    sparse_vector: SparseLike | None,
-    weighting_strategy: WeightingStrategy | None,
-    fusion_algorithm: FusionAlgorithm | None,
-    query_mode: QueryMode | None,
-) -> Operation[list[QueryResult]]:
+def query(namespace: str | None, **fields: Unpack[QueryFields]) -> Operation[list[QueryResult]]:
     """The best matches of one query."""
-    given = {name: value for name, value in locals().items() if name != "namespace"}
-    embed, body = query_fields(**given)
+    embed, body = query_fields(**fields)
     return Operation(target("query-data" if embed else "query", namespace), body, _matches)
 
 
@@ -167,25 +149,9 @@ def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operat
     return Operation(path, [body for _, body in parts], _reads(list[list[QueryResult]]))
 
 
-def start(
-    namespace: str | None,
-    *,
-    max_idle: int,
-    vector: DenseLike | None,
-    top_k: int,
-    include_vectors: bool,
-    include_metadata: bool,
-    filter: str,
-    data: str | None,
-    include_data: bool,
-    sparse_vector: SparseLike | None,
-    weighting_strategy: WeightingStrategy | None,
-    fusion_algorithm: FusionAlgorithm | None,
-    query_mode: QueryMode | None,
-) -> Operation[Started]:
+def start(namespace: str | None, *, max_idle: int, **fields: Unpack[QueryFields]) -> Operation[Started]:
     """Open a resumable query."""
-    given = {name: value for name, value in locals().items() if name not in ("namespace", "max_idle")}
-    embed, body = query_fields(**given)
+    embed, body = query_fields(**fields)
     path = target("resumable-query-data" if embed else "resumable-query", namespace)
     return Operation(path, {**body, "maxIdle": max_idle}, _started, Repeat.UNLESS_SENT)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 from nextk.errors import ClientError
 from nextk.types import (
@@ -20,6 +20,22 @@ from nextk.types import (
 Upsertable: TypeAlias = Vector | Data | Mapping[str, Any] | tuple[Any, ...]
 """What `upsert` takes. Tuples: `(id, vector[, metadata[, data]])`, `(id, sparse[, metadata[, data]])`,
 `(id, vector, sparse[, metadata[, data]])` or `(id, text[, metadata])`."""
+
+
+class QueryFields(TypedDict, total=False):
+    """The parameters that a plain query and a resumable one have in common; `None` is as good as absent."""
+
+    vector: DenseLike | None
+    top_k: int
+    include_vectors: bool
+    include_metadata: bool
+    filter: str
+    data: str | None
+    include_data: bool
+    sparse_vector: SparseLike | None
+    weighting_strategy: WeightingStrategy | None
+    fusion_algorithm: FusionAlgorithm | None
+    query_mode: QueryMode | None
 
 
 def plain_list(value: object, name: str) -> list[Any]:

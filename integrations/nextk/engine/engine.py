@@ -23,11 +23,10 @@ from nextk.engine.storage import Storage, StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
 from nextk.engine.values import Match
 from nextk.errors import UpstashError
-from nextk.requests import Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
+from nextk.requests import MAX_ROWS, Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
 
 MAX_OPEN_QUERIES = 100
 _VECTORS = Include.model_validate({"includeVectors": True})
-_PREFIX_LIMIT = 1_000  # the most records that a fetch by prefix returns
 
 
 class EmbeddedEngine:
@@ -211,7 +210,7 @@ class EmbeddedEngine:
             if key is None:
                 return [None] * len(fetch.ids or ())
             if fetch.ids is None:
-                rows = self._storage.rows_below(key, fetch.prefix or "", most=_PREFIX_LIMIT)
+                rows = self._storage.rows_below(key, fetch.prefix or "", most=MAX_ROWS)
                 return list(self._storage.load(rows, fetch).values())
             found = self._storage.load(self._storage.rows_of(key, fetch.ids), fetch)
         by_id = {match.id: match for match in found.values()}

@@ -99,9 +99,9 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> bool:
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA busy_timeout = 0")
     connection.execute("BEGIN EXCLUSIVE")  # reads the header: fails here if this is no database, or is held
-    application = _number(connection.execute("PRAGMA application_id"))
-    version = _number(connection.execute("PRAGMA user_version"))
-    tables = _number(connection.execute("SELECT count(*) FROM sqlite_schema"))
+    application = number(connection.execute("PRAGMA application_id"))
+    version = number(connection.execute("PRAGMA user_version"))
+    tables = number(connection.execute("SELECT count(*) FROM sqlite_schema"))
     connection.execute("COMMIT")
     if application != _APPLICATION_ID and (tables or application or version):
         message = f"{path} is a database, but not a nextk index"
@@ -141,6 +141,7 @@ def explain(error: sqlite3.DatabaseError, path: Path | None) -> ClientError:
     return ClientError(message)
 
 
-def _number(cursor: sqlite3.Cursor) -> int:
-    (number,) = cursor.fetchone()
-    return int(number)
+def number(cursor: sqlite3.Cursor) -> int:
+    """The one number that a statement gives; the statement is run to its end."""
+    (only,) = cursor.fetchall()[0]
+    return int(only)

@@ -123,7 +123,7 @@ class Storage:
 
     def add_namespace(self, name: str) -> int:
         """Make a namespace and return its key."""
-        return _number(self._connection.execute("INSERT INTO namespaces (name) VALUES (?) RETURNING key", (name,)))
+        return file.number(self._connection.execute("INSERT INTO namespaces (name) VALUES (?) RETURNING key", (name,)))
 
     def rename_namespace(self, key: int, name: str) -> None:
         """Give a namespace another name."""
@@ -142,7 +142,7 @@ class Storage:
 
     def upsert(self, key: int, record: StoredRecord) -> int:
         """Write one record and return its row."""
-        return _number(self._connection.execute(_UPSERT, (key, *record.columns())))
+        return file.number(self._connection.execute(_UPSERT, (key, *record.columns())))
 
     def read(self, key: int, id: str) -> StoredRecord | None:
         """One record, whole."""
@@ -250,8 +250,8 @@ class Storage:
 
     def size(self) -> int:
         """Bytes that the index takes."""
-        pages = _number(self._connection.execute("PRAGMA page_count"))
-        return pages * _number(self._connection.execute("PRAGMA page_size"))
+        pages = file.number(self._connection.execute("PRAGMA page_count"))
+        return pages * file.number(self._connection.execute("PRAGMA page_size"))
 
     def _property(self, name: str) -> str:
         found = self._connection.execute("SELECT value FROM properties WHERE name = ?", (name,)).fetchone()
@@ -259,11 +259,6 @@ class Storage:
             message = f"malformed: it has no {name}"
             raise sqlite3.DatabaseError(message)
         return str(found[0])
-
-
-def _number(cursor: sqlite3.Cursor) -> int:
-    (number,) = cursor.fetchall()[0]
-    return int(number)
 
 
 def _condition(filter: str) -> tuple[str, Sequence[object]]:

@@ -8,10 +8,8 @@ from typing import Any
 
 from nextk.client import Index
 from nextk.errors import ClientError
+from nextk.requests import MAX_ROWS
 from nextk.types import Data
-
-BATCH = 1_000
-"""The most rows that one upsert takes."""
 
 _BY_CONTENT = uuid.UUID("8f3c5d1e-6a57-5c0b-9a57-6e65787463b1")  # only has to stay the same
 
@@ -28,8 +26,8 @@ def open_embedded(path: str | os.PathLike[str] | None, embedding: Any, sparse_em
 def store(index: Index, records: Sequence[Data], namespace: str) -> None:
     """Store records in batches, each whole or not at all; of several with one id the last one stays."""
     latest = list({str(record.id): record for record in records}.values())
-    for start in range(0, len(latest), BATCH):
-        index.upsert(latest[start : start + BATCH], namespace)
+    for start in range(0, len(latest), MAX_ROWS):
+        index.upsert(latest[start : start + MAX_ROWS], namespace)
 
 
 def content_id(text: str, metadata: Mapping[str, Any]) -> str:

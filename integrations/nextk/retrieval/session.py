@@ -15,6 +15,7 @@ from nextk.client import Index
 from nextk.errors import ClientError, NextKError
 from nextk.handle import AsyncResumableQueryHandle, ResumableQueryHandle
 from nextk.loops import LoopLock
+from nextk.requests import MAX_ROWS
 from nextk.retrieval.question import Question
 from nextk.retrieval.trail import MAX_RECOVERY, Next, Report, Start, Step, Trail
 from nextk.types import QueryResult
@@ -25,8 +26,6 @@ DEFAULT_MAX_IDLE = 120
 """Seconds without a pull after which the index may drop a session's query: short, since open queries are few."""
 PAGE = 10
 """How many rows iteration pulls at a time."""
-MAX_PULL = 1_000
-"""The most rows that an index returns at once; a larger wish is pulled in parts."""
 
 
 class _BaseSession(Generic[T]):
@@ -76,8 +75,11 @@ class _BaseSession(Generic[T]):
             raise ClientError(message)
 
     def _missing(self, count: int) -> int:
-        """How many rows to pull next so that `count` are ready; 0 once there are enough, or no more to come."""
-        return 0 if self.exhausted else min(count - len(self._ready), MAX_PULL)
+        """How many rows to pull next so that `count` are ready; 0 once there are enough, or no more to come.
+
+        An index returns so many at once and no more; a larger wish is pulled in parts.
+        """
+        return 0 if self.exhausted else min(count - len(self._ready), MAX_ROWS)
 
     def _receive(self, fresh: list[QueryResult]) -> None:
         """Take rows in. If converting them fails, they wait, and the next call converts them anew."""

@@ -7,6 +7,9 @@ from nextk.operations import Operation
 
 T = TypeVar("T")
 
+FAREWELL = 2.0
+"""Seconds that ending a query may take on the way out of a scope, an index or the process."""
+
 
 class Carrier(Protocol):
     """Carries operations to one index, from any thread and any event loop.

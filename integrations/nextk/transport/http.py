@@ -15,15 +15,12 @@ import httpx
 
 from nextk.errors import ClientError
 from nextk.operations import Operation, stop
+from nextk.transport import FAREWELL
 from nextk.transport.outcome import Attempts, encode
 
 log = logging.getLogger("nextk.transport")
 
 T = TypeVar("T")
-
-DEFAULT_TIMEOUT = 10.0
-"""Seconds that connecting, sending or waiting for a reply may each take."""
-_FAREWELL = 2.0  # seconds that stopping dropped queries may take in all
 
 # The server surely did not see a request that failed like this.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -182,18 +179,18 @@ class HttpCarrier:
 
     def stop_orphans(self, client: httpx.Client) -> None:
         """Stop the queries whose handles were dropped, as far as that can be done in 2 seconds."""
-        deadline = time.monotonic() + _FAREWELL
+        deadline = time.monotonic() + FAREWELL
         while (uuid := _next_orphan(self.orphans, deadline)) is not None:
-            request = self.server.request(client, stop(uuid), _FAREWELL)
+            request = self.server.request(client, stop(uuid), FAREWELL)
             try:
                 client.send(request)
             except httpx.HTTPError as error:
                 log.info("a dropped query could not be stopped and is left to expire: %s", error)
 
     async def _astop_orphans(self, client: httpx.AsyncClient) -> None:
-        deadline = time.monotonic() + _FAREWELL
+        deadline = time.monotonic() + FAREWELL
         while (uuid := _next_orphan(self.orphans, deadline)) is not None:
-            request = self.server.request(client, stop(uuid), _FAREWELL)
+            request = self.server.request(client, stop(uuid), FAREWELL)
             try:
                 await client.send(request)
             except httpx.HTTPError as error:
@@ -215,6 +212,6 @@ def _say_farewell() -> None:
     for server, orphans in list(_orphans.items()):
         if orphans:
             with httpx.Client() as client:
-                HttpCarrier(server.url, server.token, retries=0, retry_interval=0, timeout=_FAREWELL).stop_orphans(
+                HttpCarrier(server.url, server.token, retries=0, retry_interval=0, timeout=FAREWELL).stop_orphans(
                     client
                 )

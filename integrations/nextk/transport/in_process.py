@@ -19,11 +19,11 @@ from nextk.dispatch import dispatch
 from nextk.engine.protocol import Engine
 from nextk.errors import ClientError, NextKError
 from nextk.operations import Operation, stop
+from nextk.transport import FAREWELL
 from nextk.transport.outcome import Attempts, encode
 
 T = TypeVar("T")
 
-_FAREWELL = 2.0  # seconds that closing waits for cancelled starts
 _WORKERS = 4  # threads that carry the async calls of one engine
 
 
@@ -126,7 +126,7 @@ class InProcessCarrier:
         """Let go of the engine; the last carrier closes it."""
         held, self._hold = self._hold, None
         if held is not None and self._pid == os.getpid():
-            wait(self._abandoned, _FAREWELL)
+            wait(self._abandoned, FAREWELL)
             for start in list(self._abandoned):
                 self._disown(start)
             self._stop_orphans(held.engine)
