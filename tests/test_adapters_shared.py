@@ -29,18 +29,14 @@ from nextk.types import (
     SparseIndexInfo,
     SparseVector,
 )
+from sentences import QUESTION, TEXTS, sentences
 from serving import LocalServer
-
-WORDS = ["sky", "sea", "grass", "snow", "sand", "rain", "cloud", "river", "stone", "leaf", "wind", "fire"]
-TEXTS = [f"The {a} is near the {b}." for a in WORDS for b in WORDS if a < b]
-QUESTION = "where is the cloud and the sky?"
 
 
 @pytest.fixture(scope="module")
 def index() -> Iterator[Index]:
     """An embedded hybrid index of 66 texts."""
-    with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
-        store(index, [Data(f"t{place}", text, {"place": place}) for place, text in enumerate(TEXTS)], "")
+    with sentences(TEXTS) as index:
         yield index
 
 

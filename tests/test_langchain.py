@@ -27,12 +27,8 @@ from carriers import Recording
 from nextk import AsyncIndex, Index, Vector
 from nextk.errors import ClientError, MissingExtraError, UpstashError
 from nextk.langchain import ResumableRetriever
-from nextk.retrieval.building import store
-from nextk.types import Data, FusionAlgorithm, SparseVector
-
-WORDS = ["sky", "sea", "grass", "snow", "sand", "rain", "cloud"]
-TEXTS = [f"The {a} is near the {b}." for a in WORDS for b in WORDS if a < b]
-QUESTION = "where is the cloud and the sky?"
+from nextk.types import FusionAlgorithm, SparseVector
+from sentences import QUESTION, TEXTS, sentences
 
 
 class Letters(Embeddings):
@@ -85,8 +81,7 @@ async def free_loop() -> AsyncIterator[None]:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Index]:
     """A hybrid index that embeds text."""
-    with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
-        store(index, [Data(f"t{place}", text, {"place": place}) for place, text in enumerate(TEXTS)], "")
+    with sentences(TEXTS) as index:
         yield index
 
 

@@ -39,12 +39,8 @@ from carriers import Recording
 from nextk import Index, Vector, langchain
 from nextk.errors import ClientError, MissingExtraError, UpstashError
 from nextk.llama_index import ResumableRetriever
-from nextk.retrieval.building import store
-from nextk.types import Data, SparseVector
-
-WORDS = ["sky", "sea", "grass", "snow", "sand", "rain", "cloud"]
-TEXTS = [f"The {a} is near the {b}." for a in WORDS for b in WORDS if a < b]
-QUESTION = "where is the cloud and the sky?"
+from nextk.types import SparseVector
+from sentences import QUESTION, TEXTS, sentences
 
 loops_to_keep_free: set[int] = set()
 
@@ -96,8 +92,7 @@ def initials(texts: list[str]) -> list[SparseVector]:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Index]:
     """A hybrid index that embeds text."""
-    with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
-        store(index, [Data(f"t{place}", text, {"place": place}) for place, text in enumerate(TEXTS)], "")
+    with sentences(TEXTS) as index:
         yield index
 
 

@@ -7,10 +7,9 @@ import secrets
 import threading
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -83,7 +82,32 @@ class FaultyApp:
                 engine.stop(uuid)
 
 
-class FaultyServer:
+class InThread:
+    """Runs an ASGI application on a free port of this machine, in a thread, inside a `with` block.
+
+    Attributes:
+        url: The base URL.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._listener = listen("127.0.0.1", 0, protected=True)
+        self.url = url_of(self._listener)
+        self._server = uvicorn.Server(configure(app, graceful_seconds=1))
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()  # the socket listens already: whoever connects now is answered as soon as all is up
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+
+class FaultyServer(InThread):
     """Serves one index in memory on a free port of this machine, inside a `with` block.
 
     Args:
@@ -102,21 +126,12 @@ class FaultyServer:
         self.token = secrets.token_urlsafe()
         self.engine = open_engine(None, schema, name=_NAME, clock=plan.clock, max_open_queries=max_open_queries)
         self.app = FaultyApp({_NAME: self.engine}, plan, token=self.token)
-        self._listener = listen("127.0.0.1", 0, protected=True)
-        self.url = url_of(self._listener)
-        self._server = uvicorn.Server(configure(cast("Starlette", self.app), graceful_seconds=1))
-        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()  # the socket listens already: whoever connects now is answered as soon as all is up
-        return self
+        super().__init__(self.app)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._listener.close()
+        super().__exit__(kind, error, traceback)
         self.engine.close()
 
 
