@@ -1,43 +1,30 @@
-"""The LangChain retriever. Needs `pip install 'nextk[langchain]'`."""
+"""The retriever: LangChain's contract over a search that can go on."""
 
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from nextk.extras import require
-
-try:
-    from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
-except ModuleNotFoundError:
-    require("langchain_core.retrievers", extra="langchain")  # says how to install it
-    raise
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
-from nextk.errors import ClientError
-from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalMode, RetrievalSession, resolve_mode
-from nextk.retrieval.building import content_id, open_embedded, store
-from nextk.retrieval.question import choose, require_question
-from nextk.retrieval.rows import TEXT_KEYS, Passage, passages
+from nextk.langchain.documents import documents_of, records_of
+from nextk.langchain.question import Embedder
+from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalMode, RetrievalSession
+from nextk.retrieval.building import open_embedded, store
+from nextk.retrieval.question import choose
+from nextk.retrieval.rows import TEXT_KEYS
 from nextk.retrieval.session import DEFAULT_MAX_IDLE
 from nextk.retrieval.source import Closing, Source
-from nextk.retrieval.sparse_model import SparseModel
-from nextk.types import Data, FusionAlgorithm, QueryResult, WeightingStrategy
-
-__all__ = ["ResumableRetriever"]
+from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 
 DEFAULT_K = 4
 """How many documents one call returns where nothing says so, as everywhere in LangChain."""
-
-_NO_MODEL = (
-    "this index embeds no text for such a search: pass embedding= (a LangChain Embeddings), sparse_embedding=, or both"
-)
 
 
 class ResumableRetriever(Closing, BaseRetriever):
@@ -180,18 +167,7 @@ class ResumableRetriever(Closing, BaseRetriever):
             ClientError: The numbers of texts, metadatas and ids differ, or metadata is not JSON.
             MissingExtraError: The engine is not installed.
         """
-        if isinstance(texts, str):
-            message = "texts is one string, and each of its letters would be a document: give a list"
-            raise ClientError(message)
-        metadatas = [{}] * len(texts) if metadatas is None else metadatas
-        ids = [None] * len(texts) if ids is None else ids
-        if not len(texts) == len(metadatas) == len(ids):
-            message = f"{len(texts)} texts, {len(metadatas)} metadatas and {len(ids)} ids: give one for each text"
-            raise ClientError(message)
-        records = [
-            Data(id_ or content_id(text, metadata), text, metadata)
-            for text, metadata, id_ in zip(texts, metadatas, ids, strict=True)
-        ]
+        records = records_of(texts, metadatas, ids)
         if sparse_embedding is None:
             kwargs.setdefault("weighting", "idf")
         kwargs.setdefault("text_key", ())  # the text is the data, so all of the metadata is the user's
@@ -279,72 +255,27 @@ class ResumableRetriever(Closing, BaseRetriever):
         Raises:
             ClientError: The mode needs a model that is missing, or the models contradict each other.
         """
-        if self.sparse_embedding is not None:
-            SparseModel(self.sparse_embedding)
-            if self.embedding is True:
-                message = "embedding=True leaves all embedding to the index: leave out sparse_embedding="
-                raise ClientError(message)
-        mode = resolve_mode(
-            choose(RetrievalMode, self.retrieval_mode, "retrieval_mode"),
-            dense=isinstance(self.embedding, Embeddings),
-            sparse=self.sparse_embedding is not None,
-            dense_name="embedding",
-            sparse_name="sparse_embedding",
-        )
         return Question(
-            mode=mode,
+            mode=self._embedder().mode(choose(RetrievalMode, self.retrieval_mode, "retrieval_mode")),
             filter=self.filter if filter is None else filter,
             namespace=self.namespace if namespace is None else namespace,
             fusion=choose(FusionAlgorithm, self.fusion, "fusion"),
             weighting=choose(WeightingStrategy, self.weighting, "weighting"),
         )
 
-    def _models(self, mode: RetrievalMode | None) -> tuple[Embeddings | None, SparseModel | None]:
-        """The models of this retriever that a search in a mode needs; neither where the index embeds."""
-        dense = self.embedding if isinstance(self.embedding, Embeddings) else None
-        sparse = None if self.sparse_embedding is None else SparseModel(self.sparse_embedding)
-        return (dense if mode is None or mode.dense else None), (sparse if mode is None or mode.sparse else None)
+    def _embedder(self) -> Embedder:
+        """Made anew each time, because every field may be set."""
+        return Embedder(self.embedding, self.sparse_embedding)
 
     def _question(self, query: str, filter: str | None, namespace: str | None) -> Question:
-        blank = self._blank(filter, namespace)
-        require_question(query)
-        dense, sparse = self._models(blank.mode)
-        if dense is None and sparse is None:
-            if self.embedding is not True and not self._searched().embeds_text(blank.mode):
-                raise ClientError(_NO_MODEL)
-            return replace(blank, data=query)
-        return replace(
-            blank,
-            vector=None if dense is None else list(map(float, dense.embed_query(query))),
-            sparse_vector=None if sparse is None else sparse.embed([query]),
-        )
+        return self._embedder().embed(query, self._blank(filter, namespace), self._searched())
 
     async def _aquestion(self, query: str, filter: str | None, namespace: str | None) -> Question:
-        blank = self._blank(filter, namespace)
-        require_question(query)
-        dense, sparse = self._models(blank.mode)
-        if dense is None and sparse is None:
-            if self.embedding is not True and not await self._searched().aembeds_text(blank.mode):
-                raise ClientError(_NO_MODEL)
-            return replace(blank, data=query)
-        return replace(
-            blank,
-            vector=None if dense is None else list(map(float, await dense.aembed_query(query))),
-            sparse_vector=None if sparse is None else await sparse.aembed([query]),
-        )
+        return await self._embedder().aembed(query, self._blank(filter, namespace), self._searched())
 
     def _documents(self, matches: Sequence[QueryResult]) -> list[Document]:
         text_keys = [self.text_key] if isinstance(self.text_key, str) else self.text_key
-        return [self._document(match, passage) for match, passage in passages(matches, text_keys)]
-
-    def _document(self, match: QueryResult, passage: Passage) -> Document:
-        metadata = passage.metadata
-        if self.score_key is not None:
-            if self.score_key in metadata:
-                message = f"score_key={self.score_key!r} is a key of record {match.id!r}'s own metadata: choose another"
-                raise ClientError(message)
-            metadata[self.score_key] = match.score
-        return Document(page_content=passage.text, metadata=metadata, id=match.id)
+        return documents_of(matches, text_keys, self.score_key)
 
     def _searched(self) -> Source:
         """The index; found anew where a copy was given another one."""

@@ -1,18 +1,11 @@
-"""The LlamaIndex retriever. Needs `pip install 'nextk[llama-index]'`."""
+"""The retriever: LlamaIndex's contract over a search that can go on."""
 
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal, Self
 
-from nextk.extras import require
-
-try:
-    from llama_index.core import instrumentation
-except ModuleNotFoundError:
-    require("llama_index.core", extra="llama-index")  # says how to install it
-    raise
+from llama_index.core import instrumentation
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks.base import CallbackManager
@@ -22,39 +15,28 @@ from llama_index.core.schema import (
     BaseNode,
     Document,
     IndexNode,
-    MetadataMode,
     NodeWithScore,
     QueryBundle,
     QueryType,
-    TextNode,
     TransformComponent,
 )
 from llama_index.core.settings import Settings
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
-from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
-from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalMode, RetrievalSession, resolve_mode
+from nextk.llama_index.nodes import nodes_of, record_of
+from nextk.llama_index.question import Embedder, bundle_of, mode_of
+from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalMode, RetrievalSession
 from nextk.retrieval.building import open_embedded, store
 from nextk.retrieval.question import choose
-from nextk.retrieval.rows import TEXT_KEYS, Passage, passages, stored_node
+from nextk.retrieval.rows import TEXT_KEYS
 from nextk.retrieval.session import DEFAULT_MAX_IDLE
 from nextk.retrieval.source import Closing, Source
-from nextk.retrieval.sparse_model import SparseModel
-from nextk.types import Data, FusionAlgorithm, QueryResult, WeightingStrategy
-
-__all__ = ["ResumableRetriever"]
+from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
-
-_MODES = {
-    VectorStoreQueryMode.DEFAULT: RetrievalMode.DENSE,
-    VectorStoreQueryMode.SPARSE: RetrievalMode.SPARSE,
-    VectorStoreQueryMode.TEXT_SEARCH: RetrievalMode.SPARSE,
-    VectorStoreQueryMode.HYBRID: RetrievalMode.HYBRID,
-}
 
 
 class ResumableRetriever(Closing, BaseRetriever):
@@ -132,20 +114,9 @@ class ResumableRetriever(Closing, BaseRetriever):
         verbose: bool = False,
     ) -> None:
         super().__init__(callback_manager, object_map, objects, verbose)
-        if embedding is not None and (embed_model is not None or sparse_embedding is not None):
-            message = "embedding=True leaves all embedding to the index: leave out embed_model= and sparse_embedding="
-            raise ClientError(message)
-        self._dense = embed_model
-        self._sparse = None if sparse_embedding is None else SparseModel(sparse_embedding)
-        self._index_embeds = embedding is not None
+        self._embedder = Embedder(embed_model, sparse_embedding, embedding=embedding)
         self._blank = Question(
-            mode=resolve_mode(
-                _mode(retrieval_mode, vector_store_query_mode),
-                dense=embed_model is not None,
-                sparse=sparse_embedding is not None,
-                dense_name="embed_model",
-                sparse_name="sparse_embedding",
-            ),
+            mode=self._embedder.mode(mode_of(retrieval_mode, vector_store_query_mode)),
             filter=filter,
             namespace=namespace,
             fusion=choose(FusionAlgorithm, fusion, "fusion"),
@@ -205,9 +176,7 @@ class ResumableRetriever(Closing, BaseRetriever):
         Raises:
             MissingExtraError: The engine is not installed.
         """
-        records = [
-            Data(node.node_id, node.get_content(MetadataMode.EMBED), node_to_metadata_dict(node)) for node in nodes
-        ]
+        records = [record_of(node) for node in nodes]
         if sparse_embedding is None:
             kwargs.setdefault("weighting", "idf")
         index = open_embedded(path, embed_model, sparse_embedding)
@@ -256,14 +225,14 @@ class ResumableRetriever(Closing, BaseRetriever):
             The session; leave it by `with`, so that the index need not keep the search. An `IndexNode` comes as it is:
             only `retrieve` follows it to its object.
         """
-        ask = functools.partial(self._question, _bundle(query), filter, namespace)
+        ask = functools.partial(self._question, bundle_of(query), filter, namespace)
         return RetrievalSession(self._source.blocking, ask, self._nodes, self._max_idle)
 
     def aopen(
         self, query: QueryType, *, filter: str | None = None, namespace: str | None = None
     ) -> AsyncRetrievalSession[NodeWithScore]:
         """The same for an event loop: `async with retriever.aopen(query) as search`."""
-        ask = functools.partial(self._aquestion, _bundle(query), filter, namespace)
+        ask = functools.partial(self._aquestion, bundle_of(query), filter, namespace)
         return AsyncRetrievalSession(self._source.native, ask, self._nodes, self._max_idle)
 
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
@@ -277,124 +246,15 @@ class ResumableRetriever(Closing, BaseRetriever):
         return self._nodes(await self._source.native.query(top_k=self.similarity_top_k, **question.parameters()))
 
     def _question(self, bundle: QueryBundle, filter: str | None = None, namespace: str | None = None) -> Question:
-        blank = self._blank.within(filter=filter, namespace=namespace)
-        given = self._dense is not None or self._sparse is not None
-        if not given and (self._index_embeds or self._source.embeds_text(blank.mode)):
-            return replace(blank, data=_only_text(bundle))
-        vector = sparse_vector = None
-        if self._needs_dense:
-            vector = bundle.embedding or self._dense_model().get_agg_embedding_from_queries(_texts(bundle))
-        if self._needs_sparse:
-            sparse_vector = self._sparse_model().embed(_texts(bundle))
-        return replace(blank, vector=vector, sparse_vector=sparse_vector)
+        return self._embedder.embed(bundle, self._blank.within(filter=filter, namespace=namespace), self._source)
 
     async def _aquestion(
         self, bundle: QueryBundle, filter: str | None = None, namespace: str | None = None
     ) -> Question:
-        blank = self._blank.within(filter=filter, namespace=namespace)
-        given = self._dense is not None or self._sparse is not None
-        if not given and (self._index_embeds or await self._source.aembeds_text(blank.mode)):
-            return replace(blank, data=_only_text(bundle))
-        vector = sparse_vector = None
-        if self._needs_dense:
-            vector = bundle.embedding or await self._dense_model().aget_agg_embedding_from_queries(_texts(bundle))
-        if self._needs_sparse:
-            sparse_vector = await self._sparse_model().aembed(_texts(bundle))
-        return replace(blank, vector=vector, sparse_vector=sparse_vector)
-
-    @property
-    def _needs_dense(self) -> bool:
-        return self._blank.mode is None or self._blank.mode.dense
-
-    @property
-    def _needs_sparse(self) -> bool:
-        return self._blank.mode is not None and self._blank.mode.sparse
-
-    def _dense_model(self) -> BaseEmbedding:
-        if self._dense is not None:
-            return self._dense
-        try:
-            return Settings.embed_model
-        except (ImportError, ValueError) as error:
-            message = "this index embeds no text for such a search: pass embed_model=, or set Settings.embed_model"
-            raise ClientError(message) from error
-
-    def _sparse_model(self) -> SparseModel:
-        if self._sparse is None:
-            message = "this index embeds no text for such a search: pass sparse_embedding="
-            raise ClientError(message)
-        return self._sparse
+        return await self._embedder.aembed(bundle, self._blank.within(filter=filter, namespace=namespace), self._source)
 
     def _nodes(self, matches: Sequence[QueryResult]) -> list[NodeWithScore]:
-        return [
-            NodeWithScore(node=_node(match, passage), score=match.score)
-            for match, passage in passages(matches, self._text_keys)
-        ]
+        return nodes_of(matches, self._text_keys)
 
     def _searched(self) -> Source:
         return self._source
-
-
-def _mode(
-    retrieval_mode: RetrievalMode | str | None, query_mode: VectorStoreQueryMode | str | None
-) -> RetrievalMode | None:
-    """The mode that is asked for in one of two vocabularies.
-
-    Raises:
-        ClientError: A word is unknown or not supported, or the two contradict each other.
-    """
-    mode = choose(RetrievalMode, retrieval_mode, "retrieval_mode")
-    chosen = choose(VectorStoreQueryMode, query_mode, "vector_store_query_mode")
-    if chosen is None:
-        return mode
-    translated = _MODES.get(chosen)
-    if translated is None:
-        able = ", ".join(repr(supported.value) for supported in _MODES)
-        message = f"vector_store_query_mode={chosen.value!r} is not supported; these are: {able}"
-        raise ClientError(message)
-    if mode not in (None, translated):
-        message = (
-            f"retrieval_mode={retrieval_mode!r} and vector_store_query_mode={chosen.value!r} contradict each other"
-        )
-        raise ClientError(message)
-    return translated
-
-
-def _bundle(query: QueryType) -> QueryBundle:
-    return QueryBundle(query) if isinstance(query, str) else query
-
-
-def _texts(bundle: QueryBundle) -> list[str]:
-    """The ways in which a question is put.
-
-    Raises:
-        ClientError: There is none.
-    """
-    texts = [text for text in bundle.embedding_strs if text]
-    if not texts:
-        message = "the question is empty"
-        raise ClientError(message)
-    return texts
-
-
-def _only_text(bundle: QueryBundle) -> str:
-    """The one way in which a question is put.
-
-    Raises:
-        ClientError: There is none, or more than one.
-    """
-    texts = _texts(bundle)
-    if len(texts) > 1:
-        message = (
-            f"the index embeds one text, but the question has {len(texts)} custom_embedding_strs: "
-            "pass embed_model=, which can take their mean"
-        )
-        raise ClientError(message)
-    return texts[0]
-
-
-def _node(match: QueryResult, passage: Passage) -> BaseNode:
-    """A new node of a row: the one that was stored, else one of its text and metadata."""
-    if match.metadata and stored_node(match.metadata) is not None:
-        return metadata_dict_to_node(match.metadata)
-    return TextNode(id_=match.id, text=passage.text, metadata=passage.metadata)

@@ -1,0 +1,9 @@
+"""The LangChain retriever. Needs `pip install 'nextk[langchain]'`."""
+
+from nextk.extras import require
+
+require("langchain_core.retrievers", extra="langchain")  # first, so that its absence says how to install it
+
+from nextk.langchain.retriever import ResumableRetriever  # noqa: E402
+
+__all__ = ["ResumableRetriever"]

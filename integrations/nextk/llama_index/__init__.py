@@ -1,0 +1,9 @@
+"""The LlamaIndex retriever. Needs `pip install 'nextk[llama-index]'`."""
+
+from nextk.extras import require
+
+require("llama_index.core", extra="llama-index")  # first, so that its absence says how to install it
+
+from nextk.llama_index.retriever import ResumableRetriever  # noqa: E402
+
+__all__ = ["ResumableRetriever"]

@@ -1,0 +1,33 @@
+"""What a record is to LlamaIndex: nodes of rows, and records of nodes as LlamaIndex's Upstash store writes them."""
+
+from collections.abc import Sequence
+
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
+from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
+
+from nextk.retrieval.rows import Passage, passages, stored_node
+from nextk.types import Data, QueryResult
+
+
+def nodes_of(matches: Sequence[QueryResult], text_keys: Sequence[str]) -> list[NodeWithScore]:
+    """The nodes of the rows that hold a text, in order, with their scores.
+
+    Args:
+        matches: With their metadata and their data.
+        text_keys: The metadata keys that may hold the text of a row without a node.
+    """
+    return [
+        NodeWithScore(node=_node(match, passage), score=match.score) for match, passage in passages(matches, text_keys)
+    ]
+
+
+def record_of(node: BaseNode) -> Data:
+    """The record of a node: found by what LlamaIndex embeds of it, and holding it whole."""
+    return Data(node.node_id, node.get_content(MetadataMode.EMBED), node_to_metadata_dict(node))
+
+
+def _node(match: QueryResult, passage: Passage) -> BaseNode:
+    """A new node of a row: the one that was stored, else one of its text and metadata."""
+    if match.metadata and stored_node(match.metadata) is not None:
+        return metadata_dict_to_node(match.metadata)
+    return TextNode(id_=match.id, text=passage.text, metadata=passage.metadata)

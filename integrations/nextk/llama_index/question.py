@@ -1,0 +1,176 @@
+"""A question of LlamaIndex's as an index takes it: the mode's two vocabularies, query bundles, and who embeds."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.schema import QueryBundle, QueryType
+from llama_index.core.settings import Settings
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
+
+from nextk.errors import ClientError
+from nextk.retrieval import Question, RetrievalMode, resolve_mode
+from nextk.retrieval.question import choose
+from nextk.retrieval.source import Source
+from nextk.retrieval.sparse_model import SparseModel
+
+_MODES = {
+    VectorStoreQueryMode.DEFAULT: RetrievalMode.DENSE,
+    VectorStoreQueryMode.SPARSE: RetrievalMode.SPARSE,
+    VectorStoreQueryMode.TEXT_SEARCH: RetrievalMode.SPARSE,
+    VectorStoreQueryMode.HYBRID: RetrievalMode.HYBRID,
+}
+
+
+class Embedder:
+    """Gives a question its text or its vectors: by the models, if there are any, else by the index or the settings.
+
+    Args:
+        embed_model: The dense model.
+        sparse_embedding: The sparse model, of any kind that `SparseModel` takes.
+        embedding: `True`: the index embeds the text.
+
+    Raises:
+        ClientError: The index is to embed and there is a model, or the sparse one is of no known kind.
+    """
+
+    def __init__(
+        self, embed_model: BaseEmbedding | None, sparse_embedding: Any, *, embedding: Literal[True] | None
+    ) -> None:
+        if embedding is not None and (embed_model is not None or sparse_embedding is not None):
+            message = "embedding=True leaves all embedding to the index: leave out embed_model= and sparse_embedding="
+            raise ClientError(message)
+        self._dense = embed_model
+        self._sparse = None if sparse_embedding is None else SparseModel(sparse_embedding)
+        self._index_embeds = embedding is not None
+
+    def mode(self, asked: RetrievalMode | None) -> RetrievalMode | None:
+        """The mode of a search by these models, as `resolve_mode` decides it.
+
+        Raises:
+            ClientError: The mode needs a model that is missing.
+        """
+        return resolve_mode(
+            asked,
+            dense=self._dense is not None,
+            sparse=self._sparse is not None,
+            dense_name="embed_model",
+            sparse_name="sparse_embedding",
+        )
+
+    def embed(self, bundle: QueryBundle, blank: Question, source: Source) -> Question:
+        """Fill in a question.
+
+        Args:
+            bundle: What is asked; a vector that it has already is used.
+            blank: The mode, and all else that the search is to have.
+            source: The index; asked, once, whether it embeds text, where there is no model.
+
+        Raises:
+            ClientError: The question is empty, or nobody embeds it.
+        """
+        if not self._given and (self._index_embeds or source.embeds_text(blank.mode)):
+            return replace(blank, data=only_text_of(bundle))
+        vector = sparse_vector = None
+        if _needs_dense(blank):
+            vector = bundle.embedding or self._dense_model().get_agg_embedding_from_queries(texts_of(bundle))
+        if _needs_sparse(blank):
+            sparse_vector = self._sparse_model().embed(texts_of(bundle))
+        return replace(blank, vector=vector, sparse_vector=sparse_vector)
+
+    async def aembed(self, bundle: QueryBundle, blank: Question, source: Source) -> Question:
+        """The same without blocking the event loop."""
+        if not self._given and (self._index_embeds or await source.aembeds_text(blank.mode)):
+            return replace(blank, data=only_text_of(bundle))
+        vector = sparse_vector = None
+        if _needs_dense(blank):
+            vector = bundle.embedding or await self._dense_model().aget_agg_embedding_from_queries(texts_of(bundle))
+        if _needs_sparse(blank):
+            sparse_vector = await self._sparse_model().aembed(texts_of(bundle))
+        return replace(blank, vector=vector, sparse_vector=sparse_vector)
+
+    @property
+    def _given(self) -> bool:
+        return self._dense is not None or self._sparse is not None
+
+    def _dense_model(self) -> BaseEmbedding:
+        if self._dense is not None:
+            return self._dense
+        try:
+            return Settings.embed_model
+        except (ImportError, ValueError) as error:
+            message = "this index embeds no text for such a search: pass embed_model=, or set Settings.embed_model"
+            raise ClientError(message) from error
+
+    def _sparse_model(self) -> SparseModel:
+        if self._sparse is None:
+            message = "this index embeds no text for such a search: pass sparse_embedding="
+            raise ClientError(message)
+        return self._sparse
+
+
+def _needs_dense(blank: Question) -> bool:
+    return blank.mode is None or blank.mode.dense
+
+
+def _needs_sparse(blank: Question) -> bool:
+    return blank.mode is not None and blank.mode.sparse
+
+
+def mode_of(
+    retrieval_mode: RetrievalMode | str | None, query_mode: VectorStoreQueryMode | str | None
+) -> RetrievalMode | None:
+    """The mode that is asked for in one of two vocabularies.
+
+    Raises:
+        ClientError: A word is unknown or not supported, or the two contradict each other.
+    """
+    mode = choose(RetrievalMode, retrieval_mode, "retrieval_mode")
+    chosen = choose(VectorStoreQueryMode, query_mode, "vector_store_query_mode")
+    if chosen is None:
+        return mode
+    translated = _MODES.get(chosen)
+    if translated is None:
+        able = ", ".join(repr(supported.value) for supported in _MODES)
+        message = f"vector_store_query_mode={chosen.value!r} is not supported; these are: {able}"
+        raise ClientError(message)
+    if mode not in (None, translated):
+        message = (
+            f"retrieval_mode={retrieval_mode!r} and vector_store_query_mode={chosen.value!r} contradict each other"
+        )
+        raise ClientError(message)
+    return translated
+
+
+def bundle_of(query: QueryType) -> QueryBundle:
+    """The question as LlamaIndex hands it on, whichever way it was asked."""
+    return QueryBundle(query) if isinstance(query, str) else query
+
+
+def texts_of(bundle: QueryBundle) -> list[str]:
+    """The ways in which a question is put.
+
+    Raises:
+        ClientError: There is none.
+    """
+    texts = [text for text in bundle.embedding_strs if text]
+    if not texts:
+        message = "the question is empty"
+        raise ClientError(message)
+    return texts
+
+
+def only_text_of(bundle: QueryBundle) -> str:
+    """The one way in which a question is put.
+
+    Raises:
+        ClientError: There is none, or more than one.
+    """
+    texts = texts_of(bundle)
+    if len(texts) > 1:
+        message = (
+            f"the index embeds one text, but the question has {len(texts)} custom_embedding_strs: "
+            "pass embed_model=, which can take their mean"
+        )
+        raise ClientError(message)
+    return texts[0]
