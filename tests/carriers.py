@@ -64,6 +64,7 @@ class Recording:
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.orphans = inner.orphans
+        self.leaving = inner.leaving
         self.sent: list[str] = []
         self.failures: dict[str, BaseException] = {}
 
@@ -71,6 +72,11 @@ class Recording:
         self.sent.append(operation.command)
         if operation.command in self.failures:
             raise self.failures[operation.command]
+
+    @property
+    def identity(self) -> str:
+        """That of the index inside."""
+        return str(self.inner.identity)
 
     def send(self, operation: Operation[Any]) -> Any:
         """Note, then carry or fail."""

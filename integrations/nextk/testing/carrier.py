@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from nextk.async_client import AsyncIndex
@@ -45,11 +46,17 @@ class FaultyCarrier:
 
     def __init__(self, inner: Carrier, plan: FaultPlan) -> None:
         self.orphans: deque[str] = inner.orphans
+        self.leaving: list[Callable[[], None]] = inner.leaving
         self._inner = inner
         self._plan = plan
 
     def __repr__(self) -> str:
         return f"FaultyCarrier({self._inner!r})"
+
+    @property
+    def identity(self) -> str:
+        """That of the index inside."""
+        return self._inner.identity
 
     def send(self, operation: Operation[T]) -> T:
         """Carry an operation; see `nextk.transport.Carrier`."""

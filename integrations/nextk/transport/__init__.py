@@ -1,6 +1,7 @@
 """What carries an operation to an index: HTTP, or a call in this process. Each carrier serves both colours."""
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from nextk.operations import Operation
@@ -17,9 +18,22 @@ class Carrier(Protocol):
     Attributes:
         orphans: The uuids of resumable queries whose handles were dropped. A handle's finaliser only appends here; the
             next operation, `close` or the end of the process stops them.
+        leaving: What `close` and `aclose` call first, every time, before they stop the orphans: whoever keeps queries
+            open on this carrier hands their uuids to `orphans` there. No I/O. A forked child calls them too: what is
+            the parent's is to be left alone.
     """
 
     orphans: deque[str]
+    leaving: list[Callable[[], None]]
+
+    @property
+    def identity(self) -> str:
+        """Which index this is: the same in every process and after a restart, and no secret.
+
+        Raises:
+            ClientError: The carrier is closed.
+        """
+        ...
 
     def send(self, operation: Operation[T]) -> T:
         """Carry an operation, and repeat it where its rule allows.

@@ -7,16 +7,16 @@ import os
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 import httpx
 
 from nextk.errors import ClientError
-from nextk.operations import Operation, stop
+from nextk.operations import Operation
 from nextk.transport import FAREWELL
-from nextk.transport.outcome import Attempts, encode
+from nextk.transport.orphans import Orphans, Server
+from nextk.transport.outcome import Answer, Attempts, encode
 
 log = logging.getLogger("nextk.transport")
 
@@ -25,35 +25,6 @@ T = TypeVar("T")
 # The server surely did not see a request that failed like this.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _MISUSE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where requests go, and as whom. The token never shows in a representation."""
-
-    url: str
-    token: str = field(repr=False)
-
-    @property
-    def place(self) -> str:
-        """The URL as an error may show it: without the user and password that it may hold."""
-        parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-    def request(
-        self, client: httpx.Client | httpx.AsyncClient, operation: Operation[T], timeout: float
-    ) -> httpx.Request:
-        """An operation as an HTTP request."""
-        headers = {"Authorization": f"Bearer {self.token}"}
-        content = encode(operation)
-        if content:
-            headers["Content-Type"] = "application/json"
-        try:
-            url = f"{self.url}/{operation.path}"
-            return client.build_request("POST", url, content=content, headers=headers, timeout=timeout)
-        except httpx.InvalidURL as error:
-            message = f"{self.place!r} is not a usable URL: {error}"
-            raise ClientError(message) from error
 
 
 class Connections:
@@ -72,10 +43,6 @@ class Connections:
             self.by_loop.pop(loop, None)
 
 
-# One queue per server, not per carrier: a query that is dropped together with its index still has its end.
-_orphans: dict[Server, deque[str]] = {}
-
-
 class HttpCarrier:
     """Carries operations to a server: one pool of connections per process, and one per event loop.
 
@@ -89,66 +56,131 @@ class HttpCarrier:
 
     def __init__(self, url: str, token: str, *, retries: int, retry_interval: float, timeout: float) -> None:
         self.server = Server(url.rstrip("/"), token)
-        self.orphans = _orphans.setdefault(self.server, deque())
+        self._orphans = Orphans.of(self.server)
+        self.orphans: deque[str] = self._orphans
+        self.leaving: list[Callable[[], None]] = []
         self._retries = retries
         self._retry_interval = retry_interval
         self._timeout = timeout
         self._connections = Connections()
+        self._abandoned: set[asyncio.Task[Any]] = set()  # starts that nobody waits for any more
 
     def __repr__(self) -> str:
         return f"HttpCarrier({self.server.place!r})"
 
+    @property
+    def identity(self) -> str:
+        """The URL, without a user and password."""
+        return self.server.place
+
     def send(self, operation: Operation[T]) -> T:
         """Carry an operation; see `nextk.transport.Carrier`."""
-        client = self._sync_client()
-        self.stop_orphans(client)
-        request = self.server.request(client, operation, self._timeout)
+        self._stop_orphans()
         attempts = Attempts(operation, self._retries)
-        while True:
-            try:
-                response = client.send(request)
-            except httpx.HTTPError as error:
-                self._lost(attempts, error)
-            else:
-                answer = attempts.reply(response.status_code, response.content)
-                if answer is not None:
-                    return answer.value
+        while (answer := self._attempt(operation, attempts)) is None:
             time.sleep(self._retry_interval)
+        return answer.value
 
     async def asend(self, operation: Operation[T]) -> T:
-        """Carry an operation without blocking the event loop."""
-        client = self._async_client()
-        await self._astop_orphans(client)
-        request = self.server.request(client, operation, self._timeout)
+        """Carry an operation without blocking the event loop.
+
+        A start goes on when its caller is cancelled, and its query is stopped as one that was dropped. Only if the
+        event loop ends meanwhile, nobody learns which query it was, and it is left to expire.
+        """
+        await self._astop_orphans()
         attempts = Attempts(operation, self._retries)
         while True:
-            try:
-                response = await client.send(request)
-            except httpx.HTTPError as error:
-                self._lost(attempts, error)
-            else:
-                answer = attempts.reply(response.status_code, response.content)
-                if answer is not None:
-                    return answer.value
+            attempt = self._aattempt(operation, attempts)
+            answer = await (self._see_through(attempt) if operation.starts else attempt)
+            if answer is not None:
+                return answer.value
             await asyncio.sleep(self._retry_interval)
 
     def close(self) -> None:
-        """Stop orphans and close the connections of the blocking calls."""
-        own = self._own()
-        if own.blocking is None and not self.orphans:
-            return
-        client = self._sync_client()
-        self.stop_orphans(client)
-        own.blocking = None
-        client.close()
+        """Stop orphans and close the connections of the blocking calls.
+
+        The index may be used again afterwards, which opens new ones. A call that another thread is about to send does
+        so as well; one that is under way is broken off.
+        """
+        self._leave()
+        self._close_blocking()
 
     async def aclose(self) -> None:
         """Stop orphans and close the connections of the running event loop, and those of the blocking calls."""
-        client = self._own().by_loop.pop(asyncio.get_running_loop(), None)
+        self._leave()
+        own, loop = self._own(), asyncio.get_running_loop()
+        try:
+            await self._await_abandoned(loop)
+            if loop in own.by_loop:
+                await self._astop_orphans()
+        finally:
+            client = own.by_loop.pop(loop, None)
+            if client is not None:
+                await client.aclose()
+        await asyncio.to_thread(self._close_blocking)
+
+    def _leave(self) -> None:
+        for leave in tuple(self.leaving):
+            leave()
+
+    def _close_blocking(self) -> None:
+        own = self._own()
+        if own.blocking is None and not self.orphans:
+            return
+        self._stop_orphans()
+        with own.lock:
+            client, own.blocking = own.blocking, None
         if client is not None:
-            await self._astop_orphans(client)
-            await client.aclose()
-        await asyncio.to_thread(self.close)
+            client.close()
+
+    def _attempt(self, operation: Operation[T], attempts: Attempts[T]) -> Answer[T] | None:
+        try:
+            response = self._send(operation, self._timeout)
+        except httpx.HTTPError as error:
+            self._lost(attempts, error)
+            return None
+        return attempts.reply(response.status_code, response.content)
+
+    async def _aattempt(self, operation: Operation[T], attempts: Attempts[T]) -> Answer[T] | None:
+        try:
+            response = await self._asend(operation, self._timeout)
+        except httpx.HTTPError as error:
+            self._lost(attempts, error)
+            return None
+        return attempts.reply(response.status_code, response.content)
+
+    async def _see_through(self, attempt: Coroutine[Any, Any, Answer[T] | None]) -> Answer[T] | None:
+        """Await an attempt at a start that goes on without us: only its reply tells how to stop the query."""
+        task = asyncio.create_task(attempt)
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            self._abandoned.add(task)
+            task.add_done_callback(self._disown)
+            raise
+        return task.result()
+
+    def _disown(self, start: asyncio.Task[Any]) -> None:
+        """Queue the query of a start that nobody waits for."""
+        self._abandoned.discard(start)
+        if start.cancelled() or (error := start.exception()) is not None:
+            reason = "the event loop has ended, or the index was closed" if start.cancelled() else error
+            log.info("a query whose start was cancelled is left to expire, if there is one: %s", reason)
+        elif (answer := start.result()) is not None and answer.value[0]:
+            self.orphans.append(answer.value[0])
+
+    async def _await_abandoned(self, loop: asyncio.AbstractEventLoop) -> None:
+        starts = [start for start in list(self._abandoned) if start.get_loop() is loop]
+        if starts:
+            _, late = await asyncio.wait(starts, timeout=FAREWELL)
+            for start in late:
+                start.cancel()
+
+    def _stop_orphans(self) -> None:
+        self._orphans.drain(lambda operation: self._send(operation, FAREWELL), time.monotonic() + FAREWELL)
+
+    async def _astop_orphans(self) -> None:
+        await self._orphans.adrain(lambda operation: self._asend(operation, FAREWELL), time.monotonic() + FAREWELL)
 
     def _lost(self, attempts: Attempts[T], error: httpx.HTTPError) -> None:
         """Decide what follows from a failure; return to try again."""
@@ -162,6 +194,25 @@ class HttpCarrier:
         if self._connections.pid != os.getpid():
             self._connections = Connections()
         return self._connections
+
+    def _send(self, operation: Operation[Any], seconds: float) -> httpx.Response:
+        """Send once, by a client that nobody has closed meanwhile."""
+        while True:
+            client = self._sync_client()
+            request = _request(self.server, client, operation, seconds)
+            try:
+                return client.send(request)
+            except RuntimeError as error:
+                _require_closed(client, error)
+
+    async def _asend(self, operation: Operation[Any], seconds: float) -> httpx.Response:
+        while True:
+            client = self._async_client()
+            request = _request(self.server, client, operation, seconds)
+            try:
+                return await client.send(request)
+            except RuntimeError as error:
+                _require_closed(client, error)
 
     def _sync_client(self) -> httpx.Client:
         own = self._own()
@@ -177,41 +228,46 @@ class HttpCarrier:
             client = own.by_loop[loop] = httpx.AsyncClient()
         return client
 
-    def stop_orphans(self, client: httpx.Client) -> None:
-        """Stop the queries whose handles were dropped, as far as that can be done in 2 seconds."""
-        deadline = time.monotonic() + FAREWELL
-        while (uuid := _next_orphan(self.orphans, deadline)) is not None:
-            request = self.server.request(client, stop(uuid), FAREWELL)
-            try:
-                client.send(request)
-            except httpx.HTTPError as error:
-                log.info("a dropped query could not be stopped and is left to expire: %s", error)
 
-    async def _astop_orphans(self, client: httpx.AsyncClient) -> None:
-        deadline = time.monotonic() + FAREWELL
-        while (uuid := _next_orphan(self.orphans, deadline)) is not None:
-            request = self.server.request(client, stop(uuid), FAREWELL)
-            try:
-                await client.send(request)
-            except httpx.HTTPError as error:
-                log.info("a dropped query could not be stopped and is left to expire: %s", error)
-
-
-def _next_orphan(orphans: deque[str], deadline: float) -> str | None:
-    if time.monotonic() > deadline:
-        return None
+def _request(
+    server: Server, client: httpx.Client | httpx.AsyncClient, operation: Operation[Any], seconds: float
+) -> httpx.Request:
+    headers = {"Authorization": f"Bearer {server.token}"}
+    content = encode(operation)
+    if content:
+        headers["Content-Type"] = "application/json"
     try:
-        return orphans.popleft()
-    except IndexError:
-        return None
+        url = f"{server.url}/{operation.path}"
+        return client.build_request("POST", url, content=content, headers=headers, timeout=seconds)
+    except httpx.InvalidURL as error:
+        message = f"{server.place!r} is not a usable URL: {error}"
+        raise ClientError(message) from error
+
+
+def _require_closed(client: httpx.Client | httpx.AsyncClient, error: RuntimeError) -> None:
+    """Raise an error, unless it says that the client was closed, so that it has sent nothing."""
+    if not (client.is_closed and str(error).startswith("Cannot send a request")):
+        raise error
 
 
 @atexit.register
 def _say_farewell() -> None:
-    """Stop the queries whose handles were dropped and that no later call has stopped."""
-    for server, orphans in list(_orphans.items()):
-        if orphans:
-            with httpx.Client() as client:
-                HttpCarrier(server.url, server.token, retries=0, retry_interval=0, timeout=FAREWELL).stop_orphans(
-                    client
-                )
+    """Stop the queries whose handles were dropped and that no later call has stopped, as far as time allows."""
+    queues = list(Orphans.waiting.values())
+    if not queues:
+        return
+    end = time.monotonic() + FAREWELL
+    with httpx.Client() as client:
+        for done, queue in enumerate(queues):
+            now = time.monotonic()
+            deadline = now + (end - now) / (len(queues) - done)  # a silent server must leave time for the others
+            queue.drain(_sender(queue.server, client, deadline), deadline)
+            if queue:
+                queue.abandon("the process ends")
+
+
+def _sender(server: Server, client: httpx.Client, deadline: float) -> Callable[[Operation[None]], object]:
+    def send(operation: Operation[None]) -> httpx.Response:
+        return client.send(_request(server, client, operation, max(deadline - time.monotonic(), 0.001)))
+
+    return send

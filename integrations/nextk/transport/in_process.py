@@ -95,6 +95,7 @@ class InProcessCarrier:
 
     def __init__(self, held: Hold, reopen: Callable[[], Hold]) -> None:
         self.orphans: deque[str] = deque()
+        self.leaving: list[Callable[[], None]] = []
         self._hold: Hold | None = held
         self._reopen = reopen
         self._abandoned: list[Future[Any]] = []  # starts that nobody waits for any more
@@ -104,6 +105,11 @@ class InProcessCarrier:
     def __repr__(self) -> str:
         held = self._hold
         return f"InProcessCarrier({'closed' if held is None else str(held.path or 'in memory')!r})"
+
+    @property
+    def identity(self) -> str:
+        """The id that the index was given when it was made."""
+        return self._open().engine.id
 
     def send(self, operation: Operation[T]) -> T:
         """Carry an operation; see `nextk.transport.Carrier`."""
@@ -124,6 +130,8 @@ class InProcessCarrier:
 
     def close(self) -> None:
         """Let go of the engine; the last carrier closes it."""
+        for leave in tuple(self.leaving):
+            leave()
         held, self._hold = self._hold, None
         if held is not None and self._pid == os.getpid():
             wait(self._abandoned, FAREWELL)
