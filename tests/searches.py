@@ -9,8 +9,7 @@ from nextk import AsyncIndex, Index, Vector
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.opening import open_engine
 from nextk.errors import PageUncertain, QueryNotFound
-from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalSession
-from nextk.retrieval.trail import Report
+from nextk.retrieval import AsyncRetrievalSession, Question, Reading, Report, RetrievalSession, Terms
 from nextk.testing import Clock
 from nextk.transport.in_process import Hold, InProcessCarrier
 from nextk.types import QueryResult, SparseVector
@@ -117,18 +116,23 @@ class Run:
         return [id_ for page in self.pages for id_ in page]
 
 
+IDS = Reading(lambda match: match.id)
+"""Rows are ids."""
+
+
 def open_session(index: Index, question: Question, **options: Any) -> RetrievalSession[str]:
-    """A session whose rows are ids."""
-    return RetrievalSession(index, lambda: question, ids, **options)
+    """A session whose rows are ids; the options are its own, or those of its terms."""
+    return RetrievalSession(index, question, IDS, **_sorted(options))
 
 
 def open_async_session(index: AsyncIndex, question: Question, **options: Any) -> AsyncRetrievalSession[str]:
-    """A session whose rows are ids."""
+    """The same in the other colour."""
+    return AsyncRetrievalSession(index, question, IDS, **_sorted(options))
 
-    async def ask() -> Question:
-        return question
 
-    return AsyncRetrievalSession(index, ask, ids, **options)
+def _sorted(options: dict[str, Any]) -> dict[str, Any]:
+    own: dict[str, Any] = {name: options.pop(name) for name in ("embed", "query", "cursor") if name in options}
+    return {**own, "terms": Terms(**options)}
 
 
 def run(search: RetrievalSession[str], between: Callable[[int], None] = lambda _place: None, patience: int = 1) -> Run:

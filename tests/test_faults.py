@@ -17,7 +17,7 @@ from nextk.errors import AuthenticationError, PageUncertain, QueryNotFound
 from nextk.retrieval import RetrievalSession
 from nextk.testing import Clock, Fault, FaultPlan, Moment, SessionCompliance, Strike, faulty
 from nextk.testing.server import FaultyServer
-from searches import SHAPES, Bench, ids
+from searches import IDS, SHAPES, Bench, ids
 
 SHAPE = SHAPES["dense"]
 CLOCK = Clock()
@@ -295,7 +295,7 @@ class Eager(RetrievalSession[str]):
     """A session that asks before anybody pulls."""
 
     def __enter__(self) -> "Eager":
-        self._pull(1)
+        self.fetch_next(1)
         return self
 
 
@@ -322,7 +322,7 @@ def test_the_suite_finds_fault(kind: type[RetrievalSession[str]], broken: set[st
             return index
 
         def open_session(self, index: Index) -> RetrievalSession[str]:
-            return self.sessions(index, lambda: SHAPE.question, ids)
+            return self.sessions(index, SHAPE.question, IDS)
 
         def expected(self) -> list[str]:
             return [str(record.id) for record in records]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from carriers import Recording
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError, TransportError
-from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalSession
+from nextk.retrieval import AsyncRetrievalSession, Question, Reading, RetrievalSession
 from nextk.types import QueryResult
+from searches import IDS, ids
 from sentences import QUESTION, TEXTS, sentences
 
 
@@ -30,14 +31,9 @@ def nothing_left_open(index: Index) -> Iterator[None]:
     assert 0 == carrier._hold.engine.open_queries()
 
 
-def ids(matches: list[QueryResult]) -> list[str]:
-    """The ids of a page, as a session hands them out."""
-    return [match.id for match in matches]
-
-
 def session(index: Index, **settings: Any) -> RetrievalSession[str]:
     """A session whose rows are ids."""
-    return RetrievalSession(index, lambda: Question(data=QUESTION, **settings), ids)
+    return RetrievalSession(index, Question(data=QUESTION, **settings), IDS)
 
 
 class TestSession:
@@ -117,12 +113,13 @@ class TestSession:
         """Rows that are left out are made up for by further pulls, until the end."""
         expected = ids(index.query(data=QUESTION, top_k=1_000))[1::2]
 
-        def convert(matches: list[QueryResult]) -> list[str]:
-            return [match.id for match in matches if match.id in expected]
+        def convert(match: QueryResult) -> str | None:
+            return match.id if match.id in expected else None
 
-        with RetrievalSession(index, lambda: Question(data=QUESTION), convert) as search:
+        with RetrievalSession(index, Question(data=QUESTION), Reading(convert)) as search:
             assert expected[:5] == search.fetch_next(5)
             assert expected[5:] == search.fetch_next(500)
+            assert {"no_text": len(TEXTS) - len(expected)} == search.report.dropped
 
     def test_rows_survive_a_later_failure(self, index: Index) -> None:
         """Where one call needs two pulls and the second fails, the first one's rows are there next time."""
@@ -148,15 +145,10 @@ class TestAsyncSession:
         """The asynchronous client of the index."""
         return index.to_async()
 
-    @staticmethod
-    async def ask() -> Question:
-        """The question."""
-        return Question(data=QUESTION)
-
     async def test_pages_are_one_long_query(self, index: Index, native: AsyncIndex) -> None:
         """Pages, one after the other, are one exhaustive query."""
         expected = ids(index.query(data=QUESTION, top_k=1_000))
-        async with AsyncRetrievalSession(native, self.ask, ids) as search:
+        async with AsyncRetrievalSession(native, Question(data=QUESTION), IDS) as search:
             served = await search.fetch_next(3)
             while page := await search.fetch_next(17):
                 served += page
@@ -168,7 +160,7 @@ class TestAsyncSession:
 
     async def test_iteration_stops_the_query(self, index: Index, native: AsyncIndex) -> None:
         """A loop sees every row, and its end is the session's: exhausted, and still to be asked."""
-        search = AsyncRetrievalSession(native, self.ask, ids)
+        search = AsyncRetrievalSession(native, Question(data=QUESTION), IDS)
         assert ids(index.query(data=QUESTION, top_k=1_000)) == [row async for row in search]
         assert repr(search).startswith("<AsyncRetrievalSession exhausted")
         assert [] == await search.fetch_next(1)
@@ -177,7 +169,7 @@ class TestAsyncSession:
         """Leaving by an exception stops the query and lets the exception through."""
 
         async def body() -> None:
-            async with AsyncRetrievalSession(native, self.ask, ids) as search:
+            async with AsyncRetrievalSession(native, Question(data=QUESTION), IDS) as search:
                 await search.fetch_next(1)
                 raise KeyError
 
@@ -187,11 +179,8 @@ class TestAsyncSession:
     async def test_rows_survive_a_later_failure(self, index: Index) -> None:
         """Where one call needs two pulls and the second fails, the first one's rows are there next time."""
         recording = Recording(index._carrier)
-
-        async def ask() -> Question:
-            return Question(data=QUESTION, filter="place < 3")
-
-        async with AsyncRetrievalSession(AsyncIndex._over(recording), ask, ids) as search:
+        question = Question(data=QUESTION, filter="place < 3")
+        async with AsyncRetrievalSession(AsyncIndex._over(recording), question, IDS) as search:
             recording.failures["resumable-query-next"] = TransportError("not now")
             with pytest.raises(TransportError):
                 await search.fetch_next(5)

@@ -96,6 +96,13 @@ class Progress:
         self.state = State.STOPPED
         return stop(self.uuid)
 
+    def surrender(self) -> str | None:
+        """Part with the query: its uuid, and stopped as far as this handle goes. `None` if it cannot go on."""
+        if self.state is not State.OPEN:
+            return None
+        self.state = State.STOPPED
+        return self.uuid
+
     def _refuse_gone(self) -> None:
         if self.state is State.GONE:
             message = f"Resumable query with uuid {self.uuid} does not exist. It was stopped, or has expired"
@@ -116,6 +123,10 @@ class _BaseHandle:
     def _held(self) -> bool:
         """Whether there is something to stop, and it is ours: a forked child leaves its parent's queries alone."""
         return self._progress.held and self._pid == os.getpid()
+
+    def surrender(self) -> str | None:
+        """Part with the query without stopping it: its uuid, for another handle; `None` if it cannot go on."""
+        return self._progress.surrender() if self._held else None
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:

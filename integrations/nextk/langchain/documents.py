@@ -7,22 +7,33 @@ from langchain_core.documents import Document
 
 from nextk.errors import ClientError
 from nextk.retrieval.building import content_id
-from nextk.retrieval.rows import Passage, passages
+from nextk.retrieval.rows import Passage, passage, passages
 from nextk.types import Data, QueryResult
 
 
 def documents_of(matches: Sequence[QueryResult], text_keys: Sequence[str], score_key: str | None) -> list[Document]:
-    """The documents of the rows that hold a text, in order.
+    """The documents of the rows that hold a text, in order; as `document_of`."""
+    return [_document(match, found, score_key) for match, found in passages(matches, text_keys)]
+
+
+def document_of(match: QueryResult, text_keys: Sequence[str], score_key: str | None) -> Document | None:
+    """The document of a row; `None` where it holds no text.
 
     Args:
-        matches: With their metadata and their data.
+        match: With its metadata and its data.
         text_keys: The metadata keys that may hold the text.
         score_key: The metadata key to put the score under; `None`: nowhere.
 
     Raises:
         ClientError: A record's own metadata has the `score_key`.
     """
-    return [_document(match, passage, score_key) for match, passage in passages(matches, text_keys)]
+    found = passage(match, text_keys)
+    return None if found is None else _document(match, found, score_key)
+
+
+def text_of(document: Document) -> str:
+    """The text that a document adds to a prompt."""
+    return document.page_content
 
 
 def records_of(

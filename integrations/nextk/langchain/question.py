@@ -61,6 +61,7 @@ class Embedder:
             ClientError: The question is empty, or nobody embeds it.
         """
         require_question(query)
+        blank = replace(blank, mode=self.mode(blank.mode))
         dense, sparse = self._models(blank.mode)
         if dense is None and sparse is None:
             if not self._index_embeds and not source.embeds_text(blank.mode):
@@ -75,6 +76,7 @@ class Embedder:
     async def aembed(self, query: str, blank: Question, source: Source) -> Question:
         """The same without blocking the event loop."""
         require_question(query)
+        blank = replace(blank, mode=self.mode(blank.mode))
         dense, sparse = self._models(blank.mode)
         if dense is None and sparse is None:
             if not self._index_embeds and not await source.aembeds_text(blank.mode):

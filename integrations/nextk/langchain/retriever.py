@@ -1,33 +1,26 @@
 """The retriever: LangChain's contract over a search that can go on."""
 
-import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
-from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
-from nextk.async_client import AsyncIndex
-from nextk.client import Index
-from nextk.langchain.documents import documents_of, records_of
-from nextk.langchain.question import Embedder
-from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalMode, RetrievalSession
+from nextk.langchain.documents import records_of
+from nextk.langchain.settings import Settings
+from nextk.retrieval import AsyncRetrievalSession, RetrievalSession
 from nextk.retrieval.building import open_embedded, store
-from nextk.retrieval.question import choose
-from nextk.retrieval.rows import TEXT_KEYS
-from nextk.retrieval.session import DEFAULT_MAX_IDLE
-from nextk.retrieval.source import Closing, Source
-from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
+from nextk.retrieval.cursor import query_of
+from nextk.retrieval.source import Source
+from nextk.retrieval.terms import Asked
 
 DEFAULT_K = 4
 """How many documents one call returns where nothing says so, as everywhere in LangChain."""
 
 
-class ResumableRetriever(Closing, BaseRetriever):
+class ResumableRetriever(Settings):
     """A retriever over a vector index that can go on where its first results end.
 
     `invoke` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: the next
@@ -49,7 +42,7 @@ class ResumableRetriever(Closing, BaseRetriever):
         namespace: Where in it to search.
 
     Key init args — the search:
-        k: How many documents one call returns; unset: 4.
+        k: How many documents one call returns at the most; unset: 4, or with `until` as many as that decides.
         filter: Only records whose metadata passes, as in `"lang = 'de' AND year > 2020"`.
         embedding: A LangChain `Embeddings`; or `True`: the index embeds the text. Unset, and without
             `sparse_embedding`: the same as `True` if the index has a text model, else an error at the first use.
@@ -57,7 +50,11 @@ class ResumableRetriever(Closing, BaseRetriever):
         retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; unset: whatever the models allow.
         fusion: `"rrf"` or `"dbsf"`: how a hybrid search joins its two lists.
         weighting: `"idf"`: weigh the sparse query by the rarity of its terms.
+        until: A policy of `nextk.until`: one call then goes on, page by page, until it has enough, and what the policy
+            does not keep is never handed out, by an opened search neither.
+        max_results, max_pulls, deadline: What bounds such a call: documents, pages, seconds; unset: 200, 10, 10.
         max_idle: Seconds without a pull after which the index may drop an opened search.
+        max_recovery: How many rows may be pulled again after a fault, or for a cursor.
 
     Key init args — the documents:
         text_key: The metadata keys that may hold the text, which is taken out of the metadata; else it is the record's
@@ -102,38 +99,24 @@ class ResumableRetriever(Closing, BaseRetriever):
             documents = await search.fetch_next(5)
         ```
 
+    Until there is enough:
+        ```python
+        from nextk.until import Accepted, TokenBudget
+
+        retriever.invoke("Why is the sky blue?", until=Accepted(10, is_permitted))
+
+        with retriever.open("Why is the sky blue?") as search:
+            documents = search.fetch_until(TokenBudget(6_000))
+            cursor = search.cursor()  # JSON
+
+        with retriever.resume(cursor) as search:  # in any process
+            documents = search.fetch_next(5)
+        ```
+
     Raises:
         ClientError: The arguments contradict each other, the mode needs a model that is missing, or there is no index.
         ValidationError: An argument is of the wrong type.
     """
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-    index: Index | AsyncIndex | None = None
-    url: str | None = None
-    token: SecretStr | None = None
-    namespace: str = ""
-    k: Annotated[int, Field(ge=1)] | None = None
-    filter: str = ""
-    embedding: Embeddings | Literal[True] | None = None
-    sparse_embedding: Any = None
-    retrieval_mode: RetrievalMode | Literal["dense", "sparse", "hybrid"] | None = None
-    fusion: FusionAlgorithm | Literal["rrf", "dbsf"] | None = None
-    weighting: WeightingStrategy | Literal["idf"] | None = None
-    max_idle: Annotated[int, Field(ge=1)] = DEFAULT_MAX_IDLE
-    text_key: str | Sequence[str] = TEXT_KEYS
-    score_key: str | None = None
-
-    _source: Source | None = PrivateAttr(default=None)
-
-    # Not in a validator, which would make a ValidationError of a ClientError; and hidden from type checkers, to which
-    # the fields are the signature.
-    if not TYPE_CHECKING:
-
-        def __init__(self, **fields: Any) -> None:
-            super().__init__(**fields)
-            self._blank()
-            self._searched()
 
     @classmethod
     def from_texts(
@@ -198,7 +181,12 @@ class ResumableRetriever(Closing, BaseRetriever):
         )
 
     def open(
-        self, query: str, *, filter: str | None = None, namespace: str | None = None
+        self,
+        query: str,
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
+        **asked: Unpack[Asked],
     ) -> RetrievalSession[Document]:
         """Start a search that is continued on demand. Nothing is sent before the first pull.
 
@@ -206,19 +194,62 @@ class ResumableRetriever(Closing, BaseRetriever):
             query: The question.
             filter: Instead of the retriever's own.
             namespace: Likewise.
+            **asked: `until`, instead of the retriever's own: what it does not keep, no call hands out. And bounds of
+                this search as a whole, then `LimitReached`: `max_results` documents, `max_pulls` pages, `deadline`
+                seconds from the first pull. Absent: no bound, but the retriever's own on each `fetch_until`.
 
         Returns:
             The session; leave it by `with`, so that the index need not keep the search.
         """
-        ask = functools.partial(self._question, query, filter, namespace)
-        return RetrievalSession(self._searched().blocking, ask, self._documents, self.max_idle)
+        terms = self._terms().within(**asked)
+        return self._session(query, self._blank(filter, namespace), terms)
 
     def aopen(
-        self, query: str, *, filter: str | None = None, namespace: str | None = None
+        self,
+        query: str,
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
+        **asked: Unpack[Asked],
     ) -> AsyncRetrievalSession[Document]:
         """The same for an event loop: `async with retriever.aopen(query) as search`."""
-        ask = functools.partial(self._aquestion, query, filter, namespace)
-        return AsyncRetrievalSession(self._searched().native, ask, self._documents, self.max_idle)
+        terms = self._terms().within(**asked)
+        return self._asession(query, self._blank(filter, namespace), terms)
+
+    def resume(
+        self,
+        cursor: Mapping[str, Any],
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> RetrievalSession[Document]:
+        """Go on with a search from its cursor, in any process and as often as wanted; each time the same rows come.
+
+        Args:
+            cursor: From `cursor()` or `detach()` of a session of this retriever, or of one like it.
+            filter: As it was when the cursor was made, if it was not the retriever's own; a cursor holds none.
+            namespace: Likewise.
+            **asked: As for `open`. Documents and pages of before count.
+
+        Raises:
+            ClientError: It is no cursor, was edited, or belongs to another index, filter, namespace, fusion or
+                weighting.
+        """
+        terms = self._terms().within(**asked)
+        return self._session(query_of(cursor)[0], self._blank(filter, namespace), terms, cursor)
+
+    def aresume(
+        self,
+        cursor: Mapping[str, Any],
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> AsyncRetrievalSession[Document]:
+        """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
+        terms = self._terms().within(**asked)
+        return self._asession(query_of(cursor)[0], self._blank(filter, namespace), terms, cursor)
 
     # BaseRetriever reads this signature: it passes an argument of `invoke` on because it stands here, and one that does
     # not is Python's own TypeError.
@@ -230,9 +261,18 @@ class ResumableRetriever(Closing, BaseRetriever):
         k: int | None = None,
         filter: str | None = None,
         namespace: str | None = None,
+        **asked: Unpack[Asked],
     ) -> list[Document]:
-        question = self._question(query, filter, namespace)
-        return self._documents(self._searched().blocking.query(top_k=self._count(k), **question.parameters()))
+        blank, k = self._blank(filter, namespace), self.k if k is None else k
+        terms = self._terms().within(**asked)
+        if terms.until is not None:
+            with self._session(query, blank, terms.capped(k)) as search:
+                return search.fetch_until()
+        terms.refuse_bounds()
+        question = self._embedder().embed(query, blank, self._searched())
+        return self._documents(
+            self._searched().blocking.query(top_k=DEFAULT_K if k is None else k, **question.parameters())
+        )
 
     async def _aget_relevant_documents(
         self,
@@ -242,57 +282,15 @@ class ResumableRetriever(Closing, BaseRetriever):
         k: int | None = None,
         filter: str | None = None,
         namespace: str | None = None,
+        **asked: Unpack[Asked],
     ) -> list[Document]:
-        question = await self._aquestion(query, filter, namespace)
-        return self._documents(await self._searched().native.query(top_k=self._count(k), **question.parameters()))
-
-    def _count(self, asked: int | None) -> int:
-        return next((count for count in (asked, self.k) if count is not None), DEFAULT_K)
-
-    def _blank(self, filter: str | None = None, namespace: str | None = None) -> Question:
-        """What every question of this retriever has in common.
-
-        Raises:
-            ClientError: The mode needs a model that is missing, or the models contradict each other.
-        """
-        return Question(
-            mode=self._embedder().mode(choose(RetrievalMode, self.retrieval_mode, "retrieval_mode")),
-            filter=self.filter if filter is None else filter,
-            namespace=self.namespace if namespace is None else namespace,
-            fusion=choose(FusionAlgorithm, self.fusion, "fusion"),
-            weighting=choose(WeightingStrategy, self.weighting, "weighting"),
+        blank, k = self._blank(filter, namespace), self.k if k is None else k
+        terms = self._terms().within(**asked)
+        if terms.until is not None:
+            async with self._asession(query, blank, terms.capped(k)) as search:
+                return await search.fetch_until()
+        terms.refuse_bounds()
+        question = await self._embedder().aembed(query, blank, self._searched())
+        return self._documents(
+            await self._searched().native.query(top_k=DEFAULT_K if k is None else k, **question.parameters())
         )
-
-    def _embedder(self) -> Embedder:
-        """Made anew each time, because every field may be set."""
-        return Embedder(self.embedding, self.sparse_embedding)
-
-    def _question(self, query: str, filter: str | None, namespace: str | None) -> Question:
-        return self._embedder().embed(query, self._blank(filter, namespace), self._searched())
-
-    async def _aquestion(self, query: str, filter: str | None, namespace: str | None) -> Question:
-        return await self._embedder().aembed(query, self._blank(filter, namespace), self._searched())
-
-    def _documents(self, matches: Sequence[QueryResult]) -> list[Document]:
-        text_keys = [self.text_key] if isinstance(self.text_key, str) else self.text_key
-        return documents_of(matches, text_keys, self.score_key)
-
-    def _searched(self) -> Source:
-        """The index; found anew where a copy was given another one."""
-        token = None if self.token is None else self.token.get_secret_value()
-        if self._source is None or not self._source.made_from(self.index, self.url, token):
-            self._source = Source(self.index, self.url, token)
-        return self._source
-
-    def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
-        """What a trace says of this retriever."""
-        params = super()._get_ls_params(**kwargs)
-        params["ls_vector_store_provider"] = "nextk"
-        if isinstance(self.embedding, Embeddings):
-            params["ls_embedding_provider"] = type(self.embedding).__name__
-        return params
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        memo = {} if memo is None else memo
-        memo[id(self.index)] = self.index  # a copy searches the same index
-        return super().__deepcopy__(memo)

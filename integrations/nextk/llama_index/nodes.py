@@ -5,20 +5,29 @@ from collections.abc import Sequence
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
-from nextk.retrieval.rows import Passage, passages, stored_node
+from nextk.retrieval.rows import Passage, passage, passages, stored_node
 from nextk.types import Data, QueryResult
 
 
 def nodes_of(matches: Sequence[QueryResult], text_keys: Sequence[str]) -> list[NodeWithScore]:
-    """The nodes of the rows that hold a text, in order, with their scores.
+    """The nodes of the rows that hold a text, in order, with their scores; as `node_of`."""
+    return [NodeWithScore(node=_node(match, found), score=match.score) for match, found in passages(matches, text_keys)]
+
+
+def node_of(match: QueryResult, text_keys: Sequence[str]) -> NodeWithScore | None:
+    """The node of a row, with its score; `None` where it holds no text.
 
     Args:
-        matches: With their metadata and their data.
+        match: With its metadata and its data.
         text_keys: The metadata keys that may hold the text of a row without a node.
     """
-    return [
-        NodeWithScore(node=_node(match, passage), score=match.score) for match, passage in passages(matches, text_keys)
-    ]
+    found = passage(match, text_keys)
+    return None if found is None else NodeWithScore(node=_node(match, found), score=match.score)
+
+
+def text_of(node: NodeWithScore) -> str:
+    """The text that a node adds to a prompt: its metadata too, as LlamaIndex shows them to a model."""
+    return node.node.get_content(MetadataMode.LLM)
 
 
 def record_of(node: BaseNode) -> Data:

@@ -1,5 +1,6 @@
 """A question of LlamaIndex's as an index takes it: the mode's two vocabularies, query bundles, and who embeds."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -145,6 +146,16 @@ def mode_of(
 def bundle_of(query: QueryType) -> QueryBundle:
     """The question as LlamaIndex hands it on, whichever way it was asked."""
     return QueryBundle(query) if isinstance(query, str) else query
+
+
+def put_of(bundle: QueryBundle) -> list[str]:
+    """The question as cursors keep it: its text, then the other ways in which it is put."""
+    return [bundle.query_str, *(bundle.custom_embedding_strs or [])]
+
+
+def bundle_of_put(put: Sequence[str]) -> QueryBundle:
+    """The question that a cursor keeps."""
+    return QueryBundle(put[0], custom_embedding_strs=list(put[1:]) or None)
 
 
 def texts_of(bundle: QueryBundle) -> list[str]:

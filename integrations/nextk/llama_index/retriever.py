@@ -1,9 +1,8 @@
 """The retriever: LlamaIndex's contract over a search that can go on."""
 
-import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self, Unpack
 
 from llama_index.core import instrumentation
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -26,15 +25,18 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
-from nextk.llama_index.nodes import nodes_of, record_of
-from nextk.llama_index.question import Embedder, bundle_of, mode_of
-from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalMode, RetrievalSession
+from nextk.llama_index.nodes import node_of, nodes_of, record_of, text_of
+from nextk.llama_index.question import Embedder, bundle_of, bundle_of_put, mode_of, put_of
+from nextk.retrieval import AsyncRetrievalSession, Limits, Question, Reading, RetrievalMode, RetrievalSession, Terms
 from nextk.retrieval.building import open_embedded, store
+from nextk.retrieval.cursor import query_of
 from nextk.retrieval.question import choose
 from nextk.retrieval.rows import TEXT_KEYS
-from nextk.retrieval.session import DEFAULT_MAX_IDLE
 from nextk.retrieval.source import Closing, Source
-from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
+from nextk.retrieval.terms import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Asked
+from nextk.retrieval.trail import MAX_RECOVERY
+from nextk.types import FusionAlgorithm, WeightingStrategy
+from nextk.until import Policy
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
@@ -66,7 +68,8 @@ class ResumableRetriever(Closing, BaseRetriever):
         index: An `Index` or an `AsyncIndex`; both calling styles work over either.
         url: Where it is instead; absent: the environment's `UPSTASH_VECTOR_REST_URL`.
         token: Its token; absent: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
-        similarity_top_k: How many nodes one call returns; absent: 2.
+        similarity_top_k: How many nodes one call returns at the most; absent: 2, or with `until` as many as that
+            decides.
         embed_model: The dense model.
         embedding: `True`: the index embeds the text.
         sparse_embedding: The sparse model: a `BaseSparseEmbedding`, an object whose `embed_query(text)` gives `indices`
@@ -78,7 +81,13 @@ class ResumableRetriever(Closing, BaseRetriever):
         weighting: `"idf"`: weigh the sparse query by the rarity of its terms.
         filter: Only records whose metadata passes, as in `"lang = 'de' AND year > 2020"`.
         namespace: Where in the index to search.
+        until: A policy of `nextk.until`: one call then goes on, page by page, until it has enough, and what the policy
+            does not keep is never handed out, by an opened search neither.
+        max_results: What bounds such a call: nodes.
+        max_pulls: Likewise, pages.
+        deadline: Likewise, seconds.
         max_idle: Seconds without a pull after which the index may drop an opened search.
+        max_recovery: How many rows may be pulled again after a fault, or for a cursor.
         text_key: The metadata keys that may hold the text of a record without a node; else it is its `data`.
         callback_manager: As for every retriever of LlamaIndex.
         object_map: Likewise.
@@ -106,7 +115,12 @@ class ResumableRetriever(Closing, BaseRetriever):
         weighting: WeightingStrategy | str | None = None,
         filter: str = "",
         namespace: str = "",
+        until: Policy | None = None,
+        max_results: int | None = MAX_RESULTS,
+        max_pulls: int | None = MAX_PULLS,
+        deadline: float | None = DEADLINE,
         max_idle: int = DEFAULT_MAX_IDLE,
+        max_recovery: int = MAX_RECOVERY,
         text_key: str | Sequence[str] = TEXT_KEYS,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
@@ -122,9 +136,12 @@ class ResumableRetriever(Closing, BaseRetriever):
             fusion=choose(FusionAlgorithm, fusion, "fusion"),
             weighting=choose(WeightingStrategy, weighting, "weighting"),
         )
-        self._max_idle = max_idle
+        guards = Limits(max_results, max_pulls, deadline)
+        self._terms = Terms(until, guards, max_idle=max_idle, max_recovery=max_recovery)
         self._text_keys = [text_key] if isinstance(text_key, str) else list(text_key)
-        self.similarity_top_k = DEFAULT_SIMILARITY_TOP_K if similarity_top_k is None else similarity_top_k
+        self._cap: int | None = None
+        if similarity_top_k is not None:
+            self.similarity_top_k = similarity_top_k
         self._source = Source(index, url, token)
 
     def __repr__(self) -> str:
@@ -132,15 +149,15 @@ class ResumableRetriever(Closing, BaseRetriever):
 
     @property
     def similarity_top_k(self) -> int:
-        """How many nodes one call returns; it may be set."""
-        return self._similarity_top_k
+        """How many nodes one call returns at the most; it may be set."""
+        return DEFAULT_SIMILARITY_TOP_K if self._cap is None else self._cap
 
     @similarity_top_k.setter
     def similarity_top_k(self, count: int) -> None:
         if count < 1:
             message = f"similarity_top_k={count} must be at least 1"
             raise ClientError(message)
-        self._similarity_top_k = count
+        self._cap = count
 
     @property
     def index(self) -> Index:
@@ -212,7 +229,7 @@ class ResumableRetriever(Closing, BaseRetriever):
         return cls.from_nodes(run_transformations(documents, steps), embed_model, **kwargs)
 
     def open(
-        self, query: QueryType, *, filter: str | None = None, namespace: str | None = None
+        self, query: QueryType, *, filter: str | None = None, namespace: str | None = None, **asked: Unpack[Asked]
     ) -> RetrievalSession[NodeWithScore]:
         """Start a search that is continued on demand. Nothing is sent before the first pull.
 
@@ -220,40 +237,104 @@ class ResumableRetriever(Closing, BaseRetriever):
             query: The question.
             filter: Instead of the retriever's own.
             namespace: Likewise.
+            **asked: `until`, instead of the retriever's own: what it does not keep, no call hands out. And bounds of
+                this search as a whole, then `LimitReached`: `max_results` nodes, `max_pulls` pages, `deadline` seconds
+                from the first pull. Absent: no bound, but the retriever's own on each `fetch_until`.
 
         Returns:
             The session; leave it by `with`, so that the index need not keep the search. An `IndexNode` comes as it is:
             only `retrieve` follows it to its object.
         """
-        ask = functools.partial(self._question, bundle_of(query), filter, namespace)
-        return RetrievalSession(self._source.blocking, ask, self._nodes, self._max_idle)
+        blank = self._blank.within(filter=filter, namespace=namespace)
+        return self._session(bundle_of(query), blank, self._terms.within(**asked))
 
     def aopen(
-        self, query: QueryType, *, filter: str | None = None, namespace: str | None = None
+        self, query: QueryType, *, filter: str | None = None, namespace: str | None = None, **asked: Unpack[Asked]
     ) -> AsyncRetrievalSession[NodeWithScore]:
         """The same for an event loop: `async with retriever.aopen(query) as search`."""
-        ask = functools.partial(self._aquestion, bundle_of(query), filter, namespace)
-        return AsyncRetrievalSession(self._source.native, ask, self._nodes, self._max_idle)
+        blank = self._blank.within(filter=filter, namespace=namespace)
+        return self._asession(bundle_of(query), blank, self._terms.within(**asked))
+
+    def resume(
+        self,
+        cursor: Mapping[str, Any],
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> RetrievalSession[NodeWithScore]:
+        """Go on with a search from its cursor, in any process and as often as wanted; each time the same rows come.
+
+        Args:
+            cursor: From `cursor()` or `detach()` of a session of this retriever, or of one like it.
+            filter: As it was when the cursor was made, if it was not the retriever's own; a cursor holds none.
+            namespace: Likewise.
+            **asked: As for `open`. Nodes and pages of before count.
+
+        Raises:
+            ClientError: It is no cursor, was edited, or belongs to another index, filter, namespace, fusion or
+                weighting.
+        """
+        blank = self._blank.within(filter=filter, namespace=namespace)
+        return self._session(bundle_of_put(query_of(cursor)), blank, self._terms.within(**asked), cursor)
+
+    def aresume(
+        self,
+        cursor: Mapping[str, Any],
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> AsyncRetrievalSession[NodeWithScore]:
+        """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
+        blank = self._blank.within(filter=filter, namespace=namespace)
+        return self._asession(bundle_of_put(query_of(cursor)), blank, self._terms.within(**asked), cursor)
+
+    def _reading(self) -> Reading[NodeWithScore]:
+        return Reading(lambda match: node_of(match, self._text_keys), text_of)
+
+    def _session(
+        self, bundle: QueryBundle, blank: Question, terms: Terms, cursor: Mapping[str, Any] | None = None
+    ) -> RetrievalSession[NodeWithScore]:
+        return RetrievalSession(
+            self._source.blocking,
+            blank,
+            self._reading(),
+            embed=lambda asked: self._embedder.embed(bundle, asked, self._source),
+            query=put_of(bundle),
+            terms=terms,
+            cursor=cursor,
+        )
+
+    def _asession(
+        self, bundle: QueryBundle, blank: Question, terms: Terms, cursor: Mapping[str, Any] | None = None
+    ) -> AsyncRetrievalSession[NodeWithScore]:
+        return AsyncRetrievalSession(
+            self._source.native,
+            blank,
+            self._reading(),
+            embed=lambda asked: self._embedder.aembed(bundle, asked, self._source),
+            query=put_of(bundle),
+            terms=terms,
+            cursor=cursor,
+        )
 
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        question = self._question(query_bundle)
-        return self._nodes(self._source.blocking.query(top_k=self.similarity_top_k, **question.parameters()))
+        if self._terms.until is not None:
+            with self._session(query_bundle, self._blank, self._terms.capped(self._cap)) as search:
+                return search.fetch_until()
+        question = self._embedder.embed(query_bundle, self._blank, self._source)
+        matches = self._source.blocking.query(top_k=self.similarity_top_k, **question.parameters())
+        return nodes_of(matches, self._text_keys)
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        question = await self._aquestion(query_bundle)
-        return self._nodes(await self._source.native.query(top_k=self.similarity_top_k, **question.parameters()))
-
-    def _question(self, bundle: QueryBundle, filter: str | None = None, namespace: str | None = None) -> Question:
-        return self._embedder.embed(bundle, self._blank.within(filter=filter, namespace=namespace), self._source)
-
-    async def _aquestion(
-        self, bundle: QueryBundle, filter: str | None = None, namespace: str | None = None
-    ) -> Question:
-        return await self._embedder.aembed(bundle, self._blank.within(filter=filter, namespace=namespace), self._source)
-
-    def _nodes(self, matches: Sequence[QueryResult]) -> list[NodeWithScore]:
+        if self._terms.until is not None:
+            async with self._asession(query_bundle, self._blank, self._terms.capped(self._cap)) as search:
+                return await search.fetch_until()
+        question = await self._embedder.aembed(query_bundle, self._blank, self._source)
+        matches = await self._source.native.query(top_k=self.similarity_top_k, **question.parameters())
         return nodes_of(matches, self._text_keys)
 
     def _searched(self) -> Source:

@@ -56,12 +56,37 @@ class Question:
     fusion: FusionAlgorithm | None = None
     weighting: WeightingStrategy | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether there is everything that its mode asks for."""
+        if self.data is not None:
+            return True
+        if self.mode is None:
+            return self.vector is not None or self.sparse_vector is not None
+        dense, sparse = self.vector is not None, self.sparse_vector is not None
+        return (dense or not self.mode.dense) and (sparse or not self.mode.sparse)
+
+    @property
+    def fused(self) -> bool | None:
+        """Whether its scores are made of ranks; `None` where the index decides which components it searches."""
+        if self.data is not None:
+            return None if self.mode is None else self.mode is RetrievalMode.HYBRID
+        return None not in (self._vector, self._sparse_vector)
+
+    @property
+    def _vector(self) -> list[float] | None:
+        return self.vector if self.mode is None or self.mode.dense else None
+
+    @property
+    def _sparse_vector(self) -> SparseVector | None:
+        return self.sparse_vector if self.mode is None or self.mode.sparse else None
+
     def parameters(self) -> dict[str, Any]:
         """The keywords of `Index.query` and `Index.resumable_query` that ask this question, for whole rows."""
         return {
             "data": self.data,
-            "vector": self.vector,
-            "sparse_vector": self.sparse_vector,
+            "vector": self._vector,
+            "sparse_vector": self._sparse_vector,
             # Vectors say by themselves which components are searched.
             "query_mode": QueryMode(self.mode.value.upper()) if self.data is not None and self.mode else None,
             "filter": self.filter,

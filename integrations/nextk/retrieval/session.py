@@ -2,122 +2,60 @@
 
 A session is lazy, and it stops its query when it is left, however it is left, and when it is exhausted. A short page is
 not the end: filters may fill a page only in part. Only an empty page is. A lost reply or a lost query is recovered
-without a gap and without a repeat; see `nextk.retrieval.trail`.
+without a gap and without a repeat. What it decides is in `nextk.retrieval.search`; here it is carried out.
 """
 
+import inspect
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from nextk.async_client import AsyncIndex
 from nextk.client import Index
-from nextk.errors import ClientError, NextKError
-from nextk.handle import AsyncResumableQueryHandle, ResumableQueryHandle
-from nextk.loops import LoopLock
-from nextk.requests import MAX_ROWS
-from nextk.retrieval.question import Question
-from nextk.retrieval.trail import MAX_RECOVERY, Next, Report, Start, Step, Trail
-from nextk.types import QueryResult
+from nextk.errors import ClientError
+from nextk.handle import ResumableQueryHandle
+from nextk.retrieval.base import BaseSession, fuses, refuse_to_fill
+from nextk.retrieval.cursor import Cursor
+from nextk.retrieval.question import Question, RetrievalMode
+from nextk.retrieval.run import Reading
+from nextk.retrieval.steps import Abandon, Ask, Check, Describe, Next, Once, Start, Step, Steps
+from nextk.retrieval.terms import PAGE, Terms
+from nextk.until.policy import Policy
 
 T = TypeVar("T")
-
-DEFAULT_MAX_IDLE = 120
-"""Seconds without a pull after which the index may drop a session's query: short, since open queries are few."""
-PAGE = 10
-"""How many rows iteration pulls at a time."""
+R = TypeVar("R")
 
 
-class _BaseSession(Generic[T]):
-    """What both colours share: where the search stands, and what waits to be handed out."""
-
-    def __init__(self, convert: Callable[[list[QueryResult]], list[T]], max_idle: int, max_recovery: int) -> None:
-        self._convert = convert
-        self._max_idle = max_idle
-        self._trail = Trail(max_recovery)
-        self._stopped = False
-        self._waiting: list[QueryResult] = []  # pulled and not yet converted: what fails on the way out stays here
-        self._ready: list[T] = []  # converted and not yet handed out
-        self._kept = 0
-
-    def __repr__(self) -> str:
-        state = "exhausted" if self.exhausted else "stopped" if self._stopped else "open"
-        return f"<{type(self).__name__} {state}, {self._kept} served>"
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether an empty page has come: nothing is left to pull."""
-        return self._trail.exhausted
-
-    @property
-    def report(self) -> Report:
-        """What the search has done so far."""
-        trail = self._trail
-        return Report(
-            pulls=trail.pulls,
-            pulled=trail.pulled,
-            kept=self._kept,
-            repeated=trail.repeated,
-            recovered=trail.recovered,
-            changed=trail.changed,
-            exhausted=trail.exhausted,
-        )
-
-    def _refuse_stopped(self) -> None:
-        if self._stopped:
-            message = "this session has been stopped; open a new one"
-            raise ClientError(message)
-
-    def _require_usable(self, count: int) -> None:
-        self._refuse_stopped()
-        if count < 1:
-            message = f"fetch_next({count}): ask for at least 1"
-            raise ClientError(message)
-
-    def _missing(self, count: int) -> int:
-        """How many rows to pull next so that `count` are ready; 0 once there are enough, or no more to come.
-
-        An index returns so many at once and no more; a larger wish is pulled in parts.
-        """
-        return 0 if self.exhausted else min(count - len(self._ready), MAX_ROWS)
-
-    def _receive(self, fresh: list[QueryResult]) -> None:
-        """Take rows in. If converting them fails, they wait, and the next call converts them anew."""
-        self._waiting += fresh
-        if self._waiting:
-            self._ready += self._convert(self._waiting)
-            self._waiting = []
-
-    def _hand_out(self, count: int) -> list[T]:
-        rows, self._ready = self._ready[:count], self._ready[count:]
-        self._kept += len(rows)
-        return rows
-
-
-class RetrievalSession(_BaseSession[T]):
-    """One search of a retriever, pulled from on demand. Threads wait for each other and get disjoint pages.
+class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
+    """One search, pulled from on demand. Threads wait for each other and get disjoint pages.
 
     Args:
         index: The index that is searched.
-        ask: Makes the question, when the first pull needs it; embedding happens here.
-        convert: Makes a page into what the caller works with; it may leave rows out.
-        max_idle: Seconds without a pull after which the index may drop the query.
-        max_recovery: How many rows may be pulled again after a fault.
+        question: What is asked; without text and vectors, `embed` fills them in.
+        reading: How rows are read.
+        embed: Fills a question in, when the first pull needs it.
+        query: The question as the caller put it; kept in cursors.
+        terms: Policy, bounds, and what a fault may cost.
+        cursor: Where to go on, from `cursor()` or `detach()`.
+
+    Raises:
+        ClientError: The cursor is not one, or belongs to another index, namespace, filter, fusion or weighting.
     """
 
     def __init__(
         self,
         index: Index,
-        ask: Callable[[], Question],
-        convert: Callable[[list[QueryResult]], list[T]],
-        max_idle: int = DEFAULT_MAX_IDLE,
-        max_recovery: int = MAX_RECOVERY,
+        question: Question,
+        reading: Reading[T],
+        *,
+        embed: Callable[[Question], Question] | None = None,
+        query: Sequence[str] = (),
+        terms: Terms | None = None,
+        cursor: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(convert, max_idle, max_recovery)
+        super().__init__(index._carrier, question, reading, query, terms, cursor)  # noqa: SLF001 - what it holds open
         self._index = index
-        self._ask = ask
-        self._question: Question | None = None
-        self._handle: ResumableQueryHandle | None = None
+        self._embed = embed
         self._busy = threading.Lock()
 
     def fetch_next(self, n: int) -> list[T]:
@@ -131,28 +69,85 @@ class RetrievalSession(_BaseSession[T]):
 
         Raises:
             ClientError: The session is stopped, or `n` is below 1.
-            LimitReached: The search was lost, and recovering it would cost more than `max_recovery` rows.
+            LimitReached: A bound that was set for this search leaves nothing to hand out; or the search was lost, and
+                recovering it would cost more than `max_recovery` rows.
             PageUncertain: Reply after reply was lost. No row is: ask again.
             QueryNotFound: The index dropped the query again and again. No row is lost: ask again.
+            TooManyQueries: Too many searches are open. No row is lost: ask again.
             TransportError: The index could not be reached. No row is lost: ask again.
         """
-        with self._busy:
-            self._require_usable(n)
-            self._receive([])
-            while (missing := self._missing(n)) > 0:
-                self._receive(self._pull(missing))
-            if self.exhausted:
-                self._let_go()
-            return self._hand_out(n)
+        return self._call(self._search.fetching(n))
 
-    def __iter__(self) -> Iterator[T]:
-        """Every row that is left, pulled page by page; leaving the loop early stops the search."""
+    def fetch_until(self, policy: Policy | None = None) -> list[T]:
+        """Rows until a policy has enough, best first; the search's guards end it otherwise.
+
+        Args:
+            policy: One of `nextk.until`, or several joined with `|` and `&`; absent: the one of this search. What that
+                one does not keep is never handed out, whichever policy is given here.
+
+        Returns:
+            What was kept; `report.stop_reason` says why it ended.
+
+        Raises:
+            ClientError: There is no policy; or it judges scores, and those of this search are made of ranks.
+            NextKError: As for `fetch_next`. An exception of a policy's function comes as it is. In each case the call
+                has decided nothing: its rows wait for the next one.
+        """
+        return self._call(self._search.fetching_until(policy))
+
+    def pages(self, n: int = PAGE) -> Iterator[list[T]]:
+        """Page after page of `n` rows, until the end; leaving the loop early stops the search."""
         try:
-            while rows := self.fetch_next(PAGE):
-                yield from rows
+            while rows := self.fetch_next(n):
+                yield rows
         finally:
             if not self.exhausted:
                 self.stop()
+
+    def __iter__(self) -> Iterator[T]:
+        """Every row that is left, pulled page by page; leaving the loop early stops the search."""
+        pages = self.pages()
+        try:
+            for rows in pages:
+                yield from rows
+        finally:
+            pages.close()  # type: ignore[attr-defined]
+
+    def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
+        """Go on with the same question in another mode, or through another filter. No id is served again.
+
+        Rows that wait come first. Nothing is sent before the next pull, which may raise if a model for the mode is
+        missing.
+
+        Args:
+            retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; absent: as before.
+            filter: Instead of the one before; `""` for none; absent: as before.
+
+        Raises:
+            ClientError: The session is stopped, or neither differs from what it was.
+        """
+        with self._busy:
+            self._refuse_stopped()
+            self._search.widen(retrieval_mode, filter)
+
+    def cursor(self) -> Cursor:
+        """Where the search stands, as plain data: `resume` goes on from there, in any process and as often as wanted.
+
+        It holds no secret, no uuid and no function, and of filter and namespace only a fingerprint.
+        """
+        with self._busy:
+            return self._position()
+
+    def detach(self) -> Cursor:
+        """End this session, but leave its query open for a while for whoever resumes the cursor in this process.
+
+        That saves the replay. Without it, or in another process, resuming replays; the rows are the same.
+        """
+        with self._busy:
+            self._refuse_stopped()
+            cursor = self._park()
+            self._let_go()
+            return cursor
 
     def stop(self) -> None:
         """End the search; calling it again does nothing, and it never raises for a query that is gone."""
@@ -160,42 +155,71 @@ class RetrievalSession(_BaseSession[T]):
             self._stopped = True
             self._let_go()
 
-    def _pull(self, size: int) -> list[QueryResult]:
-        steps = self._trail.pull(size)
+    def _call(self, steps: Steps[R]) -> R:
+        with self._busy:
+            self._refuse_stopped()
+            if (parked := self._claim()) is not None:
+                self._handle = ResumableQueryHandle(self._carrier, parked.uuid)
+            try:
+                return self._drive(steps)
+            finally:
+                if self._search.over:
+                    self._let_go()
+
+    def _drive(self, steps: Steps[R]) -> R:
         try:
             step = next(steps)
             while True:
                 try:
-                    page = self._do(step)
-                except NextKError as error:
+                    answer = self._do(step)
+                except Exception as error:
                     step = steps.throw(error)
                 else:
-                    step = steps.send(page)
+                    step = steps.send(answer)
         except StopIteration as end:
-            rows: list[QueryResult] = end.value
-            return rows
+            result: R = end.value
+            return result
         finally:
             steps.close()
 
-    def _do(self, step: Step) -> list[QueryResult]:
+    def _do(self, step: Step) -> Any:
         match step:
-            case Start(size):
-                self._let_go()
-                self._question = self._question or self._ask()
-                parameters = self._question.parameters()
-                page, self._handle = self._index.resumable_query(top_k=size, max_idle=self._max_idle, **parameters)
-                return page
             case Next(size):
                 assert self._handle is not None
                 return self._handle.fetch_next(size)
-            case _:
-                self._let_go()
+            case Start(size):
+                return self._start(size)
+            case Once(size):
+                assert self._search.question is not None
+                return self._index.query(top_k=size, **self._search.question.parameters())
+            case Abandon():
+                self._end_query()
                 return []
+            case Ask(blank):
+                return refuse_to_fill(blank) if self._embed is None else self._embed(blank)
+            case Describe():
+                return fuses(self._index.info())
+            case Check(check, items):
+                return _settled(check(items))
 
-    def _let_go(self) -> None:
+    def _start(self, size: int) -> Any:
+        self._end_query()
+        self._permit = self._permit or self._budget.acquire()
+        assert self._search.question is not None
+        parameters = self._search.question.parameters()
+        page, self._handle = self._index.resumable_query(top_k=size, max_idle=self._terms.max_idle, **parameters)
+        return page
+
+    def _end_query(self) -> None:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.__exit__(None, None, None)
+
+    def _let_go(self) -> None:
+        try:
+            self._end_query()
+        finally:
+            self._give_back()
 
     def __enter__(self) -> Self:
         return self
@@ -206,120 +230,11 @@ class RetrievalSession(_BaseSession[T]):
         self.stop()
 
 
-class AsyncRetrievalSession(_BaseSession[T]):
-    """One search of a retriever, pulled from on demand. Tasks wait for each other and get disjoint pages.
-
-    Args:
-        index: The index that is searched.
-        ask: Makes the question, when the first pull needs it; embedding happens here.
-        convert: Makes a page into what the caller works with; it may leave rows out.
-        max_idle: Seconds without a pull after which the index may drop the query.
-        max_recovery: How many rows may be pulled again after a fault.
-    """
-
-    def __init__(
-        self,
-        index: AsyncIndex,
-        ask: Callable[[], Awaitable[Question]],
-        convert: Callable[[list[QueryResult]], list[T]],
-        max_idle: int = DEFAULT_MAX_IDLE,
-        max_recovery: int = MAX_RECOVERY,
-    ) -> None:
-        super().__init__(convert, max_idle, max_recovery)
-        self._index = index
-        self._ask = ask
-        self._question: Question | None = None
-        self._handle: AsyncResumableQueryHandle | None = None
-        self._busy = LoopLock()
-
-    async def fetch_next(self, n: int) -> list[T]:
-        """The next `n` rows of this search, best first.
-
-        Args:
-            n: How many, at least 1.
-
-        Returns:
-            `n` rows, each of an id that has not been served before; fewer at the end, none after it.
-
-        Raises:
-            ClientError: The session is stopped, or `n` is below 1.
-            LimitReached: The search was lost, and recovering it would cost more than `max_recovery` rows.
-            PageUncertain: Reply after reply was lost. No row is: ask again.
-            QueryNotFound: The index dropped the query again and again. No row is lost: ask again.
-            TransportError: The index could not be reached. No row is lost: ask again.
-        """
-        async with self._busy.here():
-            self._require_usable(n)
-            self._receive([])
-            while (missing := self._missing(n)) > 0:
-                self._receive(await self._pull(missing))
-            if self.exhausted:
-                await self._let_go()
-            return self._hand_out(n)
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        """Every row that is left, pulled page by page; leaving the loop early stops the search."""
-        try:
-            while rows := await self.fetch_next(PAGE):
-                for row in rows:
-                    yield row
-        finally:
-            if not self.exhausted:
-                await self.stop()
-
-    async def stop(self) -> None:
-        """End the search; calling it again does nothing, and it never raises for a query that is gone."""
-        self._stopped = True  # at once: a cancelled scope may not let us wait for our turn
-        await self._let_go()
-
-    async def _pull(self, size: int) -> list[QueryResult]:
-        steps = self._trail.pull(size)
-        try:
-            step = next(steps)
-            while True:
-                try:
-                    page = await self._do(step)
-                except NextKError as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(page)
-        except StopIteration as end:
-            rows: list[QueryResult] = end.value
-            return rows
-        finally:
-            steps.close()
-
-    async def _do(self, step: Step) -> list[QueryResult]:
-        match step:
-            case Start(size):
-                self._refuse_stopped()
-                await self._let_go()
-                self._question = self._question or await self._ask()
-                parameters = self._question.parameters()
-                page, self._handle = await self._index.resumable_query(
-                    top_k=size, max_idle=self._max_idle, **parameters
-                )
-                if self._stopped:  # by another task, while the query was being opened
-                    await self._let_go()
-                self._refuse_stopped()
-                return page
-            case Next(size):
-                self._refuse_stopped()
-                assert self._handle is not None
-                return await self._handle.fetch_next(size)
-            case _:
-                await self._let_go()
-                return []
-
-    async def _let_go(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            await handle.__aexit__(None, None, None)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.stop()
+def _settled(answer: Any) -> Any:
+    """An answer that is there already; a coroutine would have to be awaited, which a blocking search cannot."""
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        message = "the check has to be awaited: give a blocking one, or search by aopen()"
+        raise ClientError(message)
+    return answer

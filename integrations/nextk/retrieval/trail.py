@@ -1,16 +1,18 @@
-"""The pulls of one search, and the way back to where they ended. Decisions only: whoever drives this does the I/O.
+"""The pulls of one leg, and the way back to where they ended. Decisions only: whoever drives this does the I/O.
 
 When a page's reply is lost, or the query is gone from the server (expired, evicted, stopped by someone else, a
 restart), the same search is asked anew and pulled with the *same sizes*: only so do pages come back as they were, since
-a fused page depends on its size. What was handed out before is recognised by its id. If a replayed page differs, the
-data has changed in the meantime: what is new in it is handed out, and the search goes on with every id served once.
+a fused page depends on its size. What was taken before is recognised by its id. If a replayed page differs, the data
+has changed in the meantime: what is new in it is taken, and the search goes on with every id served once.
+
+Where the server has no room for the query in the first place, one plain query has to do.
 """
 
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
 
-from nextk.errors import LimitReached, PageUncertain, QueryNotFound
+from nextk.errors import LimitReached, PageUncertain, QueryNotFound, TooManyQueries
+from nextk.requests import MAX_ROWS
+from nextk.retrieval.steps import Abandon, Next, Once, PageSteps, Start
 from nextk.types import QueryResult
 
 MAX_RECOVERY = 1_000
@@ -18,88 +20,49 @@ MAX_RECOVERY = 1_000
 _PATIENCE = 3  # attempts at one pull that may come to nothing, before its error is the caller's
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Open the query and take its first page."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Next:
-    """Take the next page of the open query."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Let go of the query, which may be open or gone; whatever goes wrong does not matter."""
-
-
-Step: TypeAlias = Start | Next | Abandon
-Steps: TypeAlias = Generator[Step, list[QueryResult], list[QueryResult]]
-"""Yields what to do; is sent the page (empty for `Abandon`) or thrown the error; returns rows never seen before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a search has done so far.
-
-    Attributes:
-        pulls: Pages that were asked for, without those of recoveries.
-        pulled: Rows that they brought.
-        kept: Rows that were handed out.
-        repeated: Rows left out because their id had been served before; not 0 only on an approximate index.
-        recovered: How often a search that had brought rows was asked anew.
-        changed: Whether a recovery found other rows than before: the data was written to in the meantime.
-        exhausted: Whether an empty page has come: nothing is left.
-    """
-
-    pulls: int = 0
-    pulled: int = 0
-    kept: int = 0
-    repeated: int = 0
-    recovered: int = 0
-    changed: bool = False
-    exhausted: bool = False
-
-
 class Trail:
-    """Where a search stands.
+    """Where a leg stands.
 
     Args:
         max_recovery: How many rows a recovery may pull again.
+        seen: The ids of every row taken so far, by earlier legs too; added to.
+        pulls: The size of each earlier pull and the ids that it brought, for a leg that is taken up again.
     """
 
-    def __init__(self, max_recovery: int) -> None:
-        self.exhausted = False
-        self.pulled = 0
+    def __init__(self, max_recovery: int, seen: set[str], pulls: Sequence[tuple[int, list[str]]] = ()) -> None:
+        self.sizes = [size for size, _ in pulls]
+        self.pages = [list(ids) for _, ids in pulls]  # the ids that each pull brought
+        self.pulled = sum(map(len, self.pages))
         self.repeated = 0
         self.recovered = 0
         self.changed = False
+        self.exhausted = bool(self.pages) and not self.pages[-1]
+        self.complete = True
         self._max_recovery = max_recovery
-        self._sizes: list[int] = []  # of every pull so far
-        self._pages: list[list[str]] = []  # the ids that each brought
-        self._seen: set[str] = set()
+        self._seen = seen
         self._open = False
+        self._plain = False  # whether what there is came from a plain query, for want of room
 
-    @property
-    def pulls(self) -> int:
-        """How many pages have been asked for."""
-        return len(self._sizes)
+    def attach(self) -> None:
+        """Go on with a query that is open, and stands where this leg does."""
+        self._open = True
 
-    def pull(self, size: int) -> Steps:
-        """Take the next page, recovering first where that is needed.
+    def pull(self, size: int, most: int = MAX_ROWS) -> PageSteps:
+        """Take the next page, recovering first where that is needed; return the rows that were never seen before.
+
+        Args:
+            size: How many rows to ask for.
+            most: How many to ask for if this is the only page that can be had.
 
         Raises:
             PageUncertain: It came to nothing several times in a row; so may be `QueryNotFound`.
             LimitReached: A recovery would pull more rows again than it may.
+            TooManyQueries: A recovery finds no room on the server; or this process has too many searches open.
         """
         failures = 0
         while True:
             try:
-                if self._sizes and not self._open:
+                if self.sizes and not self._open:
                     missed = yield from self._return()
                     if missed or self.exhausted:
                         return missed
@@ -110,41 +73,61 @@ class Trail:
                 failures += 1
                 if failures == _PATIENCE:
                     raise
+            except TooManyQueries as error:
+                if not error.status or (self.sizes and not self._plain):  # ours, or in the middle of the search
+                    raise
+                return (yield from self._without_room(most))
             except GeneratorExit:  # interrupted: the page may be lost
                 self._open = False
                 raise
             else:
+                self._open = True
+                self.exhausted = not page
                 return self._take(size, page)
 
-    def _return(self) -> Steps:
+    def _without_room(self, size: int) -> PageSteps:
+        """The server has no room: one plain query, and what it brings is all."""
+        if self._plain:
+            self.exhausted, self.complete = True, False
+            return []
+        page = yield Once(size)
+        self._plain = True
+        self.exhausted = len(page) < size
+        return self._take(size, page)
+
+    def _return(self) -> PageSteps:
         """Ask the search anew and pull as before, up to where it stood; return what has turned up in between."""
-        rows = sum(map(len, self._pages))
+        rows = sum(map(len, self.pages))
         if rows > self._max_recovery:
             message = (
                 f"the search was lost after {rows} rows, and pulling them again would exceed "
                 f"max_recovery={self._max_recovery}"
             )
             raise LimitReached(message)
-        self.recovered += 1
         pages: list[list[QueryResult]] = []
-        for size, before in zip(self._sizes, self._pages, strict=True):
+        changed = False
+        for size, before in zip(self.sizes, self.pages, strict=True):
             page = yield (Next(size) if pages else Start(size))
-            self.changed |= before != _ids(page)
+            changed |= before != _ids(page)
             pages.append(page)
             if not page:
                 break
         self._open = True  # not before: an error half-way leaves the search at a place that nobody asked for
+        self.recovered += 1
+        self.changed |= changed
         self.exhausted = not pages[-1]
-        self._sizes = self._sizes[: len(pages)]
-        self._pages = [_ids(page) for page in pages]
+        self.sizes = self.sizes[: len(pages)]
+        self.pages = [_ids(page) for page in pages]
         return self._unseen(match for page in pages for match in page)
 
     def _take(self, size: int, page: list[QueryResult]) -> list[QueryResult]:
-        self._open = True
-        self._sizes.append(size)
-        self._pages.append(_ids(page))
+        ids = _ids(page)
+        self.sizes.append(size)
+        self.pages.append(ids)
         self.pulled += len(page)
-        self.exhausted = not page
+        if self._seen.isdisjoint(ids) and len(set(ids)) == len(ids):  # nearly always
+            self._seen.update(ids)
+            return page
         fresh = self._unseen(page)
         self.repeated += len(page) - len(fresh)
         return fresh

@@ -1,0 +1,241 @@
+"""`nextk.retrieval.session` for an event loop."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from nextk.async_client import AsyncIndex
+from nextk.handle import AsyncResumableQueryHandle
+from nextk.loops import LoopLock
+from nextk.retrieval.base import BaseSession, fuses, refuse_to_fill
+from nextk.retrieval.cursor import Cursor
+from nextk.retrieval.question import Question, RetrievalMode
+from nextk.retrieval.run import Reading
+from nextk.retrieval.steps import Abandon, Ask, Check, Describe, Next, Once, Start, Step, Steps
+from nextk.retrieval.terms import PAGE, Terms
+from nextk.until.policy import Policy
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
+    """One search, pulled from on demand. Tasks wait for each other and get disjoint pages.
+
+    Args:
+        index: The index that is searched.
+        question: What is asked; without text and vectors, `embed` fills them in.
+        reading: How rows are read.
+        embed: Fills a question in, when the first pull needs it.
+        query: The question as the caller put it; kept in cursors.
+        terms: Policy, bounds, and what a fault may cost.
+        cursor: Where to go on, from `cursor()` or `detach()`.
+
+    Raises:
+        ClientError: The cursor is not one, or belongs to another index, namespace, filter, fusion or weighting.
+    """
+
+    def __init__(
+        self,
+        index: AsyncIndex,
+        question: Question,
+        reading: Reading[T],
+        *,
+        embed: Callable[[Question], Awaitable[Question]] | None = None,
+        query: Sequence[str] = (),
+        terms: Terms | None = None,
+        cursor: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(index._carrier, question, reading, query, terms, cursor)  # noqa: SLF001 - what it holds open
+        self._index = index
+        self._embed = embed
+        self._busy = LoopLock()
+
+    async def fetch_next(self, n: int) -> list[T]:
+        """The next `n` rows of this search, best first.
+
+        Args:
+            n: How many, at least 1.
+
+        Returns:
+            `n` rows, each of an id that has not been served before; fewer at the end, none after it.
+
+        Raises:
+            ClientError: The session is stopped, or `n` is below 1.
+            LimitReached: A bound that was set for this search leaves nothing to hand out; or the search was lost, and
+                recovering it would cost more than `max_recovery` rows.
+            PageUncertain: Reply after reply was lost. No row is: ask again.
+            QueryNotFound: The index dropped the query again and again. No row is lost: ask again.
+            TooManyQueries: Too many searches are open. No row is lost: ask again.
+            TransportError: The index could not be reached. No row is lost: ask again.
+        """
+        return await self._call(self._search.fetching(n))
+
+    async def fetch_until(self, policy: Policy | None = None) -> list[T]:
+        """Rows until a policy has enough, best first; the search's guards end it otherwise.
+
+        Args:
+            policy: One of `nextk.until`, or several joined with `|` and `&`; absent: the one of this search. What that
+                one does not keep is never handed out, whichever policy is given here.
+
+        Returns:
+            What was kept; `report.stop_reason` says why it ended.
+
+        Raises:
+            ClientError: There is no policy; or it judges scores, and those of this search are made of ranks.
+            NextKError: As for `fetch_next`. An exception of a policy's function comes as it is. In each case the call
+                has decided nothing: its rows wait for the next one.
+        """
+        return await self._call(self._search.fetching_until(policy))
+
+    async def pages(self, n: int = PAGE) -> AsyncIterator[list[T]]:
+        """Page after page of `n` rows, until the end; leaving the loop early stops the search."""
+        try:
+            while rows := await self.fetch_next(n):
+                yield rows
+        finally:
+            if not self.exhausted:
+                await self.stop()
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        """Every row that is left, pulled page by page; leaving the loop early stops the search."""
+        pages = self.pages()
+        try:
+            async for rows in pages:
+                for row in rows:
+                    yield row
+        finally:
+            await pages.aclose()  # type: ignore[attr-defined]
+
+    async def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
+        """Go on with the same question in another mode, or through another filter. No id is served again.
+
+        Rows that wait come first. Nothing is sent before the next pull, which may raise if a model for the mode is
+        missing.
+
+        Args:
+            retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; absent: as before.
+            filter: Instead of the one before; `""` for none; absent: as before.
+
+        Raises:
+            ClientError: The session is stopped, or neither differs from what it was.
+        """
+        async with self._busy.here():
+            self._refuse_stopped()
+            self._search.widen(retrieval_mode, filter)
+
+    def cursor(self) -> Cursor:
+        """Where the search stands, as plain data: `aresume` goes on from there, in any process, as often as wanted.
+
+        It holds no secret, no uuid and no function, and of filter and namespace only a fingerprint.
+        """
+        return self._position()
+
+    async def detach(self) -> Cursor:
+        """End this session, but leave its query open for a while for whoever resumes the cursor in this process.
+
+        That saves the replay. Without it, or in another process, resuming replays; the rows are the same.
+        """
+        async with self._busy.here():
+            self._refuse_stopped()
+            cursor = self._park()
+            await self._let_go()
+            return cursor
+
+    async def stop(self) -> None:
+        """End the search; calling it again does nothing, and it never raises for a query that is gone."""
+        self._stopped = True  # at once: a cancelled scope may not let us wait for our turn
+        await self._let_go()
+
+    async def _call(self, steps: Steps[R]) -> R:
+        async with self._busy.here():
+            self._refuse_stopped()
+            if (parked := self._claim()) is not None:
+                self._handle = AsyncResumableQueryHandle(self._carrier, parked.uuid)
+            try:
+                return await self._drive(steps)
+            finally:
+                if self._search.over:
+                    await self._let_go()
+
+    async def _drive(self, steps: Steps[R]) -> R:
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = await self._do(step)
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        finally:
+            steps.close()
+
+    async def _do(self, step: Step) -> Any:
+        match step:
+            case Next(size):
+                self._refuse_stopped()
+                assert self._handle is not None
+                return await self._handle.fetch_next(size)
+            case Start(size):
+                return await self._start(size)
+            case Once(size):
+                self._refuse_stopped()
+                assert self._search.question is not None
+                return await self._index.query(top_k=size, **self._search.question.parameters())
+            case Abandon():
+                await self._end_query()
+                return []
+            case Ask(blank):
+                return refuse_to_fill(blank) if self._embed is None else await self._embed(blank)
+            case Describe():
+                return fuses(await self._index.info())
+            case Check(check, items):
+                return await _asked(check, items)
+
+    async def _start(self, size: int) -> Any:
+        self._refuse_stopped()
+        await self._end_query()
+        self._permit = self._permit or await self._budget.aacquire()
+        if self._stopped:  # by another task, while we waited
+            self._give_back()
+        self._refuse_stopped()
+        assert self._search.question is not None
+        parameters = self._search.question.parameters()
+        page, self._handle = await self._index.resumable_query(top_k=size, max_idle=self._terms.max_idle, **parameters)
+        if self._stopped:  # by another task, while the query was being opened
+            await self._let_go()
+        self._refuse_stopped()
+        return page
+
+    async def _end_query(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            await handle.__aexit__(None, None, None)
+
+    async def _let_go(self) -> None:
+        try:
+            await self._end_query()
+        finally:
+            self._give_back()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+async def _asked(check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+    """What a check says; one that blocks is asked on a thread."""
+    if inspect.iscoroutinefunction(check):
+        return await check(items)
+    answer = await asyncio.to_thread(check, items)
+    return await answer if inspect.isawaitable(answer) else answer

@@ -1,0 +1,191 @@
+"""The portable position of a search: plain data, to continue elsewhere what was begun here.
+
+It holds where the search stands, not how to get at the index: no secret, no uuid, no function. It also says nothing of
+the namespace and the filter but a fingerprint: those come from whoever takes the search up again, and have to be the
+same, so that an edited cursor cannot widen anyone's view. The digest tells an edited or broken cursor from a whole one;
+it is no signature.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nextk.errors import ClientError
+from nextk.retrieval.question import Question, RetrievalMode
+from nextk.retrieval.report import Leg
+from nextk.types import SparseVector
+
+Cursor: TypeAlias = dict[str, Any]
+"""What `cursor()` returns: it goes through JSON and msgpack unchanged."""
+VERSION = 1
+
+_Pull: TypeAlias = tuple[int, list[str]]
+
+
+class _LegData(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: str | None
+    began: int
+    pulls: int
+    pulled: int
+    repeated: int
+    kept: int
+
+
+class Position(BaseModel):
+    """Where a search stands.
+
+    Attributes:
+        version: Of this format.
+        index: A fingerprint of the index.
+        scope: A fingerprint of everything in the question that is not read from here.
+        query: The question as it was put, one or more texts.
+        data: The text that the index embeds; or
+        vector: dense, float (dimension,); and
+        sparse: dimensions and values of the sparse vector.
+        legs: What was done so far, the present leg last.
+        pulls: Of the present leg: the size of each pull, and the ids that it brought.
+        waiting: Those ids of `pulls` that are not decided.
+        earlier: The ids that earlier legs have decided.
+        best: The score of the first row of the present leg.
+        dropped: Rows that never will be handed out, by cause.
+        recovered: How often a search was asked anew.
+        changed: Whether that brought other rows than before.
+        complete: Whether what was exhausted is all there is.
+        memories: What each policy of the search remembers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    version: Literal[1]
+    index: str
+    scope: str
+    query: list[str]
+    data: str | None
+    vector: list[float] | None
+    sparse: tuple[list[int], list[float]] | None
+    legs: list[_LegData]
+    pulls: list[_Pull]
+    waiting: list[str]
+    earlier: list[str]
+    best: float | None
+    dropped: dict[str, int]
+    recovered: int
+    changed: bool
+    complete: bool
+    memories: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, cursor: object) -> Self:
+        """Read a cursor.
+
+        Raises:
+            ClientError: It is not one, is of another version, or has been edited.
+        """
+        if not isinstance(cursor, Mapping):
+            message = f"a cursor is the dict that cursor() returned, not {type(cursor).__name__}"
+            raise ClientError(message)
+        fields = dict(cursor)
+        digest = fields.pop("digest", None)
+        version = fields.get("version")
+        if version != VERSION or isinstance(version, bool):
+            message = f"this is a cursor of version {version!r}, and this nextk reads version {VERSION}: search anew"
+            raise ClientError(message)
+        try:
+            whole = digest == digest_of(fields)
+            position = cls.model_validate_json(json.dumps(fields)) if whole else None
+        except (ValidationError, TypeError, ValueError, RecursionError):
+            position = None
+        if position is None or not position.legs:
+            message = "this cursor is not as cursor() returned it: it was edited or cut short. Search anew"
+            raise ClientError(message)
+        return position
+
+    def write(self) -> Cursor:
+        """The cursor of this position."""
+        fields = self.model_dump(mode="json")
+        return {**fields, "digest": digest_of(fields)}
+
+    def require(self, index: str, blank: Question) -> None:
+        """Refuse to go on with another index or another view of it.
+
+        Raises:
+            ClientError: The index, the namespace, the filter, the fusion or the weighting is not that of the cursor.
+        """
+        if self.index != fingerprint(index):
+            message = "this cursor belongs to another index"
+            raise ClientError(message)
+        if self.scope != scope_of(blank):
+            message = (
+                "this cursor was made with another namespace, filter, fusion or weighting: "
+                "resume it with the same ones, or search anew"
+            )
+            raise ClientError(message)
+
+    def question(self, blank: Question) -> Question:
+        """The whole question, from what the retriever brings and what is kept here."""
+        sparse = None if self.sparse is None else SparseVector(*self.sparse)
+        mode = self.legs[-1].mode
+        return replace(
+            blank,
+            data=self.data,
+            vector=self.vector,
+            sparse_vector=sparse,
+            mode=None if mode is None else RetrievalMode(mode),
+        )
+
+    def reports(self) -> list[Leg]:
+        """The legs, as a report has them."""
+        return [
+            Leg(
+                retrieval_mode=None if leg.mode is None else RetrievalMode(leg.mode),
+                **leg.model_dump(exclude={"mode"}),
+            )
+            for leg in self.legs
+        ]
+
+
+def query_of(cursor: object) -> list[str]:
+    """The question that a cursor belongs to, as it was put.
+
+    Raises:
+        ClientError: It is no cursor of a retriever.
+    """
+    query = Position.read(cursor).query
+    if not query:
+        message = "this cursor was not made by a retriever: it holds no question"
+        raise ClientError(message)
+    return query
+
+
+def leg_data(leg: Leg) -> _LegData:
+    """A leg, as a cursor has it."""
+    return _LegData(
+        mode=None if leg.retrieval_mode is None else leg.retrieval_mode.value,
+        began=leg.began,
+        pulls=leg.pulls,
+        pulled=leg.pulled,
+        repeated=leg.repeated,
+        kept=leg.kept,
+    )
+
+
+def scope_of(question: Question) -> str:
+    """A fingerprint of the view of the index that a question has."""
+    fusion, weighting = (part and part.value for part in (question.fusion, question.weighting))
+    return fingerprint(json.dumps([question.namespace, question.filter, fusion, weighting]))
+
+
+def fingerprint(text: str) -> str:
+    """A short name of a text, from which it cannot be read."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def digest_of(fields: Mapping[str, Any]) -> str:
+    """A digest of a cursor's fields, in whatever order they stand."""
+    return fingerprint(json.dumps(fields, sort_keys=True, separators=(",", ":")))

@@ -1,0 +1,84 @@
+"""The policies that sit in judgement during one call: that of the search, and that of the call."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from nextk.until.policy import Candidate, Checking, Judge, Policy
+
+_Seat = tuple[Policy, Judge]
+
+
+class Panel:
+    """Every judge of a call.
+
+    Args:
+        standing: The policy of the search, whose rows-to-keep hold for every call.
+        driving: The policy of the call, which also says when to stop; `None` for a call that counts for itself.
+        memories: What the judges of the standing policy remember, one for each leaf; not changed.
+    """
+
+    def __init__(self, standing: Policy | None, driving: Policy | None, memories: list[dict[str, Any]]) -> None:
+        leaves = standing.leaves() if standing else []
+        self.memories = copy.deepcopy(memories) if len(memories) == len(leaves) else [{} for _ in leaves]
+        own = [(leaf, leaf.judge(memory)) for leaf, memory in zip(leaves, self.memories, strict=True)]
+        if driving is None or driving == standing:
+            others: list[_Seat] = []
+            self._driving = own if driving else []
+        else:
+            others = self._driving = [(leaf, leaf.judge({})) for leaf in driving.leaves()]
+        self._policy = driving
+        seats = own + others
+        self._scores = [seat for seat in seats if seat[0].scores_only]
+        self.checks = [(leaf, judge) for leaf, judge in seats if isinstance(judge, Checking)]
+        self._rest = [seat for seat in seats if not seat[0].scores_only and not isinstance(seat[1], Checking)]
+        self._seats = seats
+        self.lookahead = max((judge.lookahead for _, judge in self._driving), default=0)
+        """How many rows have to be there before the first one is judged."""
+        self.rows = min((judge.rows for _, judge in self._driving if judge.rows), default=0)
+        """How many rows will be needed as far as is known; 0 for no idea."""
+
+    def __bool__(self) -> bool:
+        return bool(self._seats)
+
+    def look(self, scores: list[float]) -> None:
+        """Show what is to come to those who want to see it."""
+        for _, judge in self._driving:
+            if judge.lookahead:
+                judge.look(scores[: judge.lookahead])
+
+    def cause(self, candidate: Candidate, denied: str | None) -> str | None:
+        """Why a row is dropped; `None` if it is not.
+
+        Args:
+            candidate: The row.
+            denied: The check that did not permit it.
+        """
+        for leaf, judge in self._scores:
+            if not judge.keeps(candidate):
+                return leaf.name
+        if denied is not None:
+            return denied  # before anyone else sees the row
+        return next((leaf.name for leaf, judge in self._rest if not judge.keeps(candidate)), None)
+
+    def fits(self, candidate: Candidate) -> bool:
+        """Whether there is room for a row in this call."""
+        fitting = [judge.fits(candidate) for _, judge in self._driving]  # a list: every one is to know of the row
+        return all(fitting)
+
+    def took(self, candidate: Candidate) -> None:
+        """Let everyone count a row that is kept."""
+        for _, judge in self._seats:
+            judge.kept += 1
+            judge.took(candidate)
+
+    def reason(self) -> str | None:
+        """Why to stop; `None` to go on."""
+        if self._policy is None:
+            return None
+        said: Iterator[str | None] = iter([leaf.name if judge.enough() else None for leaf, judge in self._driving])
+        return self._policy.reason(said)
+
+
+NOBODY = Panel(None, None, [])
+"""No judge at all."""
