@@ -9,7 +9,7 @@ import pytest
 from nextk import AsyncIndex, Index
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
-from nextk.retrieval import AsyncRetrievalSession, RetrievalSession
+from nextk.retrieval import AsyncRetrievalSession, Cursor, RetrievalSession
 from nextk.testing import AsyncSessionCompliance, FaultPlan, SessionCompliance
 from nextk.testing.server import FaultyServer
 from nextk.types import Data
@@ -53,6 +53,10 @@ class TestInProcess(Numbered, SessionCompliance):
         """A search by vectors."""
         return open_session(index, SHAPE.question)
 
+    def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
+        """The same search, from where it stood."""
+        return open_session(index, SHAPE.question, cursor=cursor)
+
 
 class TestBatches(Numbered, SessionCompliance):
     """An index that fuses page by page."""
@@ -69,6 +73,10 @@ class TestBatches(Numbered, SessionCompliance):
     def open_session(self, index: Index) -> RetrievalSession[Any]:
         """A search by vectors."""
         return open_session(index, BATCH.question)
+
+    def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
+        """The same search, from where it stood."""
+        return open_session(index, BATCH.question, cursor=cursor)
 
 
 class TestHttp(Numbered, SessionCompliance):
@@ -89,6 +97,10 @@ class TestHttp(Numbered, SessionCompliance):
         """A search by vectors."""
         return open_session(index, SHAPE.question)
 
+    def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
+        """The same search, from where it stood."""
+        return open_session(index, SHAPE.question, cursor=cursor)
+
 
 class TestAsyncInProcess(Numbered, AsyncSessionCompliance):
     """The asynchronous colour in process."""
@@ -103,6 +115,10 @@ class TestAsyncInProcess(Numbered, AsyncSessionCompliance):
     def open_session(self, index: AsyncIndex) -> AsyncRetrievalSession[Any]:
         """A search by vectors."""
         return open_async_session(index, SHAPE.question)
+
+    def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:
+        """The same search, from where it stood."""
+        return open_async_session(index, SHAPE.question, cursor=cursor)
 
 
 class TestAsyncHttp(Numbered, AsyncSessionCompliance):
@@ -122,6 +138,10 @@ class TestAsyncHttp(Numbered, AsyncSessionCompliance):
     def open_session(self, index: AsyncIndex) -> AsyncRetrievalSession[Any]:
         """A search by vectors."""
         return open_async_session(index, SHAPE.question)
+
+    def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:
+        """The same search, from where it stood."""
+        return open_async_session(index, SHAPE.question, cursor=cursor)
 
 
 class Texts:
@@ -148,6 +168,10 @@ class TestLangChain(Texts, SessionCompliance):
         """A search by text."""
         return LangChainRetriever(index=index).open(QUESTION)
 
+    def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
+        """The same search, from where it stood."""
+        return LangChainRetriever(index=index).resume(cursor)
+
 
 class TestAsyncLangChain(Texts, AsyncSessionCompliance):
     """The asynchronous sessions of the LangChain retriever."""
@@ -162,6 +186,10 @@ class TestAsyncLangChain(Texts, AsyncSessionCompliance):
         """A search by text."""
         return LangChainRetriever(index=index).aopen(QUESTION)
 
+    def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:
+        """The same search, from where it stood."""
+        return LangChainRetriever(index=index).aresume(cursor)
+
 
 class TestLlamaIndex(Texts, SessionCompliance):
     """The sessions of the LlamaIndex retriever."""
@@ -171,6 +199,32 @@ class TestLlamaIndex(Texts, SessionCompliance):
     def open_session(self, index: Index) -> RetrievalSession[Any]:
         """A search by text."""
         return LlamaIndexRetriever(index=index).open(QUESTION)
+
+    def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
+        """The same search, from where it stood."""
+        return LlamaIndexRetriever(index=index).resume(cursor)
+
+    def id_of(self, row: Any) -> str:
+        """That of its node."""
+        return str(row.node.node_id)
+
+
+class TestAsyncLlamaIndex(Texts, AsyncSessionCompliance):
+    """The asynchronous sessions of the LlamaIndex retriever."""
+
+    @contextlib.asynccontextmanager
+    async def index(self) -> AsyncIterator[AsyncIndex]:
+        """The asynchronous client of the index."""
+        with self.texts() as index:
+            yield index.to_async()
+
+    def open_session(self, index: AsyncIndex) -> AsyncRetrievalSession[Any]:
+        """A search by text."""
+        return LlamaIndexRetriever(index=index).aopen(QUESTION)
+
+    def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:
+        """The same search, from where it stood."""
+        return LlamaIndexRetriever(index=index).aresume(cursor)
 
     def id_of(self, row: Any) -> str:
         """That of its node."""

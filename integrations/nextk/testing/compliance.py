@@ -11,6 +11,9 @@ class TestMine(SessionCompliance):
     def open_session(self, index):
         return ResumableRetriever(index=index).open("why is the sky blue?")
 
+    def resume_session(self, index, cursor):
+        return ResumableRetriever(index=index).resume(cursor)
+
     def expected(self):
         return ["a", "b"]
 ```
@@ -19,6 +22,8 @@ The suite wraps the index itself, so that it can make things go wrong and see wh
 """
 
 import contextlib
+import json
+import unittest
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any
@@ -26,7 +31,7 @@ from typing import Any
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
-from nextk.retrieval import AsyncRetrievalSession, RetrievalSession
+from nextk.retrieval import AsyncRetrievalSession, Cursor, RetrievalSession
 from nextk.testing.carrier import faulty
 from nextk.testing.faults import Fault, FaultPlan, Moment, Strike
 
@@ -68,6 +73,13 @@ def _check_closed(plan: FaultPlan) -> None:
     assert not left, f"left open: {sorted(left)}"
 
 
+def _carried(cursor: Cursor) -> Cursor:
+    """A cursor, as it comes out of a store that keeps JSON."""
+    carried: Cursor = json.loads(json.dumps(cursor))
+    assert carried == cursor, "a cursor has to go through JSON unchanged"
+    return carried
+
+
 def _joined(pages: list[list[str]]) -> list[str]:
     return [id_ for page in pages for id_ in page]
 
@@ -87,17 +99,22 @@ class SessionCompliance(_Compliance):
         """A new session that searches `index`: a wrapper around the one that `index()` gave."""
         raise NotImplementedError
 
+    def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:  # noqa: ARG002
+        """A session that goes on from a cursor; without it, the tests of cursors are skipped."""
+        message = "resume_session is not there"
+        raise unittest.SkipTest(message)
+
     @contextlib.contextmanager
     def _search(self, plan: FaultPlan) -> Iterator[RetrievalSession[Any]]:
         with self.index() as index:
             yield self.open_session(faulty(index, plan))
             _check_closed(plan)
 
-    def _drain(self, search: RetrievalSession[Any]) -> list[list[str]]:
+    def _drain(self, search: RetrievalSession[Any], before: int = 0) -> list[list[str]]:
         pages: list[list[str]] = []
         with search:
             while not search.exhausted:
-                pages.append(self._ids(search.fetch_next(_size(len(pages)))))
+                pages.append(self._ids(search.fetch_next(_size(before + len(pages)))))
         return pages
 
     def test_every_row_once(self) -> None:
@@ -181,6 +198,22 @@ class SessionCompliance(_Compliance):
                 disturbing = place > 1 and fault is not Fault.DELAY
                 assert not disturbing or search.report.recovered == 1, plan
 
+    def test_cursors(self) -> None:
+        """Wherever a search stands, its cursor goes on with the same rows: each time it is resumed, and live."""
+        with self.index() as index:
+            plan = self._plan()
+            disturbed = faulty(index, plan)
+            undisturbed = self._drain(self.open_session(disturbed))
+            for place in range(len(undisturbed)):
+                for detached in (False, True):
+                    with self.open_session(disturbed) as search:
+                        begun = [self._ids(search.fetch_next(_size(number))) for number in range(place)]
+                        cursor = _carried(search.detach() if detached else search.cursor())
+                    for _ in range(2):
+                        rest = self._drain(self.resume_session(disturbed, cursor), place)
+                        assert undisturbed == begun + rest, f"resumed at pull {place}"
+            _check_closed(plan)
+
 
 class AsyncSessionCompliance(_Compliance):
     """The suite for `AsyncRetrievalSession`: for a runner that awaits coroutine tests, such as pytest-asyncio's."""
@@ -193,17 +226,22 @@ class AsyncSessionCompliance(_Compliance):
         """A new session that searches `index`: a wrapper around the one that `index()` gave."""
         raise NotImplementedError
 
+    def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:  # noqa: ARG002
+        """A session that goes on from a cursor; without it, the tests of cursors are skipped."""
+        message = "resume_session is not there"
+        raise unittest.SkipTest(message)
+
     @contextlib.asynccontextmanager
     async def _search(self, plan: FaultPlan) -> AsyncIterator[AsyncRetrievalSession[Any]]:
         async with self.index() as index:
             yield self.open_session(faulty(index, plan))
             _check_closed(plan)
 
-    async def _drain(self, search: AsyncRetrievalSession[Any]) -> list[list[str]]:
+    async def _drain(self, search: AsyncRetrievalSession[Any], before: int = 0) -> list[list[str]]:
         pages: list[list[str]] = []
         async with search:
             while not search.exhausted:
-                pages.append(self._ids(await search.fetch_next(_size(len(pages)))))
+                pages.append(self._ids(await search.fetch_next(_size(before + len(pages)))))
         return pages
 
     async def test_every_row_once(self) -> None:
@@ -284,3 +322,19 @@ class AsyncSessionCompliance(_Compliance):
                 assert len(plan.injected) == 1, plan
                 disturbing = place > 1 and fault is not Fault.DELAY
                 assert not disturbing or search.report.recovered == 1, plan
+
+    async def test_cursors(self) -> None:
+        """Wherever a search stands, its cursor goes on with the same rows: each time it is resumed, and live."""
+        async with self.index() as index:
+            plan = self._plan()
+            disturbed = faulty(index, plan)
+            undisturbed = await self._drain(self.open_session(disturbed))
+            for place in range(len(undisturbed)):
+                for detached in (False, True):
+                    async with self.open_session(disturbed) as search:
+                        begun = [self._ids(await search.fetch_next(_size(number))) for number in range(place)]
+                        cursor = _carried(await search.detach() if detached else search.cursor())
+                    for _ in range(2):
+                        rest = await self._drain(self.resume_session(disturbed, cursor), place)
+                        assert undisturbed == begun + rest, f"resumed at pull {place}"
+            _check_closed(plan)
