@@ -1,0 +1,83 @@
+"""What a session costs over the bare handle: a page of ten, in process.
+
+Run by hand: `python tests/benchmarks/overhead.py`. Both pull the same pages of whole rows (text and metadata) of the
+same search, in turns within one run; the rows are compared, so recall is 1 on both sides. Figures are CPU time of this
+thread per page, medians over rounds (that of the process would count the idle spinning of a BLAS with threads); the
+ratio is what to look at. A session also finds ids that come twice, reads rows, and can recover; a policy judges each
+row besides.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+from nextk import Index
+from nextk.cli.corpus import standard_library
+from nextk.retrieval import Question, Reading, RetrievalMode, RetrievalSession
+from nextk.types import Data, QueryMode
+from nextk.until import Accepted
+
+QUESTION = "read a gzip file"
+PAGES, SIZE, ROUNDS = 50, 10, 40
+
+
+def by_handle(index: Index) -> list[str]:
+    """Pages of a bare handle."""
+    page, handle = index.resumable_query(
+        data=QUESTION, top_k=SIZE, query_mode=QueryMode.DENSE, include_metadata=True, include_data=True
+    )
+    with handle:
+        for _ in range(PAGES - 1):
+            page += handle.fetch_next(SIZE)
+    return [match.id for match in page]
+
+
+def by_session(index: Index) -> list[str]:
+    """The same pages of a session."""
+    with RetrievalSession(index, Question(data=QUESTION, mode=RetrievalMode.DENSE), READING) as search:
+        rows = [row for _ in range(PAGES) for row in search.fetch_next(SIZE)]
+    return [match.id for match in rows]
+
+
+def by_policy(index: Index) -> list[str]:
+    """The same pages, each row judged by a check that permits everything."""
+    question = Question(data=QUESTION, mode=RetrievalMode.DENSE)
+    with RetrievalSession(index, question, READING) as search:
+        check = Accepted(SIZE, lambda rows: [True] * len(rows))
+        rows = [row for _ in range(PAGES) for row in search.fetch_until(check)]
+    return [match.id for match in rows]
+
+
+READING = Reading(lambda match: match)
+
+
+def main() -> None:
+    """Measure and print."""
+    with Index.embedded(embedding="static") as index:
+        records = [
+            Data(passage.id, passage.text, {"title": passage.title, "parent": passage.parent})
+            for passage in standard_library()
+        ]
+        for first in range(0, len(records), 500):
+            index.upsert(records[first : first + 500])
+        ways: dict[str, Callable[[Index], list[str]]] = {
+            "bare handle": by_handle,
+            "session": by_session,
+            "session, every row checked": by_policy,
+        }
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        expected = by_handle(index)
+        for _ in range(ROUNDS):
+            for name, way in ways.items():
+                began = time.thread_time()
+                rows = way(index)
+                taken[name].append((time.thread_time() - began) / PAGES * 1e6)
+                assert expected == rows, name
+        bare = statistics.median(taken["bare handle"])
+        print(f"{len(records):,} records, {PAGES} pages of {SIZE}, {ROUNDS} rounds")
+        for name, times in taken.items():
+            print(f"{name:28}{statistics.median(times):8.0f} us per page{statistics.median(times) / bare:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
