@@ -11,9 +11,11 @@ from carriers import Recording
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError, TransportError
 from nextk.retrieval import AsyncRetrievalSession, Question, Reading, RetrievalSession
-from nextk.types import QueryResult
+from nextk.types import Data, QueryResult
+from scripts import output
 from searches import IDS, ids
 from sentences import QUESTION, TEXTS, sentences
+from serving import LocalServer
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +188,33 @@ class TestAsyncSession:
                 await search.fetch_next(5)
             recording.failures.clear()
             assert 3 == len(await search.fetch_next(5))
+
+
+FORKED = """
+import os, sys
+from nextk import Index
+from nextk.retrieval import Question, Reading, RetrievalSession
+
+index = Index(sys.argv[1], sys.argv[2])
+search = RetrievalSession(index, Question(data="sky"), Reading(lambda match: match.id))
+search.fetch_next(3)
+receive, send = os.pipe()
+if os.fork() == 0:
+    os.write(send, " ".join(search.fetch_next(3)).encode())
+    search.stop()
+    os._exit(0)
+os.wait()
+childs = os.read(receive, 1_000).decode().split()
+print(childs == search.fetch_next(3), search.report.recovered, search.fetch_next(3) != childs)
+search.stop()
+index.close()
+"""
+
+
+def test_a_fork(local_server: LocalServer) -> None:
+    """A search that a forked child goes on with costs its parent no page: the child asks anew, and gets the same."""
+    url = local_server.add("forked", embedding="static", type="dense")
+    with Index(url, local_server.token) as served:
+        served.upsert([Data(str(number), text) for number, text in enumerate(TEXTS[:20])])
+    assert "True 0 True" == output(FORKED, url, local_server.token)
+    assert 0 == local_server.engines["forked"].open_queries()

@@ -1,5 +1,6 @@
 """What the sessions of both colours share: the search, what it holds open, and what it leaves for others."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -44,6 +45,7 @@ class BaseSession(Generic[T, Handle]):
         self._stopped = False
         self._handle: Handle | None = None
         self._permit: Permit | None = None
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         state = "exhausted" if self.exhausted else "stopped" if self._stopped else "open"
@@ -66,6 +68,10 @@ class BaseSession(Generic[T, Handle]):
 
     def _claim(self) -> Parked | None:
         """The query that is still open for this cursor, if nobody else has taken it up."""
+        if self._pid != os.getpid():  # forked: what is open is the parent's, and pulling from it would cost it a page
+            self._pid = os.getpid()
+            self._handle = self._permit = None
+            self._search.lose()
         key, self._unclaimed = self._unclaimed, None
         parked = None if key is None else self._budget.claim(key)
         if parked is not None:

@@ -95,6 +95,10 @@ class Search(Generic[T]):
         self._rows, self._set_aside = rows, set_aside
         self._seen.update(match.id for match, _ in rows)
 
+    def lose(self) -> None:
+        """The open query, if there is one, is not ours any more."""
+        self._trail.lose()
+
     @property
     def rows(self) -> tuple[list[Row], int]:
         """What waits, and how many of it were set aside."""

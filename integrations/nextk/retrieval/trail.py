@@ -47,6 +47,10 @@ class Trail:
         """Go on with a query that is open, and stands where this leg does."""
         self._open = True
 
+    def lose(self) -> None:
+        """The query is lost; the next pull asks anew."""
+        self._open = False
+
     def pull(self, size: int, most: int = MAX_ROWS) -> PageSteps:
         """Take the next page, recovering first where that is needed; return the rows that were never seen before.
 
