@@ -199,7 +199,7 @@ class TestInvoke:
         assert 7 == len(ResumableRetriever(index=index, k=7).invoke(QUESTION))
         assert 2 == len(ResumableRetriever(index=index, k=7).invoke(QUESTION, k=2))
         with pytest.raises(UpstashError, match="topK"):
-            ResumableRetriever(index=index).invoke(QUESTION, k=0)
+            ResumableRetriever(index=index).invoke(QUESTION, k=1_001)
 
     async def test_filter_and_namespace(self, index: Index) -> None:
         """Filter and namespace come from the call, else from the constructor, in both colours."""

@@ -264,11 +264,10 @@ class ResumableRetriever(Settings):
         **asked: Unpack[Asked],
     ) -> list[Document]:
         blank, k = self._blank(filter, namespace), self.k if k is None else k
-        terms = self._terms().within(**asked)
+        terms = self._terms().for_one_call(k, **asked)
         if terms.until is not None:
-            with self._session(query, blank, terms.capped(k)) as search:
+            with self._session(query, blank, terms) as search:
                 return search.fetch_until()
-        terms.refuse_bounds()
         question = self._embedder().embed(query, blank, self._searched())
         return self._documents(
             self._searched().blocking.query(top_k=DEFAULT_K if k is None else k, **question.parameters())
@@ -285,11 +284,10 @@ class ResumableRetriever(Settings):
         **asked: Unpack[Asked],
     ) -> list[Document]:
         blank, k = self._blank(filter, namespace), self.k if k is None else k
-        terms = self._terms().within(**asked)
+        terms = self._terms().for_one_call(k, **asked)
         if terms.until is not None:
-            async with self._asession(query, blank, terms.capped(k)) as search:
+            async with self._asession(query, blank, terms) as search:
                 return await search.fetch_until()
-        terms.refuse_bounds()
         question = await self._embedder().aembed(query, blank, self._searched())
         return self._documents(
             await self._searched().native.query(top_k=DEFAULT_K if k is None else k, **question.parameters())

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nextk.async_client import AsyncIndex
+from nextk.errors import ClientError
 from nextk.handle import AsyncResumableQueryHandle
 from nextk.loops import LoopLock
 from nextk.retrieval.base import BaseSession, fuses, refuse_to_fill
@@ -15,6 +16,7 @@ from nextk.retrieval.question import Question, RetrievalMode
 from nextk.retrieval.run import Reading
 from nextk.retrieval.steps import Abandon, Ask, Check, Describe, Next, Once, Start, Step, Steps
 from nextk.retrieval.terms import PAGE, Terms
+from nextk.retrieval.turn import WITHIN
 from nextk.until.policy import Policy
 
 T = TypeVar("T")
@@ -37,6 +39,8 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
         ClientError: The cursor is not one, or belongs to another index, namespace, filter, fusion or weighting.
     """
 
+    _handle_type = AsyncResumableQueryHandle
+
     def __init__(
         self,
         index: AsyncIndex,
@@ -52,6 +56,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
         self._index = index
         self._embed = embed
         self._busy = LoopLock()
+        self._owner: asyncio.Task[Any] | None = None
 
     async def fetch_next(self, n: int) -> list[T]:
         """The next `n` rows of this search, best first.
@@ -81,7 +86,8 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
                 one does not keep is never handed out, whichever policy is given here.
 
         Returns:
-            What was kept; `report.stop_reason` says why it ended.
+            What was kept; `report.stop_reason` says why it ended. That may be nothing, where a guard came first: only
+            `exhausted` says that it is the end.
 
         Raises:
             ClientError: There is no policy; or it judges scores, and those of this search are made of ranks.
@@ -100,20 +106,22 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
                 await self.stop()
 
     async def __aiter__(self) -> AsyncIterator[T]:
-        """Every row that is left, pulled page by page; leaving the loop early stops the search."""
-        pages = self.pages()
+        """Every row that is left, pulled page by page; leaving the loop early stops the search.
+
+        Each row counts as handed out when the loop gets it, so that a cursor taken in between goes on behind it.
+        """
         try:
-            async for rows in pages:
-                for row in rows:
-                    yield row
+            while rows := await self._call(self._search.fetching(1, PAGE)):
+                yield rows[0]
         finally:
-            await pages.aclose()  # type: ignore[attr-defined]
+            if not self.exhausted:
+                await self.stop()
 
     async def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
         """Go on with the same question in another mode, or through another filter. No id is served again.
 
-        Rows that wait come first. Nothing is sent before the next pull, which may raise if a model for the mode is
-        missing.
+        Rows that a policy has set aside come first. Nothing is sent before the next pull, which may raise if a model
+        for the mode is missing.
 
         Args:
             retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; absent: as before.
@@ -121,15 +129,20 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
 
         Raises:
             ClientError: The session is stopped, or neither differs from what it was.
+            NextKError: As for `fetch_next`.
         """
-        async with self._busy.here():
-            self._refuse_stopped()
-            self._search.widen(retrieval_mode, filter)
+        await self._call(self._search.widening(retrieval_mode, filter))
 
     def cursor(self) -> Cursor:
         """Where the search stands, as plain data: `aresume` goes on from there, in any process, as often as wanted.
 
-        It holds no secret, no uuid and no function, and of filter and namespace only a fingerprint.
+        It holds no secret, no uuid and no function, and of filter and namespace only a fingerprint. It does name every
+        row that was pulled, those too that a check has denied: keep it on your side. Resuming pulls as many rows again,
+        unless the query is still parked (`detach`); beyond `max_recovery` of them it raises `LimitReached`.
+
+        Raises:
+            ClientError: Rows of before `widen` are set aside, and the search does not find them again in its new mode;
+                or a policy remembers what is not JSON.
         """
         return self._position()
 
@@ -138,6 +151,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
 
         That saves the replay. Without it, or in another process, resuming replays; the rows are the same.
         """
+        self._refuse_itself()
         async with self._busy.here():
             self._refuse_stopped()
             cursor = self._park()
@@ -145,20 +159,30 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
             return cursor
 
     async def stop(self) -> None:
-        """End the search; calling it again does nothing, and it never raises for a query that is gone."""
+        """End the search; calling it again does nothing, and it never raises for a query that is gone.
+
+        It does not wait for a call that another task is in, which then raises.
+        """
         self._stopped = True  # at once: a cancelled scope may not let us wait for our turn
+        self._take_up()
         await self._let_go()
 
     async def _call(self, steps: Steps[R]) -> R:
+        self._refuse_itself()
         async with self._busy.here():
             self._refuse_stopped()
-            if (parked := self._claim()) is not None:
-                self._handle = AsyncResumableQueryHandle(self._carrier, parked.uuid)
+            self._take_up()
+            self._owner = asyncio.current_task()
             try:
                 return await self._drive(steps)
             finally:
+                self._owner = None
                 if self._search.over:
                     await self._let_go()
+
+    def _refuse_itself(self) -> None:
+        if self._owner is not None and self._owner is asyncio.current_task():
+            raise ClientError(WITHIN)
 
     async def _drive(self, steps: Steps[R]) -> R:
         try:
@@ -177,16 +201,17 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
             steps.close()
 
     async def _do(self, step: Step) -> Any:
+        if not isinstance(step, Abandon):
+            self._refuse_stopped()
         match step:
             case Next(size):
-                self._refuse_stopped()
                 assert self._handle is not None
                 return await self._handle.fetch_next(size)
             case Start(size):
                 return await self._start(size)
             case Once(size):
-                self._refuse_stopped()
                 assert self._search.question is not None
+                self._give_back()  # nothing is open
                 return await self._index.query(top_k=size, **self._search.question.parameters())
             case Abandon():
                 await self._end_query()
@@ -199,7 +224,6 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
                 return await _asked(check, items)
 
     async def _start(self, size: int) -> Any:
-        self._refuse_stopped()
         await self._end_query()
         self._permit = self._permit or await self._budget.aacquire()
         if self._stopped:  # by another task, while we waited
@@ -237,5 +261,13 @@ async def _asked(check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
     """What a check says; one that blocks is asked on a thread."""
     if inspect.iscoroutinefunction(check):
         return await check(items)
-    answer = await asyncio.to_thread(check, items)
+    answer = await asyncio.to_thread(_call, check, items)
     return await answer if inspect.isawaitable(answer) else answer
+
+
+def _call(check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+    try:
+        return check(items)
+    except StopIteration as error:  # no future takes it, and whoever awaits it would wait for ever
+        message = "the check raised StopIteration"
+        raise RuntimeError(message) from error

@@ -23,6 +23,8 @@ Handle = TypeVar("Handle", ResumableQueryHandle, AsyncResumableQueryHandle)
 class BaseSession(Generic[T, Handle]):
     """The search, and what it holds open."""
 
+    _handle_type: type[Handle]
+
     def __init__(
         self,
         carrier: Carrier,
@@ -33,13 +35,14 @@ class BaseSession(Generic[T, Handle]):
         cursor: Mapping[str, Any] | None,
     ) -> None:
         self._carrier = carrier
+        self._identity = carrier.identity  # asked now: a cursor may be wanted when the index is closed
         self._budget = budget_of(carrier)
         self._terms = terms or Terms()
         position = None
         self._unclaimed: str | None = None  # the search that may be parked where the cursor was made
         if cursor is not None:
             position = Position.read(cursor)
-            position.require(carrier.identity, question)
+            position.require(self._identity, question)
             self._unclaimed = cursor["digest"]
         self._search = Search(question, reading, query, self._terms, position)
         self._stopped = False
@@ -63,12 +66,12 @@ class BaseSession(Generic[T, Handle]):
 
     def _refuse_stopped(self) -> None:
         if self._stopped:
-            message = "this session has been stopped; open a new one"
+            message = "this session has been stopped; open a new one, or resume its cursor()"
             raise ClientError(message)
 
-    def _claim(self) -> Parked | None:
-        """The query that is still open for this cursor, if nobody else has taken it up."""
-        if self._pid != os.getpid():  # forked: what is open is the parent's, and pulling from it would cost it a page
+    def _take_up(self) -> None:
+        """Leave what is a parent's to it, and take up the query that is still open for our cursor, if there is one."""
+        if self._pid != os.getpid():  # forked: pulling from what is open would cost the parent a page
             self._pid = os.getpid()
             self._handle = self._permit = None
             self._search.lose()
@@ -77,10 +80,10 @@ class BaseSession(Generic[T, Handle]):
         if parked is not None:
             self._search.attach(parked.rows, parked.set_aside)
             self._permit = parked.permit
-        return parked
+            self._handle = self._handle_type(self._carrier, parked.uuid)
 
     def _position(self) -> Cursor:
-        return self._search.position(self._carrier.identity).write()
+        return self._search.position(self._identity).write()
 
     def _park(self) -> Cursor:
         """Leave the query open for whoever comes with the cursor."""

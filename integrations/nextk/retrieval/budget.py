@@ -31,15 +31,16 @@ class Permit:
         self._pid = os.getpid()
 
     def release(self) -> None:
-        """Give it back; calling it again does nothing."""
+        """Give it back; calling it again does nothing, and it never waits, so that a finaliser may call it."""
         budget, self._budget = self._budget, None
         if budget is not None and self._pid == os.getpid():
             budget.give_back()
 
-    def __del__(self) -> None:
-        budget = self._budget
-        if budget is not None and self._pid == os.getpid():
-            budget.dropped.append(None)  # no lock here: a finaliser may run anywhere
+    def void(self) -> None:
+        """Its room has been given to somebody else."""
+        self._budget = None
+
+    __del__ = release
 
 
 @dataclass(slots=True)
@@ -69,14 +70,20 @@ class Budget:
     """
 
     def __init__(self, orphans: deque[str], capacity: int = MAX_OPEN, patience: float = PATIENCE) -> None:
-        self.dropped: deque[None] = deque()
+        self._returned: deque[None] = deque()  # permits that nobody has taken note of yet
         self._orphans = orphans
         self._capacity = capacity
         self._patience = patience
         self._reset()
 
+    def _after_fork(self) -> None:
+        """In a forked child: what is open is its parent's."""
+        if self._pid != os.getpid():
+            self._reset()
+
     def _reset(self) -> None:
         self._pid = os.getpid()
+        self._returned.clear()
         self._lock = threading.Lock()
         self._free = self._capacity
         self._waiting: deque[Future[None]] = deque()
@@ -103,7 +110,8 @@ class Budget:
         turn = self._ask()
         if not turn.done():
             try:
-                await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(turn)), self._patience)
+                async with asyncio.timeout(self._patience):
+                    await asyncio.shield(asyncio.wrap_future(turn))
             except TimeoutError:
                 self._too_late(turn)
             except BaseException:
@@ -112,8 +120,7 @@ class Budget:
         return Permit(self)
 
     def _ask(self) -> "Future[None]":
-        if self._pid != os.getpid():  # a forked child: what is open is its parent's
-            self._reset()
+        self._after_fork()
         turn: Future[None] = Future()
         with self._lock:
             self._collect()
@@ -124,12 +131,11 @@ class Budget:
                 turn.set_result(None)
             else:
                 self._waiting.append(turn)
+        self._settle()
         return turn
 
     def _too_late(self, turn: "Future[None]") -> None:
         """Raise, unless the turn has come in the last moment."""
-        with self._lock:
-            self._collect()
         if turn.cancel():
             message = (
                 f"{self._capacity} searches are open on this index, and none has ended within {self._patience:g} s: "
@@ -142,9 +148,21 @@ class Budget:
             self.give_back()
 
     def give_back(self) -> None:
-        """Let the next one have it."""
-        with self._lock:
-            self._collect()
+        """Let the next one have it; never waits."""
+        self._returned.append(None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take note of what was given back. Whoever holds the lock meanwhile does so when leaving."""
+        while self._returned and self._lock.acquire(blocking=False):
+            try:
+                self._collect()
+            finally:
+                self._lock.release()
+
+    def _collect(self) -> None:
+        while self._returned:
+            self._returned.popleft()
             self._pass_on()
 
     def _pass_on(self) -> None:
@@ -155,50 +173,66 @@ class Budget:
                 return
         self._free += 1
 
-    def _collect(self) -> None:
-        """Take back what was dropped."""
-        while self.dropped:
-            self.dropped.popleft()
-            self._pass_on()
-
     def park(self, key: str, parked: Parked) -> None:
         """Keep a search open until it is claimed, or its room is needed."""
+        self._after_fork()
         with self._lock:
             twin = self._parked.pop(key, None)
             self._parked[key] = parked
+            if self._waiting:  # its room is needed already
+                self._evict()
+                self._free -= 1
+                self._pass_on()
+        self._settle()
         if twin is not None:
             self._drop(twin)
 
     def claim(self, key: str) -> Parked | None:
         """Take a parked search up; whoever asks first gets it."""
-        if self._pid != os.getpid():
-            self._reset()
+        self._after_fork()
         with self._lock:
-            return self._parked.pop(key, None)
+            parked = self._parked.pop(key, None)
+        self._settle()
+        return parked
 
     def _evict(self) -> None:
         """Give the room of the search that was parked first to somebody else."""
         _, oldest = self._parked.popitem(last=False)
         self._orphans.append(oldest.uuid)
-        oldest.permit._budget = None  # noqa: SLF001 - it changes hands, and the lock is held
+        oldest.permit.void()
         self._free += 1
 
     def _drop(self, parked: Parked) -> None:
         self._orphans.append(parked.uuid)
         parked.permit.release()
 
+    def abandon(self) -> None:
+        """Let every parked search be stopped, once nobody can park or claim any more; takes no lock."""
+        if self._pid == os.getpid():
+            for parked in list(self._parked.values()):
+                self._orphans.append(parked.uuid)
+
     def clear(self) -> None:
-        """Let every parked search be stopped."""
-        while True:
-            with self._lock:
-                if not self._parked:
-                    return
-                _, oldest = self._parked.popitem(last=False)
-            self._drop(oldest)
+        """Let every parked search be stopped; in a forked child they are its parent's to stop."""
+        self._after_fork()
+        with self._lock:
+            parked = list(self._parked.values())
+            self._parked.clear()
+        for each in parked:
+            self._drop(each)
 
 
 _budgets: "weakref.WeakKeyDictionary[Carrier, Budget]" = weakref.WeakKeyDictionary()
 _making = threading.Lock()
+
+
+def _make_anew() -> None:
+    global _making  # noqa: PLW0603 - another thread may have held it when this process was forked
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_make_anew)
 
 
 def budget_of(carrier: Carrier) -> Budget:
@@ -209,4 +243,5 @@ def budget_of(carrier: Carrier) -> Budget:
             budget = _budgets[carrier] = Budget(carrier.orphans)
             leave: Callable[[], None] = budget.clear
             carrier.leaving.append(leave)
+            weakref.finalize(carrier, budget.abandon)  # at exit, too
         return budget

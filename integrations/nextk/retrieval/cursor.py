@@ -10,31 +10,34 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nextk.errors import ClientError
+from nextk.payloads import plain_list
+from nextk.requests import MAX_ROWS
 from nextk.retrieval.question import Question, RetrievalMode
-from nextk.retrieval.report import Leg
+from nextk.retrieval.report import Leg, Report
 from nextk.types import SparseVector
 
 Cursor: TypeAlias = dict[str, Any]
 """What `cursor()` returns: it goes through JSON and msgpack unchanged."""
 VERSION = 1
 
-_Pull: TypeAlias = tuple[int, list[str]]
+_Count: TypeAlias = Annotated[int, Field(ge=0)]
+_Size: TypeAlias = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
 class _LegData(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mode: str | None
-    began: int
-    pulls: int
-    pulled: int
-    repeated: int
-    kept: int
+    mode: RetrievalMode | None
+    began: _Count
+    pulls: _Count
+    pulled: _Count
+    repeated: _Count
+    kept: _Count
 
 
 class Position(BaseModel):
@@ -51,13 +54,16 @@ class Position(BaseModel):
         legs: What was done so far, the present leg last.
         pulls: Of the present leg: the size of each pull, and the ids that it brought.
         waiting: Those ids of `pulls` that are not decided.
-        earlier: The ids that earlier legs have decided.
+        set_aside: How many of them were set aside, the first ones.
+        earlier: All other ids that were taken.
         best: The score of the first row of the present leg.
         dropped: Rows that never will be handed out, by cause.
         recovered: How often a search was asked anew.
         changed: Whether that brought other rows than before.
         complete: Whether what was exhausted is all there is.
-        memories: What each policy of the search remembers.
+        plain: Whether the pulls were plain queries, for want of room.
+        exhausted: Whether the index has nothing left.
+        memories: The policies of the search by name, and what each remembers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -70,15 +76,62 @@ class Position(BaseModel):
     vector: list[float] | None
     sparse: tuple[list[int], list[float]] | None
     legs: list[_LegData]
-    pulls: list[_Pull]
+    pulls: list[tuple[_Size, list[str]]]
     waiting: list[str]
+    set_aside: _Count
     earlier: list[str]
     best: float | None
-    dropped: dict[str, int]
-    recovered: int
+    dropped: dict[str, _Count]
+    recovered: _Count
     changed: bool
     complete: bool
-    memories: list[dict[str, Any]]
+    plain: bool
+    exhausted: bool
+    memories: list[tuple[str, dict[str, Any]]]
+
+    @classmethod
+    def of(
+        cls,
+        index: str,
+        blank: Question,
+        asked: Question,
+        report: Report,
+        *,
+        over: bool,
+        memories: list[tuple[str, dict[str, Any]]],
+        **place: Any,
+    ) -> Self:
+        """The position of a search.
+
+        Args:
+            index: The name of the index.
+            blank: The view of it that the search has.
+            asked: The question, with its text or vectors.
+            report: What was done so far.
+            over: Whether the index has nothing left.
+            memories: What each policy remembers.
+            **place: The fields that say where the present leg stands.
+
+        Raises:
+            ClientError: A policy remembers what is not JSON.
+        """
+        vector, sparse = asked.vector, asked.sparse_vector
+        return cls(
+            version=1,
+            index=fingerprint(index),
+            scope=scope_of(blank),
+            data=asked.data,
+            vector=None if vector is None else plain_list(vector, "vector"),
+            sparse=None if sparse is None else _plain(sparse),
+            legs=[_leg_data(leg) for leg in report.legs],
+            dropped=dict(report.dropped),
+            recovered=report.recovered,
+            changed=report.changed,
+            complete=report.complete,
+            exhausted=over,
+            memories=[(name, _json(name, memory)) for name, memory in memories],
+            **place,
+        )
 
     @classmethod
     def read(cls, cursor: object) -> Self:
@@ -118,36 +171,40 @@ class Position(BaseModel):
             ClientError: The index, the namespace, the filter, the fusion or the weighting is not that of the cursor.
         """
         if self.index != fingerprint(index):
-            message = "this cursor belongs to another index"
+            message = "this cursor belongs to another index: another URL or file, or one that was made anew"
             raise ClientError(message)
         if self.scope != scope_of(blank):
             message = (
                 "this cursor was made with another namespace, filter, fusion or weighting: "
-                "resume it with the same ones, or search anew"
+                "resume it with the same ones (after widen() with the wider filter), or search anew"
             )
             raise ClientError(message)
 
     def question(self, blank: Question) -> Question:
         """The whole question, from what the retriever brings and what is kept here."""
         sparse = None if self.sparse is None else SparseVector(*self.sparse)
-        mode = self.legs[-1].mode
         return replace(
             blank,
             data=self.data,
             vector=self.vector,
             sparse_vector=sparse,
-            mode=None if mode is None else RetrievalMode(mode),
+            mode=self.legs[-1].mode,
         )
+
+    def memories_of(self, policies: list[str]) -> list[dict[str, Any]]:
+        """What the policies of these names remember, each by itself; nothing where the cursor was made without one."""
+        left = list(self.memories)
+        found: list[dict[str, Any]] = []
+        for name in policies:
+            match = next((pair for pair in left if pair[0] == name), None)
+            if match is not None:
+                left.remove(match)
+            found.append({} if match is None else match[1])
+        return found
 
     def reports(self) -> list[Leg]:
         """The legs, as a report has them."""
-        return [
-            Leg(
-                retrieval_mode=None if leg.mode is None else RetrievalMode(leg.mode),
-                **leg.model_dump(exclude={"mode"}),
-            )
-            for leg in self.legs
-        ]
+        return [Leg(retrieval_mode=leg.mode, **leg.model_dump(exclude={"mode"})) for leg in self.legs]
 
 
 def query_of(cursor: object) -> list[str]:
@@ -163,10 +220,9 @@ def query_of(cursor: object) -> list[str]:
     return query
 
 
-def leg_data(leg: Leg) -> _LegData:
-    """A leg, as a cursor has it."""
+def _leg_data(leg: Leg) -> _LegData:
     return _LegData(
-        mode=None if leg.retrieval_mode is None else leg.retrieval_mode.value,
+        mode=leg.retrieval_mode,
         began=leg.began,
         pulls=leg.pulls,
         pulled=leg.pulled,
@@ -181,8 +237,24 @@ def scope_of(question: Question) -> str:
     return fingerprint(json.dumps([question.namespace, question.filter, fusion, weighting]))
 
 
+def _plain(vector: SparseVector) -> tuple[list[int], list[float]]:
+    return plain_list(vector.indices, "indices"), plain_list(vector.values, "values")
+
+
+def _json(policy: str, memory: dict[str, Any]) -> dict[str, Any]:
+    try:
+        carried: dict[str, Any] = json.loads(json.dumps(memory, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        message = f"the policy {policy} remembers what is not JSON, so there can be no cursor: {error}"
+        raise ClientError(message) from error
+    if carried != memory:
+        message = f"the policy {policy} remembers what JSON would change (a tuple, a key that is no string)"
+        raise ClientError(message)
+    return carried
+
+
 def fingerprint(text: str) -> str:
-    """A short name of a text, from which it cannot be read."""
+    """A short name of a text. It hides a long text, and not one that can be guessed."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -4,7 +4,8 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from nextk.until.policy import Candidate, Checking, Judge, Policy
+from nextk.errors import ClientError
+from nextk.until.policy import Candidate, Checking, Judge, Learning, Policy
 
 _Seat = tuple[Policy, Judge]
 
@@ -20,17 +21,18 @@ class Panel:
 
     def __init__(self, standing: Policy | None, driving: Policy | None, memories: list[dict[str, Any]]) -> None:
         leaves = standing.leaves() if standing else []
-        self.memories = copy.deepcopy(memories) if len(memories) == len(leaves) else [{} for _ in leaves]
-        own = [(leaf, leaf.judge(memory)) for leaf, memory in zip(leaves, self.memories, strict=True)]
+        self.memories = copy.deepcopy(memories) if memories else [{} for _ in leaves]
+        own = [(leaf, _judge(leaf, memory)) for leaf, memory in zip(leaves, self.memories, strict=True)]
         if driving is None or driving == standing:
             others: list[_Seat] = []
             self._driving = own if driving else []
         else:
-            others = self._driving = [(leaf, leaf.judge({})) for leaf in driving.leaves()]
+            others = self._driving = [(leaf, _judge(leaf, {})) for leaf in driving.leaves()]
         self._policy = driving
         seats = own + others
         self._scores = [seat for seat in seats if seat[0].scores_only]
         self.checks = [(leaf, judge) for leaf, judge in seats if isinstance(judge, Checking)]
+        self.learners = [judge for _, judge in seats if isinstance(judge, Learning)]
         self._rest = [seat for seat in seats if not seat[0].scores_only and not isinstance(seat[1], Checking)]
         self._seats = seats
         self.lookahead = max((judge.lookahead for _, judge in self._driving), default=0)
@@ -52,11 +54,12 @@ class Panel:
 
         Args:
             candidate: The row.
-            denied: The check that did not permit it.
+            denied: Why it may not be shown: the check that did not permit it.
         """
-        for leaf, judge in self._scores:
-            if not judge.keeps(candidate):
-                return leaf.name
+        score = Candidate("", candidate.score, best=candidate.best)  # no more of a row that may be denied
+        far = [leaf.name for leaf, judge in self._scores if not judge.keeps(score)]  # each of them sees every row
+        if far:
+            return far[0]
         if denied is not None:
             return denied  # before anyone else sees the row
         return next((leaf.name for leaf, judge in self._rest if not judge.keeps(candidate)), None)
@@ -78,6 +81,16 @@ class Panel:
             return None
         said: Iterator[str | None] = iter([leaf.name if judge.enough() else None for leaf, judge in self._driving])
         return self._policy.reason(said)
+
+
+def _judge(leaf: Policy, memory: dict[str, Any]) -> Judge:
+    judge: object = leaf.judge(memory)
+    if not isinstance(judge, Judge) or not hasattr(judge, "kept"):
+        message = (
+            f"{leaf.name}.judge() made no Judge: return a subclass of nextk.until.Judge that calls super().__init__"
+        )
+        raise ClientError(message)
+    return judge
 
 
 NOBODY = Panel(None, None, [])

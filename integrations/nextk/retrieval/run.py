@@ -6,36 +6,23 @@ middle, a check that fails, a cancelled task, costs no row.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
+from nextk.errors import LimitReached
 from nextk.retrieval.panel import Panel
 from nextk.retrieval.steps import Check, Steps
 from nextk.retrieval.terms import MAX_PULL, PAGE, Growth
+from nextk.retrieval.trail import Row
 from nextk.types import QueryResult
 from nextk.until.counting import read_verdicts
 from nextk.until.policy import Candidate
 
 T = TypeVar("T")
 
+BARREN = 100
+"""How many pages without a single new row end a search that nothing else bounds."""
 NO_TEXT = "no_text"
 """The cause of a drop where the retriever finds no text in a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where rows come from.
-
-    Attributes:
-        leg: The number of the leg that brought them.
-        best: The score of its first row.
-    """
-
-    leg: int
-    best: float
-
-
-Row: TypeAlias = tuple[QueryResult, Origin]
-"""A row that was pulled: a pair, because there are many, and a class would cost several times as much to make."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +43,23 @@ class Run(Generic[T]):
 
     Args:
         rows: Those that wait; rows pulled during the call are added to it by the caller.
+        set_aside: How many of them were set aside by an earlier call, the first ones.
         reading: How rows are read.
         panel: Who judges.
         wanted: How many rows to keep; `None` leaves it to the policies.
         most: How many rows to keep at the most; `None` for no bound.
+        ahead: How many rows a pull brings at least, wanted or not: what is not wanted now waits.
     """
 
     def __init__(
         self,
         rows: Sequence[Row],
+        set_aside: int,
         reading: Reading[T],
         panel: Panel,
         wanted: int | None,
         most: int | None,
+        ahead: int = 0,
     ) -> None:
         self.kept: list[T] = []
         self.kept_by: list[int] = []  # the leg of each
@@ -79,12 +70,15 @@ class Run(Generic[T]):
         self.stop_reason: str | None = "max_results" if most is not None and most <= 0 else None
         self.panel = panel
         self._rows = rows
+        self._set_aside = set_aside
         self._reading = reading
         self._wanted = wanted
         self._most = most
-        first = max(panel.lookahead, panel.rows or wanted or PAGE)
+        self._ahead = ahead
+        first = max(panel.lookahead, panel.rows or wanted or PAGE, ahead)
         self._growth = Growth(first if most is None else min(first, most), dropping=wanted is None or bool(panel))
         self._batch = first  # how many rows to check together
+        self._barren = 0
         self._looked = not panel.lookahead
         self._read: dict[int, T | None] = {}  # rows that were read ahead, by place
         self._denied: dict[int, str] = {}
@@ -102,7 +96,26 @@ class Run(Generic[T]):
     def next_size(self) -> int:
         """How many rows to pull next."""
         missing = 0 if self._wanted is None else self._wanted - len(self.kept)
-        return self._growth.size(max(missing, 0 if self._looked else self.panel.lookahead - len(self._rows)))
+        if self._most is not None and not self.panel:
+            missing = min(missing, self._most - len(self.kept))
+        looking = 0 if self._looked else self.panel.lookahead - len(self._rows)
+        return self._growth.size(max(missing, looking, self._ahead))
+
+    def pulled(self, size: int, fresh: int) -> None:
+        """Note what a pull brought.
+
+        Raises:
+            LimitReached: For very long there has been nothing but rows that were there before.
+        """
+        self.pulls += 1
+        self._growth.short = fresh < size
+        self._barren = 0 if fresh else self._barren + 1
+        if self._barren == BARREN:
+            message = (
+                f"{BARREN} pages, one after the other, brought nothing that this search had not had before: "
+                "the index repeats itself, or almost everything has been served"
+            )
+            raise LimitReached(message)
 
     def looks_further(self) -> bool:
         """Whether more rows have to be there before the first one is judged."""
@@ -117,6 +130,11 @@ class Run(Generic[T]):
             if self.panel.checks and self.place == self._checked:
                 yield from self._check()
             self._decide()
+            if self.panel.learners:
+                yield from self._teach(pausing=self.place == len(self._rows))
+            self._conclude()
+        if self.panel.learners:
+            yield from self._teach(pausing=True)
 
     def take_all(self) -> None:
         """The same where nobody judges: the plain case, which is to cost little."""
@@ -152,11 +170,11 @@ class Run(Generic[T]):
             best=origin.best,
             metadata=match.metadata,
             text_of=self._reading.text_of,
+            again=self.place < self._set_aside,
         )
-        if item is None:
-            self._drop(NO_TEXT)
-        elif (cause := self.panel.cause(candidate, self._denied.get(self.place))) is not None:
-            self._drop(cause)
+        denied = NO_TEXT if item is None else self._denied.get(self.place)
+        if (cause := self.panel.cause(candidate, denied)) is not None or item is None:
+            self._drop(cause or NO_TEXT)
         elif not self.panel.fits(candidate):
             self.aside.append(row)
         else:
@@ -165,8 +183,16 @@ class Run(Generic[T]):
             self.kept_by.append(origin.leg)
         self.place += 1
         self._read.pop(self.place - 1, None)
+
+    def _conclude(self) -> None:
         self.stop_reason = self.panel.reason()
         self._bound()
+
+    def _teach(self, *, pausing: bool) -> Steps[None]:
+        """Let those that learn of the rows that were kept ask about them."""
+        for judge in self.panel.learners:
+            if asked := list(judge.asks_about(pausing=pausing)):
+                judge.learn(asked, (yield Check(judge.ask, [candidate.item for candidate in asked])))
 
     def _item(self, place: int) -> T | None:
         if place not in self._read:
@@ -182,7 +208,7 @@ class Run(Generic[T]):
             if not places:
                 break
             items = [self._read[place] for place in places]
-            answer = yield Check(judge.check, items)
+            answer = yield Check(judge.check, list(items))  # its own list: it may do with it what it likes
             said = read_verdicts(answer, len(items))
             self._denied |= {place: leaf.name for place, yes in zip(places, said, strict=True) if not yes}
             places = [place for place, yes in zip(places, said, strict=True) if yes]

@@ -5,26 +5,23 @@
 A call is a generator of steps; a session, in its own colour, does what each asks for and sends the answer in.
 """
 
-import itertools
 import logging
+import operator
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from nextk.errors import ClientError, LimitReached
-from nextk.payloads import plain_list
 from nextk.requests import MAX_ROWS
-from nextk.retrieval.cursor import Position, fingerprint, leg_data, scope_of
+from nextk.retrieval.cursor import Position
 from nextk.retrieval.panel import NOBODY, Panel
 from nextk.retrieval.question import Question, RetrievalMode, choose
-from nextk.retrieval.report import Leg, Report
-from nextk.retrieval.run import NO_TEXT, Origin, Reading, Row, Run
+from nextk.retrieval.report import Report
+from nextk.retrieval.run import NO_TEXT, Reading, Run
 from nextk.retrieval.steps import Abandon, Ask, Describe, Steps
-from nextk.retrieval.terms import UNBOUNDED, Terms, require_size
-from nextk.retrieval.trail import Trail
-from nextk.types import QueryResult, SparseVector
-from nextk.until.counting import MaxResults
+from nextk.retrieval.terms import UNBOUNDED, Terms
+from nextk.retrieval.trail import LegState, Row, Trail
 from nextk.until.policy import Policy, require_policy
 
 log = logging.getLogger("nextk.retrieval")
@@ -53,51 +50,59 @@ class Search(Generic[T]):
         self._terms = terms
         self._unbounded = terms.limits == UNBOUNDED
         self._seen: set[str] = set()
-        self._earlier: list[Leg] = []
-        self._leg = Leg(retrieval_mode=blank.mode)
-        self._kept = [0]  # of each leg
-        self._origin: Origin | None = None  # of the present leg, once it has brought a row
-        self._fused: bool | None = None
-        self._dropped: Counter[str] = Counter()
         self._rows: list[Row] = []  # not decided; those that were set aside come first
         self._set_aside = 0
+        self._dropped: Counter[str] = Counter()
         self._memories: list[dict[str, Any]] = []
         self._stop_reason: str | None = None
-        self._began: float | None = None
-        self._base = Report()  # what earlier legs, or whoever made the cursor, saw
-        self._trail = Trail(terms.max_recovery, self._seen)
-        self._decided_earlier: list[str] = []
-        if position is not None:
+        self._began: float | None = None  # seconds, by the clock of the terms
+        self._index_fuses: bool | None = None
+        self._legs: list[LegState] = []
+        if position is None:
+            self._add_leg(blank.mode)
+        else:
             self._restore(position)
 
+    def _add_leg(self, mode: RetrievalMode | None, began: int = 0) -> LegState:
+        trail = Trail(len(self._legs), self._seen, self._rows, self._terms.max_recovery)
+        self._legs.append(LegState(mode, began, trail))
+        return self._legs[-1]
+
     def _restore(self, position: Position) -> None:
-        *self._earlier, self._leg = position.reports()
         asked = position.question(self.blank)
         self.question = asked if asked.complete else None
         self.blank = replace(self.blank, mode=asked.mode)
-        self._kept = [leg.kept for leg in (*self._earlier, self._leg)]
-        self._origin = None if position.best is None else Origin(len(self._earlier), position.best)
         self._dropped = Counter(position.dropped)
-        self._memories = position.memories
-        self._base = Report(recovered=position.recovered, changed=position.changed, complete=position.complete)
-        self._decided_earlier = position.earlier
+        self._memories = position.memories_of(self._policies())
+        for report in position.reports():
+            leg = self._add_leg(report.retrieval_mode, report.began)
+            leg.kept = report.kept
+            leg.trail.asked, leg.trail.pulled, leg.trail.repeated = report.pulls, report.pulled, report.repeated
         waiting = set(position.waiting)
+        self._set_aside = position.set_aside
+        trail = self._trail
+        trail.pulls = [(size, list(ids)) for size, ids in position.pulls]
+        trail.recovered, trail.changed = position.recovered, position.changed
+        trail.complete, trail.plain, trail.best = position.complete, position.plain, position.best
+        # What waits is to be pulled again; until then a search whose last page was empty is not at its end.
+        trail.exhausted = position.exhausted and not waiting
         self._seen.update(position.earlier)
-        self._seen.update(id_ for _, ids in position.pulls for id_ in ids if id_ not in waiting)
-        self._trail = Trail(self._terms.max_recovery, self._seen, position.pulls)
-        self._trail.pulled, self._trail.repeated = self._leg.pulled, self._leg.repeated
-        if waiting:
-            self._trail.exhausted = False  # they are to be pulled again
+        self._seen.update(id_ for id_ in trail.ids if id_ not in waiting)
 
-    def attach(self, rows: list[Row], set_aside: int) -> None:
+    def attach(self, rows: Sequence[Row], set_aside: int) -> None:
         """Go on with a query that is still open, and with the rows that wait."""
-        self._trail.attach()
-        self._rows, self._set_aside = rows, set_aside
+        self._rows += rows
+        self._set_aside = set_aside
         self._seen.update(match.id for match, _ in rows)
+        self._trail.attached = True
 
     def lose(self) -> None:
         """The open query, if there is one, is not ours any more."""
-        self._trail.lose()
+        self._trail.attached = False
+
+    @property
+    def _trail(self) -> Trail:
+        return self._legs[-1].trail
 
     @property
     def rows(self) -> tuple[list[Row], int]:
@@ -110,59 +115,61 @@ class Search(Generic[T]):
         return self._trail.exhausted
 
     @property
+    def portable(self) -> bool:
+        """Whether a query is open that stands where a cursor would say, and that holds every row that waits."""
+        here = len(self._legs) - 1
+        return self._trail.attached and all(origin.leg == here for _, origin in self._rows)
+
+    @property
     def exhausted(self) -> bool:
         """Whether an empty page has come, and every row is decided or set aside."""
-        return self._trail.exhausted and len(self._rows) == self._set_aside
+        return self._trail.exhausted and len(self._rows) <= self._set_aside
 
     @property
     def served(self) -> int:
         """How many rows were handed out."""
-        return sum(self._kept)
+        return sum(leg.kept for leg in self._legs)
 
     @property
     def report(self) -> Report:
         """What the search has done so far."""
-        legs = self._legs()
+        legs = list(self._legs)
+        reports = tuple(leg.report for leg in legs)
         return Report(
-            pulls=sum(leg.pulls for leg in legs),
-            pulled=sum(leg.pulled for leg in legs),
-            kept=self.served,
+            pulls=sum(leg.pulls for leg in reports),
+            pulled=sum(leg.pulled for leg in reports),
+            kept=sum(leg.kept for leg in reports),
             dropped=dict(self._dropped),
-            waiting=len(self._rows),
-            repeated=sum(leg.repeated for leg in legs),
-            recovered=self._base.recovered + self._trail.recovered,
-            changed=self._base.changed or self._trail.changed,
+            waiting=len(self._rows) + len(self._owed()),
+            repeated=sum(leg.repeated for leg in reports),
+            recovered=sum(leg.trail.recovered for leg in legs),
+            changed=any(leg.trail.changed for leg in legs),
             exhausted=self.exhausted,
-            complete=self._base.complete and self._trail.complete,
+            complete=all(leg.trail.complete for leg in legs),
             stop_reason=self._stop_reason,
-            legs=legs,
+            legs=reports,
         )
 
-    def _legs(self) -> tuple[Leg, ...]:
-        trail = self._trail
-        present = replace(self._leg, pulls=len(trail.sizes), pulled=trail.pulled, repeated=trail.repeated)
-        return tuple(replace(leg, kept=kept) for leg, kept in zip((*self._earlier, present), self._kept, strict=True))
-
-    def fetching(self, count: int) -> Steps[list[T]]:
+    def fetching(self, count: object, ahead: int = 0) -> Steps[list[T]]:
         """The next so many rows; fewer at the end or at a bound, none after the end.
 
+        Args:
+            count: How many.
+            ahead: How many rows a pull brings at least; what is not wanted yet waits.
+
         Raises:
-            ClientError: The number is below 1.
+            ClientError: The number is not a whole one of at least 1.
             LimitReached: A bound of the search leaves nothing to hand out.
         """
-        require_size(count)
-        run = self._run(None, count)
-        kept = yield from self._gather(run, None)
-        if not kept and not self.exhausted:
-            message = f"{self._stop_reason} is reached, a bound that was set when this search was opened"
-            raise LimitReached(message)
-        return kept
+        run = self._run(None, _require_size(count), ahead)
+        return (yield from self._gather(run, None))
 
     def fetching_until(self, policy: Policy | None) -> Steps[list[T]]:
         """Rows until a policy has enough, or a guard ends it.
 
         Raises:
             ClientError: There is no policy, or it cannot judge this search.
+            LimitReached: A bound of the search leaves nothing to hand out.
         """
         driving = self._terms.until if policy is None else require_policy(policy, "policy")
         if driving is None:
@@ -170,7 +177,7 @@ class Search(Generic[T]):
             raise ClientError(message)
         return (yield from self._gather(self._run(driving, None), driving))
 
-    def _run(self, driving: Policy | None, wanted: int | None) -> Run[T]:
+    def _run(self, driving: Policy | None, wanted: int | None, ahead: int = 0) -> Run[T]:
         terms = self._terms
         most = None if driving is None else terms.guards.max_results
         if terms.limits.max_results is not None:
@@ -178,7 +185,7 @@ class Search(Generic[T]):
             most = left if most is None else min(most, left)
         judged = terms.until is not None or driving is not None
         panel = Panel(terms.until, driving, self._memories) if judged else NOBODY
-        return Run(self._rows, self._reading, panel, wanted, most)
+        return Run(self._rows, self._set_aside, self._reading, panel, wanted, most, ahead)
 
     def _gather(self, run: Run[T], driving: Policy | None) -> Steps[list[T]]:
         began = self._terms.clock()
@@ -186,40 +193,50 @@ class Search(Generic[T]):
         if run.panel:
             yield from self._refuse_fused(driving)
         while True:
+            if self._owed():  # rows that wait, as far as the cursor goes: no pull of this call
+                yield from self._rejoin()
             if not run.panel:
                 run.take_all()
-            elif not run.looks_further() or self._trail.exhausted or self._spent(run, began, driving):
+            elif self._trail.exhausted or not run.looks_further():
                 yield from run.examine()
             if run.done or (self._trail.exhausted and not run.looks_further()):
                 break
-            if (bound := self._spent(run, began, driving)) is not None:
-                run.stop_reason = bound
+            bound = self._spent(run, began, driving)
+            if bound is not None:
+                if run.looks_further():  # there will not be more to look at
+                    yield from run.examine()
+                run.stop_reason = run.stop_reason or bound
                 break
-            run.pulls += 1
-            yield from self._pull(run.next_size(), driving)
+            yield from self._pull(run, driving)
         if self._trail.exhausted:
             yield Abandon()  # before anything is decided: whoever is interrupted here gets the rows next time
-        return self._commit(run)
+        self._commit(run)
+        self._refuse_emptiness(run.kept)
+        return run.kept
 
-    def _pull(self, size: int, driving: Policy | None) -> Steps[None]:
+    def _pull(self, run: Run[T], driving: Policy | None) -> Steps[None]:
         if self.question is None:
             yield from self._ask()
-        most = MAX_ROWS if self._trail.sizes else self._room(driving)
-        fresh: list[QueryResult] = yield from self._trail.pull(size, most)
-        if fresh:
-            self._origin = self._origin or Origin(len(self._earlier), fresh[0].score)
-            self._rows += zip(fresh, itertools.repeat(self._origin), strict=False)
+        most = MAX_ROWS if self._trail.pulls else self._room(driving)
+        size, waiting = run.next_size(), len(self._rows)
+        yield from self._trail.pull(size, most)
+        run.pulled(size, len(self._rows) - waiting)
+
+    def _rejoin(self) -> Steps[None]:
+        if self.question is None:
+            yield from self._ask()
+        yield from self._trail.rejoin()
+
+    def _ask(self) -> Steps[None]:
+        self.question = yield Ask(self.blank)
 
     def _room(self, driving: Policy | None) -> int:
         """How many rows to ask for where one page has to do: as many as may be handed out, if none will be dropped."""
-        if self._terms.until is not None or (driving is not None and any(map(_drops, driving.leaves()))):
+        policies = [policy for policy in (self._terms.until, driving) if policy is not None]
+        if any(leaf.drops for policy in policies for leaf in policy.leaves()):
             return MAX_ROWS
         most = self._terms.limits.max_results or (self._terms.guards.max_results if driving else None)
         return min(MAX_ROWS, most or MAX_ROWS)
-
-    def _ask(self) -> Steps[None]:
-        if self.question is None:
-            self.question = yield Ask(self.blank)
 
     def _refuse_fused(self, driving: Policy | None) -> Steps[None]:
         """Ranks are no nearness: a policy of scores would drop everything, or nothing, without a sign."""
@@ -227,12 +244,14 @@ class Search(Generic[T]):
         leaf = next((leaf for policy in policies for leaf in policy.leaves() if leaf.scores_only), None)
         if leaf is None:
             return
-        yield from self._ask()
+        if self.question is None:
+            yield from self._ask()
         assert self.question is not None
-        if self._fused is None:
-            fused = self.question.fused
-            self._fused = (yield Describe()) if fused is None else fused
-        if self._fused:
+        self._legs[-1].fused = self.question.fused
+        judged = [self._legs[number] for number in {origin.leg for _, origin in self._rows}] + [self._legs[-1]]
+        if self._index_fuses is None and any(leg.fused is None for leg in judged):
+            self._index_fuses = yield Describe()
+        if any(self._index_fuses if leg.fused is None else leg.fused for leg in judged):
             message = (
                 f"{leaf.name} judges by scores, and those of a hybrid search are made of ranks: "
                 'search with retrieval_mode="dense" or "sparse", or use another policy'
@@ -240,24 +259,39 @@ class Search(Generic[T]):
             raise ClientError(message)
 
     def _spent(self, run: Run[T], began: float, driving: Policy | None) -> str | None:
-        terms = self._terms
+        """The bound that forbids another pull: of a call until a policy has enough, or of the search as a whole."""
         if driving is None and self._unbounded:
             return None
-        now = terms.clock()
+        now = self._terms.clock()
         if driving is not None:
-            bound = terms.guards.spent(results=len(run.kept), pulls=run.pulls, seconds=now - began)
+            bound = self._terms.guards.spent(results=len(run.kept), pulls=run.pulls, seconds=now - began)
             if bound is not None:
                 return bound
-        pulls = sum(leg.pulls for leg in self._earlier) + len(self._trail.sizes)
-        seconds = now - (began if self._began is None else self._began)
-        return terms.limits.spent(results=self.served + len(run.kept), pulls=pulls, seconds=seconds)
+        return self._limit(len(run.kept), now)
 
-    def _commit(self, run: Run[T]) -> list[T]:
+    def _limit(self, more: int, now: float) -> str | None:
+        pulls = sum(leg.trail.asked for leg in self._legs)
+        seconds = 0.0 if self._began is None else now - self._began
+        return self._terms.limits.spent(results=self.served + more, pulls=pulls, seconds=seconds)
+
+    def _refuse_emptiness(self, kept: list[T]) -> None:
+        """Nothing at all, and not at the end: a bound of the search must not be taken for it."""
+        if kept or self._unbounded or self.exhausted:
+            return
+        bound = self._limit(0, self._terms.clock())
+        if bound is not None:
+            message = (
+                f"{bound} is reached, a bound that was asked for when this search was opened: "
+                "open or resume it with a larger one to go on"
+            )
+            raise LimitReached(message)
+
+    def _commit(self, run: Run[T]) -> None:
         """What a call has decided becomes so."""
         self._rows[: run.place] = run.aside
-        self._set_aside = len(run.aside)
+        self._set_aside = len(run.aside) + max(0, self._set_aside - run.place)
         for leg in run.kept_by:
-            self._kept[leg] += 1
+            self._legs[leg].kept += 1
         if run.dropped:
             self._dropped.update(run.dropped)
         if NO_TEXT in run.dropped:
@@ -265,9 +299,8 @@ class Search(Generic[T]):
         if run.panel:
             self._memories = run.panel.memories
         self._stop_reason = run.stop_reason or (None if run.done else "exhausted")
-        return run.kept
 
-    def widen(self, mode: RetrievalMode | str | None, filter: str | None) -> None:
+    def widening(self, mode: RetrievalMode | str | None, filter: str | None) -> Steps[None]:
         """Go on with the same question in another mode or through another filter.
 
         Raises:
@@ -279,61 +312,72 @@ class Search(Generic[T]):
         if (wider.mode, wider.filter) == (self.blank.mode, self.blank.filter):
             message = "widen() changes nothing: name another retrieval_mode= or another filter="
             raise ClientError(message)
-        report = self.report
-        self._base = Report(recovered=report.recovered, changed=report.changed, complete=report.complete)
-        undecided = {match.id for match, _ in self._rows}.union(self._owed())
-        self._decided_earlier += [id_ for page in self._trail.pages for id_ in page if id_ not in undecided]
-        self._earlier = list(report.legs)
-        self._leg = Leg(retrieval_mode=wider.mode, began=self.served)
-        self._kept.append(0)
-        self._trail = Trail(self._terms.max_recovery, self._seen)
-        self._origin = self._fused = None
-        self.blank = wider
-        asked = None if self.question is None else replace(self.question, mode=wider.mode, filter=wider.filter)
-        self.question = asked if asked is not None and asked.complete else None
+        if self._set_aside and self._owed():  # they would be lost with the leg that brings them
+            yield from self._rejoin()
+        # What was set aside is offered again. What nobody has looked at yet is put back, as if it had not been pulled.
+        self._seen.difference_update(match.id for match, _ in self._rows[self._set_aside :])
+        del self._rows[self._set_aside :]
+        if self.question is not None:
+            self._legs[-1].fused = self.question.fused
+        asked = replace(self.question or wider, mode=wider.mode, filter=wider.filter)
+        self.blank, self.question = wider, asked if asked.complete else None
+        self._add_leg(wider.mode, self.served)
 
     def _owed(self) -> list[str]:
         """The ids that wait according to the cursor that this search was taken up from, and are not pulled again."""
-        return [id_ for page in self._trail.pages for id_ in page if id_ not in self._seen]
+        if self._trail.attached or not self._trail.pulls:
+            return []
+        waiting = {match.id for match, _ in self._rows}
+        return [id_ for id_ in self._trail.ids if id_ not in self._seen and id_ not in waiting]
+
+    def _policies(self) -> list[str]:
+        return [] if self._terms.until is None else [leaf.memory_name for leaf in self._terms.until.leaves()]
+
+    def _modes_of(self, ids: set[str]) -> list[RetrievalMode | None]:
+        """The modes that brought these rows, if it was only one."""
+        modes = {self._legs[origin.leg].mode for match, origin in self._rows if match.id in ids}
+        return list(modes) if len(modes) == 1 else []
 
     def position(self, index: str) -> Position:
         """Where the search stands, for a cursor.
 
-        Rows of an earlier leg that still wait are not in it: the present leg brings those that it finds.
+        Rows of before `widen` that are set aside are not in it, nor noted as taken: the present leg finds them again.
+
+        Raises:
+            ClientError: It does not, because it searches another component; or a policy remembers what is not JSON.
         """
-        present = len(self._earlier)
-        report = self.report
-        asked = self.question or self.blank
-        vector, sparse = asked.vector, asked.sparse_vector
-        return Position(
-            version=1,
-            index=fingerprint(index),
-            scope=scope_of(self.blank),
+        here = set(self._trail.ids)
+        waiting = [match.id for match, _ in self._rows]
+        stranded = {id_ for id_ in waiting if id_ not in here}
+        if stranded and self.blank.mode not in (None, RetrievalMode.HYBRID, *self._modes_of(stranded)):
+            message = (
+                f"{len(stranded)} rows of before widen() are set aside, and this search does not find them again, so "
+                f"that no cursor can hold them: fetch_next({len(stranded)}) first"
+            )
+            raise ClientError(message)
+        return Position.of(
+            index,
+            self.blank,
+            self.question or self.blank,
+            self.report,
             query=self.query,
-            data=asked.data,
-            vector=None if vector is None else plain_list(vector, "vector"),
-            sparse=None if sparse is None else _plain(sparse),
-            legs=[leg_data(leg) for leg in report.legs],
-            pulls=list(zip(self._trail.sizes, self._trail.pages, strict=True)),
-            waiting=[match.id for match, origin in self._rows if origin.leg == present] + self._owed(),
-            earlier=self._decided_earlier,
-            best=None if self._origin is None else self._origin.best,
-            dropped=dict(report.dropped),
-            recovered=report.recovered,
-            changed=report.changed,
-            complete=report.complete,
-            memories=self._memories,
+            pulls=self._trail.pulls,
+            waiting=[id_ for id_ in waiting if id_ in here] + self._owed(),
+            set_aside=self._set_aside - len(stranded),
+            earlier=sorted(self._seen - here - stranded),
+            best=self._trail.best,
+            plain=self._trail.plain,
+            over=self._trail.exhausted,
+            memories=list(zip(self._policies(), self._memories, strict=False)),
         )
 
-    @property
-    def portable(self) -> bool:
-        """Whether a cursor holds every row that waits."""
-        return all(origin.leg == len(self._earlier) for _, origin in self._rows)
 
-
-def _plain(vector: SparseVector) -> tuple[list[int], list[float]]:
-    return plain_list(vector.indices, "indices"), plain_list(vector.values, "values")
-
-
-def _drops(leaf: Policy) -> bool:
-    return not isinstance(leaf, MaxResults)
+def _require_size(count: object) -> int:
+    try:
+        size = operator.index(count)  # type: ignore[arg-type]
+    except TypeError:
+        size = 0
+    if isinstance(count, bool) or size < 1:
+        message = f"fetch_next({count!r}): ask for at least 1, a whole number"
+        raise ClientError(message)
+    return size

@@ -6,7 +6,6 @@ without a gap and without a repeat. What it decides is in `nextk.retrieval.searc
 """
 
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,6 +19,7 @@ from nextk.retrieval.question import Question, RetrievalMode
 from nextk.retrieval.run import Reading
 from nextk.retrieval.steps import Abandon, Ask, Check, Describe, Next, Once, Start, Step, Steps
 from nextk.retrieval.terms import PAGE, Terms
+from nextk.retrieval.turn import Turn
 from nextk.until.policy import Policy
 
 T = TypeVar("T")
@@ -28,6 +28,9 @@ R = TypeVar("R")
 
 class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
     """One search, pulled from on demand. Threads wait for each other and get disjoint pages.
+
+    A call that fails decides nothing: its rows wait for the next one. One that is interrupted by the keyboard just when
+    it returns may have handed rows out to nobody; go on from a cursor of before, then.
 
     Args:
         index: The index that is searched.
@@ -41,6 +44,8 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
     Raises:
         ClientError: The cursor is not one, or belongs to another index, namespace, filter, fusion or weighting.
     """
+
+    _handle_type = ResumableQueryHandle
 
     def __init__(
         self,
@@ -56,7 +61,7 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
         super().__init__(index._carrier, question, reading, query, terms, cursor)  # noqa: SLF001 - what it holds open
         self._index = index
         self._embed = embed
-        self._busy = threading.Lock()
+        self._busy = Turn()
 
     def fetch_next(self, n: int) -> list[T]:
         """The next `n` rows of this search, best first.
@@ -86,7 +91,8 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
                 one does not keep is never handed out, whichever policy is given here.
 
         Returns:
-            What was kept; `report.stop_reason` says why it ended.
+            What was kept; `report.stop_reason` says why it ended. That may be nothing, where a guard came first: only
+            `exhausted` says that it is the end.
 
         Raises:
             ClientError: There is no policy; or it judges scores, and those of this search are made of ranks.
@@ -101,23 +107,24 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
             while rows := self.fetch_next(n):
                 yield rows
         finally:
-            if not self.exhausted:
-                self.stop()
+            self._leave()
 
     def __iter__(self) -> Iterator[T]:
-        """Every row that is left, pulled page by page; leaving the loop early stops the search."""
-        pages = self.pages()
+        """Every row that is left, pulled page by page; leaving the loop early stops the search.
+
+        Each row counts as handed out when the loop gets it, so that a cursor taken in between goes on behind it.
+        """
         try:
-            for rows in pages:
-                yield from rows
+            while rows := self._call(self._search.fetching(1, PAGE)):
+                yield rows[0]
         finally:
-            pages.close()  # type: ignore[attr-defined]
+            self._leave()
 
     def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
         """Go on with the same question in another mode, or through another filter. No id is served again.
 
-        Rows that wait come first. Nothing is sent before the next pull, which may raise if a model for the mode is
-        missing.
+        Rows that a policy has set aside come first. Nothing is sent before the next pull, which may raise if a model
+        for the mode is missing.
 
         Args:
             retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; absent: as before.
@@ -125,15 +132,20 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
 
         Raises:
             ClientError: The session is stopped, or neither differs from what it was.
+            NextKError: As for `fetch_next`.
         """
-        with self._busy:
-            self._refuse_stopped()
-            self._search.widen(retrieval_mode, filter)
+        self._call(self._search.widening(retrieval_mode, filter))
 
     def cursor(self) -> Cursor:
         """Where the search stands, as plain data: `resume` goes on from there, in any process and as often as wanted.
 
-        It holds no secret, no uuid and no function, and of filter and namespace only a fingerprint.
+        It holds no secret, no uuid and no function, and of filter and namespace only a fingerprint. It does name every
+        row that was pulled, those too that a check has denied: keep it on your side. Resuming pulls as many rows again,
+        unless the query is still parked (`detach`); beyond `max_recovery` of them it raises `LimitReached`.
+
+        Raises:
+            ClientError: Rows of before `widen` are set aside, and the search does not find them again in its new mode;
+                or a policy remembers what is not JSON.
         """
         with self._busy:
             return self._position()
@@ -150,20 +162,31 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
             return cursor
 
     def stop(self) -> None:
-        """End the search; calling it again does nothing, and it never raises for a query that is gone."""
+        """End the search; calling it again does nothing, and it never raises for a query that is gone.
+
+        It waits for a call that another thread is in, which asks for no further page.
+        """
+        self._stopped = True
         with self._busy:
-            self._stopped = True
+            self._take_up()
             self._let_go()
+
+    def _leave(self) -> None:
+        """End the search when a loop over it is left. That may happen in a finaliser, which must not wait."""
+        if self.exhausted:
+            return
+        self._stopped = True
+        if self._busy.free():  # else whoever is in a call lets go
+            self.stop()
 
     def _call(self, steps: Steps[R]) -> R:
         with self._busy:
             self._refuse_stopped()
-            if (parked := self._claim()) is not None:
-                self._handle = ResumableQueryHandle(self._carrier, parked.uuid)
+            self._take_up()
             try:
                 return self._drive(steps)
             finally:
-                if self._search.over:
+                if self._search.over or self._stopped:
                     self._let_go()
 
     def _drive(self, steps: Steps[R]) -> R:
@@ -183,6 +206,8 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
             steps.close()
 
     def _do(self, step: Step) -> Any:
+        if not isinstance(step, Abandon):
+            self._refuse_stopped()
         match step:
             case Next(size):
                 assert self._handle is not None
@@ -191,6 +216,7 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
                 return self._start(size)
             case Once(size):
                 assert self._search.question is not None
+                self._give_back()  # nothing is open
                 return self._index.query(top_k=size, **self._search.question.parameters())
             case Abandon():
                 self._end_query()

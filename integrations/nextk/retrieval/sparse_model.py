@@ -41,14 +41,14 @@ class SparseModel:
         Raises:
             ClientError: The model returned something else.
         """
-        return _mean([_sparse_vector(self._embed(text)) for text in texts])
+        return _mean([sparse_vector_of(self._embed(text)) for text in texts])
 
     async def aembed(self, texts: Sequence[str]) -> SparseVector:
         """The same without blocking the event loop: a model that only blocks goes to a thread."""
         native = getattr(self._model, f"a{self._method}", None)
         if native is None:
             return await asyncio.to_thread(self.embed, texts)
-        return _mean([_sparse_vector(await native(text)) for text in texts])
+        return _mean([sparse_vector_of(await native(text)) for text in texts])
 
     def _embed(self, text: str) -> Any:
         if self._method is not None:
@@ -59,7 +59,12 @@ class SparseModel:
         return result[0]
 
 
-def _sparse_vector(given: Any) -> SparseVector:
+def sparse_vector_of(given: Any) -> SparseVector:
+    """A sparse vector, of whatever make.
+
+    Raises:
+        ClientError: It is none that is known.
+    """
     if isinstance(given, Mapping):
         given = (list(given.keys()), list(given.values()))
     elif hasattr(given, "indices") and hasattr(given, "values"):

@@ -57,8 +57,8 @@ class Check:
 
 
 PageStep: TypeAlias = Start | Next | Once | Abandon
-PageSteps: TypeAlias = Generator[PageStep, list[QueryResult], list[QueryResult]]
-"""Yields what to do; is sent the page or thrown the error; returns rows."""
+PageSteps: TypeAlias = Generator[PageStep, list[QueryResult], None]
+"""Yields what to do; is sent the page or thrown the error."""
 Step: TypeAlias = PageStep | Ask | Describe | Check
 Steps: TypeAlias = Generator[Step, Any, T]
 """The same for whole calls: is sent the answer of each step."""

@@ -43,6 +43,9 @@ class Limits:
                 require_count(getattr(self, name), name)
         if self.deadline is not None:
             require_number(self.deadline, "deadline", 0)
+            if not self.deadline:
+                message = "deadline=0 leaves no time at all: give seconds, or leave it out"
+                raise ClientError(message)
 
     def spent(self, *, results: int, pulls: int, seconds: float) -> str | None:
         """The name of a bound that is reached."""
@@ -103,24 +106,34 @@ class Terms:
         require_count(self.max_recovery, "max_recovery", 0)
 
     def within(self, **asked: Unpack[Asked]) -> "Terms":
-        """The same terms with another policy, and with bounds that the caller asks for: those hold for every call.
+        """The same terms with another policy, and with bounds that the caller asks for: of the search as a whole.
 
         Raises:
             ClientError: `until` is not a policy, or a bound is not above 0.
         """
-        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        until = given.pop("until", self.until)
-        return replace(self, until=until, guards=replace(self.guards, **given), limits=replace(self.limits, **given))
+        terms, given = self._asked(asked)
+        return replace(terms, limits=replace(self.limits, **given))
 
-    def refuse_bounds(self) -> None:
-        """Refuse bounds that were asked for where one plain query answers.
+    def for_one_call(self, count: int | None, **asked: Unpack[Asked]) -> "Terms":
+        """The same terms for a search of one call, whose bounds end it with what there is.
+
+        Args:
+            count: How many rows it may return; `None` leaves that to the policy.
+            **asked: As for `within`.
 
         Raises:
-            ClientError: There are some.
+            ClientError: As for `within`; or there are bounds, and no policy that they could bound.
         """
-        if self.limits != UNBOUNDED:
-            message = "max_results, max_pulls and deadline bound a search that has a policy: give until= as well"
+        terms, given = self._asked(asked)
+        if given and terms.until is None:
+            message = f"{', '.join(given)}: they bound a call that has a policy, so give until= as well"
             raise ClientError(message)
+        return terms.capped(count)
+
+    def _asked(self, asked: Asked) -> tuple["Terms", dict[str, Any]]:
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        until = given.pop("until", self.until)
+        return replace(self, until=until, guards=replace(self.guards, **given)), given
 
     def capped(self, count: int | None) -> "Terms":
         """The same terms for one call that returns at most so many rows; `None` changes nothing."""
@@ -134,12 +147,18 @@ class Terms:
 class Growth:
     """How many rows the next pull of a call asks for.
 
-    What is dropped cannot be known, so a call that drops rows asks for twice as many each time: few round trips for
-    the rare, few surplus rows for the common.
+    What is dropped, or has been served before, cannot be known, so a call that leaves rows out asks for twice as many
+    each time: few round trips for the rare, few surplus rows for the common.
+
+    Attributes:
+        first: The size to begin with, where rows may be dropped.
+        dropping: Whether they may.
+        short: Whether the last pull brought fewer new rows than were asked for.
     """
 
     first: int
     dropping: bool
+    short: bool = False
     _last: int = 0
 
     def size(self, missing: int) -> int:
@@ -148,20 +167,9 @@ class Growth:
         Args:
             missing: How many rows are missing as far as is known; 0 where a policy decides.
         """
-        if not self.dropping:
-            return min(missing, MAX_ROWS)
-        grown = min(2 * self._last, MAX_PULL) if self._last else min(self.first, MAX_PULL)
-        self._last = min(max(grown, missing), MAX_ROWS)
+        if self._last and (self.dropping or self.short):
+            wish = max(missing, min(2 * self._last, MAX_PULL))
+        else:
+            wish = max(missing, min(self.first, MAX_PULL)) if self.dropping else missing
+        self._last = min(wish, MAX_ROWS)
         return self._last
-
-
-def require_size(count: object) -> int:
-    """Refuse a page of no rows.
-
-    Raises:
-        ClientError: The number is not a whole one of at least 1.
-    """
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        message = f"fetch_next({count!r}): ask for at least 1"
-        raise ClientError(message)
-    return count

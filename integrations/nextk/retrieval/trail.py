@@ -8,10 +8,15 @@ has changed in the meantime: what is new in it is taken, and the search goes on 
 Where the server has no room for the query in the first place, one plain query has to do.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
-from nextk.errors import LimitReached, PageUncertain, QueryNotFound, TooManyQueries
+from nextk.errors import LimitReached, NextKError, PageUncertain, QueryNotFound, TooManyQueries
 from nextk.requests import MAX_ROWS
+from nextk.retrieval.question import RetrievalMode
+from nextk.retrieval.report import Leg
 from nextk.retrieval.steps import Abandon, Next, Once, PageSteps, Start
 from nextk.types import QueryResult
 
@@ -19,40 +24,78 @@ MAX_RECOVERY = 1_000
 """How many rows a recovery may pull again."""
 _PATIENCE = 3  # attempts at one pull that may come to nothing, before its error is the caller's
 
+Pull: TypeAlias = tuple[int, list[str]]
+"""The size of a pull, and the ids that it brought."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where rows come from.
+
+    Attributes:
+        leg: The number of the leg that brought them.
+        best: The score of its first row.
+    """
+
+    leg: int
+    best: float
+
+
+Row: TypeAlias = tuple[QueryResult, Origin]
+"""A row that was pulled: a pair, because there are many, and a class would cost several times as much to make."""
+
 
 class Trail:
     """Where a leg stands.
 
     Args:
-        max_recovery: How many rows a recovery may pull again.
+        leg: Its number.
         seen: The ids of every row taken so far, by earlier legs too; added to.
-        pulls: The size of each earlier pull and the ids that it brought, for a leg that is taken up again.
+        rows: Those that wait to be decided; added to.
+        max_recovery: How many rows a recovery may pull again.
     """
 
-    def __init__(self, max_recovery: int, seen: set[str], pulls: Sequence[tuple[int, list[str]]] = ()) -> None:
-        self.sizes = [size for size, _ in pulls]
-        self.pages = [list(ids) for _, ids in pulls]  # the ids that each pull brought
-        self.pulled = sum(map(len, self.pages))
+    def __init__(self, leg: int, seen: set[str], rows: list[Row], max_recovery: int) -> None:
+        self.pulls: list[Pull] = []
+        self.pulled = 0
+        self.asked = 0
+        """How many pages were asked for, without those of recoveries."""
         self.repeated = 0
         self.recovered = 0
         self.changed = False
-        self.exhausted = bool(self.pages) and not self.pages[-1]
+        self.exhausted = False
         self.complete = True
-        self._max_recovery = max_recovery
+        self.plain = False
+        """Whether what there is came from a plain query, for want of room."""
+        self.attached = False
+        """Whether a query is open, and stands where this leg does."""
+        self.best: float | None = None
+        """The score of the first row, taken before or not."""
+        self._leg = leg
         self._seen = seen
-        self._open = False
-        self._plain = False  # whether what there is came from a plain query, for want of room
+        self._rows = rows
+        self._max_recovery = max_recovery
 
-    def attach(self) -> None:
-        """Go on with a query that is open, and stands where this leg does."""
-        self._open = True
+    @property
+    def lost(self) -> bool:
+        """Whether the next pull has to ask anew."""
+        return bool(self.pulls) and not self.attached
 
-    def lose(self) -> None:
-        """The query is lost; the next pull asks anew."""
-        self._open = False
+    @property
+    def ids(self) -> list[str]:
+        """Of the rows that the pulls brought."""
+        return [id_ for _, ids in self.pulls for id_ in ids]
+
+    def rejoin(self) -> PageSteps:
+        """Come back to where the leg stands, if it is lost; rows that were not taken before are taken.
+
+        Raises:
+            NextKError: As for `pull`.
+        """
+        yield from self._persist(self._return)
 
     def pull(self, size: int, most: int = MAX_ROWS) -> PageSteps:
-        """Take the next page, recovering first where that is needed; return the rows that were never seen before.
+        """Take the next page, recovering first where that is needed.
 
         Args:
             size: How many rows to ask for.
@@ -63,87 +106,148 @@ class Trail:
             LimitReached: A recovery would pull more rows again than it may.
             TooManyQueries: A recovery finds no room on the server; or this process has too many searches open.
         """
+        yield from self._persist(lambda: self._go_on(size, most))
+
+    def _persist(self, attempt: Callable[[], PageSteps]) -> PageSteps:
+        """Try again where a query was lost under way."""
         failures = 0
         while True:
             try:
-                if self.sizes and not self._open:
-                    missed = yield from self._return()
-                    if missed or self.exhausted:
-                        return missed
-                page = yield (Next(size) if self._open else Start(size))
+                yield from attempt()
             except (PageUncertain, QueryNotFound):
-                self._open = False
                 yield Abandon()
                 failures += 1
                 if failures == _PATIENCE:
                     raise
-            except TooManyQueries as error:
-                if not error.status or (self.sizes and not self._plain):  # ours, or in the middle of the search
-                    raise
-                return (yield from self._without_room(most))
-            except GeneratorExit:  # interrupted: the page may be lost
-                self._open = False
-                raise
             else:
-                self._open = True
-                self.exhausted = not page
-                return self._take(size, page)
+                return
 
-    def _without_room(self, size: int) -> PageSteps:
-        """The server has no room: one plain query, and what it brings is all."""
-        if self._plain:
+    def _go_on(self, size: int, most: int) -> PageSteps:
+        try:
+            if self.lost and not (self.plain and self._too_long):
+                waiting = len(self._rows)
+                yield from self._return()
+                if len(self._rows) > waiting or self.exhausted:
+                    return
+            page: list[QueryResult] = []
+            yield from self._ask(size, page)
+        except TooManyQueries as error:
+            if not error.status or (self.pulls and not self.plain):  # ours, or in the middle of the search
+                raise
+            yield from self._without_room(most)
+        else:
+            self.asked += 1
+            self.exhausted = not page
+            self._take(size, page)
+            self.attached = True  # last: whoever is interrupted before has the page asked for again
+
+    def _ask(self, size: int, page: list[QueryResult]) -> PageSteps:
+        """Ask for a page; until it is taken, where the query stands is nobody's knowledge."""
+        attached, self.attached = self.attached, False
+        try:
+            page += yield (Next(size) if attached else Start(size))
+        except (PageUncertain, QueryNotFound):
+            raise
+        except NextKError:  # the server has not moved
+            self.attached = attached
+            raise
+
+    def _without_room(self, most: int) -> PageSteps:
+        """The server has no room: one plain query, and what it brings is all; at last as much as a query can bring."""
+        if self.plain and self.pulls[-1][0] >= MAX_ROWS:
             self.exhausted, self.complete = True, False
-            return []
+            return
+        size = MAX_ROWS if self.plain else most
         page = yield Once(size)
-        self._plain = True
+        self.asked += 1
+        if self.plain:  # it comes in place of the one before, which asked for fewer
+            self.pulls, self.pulled = [], 0
+        self.plain = True
         self.exhausted = len(page) < size
-        return self._take(size, page)
+        self._take(size, page)
+
+    @property
+    def _too_long(self) -> bool:
+        return len(self.ids) > self._max_recovery
 
     def _return(self) -> PageSteps:
-        """Ask the search anew and pull as before, up to where it stood; return what has turned up in between."""
-        rows = sum(map(len, self.pages))
-        if rows > self._max_recovery:
+        """Ask the search anew and pull as before, up to where it stood; take what has turned up in between."""
+        if not self.lost:
+            return
+        if self._too_long:
             message = (
-                f"the search was lost after {rows} rows, and pulling them again would exceed "
-                f"max_recovery={self._max_recovery}"
+                f"to go on, the {len(self.ids)} rows of before would have to be pulled again, which is more than "
+                f"max_recovery={self._max_recovery}: open or resume the search with a larger one"
             )
             raise LimitReached(message)
         pages: list[list[QueryResult]] = []
-        changed = False
-        for size, before in zip(self.sizes, self.pages, strict=True):
+        for size, _ in self.pulls:
             page = yield (Next(size) if pages else Start(size))
-            changed |= before != _ids(page)
             pages.append(page)
             if not page:
                 break
-        self._open = True  # not before: an error half-way leaves the search at a place that nobody asked for
         self.recovered += 1
-        self.changed |= changed
+        again = [(size, _ids(page)) for (size, _), page in zip(self.pulls, pages, strict=False)]
+        self.changed |= again != self.pulls
         self.exhausted = not pages[-1]
-        self.sizes = self.sizes[: len(pages)]
-        self.pages = [_ids(page) for page in pages]
-        return self._unseen(match for page in pages for match in page)
+        self.pulled += self._receive(match for page in pages for match in page)
+        self.pulls = again
+        self.attached = True  # not before: an error half-way leaves the search at a place that nobody asked for
 
-    def _take(self, size: int, page: list[QueryResult]) -> list[QueryResult]:
-        ids = _ids(page)
-        self.sizes.append(size)
-        self.pages.append(ids)
+    def _take(self, size: int, page: list[QueryResult]) -> None:
+        fresh = self._receive(page)
         self.pulled += len(page)
-        if self._seen.isdisjoint(ids) and len(set(ids)) == len(ids):  # nearly always
-            self._seen.update(ids)
-            return page
-        fresh = self._unseen(page)
-        self.repeated += len(page) - len(fresh)
-        return fresh
+        self.repeated += len(page) - fresh
+        self.pulls.append((size, _ids(page)))
 
-    def _unseen(self, matches: Iterable[QueryResult]) -> list[QueryResult]:
+    def _receive(self, matches: Iterable[QueryResult]) -> int:
+        """Let rows wait that were not seen before; how many."""
+        if not self.attached:  # after an interruption some may wait without having been noted
+            self._seen.update(match.id for match, _ in self._rows)
+        matches = list(matches)
+        if self.best is None and matches:
+            self.best = matches[0].score
+        ids = _ids(matches)
+        if not self._seen.isdisjoint(ids) or len(set(ids)) < len(ids):  # seldom
+            matches = self._unseen(matches)
+        if matches:
+            origin = Origin(self._leg, matches[0].score if self.best is None else self.best)
+            self._rows += zip(matches, itertools.repeat(origin), strict=False)
+            self._seen.update(ids)
+        return len(matches)
+
+    def _unseen(self, matches: Sequence[QueryResult]) -> list[QueryResult]:
         fresh: dict[str, QueryResult] = {}
         for match in matches:
             if match.id not in self._seen:
                 fresh.setdefault(match.id, match)
-        self._seen.update(fresh)
         return list(fresh.values())
 
 
-def _ids(page: list[QueryResult]) -> list[str]:
+def _ids(page: Iterable[QueryResult]) -> list[str]:
     return [match.id for match in page]
+
+
+@dataclass(slots=True)
+class LegState:
+    """A leg, and what has become of it.
+
+    Attributes:
+        mode: Which components it searches.
+        began: How many rows the search had kept when it began.
+        trail: Its pulls.
+        kept: How many of its rows were handed out.
+        fused: Whether its scores are made of ranks; `None` where that is not known, or is up to the index.
+    """
+
+    mode: RetrievalMode | None
+    began: int
+    trail: Trail
+    kept: int = 0
+    fused: bool | None = None
+
+    @property
+    def report(self) -> Leg:
+        """What is said of it."""
+        trail = self.trail
+        return Leg(self.mode, self.began, trail.asked, trail.pulled, trail.repeated, self.kept)

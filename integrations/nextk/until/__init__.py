@@ -19,24 +19,30 @@ it, and all of them count the rows that were kept.
 | `MinScore(t, patience=3)`         | scores of `t` and more         | after `patience` rows below, one after another |
 | `RelativeScore(ratio)`            | that share of the best score   | likewise                                       |
 | `ScoreGap(buffer=, min_k=)`       | everything                     | some rows behind the largest gap (adaptive-k)  |
+| `RerankStable(n, rerank)`         | everything                     | when a reranker's best `n` rows stay the same  |
 
 Your own is a subclass of `Policy` and one of `Judge`; see there.
 """
 
 from nextk.until.counting import Accepted, DistinctBy, MaxResults
-from nextk.until.policy import Candidate, Judge, Policy
+from nextk.until.policy import Candidate, Checking, Judge, Learning, Policy
+from nextk.until.reranking import Ranking, RerankStable
 from nextk.until.scores import MinScore, RelativeScore, ScoreGap
 from nextk.until.tokens import TokenBudget, estimate_tokens
 
 __all__ = [
     "Accepted",
     "Candidate",
+    "Checking",
     "DistinctBy",
     "Judge",
+    "Learning",
     "MaxResults",
     "MinScore",
     "Policy",
+    "Ranking",
     "RelativeScore",
+    "RerankStable",
     "ScoreGap",
     "TokenBudget",
     "estimate_tokens",

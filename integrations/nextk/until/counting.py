@@ -3,7 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nextk.errors import ClientError
 from nextk.until.policy import Candidate, Checking, Judge, Policy, require_count
@@ -17,6 +17,7 @@ class MaxResults(Policy):
         ClientError: `n` is not a whole number of at least 1.
     """
 
+    drops: ClassVar[bool] = False
     n: int
 
     def __post_init__(self) -> None:
@@ -90,12 +91,18 @@ def read_verdicts(answer: object, count: int) -> list[bool]:
     if len(said) != count:
         message = f"the check returned {len(said)} verdicts on {count} rows: it has to return one bool for each row"
         raise ClientError(message)
-    # numpy's is no bool, and "no" and None are no verdict.
-    odd = next((one for one in said if not isinstance(one, bool) and type(one).__name__ not in ("bool", "bool_")), None)
-    if odd is not None or None in said:
-        message = f"the check returned {odd!r} as a verdict: only True permits a row, and only False denies it"
+    odd = [type(one).__name__ for one in said if not _is_bool(one)]
+    if odd:  # its type alone: a check that returns its rows must not have them shown in an error
+        message = f"the check returned {odd[0]} as a verdict: only True permits a row, and only False denies it"
         raise ClientError(message)
     return [bool(one) for one in said]
+
+
+def _is_bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return True
+    numpys = getattr(getattr(value, "dtype", None), "kind", None) == "b"
+    return numpys and getattr(value, "shape", None) == ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,8 @@ class DistinctBy(Policy):
 
     Args:
         key: A key of the metadata, or a function of what the retriever returns that gives a string, a number or a bool;
-            `None` for no key.
+            `None` for no key. A cursor knows a function by where it stands in your code: once that has moved, a resumed
+            search begins with no key remembered.
         n: How many keys.
         per_key: How many rows of one key are kept; the best ones.
 
@@ -130,6 +138,15 @@ class DistinctBy(Policy):
         """Count keys."""
         return _Distinct(self, memory)
 
+    @property
+    def memory_name(self) -> str:
+        """With the key, since keys of another kind would mean nothing."""
+        if isinstance(self.key, str):
+            return f"{self.name} {self.key}"
+        name = getattr(self.key, "__qualname__", type(self.key).__qualname__)
+        line = getattr(getattr(self.key, "__code__", None), "co_firstlineno", "")  # several lambdas have one name
+        return f"{self.name} {getattr(self.key, '__module__', '')}.{name}:{line}"
+
     def key_of(self, candidate: Candidate) -> str | None:
         """The key of a row, as JSON: so 1 and "1" differ, and memory is plain data.
 
@@ -151,16 +168,17 @@ class _Distinct(Judge):
         self.rows = policy.n
         self._memory = memory
         self._new: set[str] = set()
+        self._key: str | None = None  # of the row under judgement
 
     def keeps(self, candidate: Candidate) -> bool:
-        key = self.policy.key_of(candidate)
-        return key is not None and self._memory.get(key, 0) < self.policy.per_key
+        self._key = self.policy.key_of(candidate)
+        return self._key is not None and self._memory.get(self._key, 0) < self.policy.per_key
 
-    def took(self, candidate: Candidate) -> None:
-        key = self.policy.key_of(candidate)
-        if key not in self._memory:
-            self._new.add(key)
-        self._memory[key] = self._memory.get(key, 0) + 1
+    def took(self, candidate: Candidate) -> None:  # noqa: ARG002
+        assert self._key is not None
+        if self._key not in self._memory:
+            self._new.add(self._key)
+        self._memory[self._key] = self._memory.get(self._key, 0) + 1
 
     def enough(self) -> bool:
         return bool(len(self._new) >= self.policy.n)

@@ -25,9 +25,10 @@ class FreshJudge(Judge):
 What a judge may rely on, and what it owes:
 
 1. It sees each row once a call, in the order of the search. A row that another policy has dropped is not shown to it,
-   above all none that an `Accepted` has denied; only policies of `scores_only` come before the checks.
+   above all none that an `Accepted` has denied. Only policies of `scores_only` see every row, and a check is asked
+   about several rows at once, before any of them is judged.
 2. `keeps` says whether the row may be handed out; then, if every policy keeps it, `fits` whether there is room for it
-   in this call; then `took` counts it. Neither `keeps` nor `fits` may count: the row may still be dropped.
+   in this call; then `took` counts it. In `keeps` and `fits` a row is only on its way, and may still be dropped.
 3. An exception is the caller's, as it is. The call has then decided nothing: its rows wait, and the next call judges
    them anew, with a new judge.
 4. The bounds of a search (`max_results`, `max_pulls`, `deadline`) hold whatever a policy says.
@@ -50,10 +51,12 @@ class Candidate:
         score: Higher is nearer.
         best: The score of the first row of this search.
         metadata: As stored.
-        item: What the retriever makes of the row: a LangChain `Document`, a LlamaIndex `NodeWithScore`.
+        item: What the retriever makes of the row: a LangChain `Document`, a LlamaIndex `NodeWithScore`; `None` where
+            that finds no text in it.
+        again: Whether it was set aside by an earlier call.
     """
 
-    __slots__ = ("_text_of", "best", "id", "item", "metadata", "score")
+    __slots__ = ("_text_of", "again", "best", "id", "item", "metadata", "score")
 
     def __init__(
         self,
@@ -64,12 +67,14 @@ class Candidate:
         best: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         text_of: Callable[[Any], str] = str,
+        again: bool = False,
     ) -> None:
         self.id = id
         self.score = score
         self.best = score if best is None else best
         self.metadata: Mapping[str, Any] = {} if metadata is None else metadata
         self.item = item
+        self.again = again
         self._text_of = text_of
 
     @property
@@ -86,15 +91,23 @@ class Policy(ABC):
 
     Attributes:
         scores_only: Whether it looks at nothing but scores. Then it is shown every row, before any check, and it is
-            refused on fused scores, which are made of ranks and say nothing about nearness.
+            refused on fused scores, which are made of ranks and say nothing about nearness. It is shown the score and
+            nothing else.
+        drops: Whether it may drop rows.
     """
 
     scores_only: ClassVar[bool] = False
+    drops: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
         """What reports call it, as the reason of a stop and as the cause of a drop: `MinScore` is `"min_score"`."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @property
+    def memory_name(self) -> str:
+        """Whose memory it is: a search that is resumed with policies of other names begins with empty ones."""
+        return self.name
 
     @abstractmethod
     def judge(self, memory: dict[str, Any]) -> "Judge":
@@ -163,6 +176,38 @@ class Checking(Judge):
 
     check: Callable[[list[Any]], Any]
     """Takes items; returns a bool for each, or an awaitable of that."""
+
+
+class Learning(Judge):
+    """A judge that asks about many rows at once, after they were kept, and that may have to be awaited.
+
+    It permits nothing, and it sees nothing that another policy has dropped or set aside.
+
+    Attributes:
+        unasked: The rows that were kept and that it has not asked about.
+    """
+
+    ask: Callable[[list[Any]], Any]
+    """Takes items; returns an answer, or an awaitable of it."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__(policy)
+        self.unasked: list[Candidate] = []
+
+    def took(self, candidate: Candidate) -> None:
+        """Count a row that was kept."""
+        self.unasked.append(candidate)
+
+    def asks_about(self, *, pausing: bool) -> list[Candidate]:
+        """The rows to ask about now; none, to go on without asking.
+
+        Args:
+            pausing: Whether no row is left to judge, until more are pulled or for good.
+        """
+        return self.unasked if pausing else []
+
+    def learn(self, asked: list[Candidate], answer: Any) -> None:
+        """Take note of an answer, before `enough` is asked."""
 
 
 class _Several(Policy):
@@ -250,7 +295,10 @@ def require_number(value: object, name: str, low: float = -math.inf, high: float
     Raises:
         ClientError: It is not; the message names the argument.
     """
-    number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    try:
+        number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an int beyond all floats
+        number = False
     if not number or not low <= value <= high:  # type: ignore[operator]
         bounds = "finite" if math.isinf(low) else f"from {low} to {high}"
         message = f"{name}={value!r} must be a number, {bounds}"

@@ -102,6 +102,7 @@ class ScoreGap(Policy):
     """
 
     scores_only: ClassVar[bool] = True
+    drops: ClassVar[bool] = False
     buffer: int = 5
     ignore_tail: float = 0.1
     min_k: int = 3

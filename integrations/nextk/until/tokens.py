@@ -30,7 +30,8 @@ class TokenBudget(Policy):
     Args:
         n: How many tokens.
         count: Counts those of a text; absent: `estimate_tokens`.
-        patience: After how many rows that do not fit, one after another, to stop.
+        patience: After how many rows that do not fit, one after another, to stop, once something has fitted; those set
+            aside before do not count.
 
     Raises:
         ClientError: A number is not a whole one of at least 1, or `count` cannot be called.
@@ -76,11 +77,13 @@ class _Packing(Judge):
     def fits(self, candidate: Candidate) -> bool:
         self._tokens = self.policy.tokens(candidate)
         fitting = self._tokens <= self._left
-        self._missed = 0 if fitting else self._missed + 1
+        # What did not fit an earlier call either must not end this one before it gets to anything new.
+        self._missed = 0 if fitting else self._missed + (not candidate.again)
         return fitting
 
     def took(self, candidate: Candidate) -> None:  # noqa: ARG002
         self._left -= self._tokens
 
     def enough(self) -> bool:
-        return bool(self._left <= 0 or self._missed >= self.policy.patience)
+        # Patience is for a budget that is nearly full; where nothing has fitted yet, the bounds of the call decide.
+        return bool(self._left <= 0 or (self.kept and self._missed >= self.policy.patience))

@@ -1,0 +1,1271 @@
+"""Stopping policies, by themselves and joined, over rows on paper: no index, no I/O."""
+
+import operator
+import pickle
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nextk.until
+from nextk.errors import ClientError, LimitReached, PageUncertain
+from nextk.retrieval import Limits, Question, Reading, Terms
+from nextk.retrieval.search import Search
+from nextk.retrieval.steps import Abandon, Check, Next, Start, Step, Steps
+from nextk.testing import Clock
+from nextk.types import QueryResult
+from nextk.until import (
+    Accepted,
+    Candidate,
+    DistinctBy,
+    Judge,
+    MaxResults,
+    MinScore,
+    Policy,
+    RelativeScore,
+    ScoreGap,
+    TokenBudget,
+    estimate_tokens,
+)
+
+moderate = settings(deadline=None, max_examples=80)
+ENDLESS = 10**6
+
+
+def row(place: int, score: float = 0.5, size: int = 1, **metadata: Any) -> QueryResult:
+    """The row `r<place>` with a text of so many characters; 0 for none."""
+    return QueryResult(f"r{place}", score, metadata=metadata, data="x" * size if size else None)
+
+
+def rows(count: int, **metadata: Any) -> list[QueryResult]:
+    """Rows of falling scores."""
+    return [row(place, 1 - place / (2 * count), **metadata) for place in range(count)]
+
+
+def scored(scores: Sequence[float]) -> list[QueryResult]:
+    """Rows of these scores."""
+    return [row(place, score) for place, score in enumerate(scores)]
+
+
+def sized(sizes: Sequence[int]) -> list[QueryResult]:
+    """Rows of texts of these lengths."""
+    return [row(place, size=size) for place, size in enumerate(sizes)]
+
+
+def marked(goods: Sequence[bool]) -> list[QueryResult]:
+    """Rows that a check permits or not."""
+    return [row(place, good=good) for place, good in enumerate(goods)]
+
+
+def names(matches: Sequence[QueryResult]) -> list[str]:
+    """The ids of rows."""
+    return [match.id for match in matches]
+
+
+def places(matches: Sequence[QueryResult]) -> list[int]:
+    """The places of rows in the order of the search."""
+    return [int(match.id[1:]) for match in matches]
+
+
+def good(items: list[Any]) -> list[bool]:
+    """A check that permits what is marked."""
+    return [bool(item.metadata["good"]) for item in items]
+
+
+def everything(items: list[Any]) -> list[bool]:
+    """A check that permits all there is."""
+    return [True] * len(items)
+
+
+def nothing(items: list[Any]) -> list[bool]:
+    """A check that denies all there is."""
+    return [False] * len(items)
+
+
+def source(item: Any) -> Any:
+    """The source of a row."""
+    return item.metadata.get("source")
+
+
+class Paper:
+    """A search over a list of rows. Its clock passes only while a page is asked for.
+
+    Args:
+        matches: The rows, in the order of the search.
+        until: The policy of the search.
+        slow: Seconds that each page takes.
+        asked: Bounds that the caller of `open` gave.
+        terms: The keywords of `Terms`.
+    """
+
+    def __init__(
+        self,
+        matches: Sequence[QueryResult],
+        until: Policy | None = None,
+        *,
+        slow: float = 0,
+        asked: dict[str, Any] | None = None,
+        **terms: Any,
+    ) -> None:
+        self.clock = Clock()
+        self.sizes: list[int] = []
+        self.checks: list[list[str]] = []
+        self._left = list(matches)
+        self._slow = slow
+        reading: Reading[QueryResult] = Reading(
+            lambda match: match if match.data else None, lambda item: str(item.data)
+        )
+        bounds = Terms(until=until, clock=self.clock, **terms).within(**(asked or {}))
+        self.search = Search(Question(vector=[1.0]), reading, [], bounds)
+
+    def fetch_next(self, n: int) -> list[QueryResult]:
+        """The next so many rows."""
+        return self._drive(self.search.fetching(n))
+
+    def fetch_until(self, policy: Policy | None = None) -> list[QueryResult]:
+        """Rows until a policy has enough."""
+        return self._drive(self.search.fetching_until(policy))
+
+    def state(self) -> tuple[int, list[str], dict[str, int]]:
+        """How many rows were kept, which ones wait, and how many were dropped by whom."""
+        report = self.search.report
+        return report.kept, names([match for match, _ in self.search.rows[0]]), dict(report.dropped)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the last call ended."""
+        return self.search.report.stop_reason
+
+    def _drive(self, steps: Steps[list[QueryResult]]) -> list[QueryResult]:
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    answer = self._do(step)
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(answer)
+        except StopIteration as end:
+            kept: list[QueryResult] = end.value
+            return kept
+        finally:
+            steps.close()
+
+    def _do(self, step: Step) -> Any:
+        match step:
+            case Start(size) | Next(size):
+                self.sizes.append(size)
+                self.clock.advance(self._slow)
+                page, self._left = self._left[:size], self._left[size:]
+                return page
+            case Check(check, items):
+                self.checks.append(names(items))
+                return check(items)
+            case Abandon():
+                return []
+        raise AssertionError(step)
+
+
+FREE: dict[str, Any] = {"guards": Limits()}
+"""Terms without any bound."""
+
+
+class Saying(Policy):
+    """Keeps some places, and has enough from some place on."""
+
+    def __init__(self, label: str, keeps: frozenset[int], enough: int) -> None:
+        self.label, self.keeping, self.enough_at = label, keeps, enough
+
+    @property
+    def name(self) -> str:
+        """Its label."""
+        return self.label
+
+    def judge(self, memory: dict[str, Any]) -> Judge:
+        """Say what was told."""
+        return _SayingJudge(self)
+
+
+class _SayingJudge(Judge):
+    shown = -1
+
+    def keeps(self, candidate: Candidate) -> bool:
+        return int(candidate.id[1:]) in self.policy.keeping
+
+    def enough(self) -> bool:
+        self.shown += 1  # asked once after every row
+        return bool(self.shown >= self.policy.enough_at)
+
+
+ALL = frozenset(range(1_000))
+
+# Each policy with whole arguments, and one that differs.
+PAIRS: list[tuple[Policy, Policy]] = [
+    (MaxResults(3), MaxResults(4)),
+    (Accepted(3, good), Accepted(3, nothing)),
+    (DistinctBy("source", 2, per_key=2), DistinctBy("source", 2)),
+    (DistinctBy(source, 2), DistinctBy("source", 2)),
+    (TokenBudget(9, count=len), TokenBudget(9)),
+    (MinScore(0.5, patience=2), MinScore(0.5)),
+    (RelativeScore(0.5), RelativeScore(0.6)),
+    (ScoreGap(buffer=1, min_k=2), ScoreGap(buffer=1, min_k=3)),
+    (MaxResults(3) | TokenBudget(9), MaxResults(3) & TokenBudget(9)),
+    (MaxResults(3) & (MinScore(0.5) | Accepted(2, good)), MaxResults(3) & (MinScore(0.5) & Accepted(2, good))),
+]
+
+
+class TestValues:
+    """Policies are plain values."""
+
+    @pytest.mark.parametrize(("policy", "other"), PAIRS, ids=lambda policy: policy.name)
+    def test_values(self, policy: Policy, other: Policy) -> None:
+        """Policies pickle, and are equal and hash by what they are made of."""
+        again = pickle.loads(pickle.dumps(policy))  # noqa: S301 - our own bytes
+        assert policy == again
+        assert hash(policy) == hash(again)
+        assert repr(policy) == repr(again)
+        assert policy != other
+        assert 2 == len({policy, again, other})
+
+    @pytest.mark.parametrize(
+        ("policy", "name"),
+        [
+            (MaxResults(1), "max_results"),
+            (Accepted(1, good), "accepted"),
+            (DistinctBy("source", 1), "distinct_by"),
+            (TokenBudget(1), "token_budget"),
+            (MinScore(0), "min_score"),
+            (RelativeScore(1), "relative_score"),
+            (ScoreGap(), "score_gap"),
+        ],
+    )
+    def test_names(self, policy: Policy, name: str) -> None:
+        """Reports call a policy by its own name in small letters."""
+        assert name == policy.name
+
+    def test_frozen(self) -> None:
+        """A policy cannot be changed behind the back of a search that uses it."""
+        with pytest.raises(AttributeError):
+            MaxResults(3).n = 4  # type: ignore[misc]
+
+    @pytest.mark.parametrize(
+        ("name", "build"),
+        [
+            *[("n", lambda bad=bad: MaxResults(bad)) for bad in (0, -1, 1.0, "3", None, True, np.float64(3))],
+            *[("n", lambda bad=bad: Accepted(bad, good)) for bad in (0, 2.5, None, True)],
+            *[("n", lambda bad=bad: DistinctBy("source", bad)) for bad in (0, 2.5, None, True)],
+            *[("n", lambda bad=bad: TokenBudget(bad)) for bad in (0, -5, 2.5, None, True)],
+            *[("check", lambda bad=bad: Accepted(1, bad)) for bad in (None, 3, [True])],
+            *[("key", lambda bad=bad: DistinctBy(bad, 1)) for bad in (None, 3, ["source"])],
+            *[("per_key", lambda bad=bad: DistinctBy("source", 1, per_key=bad)) for bad in (0, 1.5, None, True)],
+            *[("count", lambda bad=bad: TokenBudget(1, count=bad)) for bad in (None, 3)],
+            *[("patience", lambda bad=bad: TokenBudget(1, patience=bad)) for bad in (0, 1.5, None)],
+            *[("t", lambda bad=bad: MinScore(bad)) for bad in (float("nan"), float("inf"), "0.5", None, True)],
+            ("t", lambda: MinScore(10**400)),
+            *[("patience", lambda bad=bad: MinScore(0.5, patience=bad)) for bad in (0, 1.5, None)],
+            *[
+                ("ratio", lambda bad=bad: RelativeScore(bad))
+                for bad in (0, -0.5, 1.01, float("nan"), "0.5", None, True)
+            ],
+            *[("patience", lambda bad=bad: RelativeScore(0.5, patience=bad)) for bad in (0, 1.5, None)],
+            *[("buffer", lambda bad=bad: ScoreGap(buffer=bad)) for bad in (-1, 0.5, None, True)],
+            *[("ignore_tail", lambda bad=bad: ScoreGap(ignore_tail=bad)) for bad in (-0.1, 1, float("nan"), None)],
+            *[("min_k", lambda bad=bad: ScoreGap(min_k=bad)) for bad in (0, 0.5, None, True)],
+            *[("window", lambda bad=bad: ScoreGap(window=bad)) for bad in (1, 9.5, None, True)],
+            *[("max_results", lambda bad=bad: Limits(max_results=bad)) for bad in (0, -1, 1.5, "3", True)],
+            *[("max_pulls", lambda bad=bad: Limits(max_pulls=bad)) for bad in (0, -1, 1.5, "3", True)],
+            *[
+                ("deadline", lambda bad=bad: Limits(deadline=bad))
+                for bad in (-1, float("nan"), float("inf"), "3", True)
+            ],
+            ("deadline", lambda: Limits(deadline=0)),
+            *[("until", lambda bad=bad: Terms(until=bad)) for bad in (3, "max_results", MaxResults)],
+            *[("max_idle", lambda bad=bad: Terms(max_idle=bad)) for bad in (0, 1.5, None, True)],
+            *[("max_recovery", lambda bad=bad: Terms(max_recovery=bad)) for bad in (-1, 1.5, None, True)],
+            ("until", lambda: Terms().within(until=10)),  # type: ignore[arg-type]
+            ("max_results", lambda: Terms().within(max_results=0)),
+            ("max_pulls", lambda: Terms().within(max_pulls=0)),
+            ("deadline", lambda: Terms().within(deadline=-1)),
+            ("policy", lambda: Paper([]).fetch_until(10)),  # type: ignore[arg-type]
+        ],
+    )
+    def test_impossible_parameters(self, name: str, build: Callable[[], object]) -> None:
+        """An impossible parameter is refused when it is given, by its name."""
+        with pytest.raises(ClientError, match=rf"\b{name}="):
+            build()
+
+    @pytest.mark.parametrize("other", [3, None, "max_results", MaxResults])
+    def test_only_policies_join(self, other: Any) -> None:
+        """Only policies can be joined."""
+        for join in (operator.or_, operator.and_):
+            with pytest.raises(ClientError, match="is not a policy"):
+                join(MaxResults(1), other)
+
+    def test_there_has_to_be_a_policy(self) -> None:
+        """Without any policy there is nothing to go on until."""
+        with pytest.raises(ClientError, match=r"fetch_until\(\) needs a policy"):
+            Paper(rows(3)).fetch_until()
+
+    @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2)])
+    def test_estimate(self, text: str, tokens: int) -> None:
+        """A token for every four characters, rounded up."""
+        assert tokens == estimate_tokens(text)
+
+
+class TestCounting:
+    """Policies that count rows, permitted rows, sources."""
+
+    @moderate
+    @given(count=st.integers(0, 40), n=st.integers(1, 50))
+    def test_max_results(self, count: int, n: int) -> None:
+        """`MaxResults` hands out the first rows, and no more is pulled than that."""
+        paper = Paper(rows(count))
+        assert list(range(min(n, count))) == places(paper.fetch_until(MaxResults(n)))
+        assert ("max_results" if count >= n else "exhausted") == paper.reason
+        assert n == paper.sizes[0]
+
+    @moderate
+    @given(goods=st.lists(st.booleans(), max_size=80), n=st.integers(1, 12))
+    def test_accepted(self, goods: list[bool], n: int) -> None:
+        """`Accepted` hands out the first rows that are permitted, asks about none twice, and about many at once."""
+        paper = Paper(marked(goods), **FREE)
+        permitted = [place for place, yes in enumerate(goods) if yes]
+        assert permitted[:n] == places(paper.fetch_until(Accepted(n, good)))
+        assert ("accepted" if len(permitted) >= n else "exhausted") == paper.reason
+        asked = [id_ for batch in paper.checks for id_ in batch]
+        assert [f"r{place}" for place in range(len(asked))] == asked
+        assert len(paper.checks) <= len(paper.sizes)
+
+    @moderate
+    @given(
+        sources=st.lists(st.sampled_from(["a", "b", "c", "d", None]), max_size=40),
+        n=st.integers(1, 5),
+        per_key=st.integers(1, 3),
+        by_function=st.booleans(),
+    )
+    def test_distinct_by(self, sources: list[str | None], n: int, per_key: int, by_function: bool) -> None:
+        """`DistinctBy` hands out the best rows of each key until there are enough keys; others are dropped."""
+        paper = Paper([row(place, source=one) for place, one in enumerate(sources)], **FREE)
+        expected, counts = [], Counter[str]()
+        for place, one in enumerate(sources):
+            if one is not None and counts[one] < per_key:
+                expected.append(place)
+                counts[one] += 1
+            if len(counts) == n:
+                break
+        kept = paper.fetch_until(DistinctBy(source if by_function else "source", n, per_key=per_key))
+        assert expected == places(kept)
+        assert ("distinct_by" if len(+counts) == n else "exhausted") == paper.reason
+
+    def test_keys_differ_by_kind(self) -> None:
+        """The number 1, the text "1" and `True` are three keys."""
+        paper = Paper([row(place, source=one) for place, one in enumerate([1, "1", True, 1, "1", True, 2])])
+        assert [0, 1, 2, 6] == places(paper.fetch_until(DistinctBy("source", 4)))
+
+    def test_no_metadata(self) -> None:
+        """A row without any metadata has no key."""
+        paper = Paper([QueryResult("r0", 1, data="x"), row(1, source="a")])
+        assert [1] == places(paper.fetch_until(DistinctBy("source", 1)))
+        assert {"distinct_by": 1} == paper.search.report.dropped
+
+    @pytest.mark.parametrize("key", [["a"], {"a": 1}, ("a",), b"a", object()])
+    def test_impossible_keys(self, key: Any) -> None:
+        """A key that is no plain value ends the call, and costs no row."""
+        paper = Paper(rows(3))
+        with pytest.raises(ClientError, match="the key of row 'r0' is"):
+            paper.fetch_until(DistinctBy(lambda _: key, 2))
+        assert (0, ["r0", "r1"], {}) == paper.state()
+
+    @moderate
+    @given(
+        sources=st.lists(st.sampled_from("abcdef"), max_size=40),
+        n=st.integers(1, 3),
+        wishes=st.lists(st.one_of(st.none(), st.integers(1, 5)), max_size=8),
+    )
+    def test_own_distinct_by_remembers(self, sources: list[str], n: int, wishes: list[int | None]) -> None:
+        """As a search's own policy, `DistinctBy` hands out no key twice, by whichever calls."""
+        paper = Paper([row(place, source=one) for place, one in enumerate(sources)], DistinctBy("source", n), **FREE)
+        firsts = list(dict.fromkeys(sources))
+        served: list[str] = []
+        for wish in wishes:
+            page = [source(item) for item in (paper.fetch_until() if wish is None else paper.fetch_next(wish))]
+            assert firsts[len(served) : len(served) + (n if wish is None else wish)] == page
+            served += page
+
+    def test_of_a_call_it_forgets(self) -> None:
+        """As the policy of one call, `DistinctBy` knows nothing of the calls before."""
+        paper = Paper([row(place, source="a") for place in range(4)])
+        assert [[0], [1]] == [places(paper.fetch_until(DistinctBy("source", 1))) for _ in range(2)]
+
+
+def greedy(sizes: Sequence[int], budget: int, patience: int) -> tuple[list[int], list[int], int]:
+    """Pack the slow way: the places that fit, those that were skipped, and how many were looked at."""
+    taken: list[int] = []
+    skipped: list[int] = []
+    missed = 0
+    for place, size in enumerate(sizes):
+        if sum(sizes[other] for other in taken) + size <= budget:
+            taken.append(place)
+            missed = 0
+        else:
+            skipped.append(place)
+            missed += 1
+        if sum(sizes[other] for other in taken) == budget or (taken and missed >= patience):
+            return taken, skipped, place + 1
+    return taken, skipped, len(sizes)
+
+
+class TestTokenBudget:
+    """Packing."""
+
+    @moderate
+    @given(
+        sizes=st.lists(st.integers(1, 12), max_size=50),
+        budget=st.integers(1, 40),
+        patience=st.integers(1, 6),
+    )
+    def test_it_packs(self, sizes: list[int], budget: int, patience: int) -> None:
+        """A budget is filled by what fits in the order of the search, and never exceeded; what was skipped waits."""
+        paper = Paper(sized(sizes), **FREE)
+        taken, skipped, seen = greedy(sizes, budget, patience)
+        kept = paper.fetch_until(TokenBudget(budget, count=len, patience=patience))
+        assert taken == places(kept)
+        assert sum(sizes[place] for place in taken) <= budget
+        _, waiting, dropped = paper.state()
+        assert [f"r{place}" for place in skipped] == waiting[: len(skipped)]
+        assert {} == dropped
+        if seen < len(sizes):
+            assert "token_budget" == paper.reason
+
+    @moderate
+    @given(sizes=st.lists(st.integers(1, 9), max_size=40), budgets=st.lists(st.integers(9, 30), min_size=1, max_size=6))
+    def test_what_was_skipped_comes_first(self, sizes: list[int], budgets: list[int]) -> None:
+        """What one call skipped is offered first by the next one; no row is lost, none comes twice."""
+        paper = Paper(sized(sizes), **FREE)
+        left = list(range(len(sizes)))
+        for budget in budgets:
+            taken, _, _ = greedy([sizes[place] for place in left], budget, ENDLESS)
+            expected = [left[place] for place in taken]
+            assert expected == places(paper.fetch_until(TokenBudget(budget, count=len, patience=ENDLESS)))
+            left = [place for place in left if place not in expected]
+        assert left == places(paper.fetch_next(100))
+        assert paper.search.exhausted
+
+    def test_a_bare_call_skips_nothing(self) -> None:
+        """`fetch_next` has no budget, also on a search whose own policy is one."""
+        paper = Paper(sized([5, 50, 5, 50]), TokenBudget(12, count=len))
+        assert [0, 2] == places(paper.fetch_until())
+        assert paper.search.exhausted
+        assert [1, 3] == places(paper.fetch_next(9))
+        assert [] == paper.fetch_next(9)
+
+    def test_oversized_rows_do_not_block_the_way(self) -> None:
+        """Rows that exceed any budget, however many follow each other, keep nobody from what lies behind them."""
+        sizes = [90] * 4 + [1] * 4
+        paper = Paper(sized(sizes))
+        served: list[int] = []
+        for _ in range(4):
+            served += places(paper.fetch_until(TokenBudget(2, count=len, patience=3)))
+        assert [4, 5, 6, 7] == served
+
+    def test_it_may_take_no_row(self) -> None:
+        """Where nothing fits, nothing is handed out, and nothing is lost."""
+        paper = Paper(sized([9, 9, 9]))
+        assert [] == paper.fetch_until(TokenBudget(8, count=len))
+        assert [0, 1, 2] == places(paper.fetch_next(3))
+
+    @pytest.mark.parametrize("tokens", [-1, 1.5, True, None, "3", np.int64(3)])
+    def test_impossible_counts(self, tokens: Any) -> None:
+        """A counter that returns no count ends the call, and costs no row."""
+        paper = Paper(rows(3))
+        with pytest.raises(ClientError, match=r"the counter of TokenBudget returned .* for row 'r0'"):
+            paper.fetch_until(TokenBudget(5, count=lambda _: tokens))
+        assert [0, 1, 2] == places(paper.fetch_next(3))
+
+
+def while_near(scores: Sequence[float], least: float, patience: int) -> tuple[list[int], bool]:
+    """The places of scores that are near, up to where so many in a row are not; and whether that came."""
+    far = ["far" if score < least else "near" for score in scores]
+    ends = [end for end in range(patience, len(far) + 1) if set(far[end - patience : end]) == {"far"}]
+    end = ends[0] if ends else len(far)
+    return [place for place in range(end) if far[place] == "near"], bool(ends)
+
+
+def gap_cut(scores: Sequence[float], gap: ScoreGap) -> int:
+    """How many rows adaptive-k takes: those before the first of the largest gaps that count, and the buffer."""
+    window = scores[: gap.window]
+    places = [
+        place for place in range(1, len(window)) if gap.min_k <= place <= int(len(window) * (1 - gap.ignore_tail))
+    ]
+    gaps = {place: window[place - 1] - window[place] for place in places}
+    largest = max(gaps.values(), default=0)
+    if largest <= 0:
+        return len(window)
+    return min(len(window), min(place for place in places if gaps[place] == largest) + gap.buffer)
+
+
+scores_of = st.lists(st.integers(0, 20).map(lambda twentieth: twentieth / 20), max_size=40)
+falling = scores_of.map(lambda scores: sorted(scores, reverse=True))
+
+
+class TestScores:
+    """Policies of scores alone."""
+
+    @moderate
+    @given(scores=scores_of, t=st.integers(0, 20).map(lambda twentieth: twentieth / 20), patience=st.integers(1, 4))
+    def test_min_score(self, scores: list[float], t: float, patience: int) -> None:
+        """`MinScore` keeps what is near, and stops only after so many far rows in a row, whatever their order."""
+        paper = Paper(scored(scores), **FREE)
+        expected, stopped = while_near(scores, t, patience)
+        assert expected == places(paper.fetch_until(MinScore(t, patience=patience)))
+        assert ("min_score" if stopped else "exhausted") == paper.reason
+
+    @moderate
+    @given(scores=scores_of, ratio=st.sampled_from([0.25, 0.5, 0.75, 1.0]), patience=st.integers(1, 4))
+    def test_relative_score(self, scores: list[float], ratio: float, patience: int) -> None:
+        """`RelativeScore` does so with a share of the first row's score."""
+        paper = Paper(scored(scores), **FREE)
+        expected, stopped = while_near(scores, ratio * scores[0] if scores else 0, patience)
+        assert expected == places(paper.fetch_until(RelativeScore(ratio, patience=patience)))
+        assert ("relative_score" if stopped else "exhausted") == paper.reason
+
+    def test_relative_to_the_search(self) -> None:
+        """The best score is that of the search, not of the call."""
+        paper = Paper(scored([1.0, 0.6, 0.55, 0.45, 0.44, 0.43]))
+        assert 2 == len(paper.fetch_next(2))
+        assert [2] == places(paper.fetch_until(RelativeScore(0.5)))
+
+    def test_a_negative_best_score(self) -> None:
+        """Where the best score is below 0, the best row is kept all the same."""
+        assert [0] == places(Paper(scored([-1.0, -2.0, -3.0])).fetch_until(RelativeScore(0.5)))
+
+    @moderate
+    @given(
+        scores=falling,
+        gap=st.builds(
+            ScoreGap,
+            buffer=st.integers(0, 6),
+            ignore_tail=st.sampled_from([0, 0.1, 0.25, 0.5, 0.9]),
+            min_k=st.integers(1, 6),
+            window=st.integers(2, 30),
+        ),
+    )
+    def test_score_gap(self, scores: list[float], gap: ScoreGap) -> None:
+        """`ScoreGap` hands out the rows before the largest gap of its window that counts, and its buffer."""
+        paper = Paper(scored(scores), **FREE)
+        cut = gap_cut(scores, gap)
+        assert list(range(cut)) == places(paper.fetch_until(gap))
+        assert ("score_gap" if cut else "exhausted") == paper.reason
+
+    @pytest.mark.parametrize(
+        ("gap", "cut"),
+        [
+            (ScoreGap(buffer=0, min_k=1), 1),
+            (ScoreGap(buffer=2, min_k=1), 3),
+            (ScoreGap(buffer=0), 4),
+            (ScoreGap(buffer=0, ignore_tail=0, min_k=5), 9),
+            (ScoreGap(buffer=9, ignore_tail=0, min_k=5), 10),
+            (ScoreGap(buffer=0, min_k=1, window=2), 1),
+            (ScoreGap(buffer=0, min_k=10), 10),
+        ],
+    )
+    def test_examples(self, gap: ScoreGap, cut: int) -> None:
+        """The gaps of one list, as each parameter has them."""
+        assert cut == len(Paper(scored([0.99, 0.7, 0.69, 0.68, 0.5, 0.49, 0.48, 0.47, 0.46, 0.3])).fetch_until(gap))
+
+    def test_scores_without_a_gap(self) -> None:
+        """Equal scores are kept to the end of the window."""
+        paper = Paper(scored([0.5] * 80))
+        assert 50 == len(paper.fetch_until(ScoreGap()))
+        assert ([50], "score_gap") == (paper.sizes, paper.reason)
+
+    def test_a_gap_counts_rows_on_the_way(self) -> None:
+        """The place of the gap is not moved by rows that other policies, or want of text, leave out."""
+        scores = [0.9, 0.89, 0.88, 0.87, 0.3, 0.29, 0.28, 0.27, 0.26, 0.25]
+        gap = ScoreGap(buffer=0, min_k=1)
+        denied = Paper([row(place, score, good=place != 1) for place, score in enumerate(scores)])
+        assert [0, 2, 3] == places(denied.fetch_until(gap | Accepted(9, good)))
+        mute = Paper([row(place, score, size=place != 1) for place, score in enumerate(scores)])
+        assert [0, 2, 3] == places(mute.fetch_until(gap))
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_every_one_is_shown_every_row(self, turned: bool) -> None:
+        """What one policy of scores drops, the others still see: so two of them can agree to stop."""
+        falling = scored([1 - place / 40 for place in range(40)])
+        for one, two, expected in [
+            (MinScore(0.8), RelativeScore(0.8), 9),
+            (MinScore(0.8), MinScore(0.7), 9),
+            (MinScore(0.9), ScoreGap(window=20, buffer=0), 5),
+        ]:
+            paper = Paper(falling)
+            assert expected == len(paper.fetch_until(two & one if turned else one & two))
+            assert paper.reason not in {None, "exhausted"}
+
+    def test_a_gap_behind_a_threshold(self) -> None:
+        """A row that a threshold drops does not move the gap."""
+        scores = [0.9, 0.4, 0.89, 0.88, 0.2, 0.19, 0.18, 0.17, 0.16, 0.15]
+        policy = MinScore(0.1) | ScoreGap(buffer=0, min_k=4)
+        assert [0, 1, 2, 3] == places(Paper(scored(scores)).fetch_until(policy))
+        policy = MinScore(0.5, patience=9) | ScoreGap(buffer=1, min_k=4)
+        assert [0, 2, 3] == places(Paper(scored([*scores[:5], 0.85, *scores[5:]])).fetch_until(policy))
+
+
+class TestAccepted:
+    """A check fails closed."""
+
+    BAD: ClassVar[list[tuple[str, Callable[[int], Any]]]] = [
+        ("None", lambda _: None),
+        ("a bool", lambda _: True),
+        ("a number", lambda count: count),
+        ("too few", lambda count: [True] * (count - 1)),
+        ("too many", lambda count: [True] * (count + 1)),
+        ("none at all", lambda _: []),
+        ("ones", lambda count: [1] * count),
+        ("zeros", lambda count: [0] * count),
+        ("texts", lambda count: ["yes"] * count),
+        ("one text", lambda count: "y" * count),
+        ("bytes", lambda count: b"\1" * count),
+        ("a dict", lambda count: dict.fromkeys(range(count), True)),
+        ("a set", lambda count: set(range(count))),
+        ("a None among them", lambda count: [True] * (count - 1) + [None]),
+        ("floats", lambda count: [1.0] * count),
+        ("numpy numbers", lambda count: np.ones(count)),
+        ("numpy objects", lambda count: np.array([None] * count, dtype=object)),
+        ("an array of arrays", lambda count: np.ones((count, 1), dtype=bool)),
+    ]
+
+    @pytest.mark.parametrize("answer", [answer for _, answer in BAD], ids=[name for name, _ in BAD])
+    def test_answers_that_are_none(self, answer: Callable[[int], Any]) -> None:
+        """What is not one bool for each row ends the call: nothing is handed out, nothing is lost."""
+        paper = Paper(marked([True] * 12))
+        with pytest.raises(ClientError, match="the check returned"):
+            paper.fetch_until(Accepted(4, lambda items: answer(len(items))))
+        assert (0, {}) == (paper.state()[0], paper.state()[2])
+        assert list(range(12)) == places(paper.fetch_next(99))
+
+    @pytest.mark.parametrize(
+        "answer",
+        [list, tuple, np.array, iter, lambda said: (one for one in said), lambda said: dict(enumerate(said)).values()],
+        ids=["list", "tuple", "array", "iterator", "generator", "view"],
+    )
+    def test_answers_that_are_bools(self, answer: Callable[[list[bool]], Any]) -> None:
+        """One bool for each row, however they are put in a row, permits exactly those that are true."""
+        paper = Paper(marked([True, False, True, False, False, True]))
+        assert [0, 2, 5] == places(paper.fetch_until(Accepted(3, lambda items: answer(good(items)))))
+
+    def test_a_generator_that_breaks(self) -> None:
+        """A generator that fails in the middle permits nothing."""
+
+        def said(items: list[Any]) -> Iterator[bool]:
+            yield True
+            raise KeyError
+
+        paper = Paper(marked([True] * 4))
+        with pytest.raises(KeyError):
+            paper.fetch_until(Accepted(4, said))  # type: ignore[arg-type]
+        assert [0, 1, 2, 3] == places(paper.fetch_next(9))
+
+    def test_a_check_may_use_up_its_list(self) -> None:
+        """A check is held to the rows that it was given, whatever it does to the list."""
+
+        def popping(items: list[Any]) -> list[bool]:
+            said = []
+            while items:
+                said.append(bool(items.pop(0).metadata["good"]))
+            return said
+
+        def emptying(items: list[Any]) -> list[bool]:
+            items.clear()
+            return []
+
+        paper = Paper(marked([False, True, True, False]))
+        with pytest.raises(ClientError, match="the check returned"):
+            paper.fetch_until(Accepted(2, emptying))
+        assert [1, 2] == places(paper.fetch_until(Accepted(2, popping)))
+
+    @pytest.mark.parametrize("broken", [1, 2, 3, 4])
+    @pytest.mark.parametrize("error", [KeyError("policy server"), PageUncertain("of the check"), ClientError("no")])
+    def test_all_or_nothing(self, broken: int, error: Exception) -> None:
+        """A check that raises at any batch ends the call with its exception, as it is; every row is judged anew."""
+        calls = 0
+
+        def check(items: list[Any]) -> list[bool]:
+            nonlocal calls
+            calls += 1
+            if calls == broken:
+                raise error
+            return good(items)
+
+        paper = Paper(marked([place % 10 == 9 for place in range(100)]))
+        with pytest.raises(type(error)) as raised:
+            paper.fetch_until(Accepted(5, check))
+        assert error is raised.value
+        assert (0, {}) == (paper.state()[0], paper.state()[2])
+        assert [9, 19, 29, 39, 49] == places(paper.fetch_until(Accepted(5, check)))
+
+    @moderate
+    @given(
+        goods=st.lists(st.booleans(), max_size=60),
+        ours=st.booleans(),
+        turned=st.booleans(),
+        sizes=st.lists(st.integers(1, 9), max_size=4),
+    )
+    def test_nobody_sees_what_is_denied(self, goods: list[bool], ours: bool, turned: bool, sizes: list[int]) -> None:
+        """What a check has denied is shown to no function of another policy, wherever either of them stands."""
+        seen: list[str] = []
+
+        def key(item: Any) -> str:
+            seen.append(item.id)
+            return str(item.id)
+
+        def count(text: str) -> int:
+            seen.append(text)
+            return 1
+
+        matches = [
+            QueryResult(f"r{place}", 1, metadata={"good": yes}, data=f"r{place}") for place, yes in enumerate(goods)
+        ]
+        check, others = Accepted(8, good), DistinctBy(key, 8) & TokenBudget(8, count=count)
+        if ours:
+            paper = Paper(matches, others if turned else check, **FREE)
+            for size in sizes:
+                paper.fetch_next(size) if not turned else paper.fetch_until(check)
+            paper.fetch_until(check if turned else others)
+        else:
+            paper = Paper(matches, **FREE)
+            paper.fetch_until(others & check if turned else check & others)
+        assert {f"r{place}" for place, yes in enumerate(goods) if yes} >= set(seen)
+
+    @moderate
+    @given(verdicts=st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60), ours=st.booleans())
+    def test_checks_one_after_another(self, verdicts: list[tuple[bool, bool]], ours: bool) -> None:
+        """A check is asked only about rows that those before it permitted; a row needs the permission of all."""
+        asked: list[int] = []
+
+        def first(items: list[Any]) -> list[bool]:
+            return [verdicts[place][0] for place in places(items)]
+
+        def second(items: list[Any]) -> list[bool]:
+            asked.extend(places(items))
+            return [verdicts[place][1] for place in places(items)]
+
+        one, two = Accepted(5, first), Accepted(5, second)
+        paper = Paper(rows(len(verdicts)), one if ours else None, **FREE)
+        kept = paper.fetch_until(two if ours else one & two)
+        assert [place for place, said in enumerate(verdicts) if said == (True, True)][:5] == places(kept)
+        assert all(verdicts[place][0] for place in asked)
+
+    def test_scores_come_before_checks(self) -> None:
+        """What scores drop is dropped by them, whatever a check says of it."""
+        paper = Paper(scored([0.9, 0.2, 0.8, 0.1, 0.7]))
+        assert [0, 2, 4] == places(paper.fetch_until(MinScore(0.5) & Accepted(9, everything)))
+        assert {"min_score": 2} == paper.search.report.dropped
+
+    def test_verdicts_hold_for_one_call(self) -> None:
+        """A row that was permitted, and waits, is checked again by the next call."""
+        permitted = {"r0", "r1", "r2", "r3"}
+        paper = Paper(sized([1, 1, 9, 1]), Accepted(9, lambda items: [item.id in permitted for item in items]))
+        assert [0, 1] == places(paper.fetch_until(TokenBudget(2, count=len)))
+        permitted.discard("r2")
+        assert [3] == places(paper.fetch_next(9))
+        assert {"accepted": 1} == paper.search.report.dropped
+
+    def test_many_at_once(self) -> None:
+        """A thousand rows take a check no more calls than the pulls that brought them."""
+        paper = Paper(marked([False] * 1_000))
+        paper.fetch_until(Accepted(20, good))
+        assert len(paper.checks) <= len(paper.sizes)
+
+
+def trees(leaf: st.SearchStrategy[Policy], most: int) -> st.SearchStrategy[Policy]:
+    """Policies joined in every way."""
+
+    def join(inner: st.SearchStrategy[Policy]) -> st.SearchStrategy[Policy]:
+        return st.builds(operator.or_, inner, inner) | st.builds(operator.and_, inner, inner)
+
+    return st.recursive(leaf, join, max_leaves=most)
+
+
+patience = st.integers(1, 4)
+any_leaf: st.SearchStrategy[Policy] = st.one_of(
+    st.builds(MaxResults, st.integers(1, 8)),
+    st.builds(Accepted, st.integers(1, 6), st.just(good)),
+    st.builds(DistinctBy, st.just("source"), st.integers(1, 4), st.integers(1, 2)),
+    st.builds(TokenBudget, st.integers(1, 40), st.just(len), st.just(ENDLESS)),
+    st.builds(MinScore, st.integers(0, 20).map(lambda twentieth: twentieth / 20), patience),
+    st.builds(RelativeScore, st.sampled_from([0.3, 0.5, 0.8]), patience),
+    st.builds(ScoreGap, st.integers(0, 3), st.sampled_from([0, 0.1, 0.5]), st.integers(1, 4), st.integers(2, 12)),
+)
+any_row = st.tuples(
+    st.integers(0, 20),
+    st.integers(1, 12),
+    st.sampled_from(["a", "b", "c", "d", None]),
+    st.sampled_from([True, True, False]),
+)
+
+
+class Referee:
+    """What the contract says of a call, row by row: no pulls, no batches."""
+
+    def __init__(self, matches: Sequence[QueryResult], until: Policy | None) -> None:
+        self.waiting = list(matches)
+        self.best = matches[0].score if matches else 0.0
+        self.standing = until.leaves() if until else []
+        self.memories: list[dict[str, Any]] = [{} for _ in self.standing]
+        self.until = until
+        self.dropped: Counter[str] = Counter()
+        self.reason: str | None = None
+
+    def call(self, policy: Policy | None, wanted: int = ENDLESS) -> list[QueryResult]:
+        """The rows of one call."""
+        own = [(leaf, leaf.judge(memory)) for leaf, memory in zip(self.standing, self.memories, strict=True)]
+        driving = (
+            own if policy is self.until else [(leaf, leaf.judge({})) for leaf in policy.leaves()] if policy else []
+        )
+        seats = own if driving is own else own + driving
+        if wanted < ENDLESS:
+            driving = []
+        for _, judge in driving:
+            judge.look([match.score for match in self.waiting[: judge.lookahead]])
+        kept: list[QueryResult] = []
+        aside: list[QueryResult] = []
+        place, self.reason = 0, "exhausted"
+        while place < len(self.waiting):
+            match = self.waiting[place]
+            place += 1
+            candidate = Candidate(
+                match.id, match.score, match, best=self.best, metadata=match.metadata, text_of=lambda item: item.data
+            )
+            if (cause := self._cause(seats, candidate)) is not None:
+                self.dropped[cause] += 1
+            elif False in {judge.fits(candidate) for _, judge in driving}:  # all of them are asked
+                aside.append(match)
+            else:
+                for _, judge in seats:
+                    judge.kept += 1
+                    judge.took(candidate)
+                kept.append(match)
+            said = [leaf.name if judge.enough() else None for leaf, judge in driving]
+            reason = policy.reason(iter(said)) if policy is not None and driving else None
+            if reason is not None or len(kept) == wanted:
+                self.reason = reason
+                break
+        self.waiting[:place] = aside
+        return kept
+
+    @staticmethod
+    def _cause(seats: list[tuple[Policy, Judge]], candidate: Candidate) -> str | None:
+        near = [(leaf, judge.keeps(candidate)) for leaf, judge in seats if leaf.scores_only]
+        if (far := next((leaf.name for leaf, yes in near if not yes), None)) is not None:
+            return far
+        for leaf, _ in seats:
+            if isinstance(leaf, Accepted) and not candidate.metadata["good"]:
+                return leaf.name
+        rest = ((leaf, judge) for leaf, judge in seats if not leaf.scores_only and not isinstance(leaf, Accepted))
+        return next((leaf.name for leaf, judge in rest if not judge.keeps(candidate)), None)
+
+
+class TestJoined:
+    """`|` and `&`, and calls of every kind one after another."""
+
+    @moderate
+    @given(data=st.data(), count=st.integers(0, 12))
+    def test_joining(self, data: st.DataObject, count: int) -> None:
+        """`|` and `&` are "or" and "and" of the stops alone; a row is kept only if every leaf keeps it."""
+        ends: dict[str, int] = {}
+        keeps: list[frozenset[int]] = []
+
+        def draw(depth: int) -> tuple[Policy, Callable[[int], str | None]]:
+            if depth == 0 or data.draw(st.booleans()):
+                label = f"p{len(keeps)}"
+                keeps.append(data.draw(st.frozensets(st.integers(0, 12), min_size=6)))
+                ends[label] = data.draw(st.integers(0, 12))
+                leaf = Saying(label, keeps[-1], ends[label])
+                return leaf, lambda place: label if place >= ends[label] else None
+            (one, first), (two, second) = draw(depth - 1), draw(depth - 1)
+            if data.draw(st.booleans()):
+                return one | two, lambda place: first(place) or second(place)
+
+            def both(place: int) -> str | None:
+                a, b = first(place), second(place)
+                return f"{a} & {b}" if a and b else None
+
+            return one & two, both
+
+        policy, reason_at = draw(3)
+        last = next((place for place in range(count) if reason_at(place)), None)
+        seen = range(count if last is None else last + 1)
+        paper = Paper(rows(count), **FREE)
+        assert [place for place in seen if all(place in keep for keep in keeps)] == places(paper.fetch_until(policy))
+        assert ("exhausted" if last is None else reason_at(last)) == paper.reason
+
+    @settings(deadline=None, max_examples=100)
+    @given(
+        facts=st.lists(any_row, min_size=6, max_size=50),
+        until=st.none() | trees(any_leaf, 3),
+        calls=st.lists(st.integers(1, 9) | trees(any_leaf, 4) | st.none(), min_size=2, max_size=6),
+    )
+    def test_any_calls(self, facts: list[Any], until: Policy | None, calls: list[int | Policy | None]) -> None:
+        """Whatever is called in whatever order, each row is kept once, dropped once, or waits, as the contract says."""
+        matches = [
+            row(place, score / 20, size, source=key, good=yes) for place, (score, size, key, yes) in enumerate(facts)
+        ]
+        paper, referee = Paper(matches, until, **FREE), Referee(matches, until)
+        served: list[int] = []
+        for call in [*calls, ENDLESS - 1]:
+            if isinstance(call, int):
+                expected, actual = referee.call(None if until is None else until, call), paper.fetch_next(call)
+            else:
+                policy = call or until or MaxResults(3)
+                expected, actual = referee.call(policy), paper.fetch_until(policy if call or not until else None)
+            assert names(expected) == names(actual)
+            assert sorted(places(actual)) == places(actual)
+            assert referee.reason == paper.reason
+            assert dict(referee.dropped) == dict(paper.search.report.dropped)
+            waiting = [match.id for match, _ in paper.search.rows[0]]
+            assert names(referee.waiting)[: len(waiting)] == waiting
+            served += places(actual)
+        assert len(served) == len(set(served))
+        assert len(facts) == len(served) + sum(paper.search.report.dropped.values())
+        assert paper.search.exhausted
+
+    def test_counts_are_over_kept_rows(self) -> None:
+        """Every policy counts what was kept, not what another one dropped."""
+        paper = Paper(marked([False, True, False, True, False, True]))
+        assert [1, 3] == places(paper.fetch_until(MaxResults(2) | Accepted(9, good)))
+        paper = Paper([row(place, source="ab"[place // 3], good=place % 2 == 1, size=3) for place in range(6)])
+        policy = TokenBudget(6, count=len) | DistinctBy("source", 9, per_key=9) | Accepted(9, good)
+        assert [1, 3] == places(paper.fetch_until(policy))
+
+    @pytest.mark.parametrize("call", ["next", "other", "same kind"])
+    def test_the_own_policy_always_applies(self, call: str) -> None:
+        """What the policy of the search does not keep is never handed out, whatever is called."""
+        paper = Paper(marked([place % 2 == 1 for place in range(12)]), Accepted(1, good))
+        if call == "next":
+            kept = paper.fetch_next(3)
+        else:
+            kept = paper.fetch_until(MaxResults(3) if call == "other" else Accepted(3, everything))
+        assert [1, 3, 5] == places(kept)
+
+    def test_the_policy_of_a_call_is_of_that_call(self) -> None:
+        """What the policy of one call would not keep is dropped by that call alone, and its count ends with it."""
+        paper = Paper(marked([False, True] * 5))
+        assert [1] == places(paper.fetch_until(Accepted(1, good)))
+        assert [2, 3, 4] == places(paper.fetch_next(3))
+        assert [5] == places(paper.fetch_until(Accepted(1, good)))
+
+    def test_rows_without_text(self) -> None:
+        """A row in which the retriever finds no text is shown to nobody but policies of scores."""
+        paper = Paper([row(0, size=0, source="a"), row(1, source="a"), row(2, size=0, source="b"), row(3, source="b")])
+        policy = Accepted(9, everything) & DistinctBy("source", 9) & TokenBudget(9)
+        assert [1, 3] == places(paper.fetch_until(policy))
+        assert {"no_text": 2} == paper.search.report.dropped
+        assert {"r1", "r3"} == {id_ for batch in paper.checks for id_ in batch}
+
+
+class TestBounds:
+    """The guards of each call, and the limits of a search."""
+
+    def test_at_most_200_rows(self) -> None:
+        """A call that a policy drives hands out 200 rows at the most; the next call goes on."""
+        paper = Paper(rows(500))
+        for policy in (Accepted(ENDLESS, everything), MaxResults(ENDLESS)):
+            assert 200 == len(paper.fetch_until(policy))
+            assert "max_results" == paper.reason
+        assert max(paper.sizes) <= 200
+        assert list(range(400, 500)) == places(paper.fetch_until(TokenBudget(ENDLESS)))
+
+    def test_at_most_10_pulls(self) -> None:
+        """It asks for ten pages at the most, each twice the one before, up to 200 rows."""
+        paper = Paper(rows(5_000))
+        for attempt in (1, 2):
+            assert [] == paper.fetch_until(Accepted(20, nothing))
+            assert [20, 40, 80, 160, *[200] * 6] * attempt == paper.sizes
+            assert "max_pulls" == paper.reason
+        assert {"accepted": 3_000} == paper.search.report.dropped
+
+    def test_20_permitted_of_2_percent(self) -> None:
+        """Twenty permitted rows, each the last of fifty, come in one call."""
+        paper = Paper(marked([place % 50 == 49 for place in range(3_000)]))
+        assert 20 == len(paper.fetch_until(Accepted(20, good)))
+        assert "accepted" == paper.reason
+        assert len(paper.sizes) <= 10
+
+    @pytest.mark.parametrize(
+        ("policy", "first"),
+        [
+            (MaxResults(7), 7),
+            (Accepted(7, good), 7),
+            (DistinctBy("source", 7), 7),
+            (ScoreGap(window=30), 30),
+            (TokenBudget(ENDLESS), 10),
+            (MaxResults(5_000), 200),
+        ],
+    )
+    def test_first_pulls(self, policy: Policy, first: int) -> None:
+        """The first pull brings what will be needed as far as is known, else ten rows, never more than 200."""
+        paper = Paper([row(place, source=place, good=True) for place in range(300)])
+        paper.fetch_until(policy)
+        assert first == paper.sizes[0]
+
+    def test_ten_seconds(self) -> None:
+        """It begins no pull after ten seconds; the clock of the next call begins anew."""
+        paper = Paper(rows(2_000), slow=4)
+        for calls in (1, 2):
+            assert [] == paper.fetch_until(Accepted(20, nothing))
+            assert (3 * calls, "deadline") == (len(paper.sizes), paper.reason)
+
+    def test_guards_are_configurable(self) -> None:
+        """Other guards can be given, and none."""
+        assert 3 == len(Paper(rows(99), guards=Limits(max_results=3)).fetch_until(Accepted(20, everything)))
+        paper = Paper(rows(99), guards=Limits(max_pulls=2))
+        assert ([], 2) == (paper.fetch_until(Accepted(20, nothing)), len(paper.sizes))
+        paper = Paper(rows(99), guards=Limits(deadline=5), slow=3)
+        assert ([], 2) == (paper.fetch_until(Accepted(20, nothing)), len(paper.sizes))
+        assert 999 == len(Paper(rows(999), **FREE).fetch_until(TokenBudget(ENDLESS)))
+
+    def test_what_was_pulled_is_handed_out_at_a_guard(self) -> None:
+        """A call that a guard ends returns what it has kept."""
+        paper = Paper(marked([place == 1 for place in range(99)]), guards=Limits(max_pulls=2))
+        assert [1] == places(paper.fetch_until(Accepted(2, good)))
+        assert "max_pulls" == paper.reason
+
+    def test_bare_calls_have_no_guards(self) -> None:
+        """`fetch_next` is bounded by nobody but its caller, also where the search has a policy of its own."""
+        paper = Paper(marked([place % 50 == 49 for place in range(5_000)]), Accepted(3, good), slow=60)
+        assert 100 == len(paper.fetch_next(100))
+        assert len(paper.sizes) > 10
+
+    @pytest.mark.parametrize(
+        ("asked", "slow", "pages", "pulls"),
+        [
+            ({"max_results": 7}, 0, [[0, 1, 2, 3, 4], [5, 6]], 2),
+            ({"max_pulls": 2}, 0, [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], 2),
+            ({"deadline": 10}, 6, [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], 2),
+        ],
+    )
+    @pytest.mark.parametrize("until", [None, Accepted(9, everything)], ids=["plain", "judged"])
+    def test_limits(
+        self, until: Policy | None, asked: dict[str, Any], slow: float, pages: list[list[int]], pulls: int
+    ) -> None:
+        """A bound that the caller set for the search ends it by `LimitReached`, never by nothing."""
+        paper = Paper(rows(30), until, slow=slow, asked=asked)
+        assert pages == [places(paper.fetch_next(5)) for _ in pages]
+        for _ in range(2):
+            with pytest.raises(LimitReached, match=next(iter(asked))):
+                paper.fetch_next(5)
+        assert (pulls, False) == (len(paper.sizes), paper.search.exhausted)
+
+    @pytest.mark.parametrize(
+        ("asked", "slow"), [({"max_pulls": 2}, 0), ({"deadline": 10}, 6), ({"max_results": 20}, 0)]
+    )
+    def test_limits_of_calls_until(self, asked: dict[str, Any], slow: float) -> None:
+        """A call until a policy has enough is held to them too: what it has, and then `LimitReached`."""
+        paper = Paper(rows(99), slow=slow, asked=asked)
+        served = 0
+        while page := paper.fetch_until(MaxResults(10)) if served < 20 else []:
+            served += len(page)
+        assert 20 == served
+        with pytest.raises(LimitReached, match=next(iter(asked))):
+            paper.fetch_until(MaxResults(10))
+
+    def test_limits_while_everything_is_dropped(self) -> None:
+        """A bound that is reached before anything was kept raises, too; what was dropped stays dropped."""
+        paper = Paper(rows(99), Accepted(9, nothing), asked={"max_pulls": 3})
+        with pytest.raises(LimitReached, match="max_pulls"):
+            paper.fetch_next(5)
+        assert 3 == len(paper.sizes)
+        assert {"accepted": sum(paper.sizes)} == paper.search.report.dropped
+
+    def test_rows_that_wait_cost_no_pull(self) -> None:
+        """Rows that were pulled are handed out when no further pull is allowed."""
+        paper = Paper(sized([5, 9, 1, 1, 1, 1, 1, 1, 1, 1]), asked={"max_pulls": 1})
+        assert [0] == places(paper.fetch_until(TokenBudget(5, count=len)))
+        assert [[1, 2, 3, 4, 5], [6, 7, 8, 9]] == [places(paper.fetch_next(5)) for _ in range(2)]
+        with pytest.raises(LimitReached, match="max_pulls"):
+            paper.fetch_next(1)
+
+    def test_a_limit_at_the_end(self) -> None:
+        """A search that has come to its end within its bounds is exhausted, not bounded."""
+        paper = Paper(rows(4), asked={"max_results": 5, "max_pulls": 9})
+        assert 4 == len(paper.fetch_next(5))
+        assert [] == paper.fetch_next(5)
+        assert "exhausted" == paper.reason
+
+    def test_asking_replaces_the_guards(self) -> None:
+        """Bounds that the caller asks for also replace the guards of each call, upwards as well."""
+        paper = Paper(rows(900), asked={"max_results": 450})
+        assert 450 == len(paper.fetch_until(MaxResults(500)))
+
+    @moderate
+    @given(
+        wishes=st.lists(st.integers(1, 9) | trees(any_leaf, 3), min_size=1, max_size=12),
+        max_results=st.none() | st.integers(1, 30),
+        max_pulls=st.none() | st.integers(1, 6),
+    )
+    def test_limits_hold(self, wishes: list[int | Policy], max_results: int | None, max_pulls: int | None) -> None:
+        """Whatever is called, no more is handed out or asked for than was allowed, and no row is lost or repeated."""
+        matches = [row(place, 1 - place / 80, source=place % 7, good=place % 3 > 0) for place in range(40)]
+        paper = Paper(matches, asked={"max_results": max_results, "max_pulls": max_pulls})
+        served: list[str] = []
+        for wish in wishes:
+            try:
+                served += names(paper.fetch_next(wish) if isinstance(wish, int) else paper.fetch_until(wish))
+            except LimitReached:
+                assert max_results is not None or max_pulls is not None
+        kept, waiting, dropped = paper.state()
+        assert kept == len(served) <= (max_results or 40)
+        assert len(paper.sizes) <= (max_pulls or ENDLESS)
+        assert len(served) + len(waiting) == len({*served, *waiting})
+        assert paper.search.report.pulled == kept + len(waiting) + sum(dropped.values())
+
+
+class Remembering(Policy):
+    """Notes in its memory how often it was called, and keeps everything."""
+
+    def judge(self, memory: dict[str, Any]) -> Judge:
+        """Count this call."""
+        memory["calls"] = memory.get("calls", 0) + 1
+        return Judge(self)
+
+
+class Breaking(Policy):
+    """Raises in one of the methods of its judge."""
+
+    def __init__(self, where: str, error: Exception) -> None:
+        self.where, self.error = where, error
+
+    def judge(self, memory: dict[str, Any]) -> Judge:
+        """Break where told to."""
+        judge = Judge(self)
+        judge.lookahead = 1
+
+        def fail(*_: Any) -> Any:
+            if judge.kept >= 2 or self.where in ("look", "judge"):
+                raise self.error
+            return self.where != "enough"
+
+        if self.where == "judge":
+            fail()
+        setattr(judge, self.where, fail)
+        return judge
+
+
+class TestOwn:
+    """Policies that users write."""
+
+    def test_the_docstring(self) -> None:
+        """The policy that the contract prints works as printed."""
+        found = re.search(r"```python\n(.*?)```", str(nextk.until.policy.__doc__), re.DOTALL)
+        assert found
+        scope: dict[str, Any] = {"Policy": Policy, "Judge": Judge}
+        exec(found[1], scope)  # noqa: S102 - our own documentation
+        matches = [row(place, year=2000 + year) for place, year in enumerate([20, 19, 21, 18, 22, 23])]
+        paper = Paper(matches)
+        assert [0, 2, 4] == places(paper.fetch_until(scope["Fresh"](3, 2020)))
+        assert ("fresh", {"fresh": 2}) == (paper.reason, paper.search.report.dropped)
+        paper = Paper(matches, scope["Fresh"](9, 2020))
+        assert [0, 2] == places(paper.fetch_until(MaxResults(2)))
+        assert [4, 5] == places(paper.fetch_next(9))
+        assert [0, 2] == places(Paper(matches).fetch_until(MaxResults(2) | scope["Fresh"](9, 2020)))
+
+    def test_the_overview(self) -> None:
+        """The calls that the package prints are calls that work."""
+        found = re.search(r"```python\n(.*?)```", str(nextk.until.__doc__), re.DOTALL)
+        assert found
+        paper = Paper(rows(90))
+        exec(found[1], {"search": paper, "check": everything})  # noqa: S102 - our own documentation
+        assert 60 == paper.search.report.kept
+
+    def test_memory(self) -> None:
+        """The policy of a search remembers from call to call, that of a call does not; a failed call is forgotten."""
+        paper = Paper(rows(30), Remembering() | MaxResults(2))
+        paper.fetch_until()
+        paper.fetch_next(1)
+        with pytest.raises(ClientError):
+            paper.fetch_until(Accepted(1, lambda _: []))
+        paper.fetch_until(Remembering() | MaxResults(1))
+        assert [{"calls": 3}, {}] == [memory for _, memory in paper.search.position("").memories]
+
+    @pytest.mark.parametrize("where", ["judge", "look", "keeps", "fits", "took", "enough"])
+    @pytest.mark.parametrize("error", [KeyError("mine"), TypeError("mine"), LimitReached("mine")])
+    @pytest.mark.parametrize("ours", [False, True])
+    def test_exceptions(self, where: str, error: Exception, ours: bool) -> None:
+        """An exception of a policy is the caller's as it is, and the call has decided nothing."""
+        paper = Paper(rows(8), Remembering())
+        policy = Breaking(where, error)
+        with pytest.raises(type(error)) as raised:
+            paper.fetch_until(policy & MaxResults(4) if ours else MaxResults(4) & policy)
+        assert error is raised.value
+        assert (0, {}) == (paper.state()[0], paper.state()[2])
+        assert list(range(8)) == places(paper.fetch_next(9))
+        assert [{"calls": 1}] == [memory for _, memory in paper.search.position("").memories]
+
+    def test_what_a_candidate_is(self) -> None:
+        """A judge sees id, score, best score, metadata, item and text of each row, in the order of the search."""
+        seen: list[Any] = []
+
+        class Looking(Policy):
+            def judge(self, memory: dict[str, Any]) -> Judge:
+                judge = Judge(self)
+
+                def keeps(one: Candidate) -> bool:
+                    seen.append((one.id, one.score, one.best, one.metadata, one.item, one.text))
+                    return True
+
+                judge.keeps = keeps  # type: ignore[method-assign, assignment]
+                return judge
+
+        matches = [row(0, 0.9, 2, year=1), row(1, 0.8, 3)]
+        Paper(matches).fetch_until(Looking())
+        assert [("r0", 0.9, 0.9, {"year": 1}, matches[0], "xx"), ("r1", 0.8, 0.9, {}, matches[1], "xxx")] == seen
+
+    def test_looking_ahead(self) -> None:
+        """A judge that looks ahead is shown so many scores before the first row, or as many as there are."""
+        seen: list[list[float]] = []
+
+        class Window(Policy):
+            def judge(self, memory: dict[str, Any]) -> Judge:
+                judge = Judge(self)
+                judge.lookahead = 4
+                judge.look = lambda scores: seen.append(list(scores))  # type: ignore[method-assign]
+                judge.enough = lambda: judge.kept == 3  # type: ignore[method-assign]
+                return judge
+
+        paper = Paper(scored([0.9, 0.8, 0.7, 0.6, 0.5]))
+        assert [[0, 1, 2], [3, 4]] == [places(paper.fetch_until(Window())) for _ in range(2)]
+        assert [[0.9, 0.8, 0.7, 0.6], [0.6, 0.5]] == seen
+
+
+REASONS: list[tuple[Policy, str]] = [
+    (MaxResults(2), "max_results"),
+    (Accepted(2, good), "accepted"),
+    (DistinctBy("source", 2), "distinct_by"),
+    (TokenBudget(2, count=len), "token_budget"),
+    (MinScore(0.9), "min_score"),
+    (RelativeScore(0.9), "relative_score"),
+    (ScoreGap(window=9), "score_gap"),
+    (MaxResults(9) | TokenBudget(2, count=len), "token_budget"),
+    (TokenBudget(2, count=len) | MaxResults(2), "token_budget"),
+    (MaxResults(2) & Accepted(3, good), "max_results & accepted"),
+    (MaxResults(2) & (Accepted(9, good) | TokenBudget(2, count=len)), "max_results & token_budget"),
+    (Accepted(ENDLESS, good), "exhausted"),
+]
+
+
+@pytest.mark.parametrize(("policy", "reason"), REASONS)
+@pytest.mark.parametrize("ours", [False, True])
+def test_stop_reasons(policy: Policy, reason: str, ours: bool) -> None:
+    """A report names the policy that stopped the last call, or says that nothing was left; a full page has none."""
+    matches = [row(place, 1 - place / 40, source=place, good=True) for place in range(40)]
+    paper = Paper(matches, policy if ours else None)
+    assert paper.fetch_until(None if ours else policy)
+    assert reason == paper.reason
+    if reason not in {"exhausted", "distinct_by"} and not policy.leaves()[0].scores_only:
+        assert [None] == [paper.reason for _ in paper.fetch_next(1)]
