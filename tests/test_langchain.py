@@ -24,50 +24,13 @@ from llama_index.core.vector_stores.utils import node_to_metadata_dict
 from pydantic import ValidationError
 
 from carriers import Recording
+from letters import Initials, Letters, contents, loops_to_keep_free, open_queries
 from nextk import AsyncIndex, Index, Vector
 from nextk.errors import ClientError, MissingExtraError, UpstashError
 from nextk.langchain import ResumableRetriever
-from nextk.types import FusionAlgorithm, SparseVector
+from nextk.types import FusionAlgorithm
+from nextk.until import Accepted, DistinctBy, MaxResults, TokenBudget
 from sentences import QUESTION, TEXTS, sentences
-
-
-class Letters(Embeddings):
-    """Counts three letters; refuses to block an event loop."""
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """One row for each text."""
-        return [self.embed_query(text) for text in texts]
-
-    def embed_query(self, text: str) -> list[float]:
-        """The counts, and 1, so that no vector is zero."""
-        refuse_to_block()
-        return [float(text.count(letter)) for letter in "aes"] + [1.0]
-
-
-class Initials:
-    """A sparse model: the words of a text by their first letters; refuses to block an event loop."""
-
-    def embed_documents(self, texts: list[str]) -> list[SparseVector]:
-        """One vector for each text."""
-        return [self.embed_query(text) for text in texts]
-
-    def embed_query(self, text: str) -> SparseVector:
-        """Weight 1 for each initial."""
-        refuse_to_block()
-        initials = sorted({ord(word[0]) for word in text.lower().split()})
-        return SparseVector(initials, [1.0] * len(initials))
-
-
-loops_to_keep_free: set[int] = set()
-
-
-def refuse_to_block() -> None:
-    """Fail if called in a thread whose event loop must not be blocked."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    assert id(loop) not in loops_to_keep_free, "the event loop was blocked"
 
 
 @pytest.fixture
@@ -113,18 +76,6 @@ def vectors(shared_vectors: Index) -> Iterator[Index]:
     assert 0 == open_queries(shared_vectors)
 
 
-def open_queries(index: Index) -> int:
-    """How many resumable queries an embedded index holds."""
-    carrier: Any = index._carrier
-    count: int = carrier._hold.engine.open_queries()
-    return count
-
-
-def contents(documents: list[Document]) -> list[str]:
-    """The texts of documents."""
-    return [document.page_content for document in documents]
-
-
 class Standard(RetrieversIntegrationTests):
     """LangChain's own tests, over an index that embeds text."""
 
@@ -168,6 +119,38 @@ class TestStandardHybrid(Standard):
     """Hybrid."""
 
 
+class TestStandardDenseUntil(TestStandardDense):
+    """Dense, with a policy."""
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        """How it is made."""
+        return {**super().retriever_constructor_params, "until": Accepted(20, even_places)}
+
+
+class TestStandardSparseUntil(TestStandardSparse):
+    """Sparse, with a policy."""
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        """How it is made."""
+        return {**super().retriever_constructor_params, "until": MaxResults(10) | TokenBudget(2_000)}
+
+
+class TestStandardHybridUntil(TestStandardHybrid):
+    """Hybrid, with a policy."""
+
+    @property
+    def retriever_constructor_params(self) -> dict[str, Any]:
+        """How it is made."""
+        return {**super().retriever_constructor_params, "until": DistinctBy("place", 10) & Accepted(5, even_places)}
+
+
+def even_places(documents: list[Document]) -> list[bool]:
+    """Permit every second text."""
+    return [document.metadata["place"] % 2 == 0 for document in documents]
+
+
 class TestStandardOwnModels(Standard):
     """Hybrid, with models on the caller's side."""
 
@@ -198,6 +181,10 @@ class TestInvoke:
         assert 4 == len(ResumableRetriever(index=index, k=None).invoke(QUESTION, k=None))
         assert 7 == len(ResumableRetriever(index=index, k=7).invoke(QUESTION))
         assert 2 == len(ResumableRetriever(index=index, k=7).invoke(QUESTION, k=2))
+        for keywords in ({}, {"until": MaxResults(3)}):
+            for call in (ResumableRetriever(index=index).invoke, ResumableRetriever(index=index).stream):
+                with pytest.raises(ClientError, match="k=0 must be a whole number"):
+                    call(QUESTION, k=0, **keywords)  # type: ignore[arg-type]
         with pytest.raises(UpstashError, match="topK"):
             ResumableRetriever(index=index).invoke(QUESTION, k=1_001)
 
@@ -562,7 +549,7 @@ class TestFromTexts:
             ({"ids": ["1"]}, ClientError),
             ({"metadatas": [{"a": object()}, {}]}, ClientError),
             ({"k": 0}, ValidationError),
-            ({"index": None}, TypeError),
+            ({"index": None}, ClientError),
             ({"embedding": "unknown"}, ClientError),
             ({"ids": ["1" * 2_000, "2"]}, UpstashError),
         ],

@@ -4,6 +4,7 @@ from nextk.extras import require
 
 require("langchain_core.retrievers", extra="langchain")  # first, so that its absence says how to install it
 
+from nextk.langchain.compression import ResumableCompressionRetriever  # noqa: E402
 from nextk.langchain.retriever import ResumableRetriever  # noqa: E402
 
-__all__ = ["ResumableRetriever"]
+__all__ = ["ResumableCompressionRetriever", "ResumableRetriever"]

@@ -1,6 +1,6 @@
 """What a record is to LangChain: documents of rows, and records of texts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
@@ -37,7 +37,10 @@ def text_of(document: Document) -> str:
 
 
 def records_of(
-    texts: Sequence[str], metadatas: Sequence[dict[str, Any]] | None, ids: Sequence[str | None] | None
+    texts: Sequence[str],
+    metadatas: Sequence[dict[str, Any]] | None,
+    ids: Sequence[str | None] | None,
+    reserved: Sequence[str] = (),
 ) -> list[Data]:
     """The records of texts, each under its id, or one made of its content.
 
@@ -45,22 +48,52 @@ def records_of(
         texts: What is to be found.
         metadatas: One for each text, or none at all.
         ids: One for each text, or none at all.
+        reserved: Keys that no metadata may have, because there the text is looked for.
 
     Raises:
-        ClientError: The numbers of texts, metadatas and ids differ, or metadata is not JSON.
+        ClientError: The numbers of texts, metadatas and ids differ; a text is none; or metadata is not JSON, or has a
+            reserved key.
     """
-    if isinstance(texts, str):
-        message = "texts is one string, and each of its letters would be a document: give a list"
-        raise ClientError(message)
     metadatas = [{}] * len(texts) if metadatas is None else metadatas
     ids = [None] * len(texts) if ids is None else ids
     if not len(texts) == len(metadatas) == len(ids):
         message = f"{len(texts)} texts, {len(metadatas)} metadatas and {len(ids)} ids: give one for each text"
         raise ClientError(message)
+    for text, metadata in zip(texts, metadatas, strict=True):
+        if not isinstance(text, str):
+            message = f"{text!r} is not a text"
+            raise ClientError(message)
+        if taken := [key for key in reserved if key in metadata]:
+            message = (
+                f"metadata has the key {taken[0]!r}, where this retriever looks for the text: "
+                "rename it, or set text_key="
+            )
+            raise ClientError(message)
+    made = [content_id(text, metadata) for text, metadata in zip(texts, metadatas, strict=True)]
     return [
-        Data(id_ or content_id(text, metadata), text, metadata)
-        for text, metadata, id_ in zip(texts, metadatas, ids, strict=True)
+        Data(given or by_content, text, metadata)
+        for given, by_content, text, metadata in zip(ids, made, texts, metadatas, strict=True)
     ]
+
+
+def parts_of(
+    documents: Iterable[Document], ids: Sequence[str | None] | None
+) -> tuple[list[str], list[dict[str, Any]], list[str | None]]:
+    """The texts, metadatas and ids of documents; those ids that are given come first.
+
+    Raises:
+        ClientError: The numbers of documents and ids differ.
+    """
+    documents = list(documents)
+    given = [None] * len(documents) if ids is None else ids
+    if len(given) != len(documents):
+        message = f"{len(documents)} documents and {len(given)} ids: give one for each document"
+        raise ClientError(message)
+    return (
+        [document.page_content for document in documents],
+        [document.metadata for document in documents],
+        [id_ or document.id for id_, document in zip(given, documents, strict=True)],
+    )
 
 
 def _document(match: QueryResult, passage: Passage, score_key: str | None) -> Document:

@@ -61,14 +61,15 @@ class Embedder:
             ClientError: The question is empty, or nobody embeds it.
         """
         require_question(query)
-        blank = replace(blank, mode=self.mode(blank.mode))
-        dense, sparse = self._models(blank.mode)
+        mode = self.mode(blank.mode)
+        dense, sparse = self._models(mode)
         if dense is None and sparse is None:
-            if not self._index_embeds and not source.embeds_text(blank.mode):
+            if not self._index_embeds and not source.embeds_text(mode):
                 raise ClientError(_NO_MODEL)
-            return replace(blank, data=query)
+            return replace(blank, data=query, mode=mode)
         return replace(
             blank,
+            mode=mode,
             vector=None if dense is None else list(map(float, dense.embed_query(query))),
             sparse_vector=None if sparse is None else sparse.embed([query]),
         )
@@ -76,14 +77,15 @@ class Embedder:
     async def aembed(self, query: str, blank: Question, source: Source) -> Question:
         """The same without blocking the event loop."""
         require_question(query)
-        blank = replace(blank, mode=self.mode(blank.mode))
-        dense, sparse = self._models(blank.mode)
+        mode = self.mode(blank.mode)
+        dense, sparse = self._models(mode)
         if dense is None and sparse is None:
-            if not self._index_embeds and not await source.aembeds_text(blank.mode):
+            if not self._index_embeds and not await source.aembeds_text(mode):
                 raise ClientError(_NO_MODEL)
-            return replace(blank, data=query)
+            return replace(blank, data=query, mode=mode)
         return replace(
             blank,
+            mode=mode,
             vector=None if dense is None else list(map(float, await dense.aembed_query(query))),
             sparse_vector=None if sparse is None else await sparse.aembed([query]),
         )

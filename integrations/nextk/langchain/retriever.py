@@ -1,26 +1,24 @@
 """The retriever: LangChain's contract over a search that can go on."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Self, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
+from langchain_core.runnables import RunnableConfig
 
-from nextk.langchain.documents import records_of
-from nextk.langchain.settings import Settings
+from nextk.langchain.from_vectorstore import fields_of
+from nextk.langchain.sessions import AsyncTracedSession, TracedSession
+from nextk.langchain.settings import DEFAULT_K
+from nextk.langchain.streaming import Streaming
+from nextk.langchain.writing import Writing
 from nextk.retrieval import AsyncRetrievalSession, RetrievalSession
-from nextk.retrieval.building import open_embedded, store
 from nextk.retrieval.cursor import query_of
-from nextk.retrieval.source import Source
 from nextk.retrieval.terms import Asked
 
-DEFAULT_K = 4
-"""How many documents one call returns where nothing says so, as everywhere in LangChain."""
 
-
-class ResumableRetriever(Settings):
+class ResumableRetriever(Streaming, Writing):
     """A retriever over a vector index that can go on where its first results end.
 
     `invoke` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: the next
@@ -39,14 +37,15 @@ class ResumableRetriever(Settings):
     Key init args — the index:
         index: An `Index` or an `AsyncIndex`; both calling styles work over either.
         url, token: Where it is instead; absent: the environment's `UPSTASH_VECTOR_REST_URL` and `..._TOKEN`.
-        namespace: Where in it to search.
+        namespace: Where in it to search, and to store.
 
     Key init args — the search:
         k: How many documents one call returns at the most; unset: 4, or with `until` as many as that decides.
         filter: Only records whose metadata passes, as in `"lang = 'de' AND year > 2020"`.
         embedding: A LangChain `Embeddings`; or `True`: the index embeds the text. Unset, and without
             `sparse_embedding`: the same as `True` if the index has a text model, else an error at the first use.
-        sparse_embedding: A sparse model: an object whose `embed_query(text)` gives `indices` and `values`.
+        sparse_embedding: A sparse model: an object whose `embed_query(text)` gives `indices` and `values`; to store
+            documents by it, `embed_documents(texts)` as well.
         retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; unset: whatever the models allow.
         fusion: `"rrf"` or `"dbsf"`: how a hybrid search joins its two lists.
         weighting: `"idf"`: weigh the sparse query by the rarity of its terms.
@@ -61,6 +60,7 @@ class ResumableRetriever(Settings):
             `data`. Records written by LangChain's and LlamaIndex's Upstash stores are read as they are; those without
             any text are left out, with a warning in the log.
         score_key: The metadata key to put the score under; unset: nowhere.
+        document_mapper: A function from a `QueryResult` to a `Document`, instead of both; `None` leaves the row out.
 
     Instantiate:
         ```python
@@ -72,7 +72,18 @@ class ResumableRetriever(Settings):
         Or over texts, without any server:
 
         ```python
-        retriever = ResumableRetriever.from_texts(["The sky is blue.", "Grass is green."], k=1)
+        with ResumableRetriever.from_texts(["The sky is blue.", "Grass is green."], k=1) as local:
+            local.invoke("Why is the sky blue?")
+        ```
+
+    Store:
+        ```python
+        from langchain_core.documents import Document
+
+        retriever.add_texts(["The sky is blue."], [{"lang": "en", "public": True}], show_progress=True)
+        retriever.add_documents([Document("Grass is green.", id="grass", metadata={"lang": "en"})], namespace="science")
+        retriever.delete(["grass"], namespace="science")
+        retriever.delete(filter="lang = 'de'")
         ```
 
     Use:
@@ -86,13 +97,14 @@ class ResumableRetriever(Settings):
     Async:
         ```python
         await retriever.ainvoke("Why is the sky blue?")
+        await retriever.aadd_texts(["The sea is blue, too."])
         ```
 
     On demand:
         ```python
         with retriever.open("Why is the sky blue?") as search:
             documents = search.fetch_next(5)
-            while not enough(documents) and not search.exhausted:
+            while len(documents) < 50 and not search.exhausted:
                 documents += search.fetch_next(5)
 
         async with retriever.aopen("Why is the sky blue?") as search:
@@ -102,6 +114,11 @@ class ResumableRetriever(Settings):
     Until there is enough:
         ```python
         from nextk.until import Accepted, TokenBudget
+
+
+        def is_permitted(documents):
+            return [document.metadata.get("public", False) for document in documents]
+
 
         retriever.invoke("Why is the sky blue?", until=Accepted(10, is_permitted))
 
@@ -113,72 +130,62 @@ class ResumableRetriever(Settings):
             documents = search.fetch_next(5)
         ```
 
+    Stream:
+        Each page is pulled when the loop asks for it, and leaving the loop stops the search.
+
+        ```python
+        for page in retriever.stream("Why is the sky blue?"):
+            if any("blue" in document.page_content for document in page):
+                break
+
+        async for page in retriever.astream("Why is the sky blue?", k=2, max_results=10):
+            print(len(page))
+        ```
+
+        Within a chain it hands on what `invoke` returns, so a chain answers the same, streamed or not.
+
+    Trace:
+        Every page is a retriever run: of the config given, else of the chain or graph that calls.
+
+        ```python
+        with retriever.open("Why is the sky blue?", config={"tags": ["pages"], "run_name": "sky"}) as search:
+            search.fetch_next(5)
+        ```
+
+    Coming from `UpstashVectorStore` of `langchain_community`:
+        Records stay as they are, and what is stored here with `embedding=` is read there as well. A document's `id` is
+        set, unlike there; ids that are not given are made of the content.
+
+        | there                                             | here                                              |
+        | ------------------------------------------------- | ------------------------------------------------- |
+        | `UpstashVectorStore(embedding=, index_url=, ...)` | `ResumableRetriever(embedding=, url=, token=)`    |
+        | `store.as_retriever(search_kwargs={"k": 5})`      | `ResumableRetriever.from_vectorstore(store, k=5)` |
+        | `store.similarity_search(query, 5, filter)`       | `retriever.invoke(query, k=5, filter=filter)`     |
+        | `store.similarity_search_with_score(query)`       | `score_key="score"`, then in the metadata         |
+        | `search_type="similarity_score_threshold"`        | `until=MinScore(0.8)`: all of them, not of k      |
+        | `UpstashVectorStore.from_texts(..., index_url=)`  | `retriever.add_texts(texts, metadatas)`           |
+        | `store.add_documents(documents, ids=)`            | `retriever.add_documents(documents, ids=)`        |
+        | `store.delete(ids)`                               | `retriever.delete(ids)`                           |
+        | `store.delete(delete_all=True)`, `store.info()`   | `Index(url, token).reset()`, `.info()`            |
+        | `search_type="mmr"`                               | not there                                         |
+
     Raises:
         ClientError: The arguments contradict each other, the mode needs a model that is missing, or there is no index.
         ValidationError: An argument is of the wrong type.
     """
 
     @classmethod
-    def from_texts(
-        cls,
-        texts: Sequence[str],
-        embedding: Embeddings | Callable[[list[str]], Any] | str | None = None,
-        metadatas: Sequence[dict[str, Any]] | None = None,
-        *,
-        ids: Sequence[str | None] | None = None,
-        path: str | os.PathLike[str] | None = None,
-        sparse_embedding: Any = None,
-        **kwargs: Any,
-    ) -> Self:
-        """A retriever over texts, in a hybrid index in this process. Needs `pip install 'nextk[local]'`.
-
-        The index owns the models and embeds by itself. The retriever owns the index: `close()` it, or use `with`.
+    def from_vectorstore(cls, store: Any, **kwargs: Any) -> Self:
+        """A retriever over the index of LangChain's own Upstash store: same place, models, namespace and text key.
 
         Args:
-            texts: What is to be found. Stored in batches of 1,000.
-            embedding: The dense model: a LangChain `Embeddings`, or whatever `Index.embedded` takes; absent:
-                `"static"`, which needs no download.
-            metadatas: One for each text; JSON.
-            ids: One for each text. Absent, or where one is `None`: made of the text and its metadata, so that what is
-                equal in both is stored once, and storing it again changes nothing.
-            path: The index's file, made or added to; absent: in memory.
-            sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
-                `weighting="idf"`, without which BM25 is not whole.
-            **kwargs: Further arguments of the retriever. `namespace` is also where the texts are stored.
+            store: A `langchain_community.vectorstores.UpstashVectorStore`.
+            **kwargs: Further arguments of the retriever; they win over what the store says.
 
         Raises:
-            ClientError: The numbers of texts, metadatas and ids differ, or metadata is not JSON.
-            MissingExtraError: The engine is not installed.
+            ClientError: It is no such store, or its index does not say where it is.
         """
-        records = records_of(texts, metadatas, ids)
-        if sparse_embedding is None:
-            kwargs.setdefault("weighting", "idf")
-        kwargs.setdefault("text_key", ())  # the text is the data, so all of the metadata is the user's
-        index = open_embedded(path, embedding, sparse_embedding)
-        try:
-            retriever = cls(index=index, embedding=True, **kwargs)
-            retriever._source = Source(index, owned=True)
-            store(index, records, retriever.namespace)
-        except BaseException:
-            index.close()
-            raise
-        return retriever
-
-    @classmethod
-    def from_documents(
-        cls,
-        documents: Sequence[Document],
-        embedding: Embeddings | Callable[[list[str]], Any] | str | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """A retriever over documents, as `from_texts` makes it; a document's own id is kept."""
-        return cls.from_texts(
-            [document.page_content for document in documents],
-            embedding,
-            [document.metadata for document in documents],
-            ids=[document.id for document in documents],
-            **kwargs,
-        )
+        return cls(**{**fields_of(store), **kwargs})
 
     def open(
         self,
@@ -186,6 +193,7 @@ class ResumableRetriever(Settings):
         *,
         filter: str | None = None,
         namespace: str | None = None,
+        config: RunnableConfig | None = None,
         **asked: Unpack[Asked],
     ) -> RetrievalSession[Document]:
         """Start a search that is continued on demand. Nothing is sent before the first pull.
@@ -194,6 +202,8 @@ class ResumableRetriever(Settings):
             query: The question.
             filter: Instead of the retriever's own.
             namespace: Likewise.
+            config: Each call on the session is a retriever run under it; absent: under the one of the chain or graph
+                that calls. Its `run_id` is that of the first one.
             **asked: `until`, instead of the retriever's own: what it does not keep, no call hands out. And bounds of
                 this search as a whole, then `LimitReached`: `max_results` documents, `max_pulls` pages, `deadline`
                 seconds from the first pull. Absent: no bound, but the retriever's own on each `fetch_until`.
@@ -202,7 +212,8 @@ class ResumableRetriever(Settings):
             The session; leave it by `with`, so that the index need not keep the search.
         """
         terms = self._terms().within(**asked)
-        return self._session(query, self._blank(filter, namespace), terms)
+        kind = partial(TracedSession, self._tracing(query, config))
+        return self._session(query, self._blank(filter, namespace), terms, None, kind)
 
     def aopen(
         self,
@@ -210,11 +221,13 @@ class ResumableRetriever(Settings):
         *,
         filter: str | None = None,
         namespace: str | None = None,
+        config: RunnableConfig | None = None,
         **asked: Unpack[Asked],
     ) -> AsyncRetrievalSession[Document]:
         """The same for an event loop: `async with retriever.aopen(query) as search`."""
         terms = self._terms().within(**asked)
-        return self._asession(query, self._blank(filter, namespace), terms)
+        kind = partial(AsyncTracedSession, self._tracing(query, config))
+        return self._asession(query, self._blank(filter, namespace), terms, None, kind)
 
     def resume(
         self,
@@ -222,6 +235,7 @@ class ResumableRetriever(Settings):
         *,
         filter: str | None = None,
         namespace: str | None = None,
+        config: RunnableConfig | None = None,
         **asked: Unpack[Asked],
     ) -> RetrievalSession[Document]:
         """Go on with a search from its cursor, in any process and as often as wanted; each time the same rows come.
@@ -230,6 +244,7 @@ class ResumableRetriever(Settings):
             cursor: From `cursor()` or `detach()` of a session of this retriever, or of one like it.
             filter: As it was when the cursor was made, if it was not the retriever's own; a cursor holds none.
             namespace: Likewise.
+            config: As for `open`.
             **asked: As for `open`. Documents and pages of before count.
 
         Raises:
@@ -237,7 +252,9 @@ class ResumableRetriever(Settings):
                 weighting.
         """
         terms = self._terms().within(**asked)
-        return self._session(query_of(cursor)[0], self._blank(filter, namespace), terms, cursor)
+        query = query_of(cursor)[0]
+        kind = partial(TracedSession, self._tracing(query, config))
+        return self._session(query, self._blank(filter, namespace), terms, cursor, kind)
 
     def aresume(
         self,
@@ -245,11 +262,14 @@ class ResumableRetriever(Settings):
         *,
         filter: str | None = None,
         namespace: str | None = None,
+        config: RunnableConfig | None = None,
         **asked: Unpack[Asked],
     ) -> AsyncRetrievalSession[Document]:
         """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
         terms = self._terms().within(**asked)
-        return self._asession(query_of(cursor)[0], self._blank(filter, namespace), terms, cursor)
+        query = query_of(cursor)[0]
+        kind = partial(AsyncTracedSession, self._tracing(query, config))
+        return self._asession(query, self._blank(filter, namespace), terms, cursor, kind)
 
     # BaseRetriever reads this signature: it passes an argument of `invoke` on because it stands here, and one that does
     # not is Python's own TypeError.
@@ -263,15 +283,13 @@ class ResumableRetriever(Settings):
         namespace: str | None = None,
         **asked: Unpack[Asked],
     ) -> list[Document]:
-        blank, k = self._blank(filter, namespace), self.k if k is None else k
-        terms = self._terms().for_one_call(k, **asked)
-        if terms.until is not None:
+        blank, k = self._blank(filter, namespace), self._count(k)
+        if (terms := self._bounded(k, asked)) is not None:
             with self._session(query, blank, terms) as search:
                 return search.fetch_until()
-        question = self._embedder().embed(query, blank, self._searched())
-        return self._documents(
-            self._searched().blocking.query(top_k=DEFAULT_K if k is None else k, **question.parameters())
-        )
+        source = self._searched()
+        question = self._embedder().embed(query, blank, source)
+        return self._documents(source.blocking.query(top_k=DEFAULT_K if k is None else k, **question.parameters()))
 
     async def _aget_relevant_documents(
         self,
@@ -283,12 +301,10 @@ class ResumableRetriever(Settings):
         namespace: str | None = None,
         **asked: Unpack[Asked],
     ) -> list[Document]:
-        blank, k = self._blank(filter, namespace), self.k if k is None else k
-        terms = self._terms().for_one_call(k, **asked)
-        if terms.until is not None:
+        blank, k = self._blank(filter, namespace), self._count(k)
+        if (terms := self._bounded(k, asked)) is not None:
             async with self._asession(query, blank, terms) as search:
                 return await search.fetch_until()
-        question = await self._embedder().aembed(query, blank, self._searched())
-        return self._documents(
-            await self._searched().native.query(top_k=DEFAULT_K if k is None else k, **question.parameters())
-        )
+        source = self._searched()
+        question = await self._embedder().aembed(query, blank, source)
+        return self._documents(await source.native.query(top_k=DEFAULT_K if k is None else k, **question.parameters()))

@@ -1,25 +1,35 @@
 """What a retriever is set to, and what follows from it for every search: the fields, and no more of LangChain."""
 
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from uuid import UUID
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
+from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
+from langchain_core.runnables.utils import AnyConfigurableField
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
+from nextk.errors import ClientError
 from nextk.langchain.documents import document_of, documents_of, text_of
 from nextk.langchain.question import Embedder
+from nextk.langchain.sessions import Tracing
 from nextk.retrieval import AsyncRetrievalSession, Limits, Question, Reading, RetrievalMode, RetrievalSession, Terms
 from nextk.retrieval.question import choose
 from nextk.retrieval.rows import TEXT_KEYS
 from nextk.retrieval.source import Closing, Source
-from nextk.retrieval.terms import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS
+from nextk.retrieval.terms import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Asked
 from nextk.retrieval.trail import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 from nextk.until import Policy
+from nextk.until.policy import require_count
+
+DEFAULT_K = 4
+"""How many documents one call returns where nothing says so, as everywhere in LangChain."""
 
 
 class Settings(Closing, BaseRetriever):
@@ -46,6 +56,7 @@ class Settings(Closing, BaseRetriever):
     max_recovery: Annotated[int, Field(ge=0)] = MAX_RECOVERY
     text_key: str | Sequence[str] = TEXT_KEYS
     score_key: str | None = None
+    document_mapper: Callable[[QueryResult], Document | None] | None = None
 
     _source: Source | None = PrivateAttr(default=None)
 
@@ -56,17 +67,44 @@ class Settings(Closing, BaseRetriever):
         def __init__(self, **fields: Any) -> None:
             super().__init__(**fields)
             self._blank()
+            self._reading()
             self._searched()
 
     def _terms(self) -> Terms:
         guards = Limits(self.max_results, self.max_pulls, self.deadline)
         return Terms(self.until, guards, max_idle=self.max_idle, max_recovery=self.max_recovery)
 
+    def _count(self, k: int | None) -> int | None:
+        """How many documents a call may return: as it says, else the retriever.
+
+        Raises:
+            ClientError: It is not a whole number above 0.
+        """
+        if k is None:
+            return self.k
+        require_count(k, "k")
+        return k
+
+    def _bounded(self, k: int | None, asked: Asked) -> Terms | None:
+        """The terms of one call that goes on until a policy has enough; `None` where one plain query answers.
+
+        Raises:
+            ClientError: There are bounds, and no policy that they could bound.
+        """
+        if self.until is None and not any(value is not None for value in asked.values()):
+            return None
+        return self._terms().for_one_call(k, **asked)
+
     def _session(
-        self, query: str, blank: Question, terms: Terms, cursor: Mapping[str, Any] | None = None
+        self,
+        query: str,
+        blank: Question,
+        terms: Terms,
+        cursor: Mapping[str, Any] | None = None,
+        kind: Callable[..., RetrievalSession[Document]] = RetrievalSession,
     ) -> RetrievalSession[Document]:
         source, embedder = self._searched(), self._embedder()
-        return RetrievalSession(
+        return kind(
             source.blocking,
             blank,
             self._reading(),
@@ -77,10 +115,15 @@ class Settings(Closing, BaseRetriever):
         )
 
     def _asession(
-        self, query: str, blank: Question, terms: Terms, cursor: Mapping[str, Any] | None = None
+        self,
+        query: str,
+        blank: Question,
+        terms: Terms,
+        cursor: Mapping[str, Any] | None = None,
+        kind: Callable[..., AsyncRetrievalSession[Document]] = AsyncRetrievalSession,
     ) -> AsyncRetrievalSession[Document]:
         source, embedder = self._searched(), self._embedder()
-        return AsyncRetrievalSession(
+        return kind(
             source.native,
             blank,
             self._reading(),
@@ -89,6 +132,12 @@ class Settings(Closing, BaseRetriever):
             terms=terms,
             cursor=cursor,
         )
+
+    def _tracing(self, query: str, config: RunnableConfig | None, run_id: UUID | None = None) -> Tracing:
+        """What the runs of a search have in common; without a config, the one that surrounds the call is meant."""
+        config = ensure_config(config)
+        first = run_id or config.get("run_id")
+        return Tracing(query, self.get_name(), self.tags, self.metadata, self._get_ls_params(), config, first)
 
     def _blank(self, filter: str | None = None, namespace: str | None = None) -> Question:
         """What every question of this retriever has in common.
@@ -113,18 +162,31 @@ class Settings(Closing, BaseRetriever):
         return [self.text_key] if isinstance(self.text_key, str) else self.text_key
 
     def _reading(self) -> Reading[Document]:
+        """How rows are read.
+
+        Raises:
+            ClientError: There is a `document_mapper` and a `score_key`.
+        """
+        if self.document_mapper is not None:
+            if self.score_key is not None:
+                message = "document_mapper= makes the whole document, the score in it as well: leave out score_key="
+                raise ClientError(message)
+            return Reading(self.document_mapper, text_of)
         text_keys, score_key = self._text_keys, self.score_key
         return Reading(lambda match: document_of(match, text_keys, score_key), text_of)
 
     def _documents(self, matches: Sequence[QueryResult]) -> list[Document]:
+        if self.document_mapper is not None:
+            return [document for match in matches if (document := self.document_mapper(match)) is not None]
         return documents_of(matches, self._text_keys, self.score_key)
 
     def _searched(self) -> Source:
         """The index; found anew where a copy was given another one."""
         token = None if self.token is None else self.token.get_secret_value()
-        if self._source is None or not self._source.made_from(self.index, self.url, token):
-            self._source = Source(self.index, self.url, token)
-        return self._source
+        source = self._source
+        if source is None or not source.made_from(self.index, self.url, token):
+            self._source = source = Source(self.index, self.url, token)
+        return source
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
         """What a trace says of this retriever."""
@@ -132,9 +194,37 @@ class Settings(Closing, BaseRetriever):
         params["ls_vector_store_provider"] = "nextk"
         if isinstance(self.embedding, Embeddings):
             params["ls_embedding_provider"] = type(self.embedding).__name__
+            names = (getattr(self.embedding, name, None) for name in ("model", "model_name"))
+            if model := next((name for name in names if isinstance(name, str)), None):
+                params["ls_embedding_model"] = model
         return params
+
+    def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[str, list[Document]]:
+        """As LangChain's, which makes a retriever anew for each call: all of them share this one's connections."""
+        if {"index", "url", "token"} & kwargs.keys():
+            return super().configurable_fields(**kwargs)
+        shared = self.model_copy(update={"index": self._searched().blocking, "url": None, "token": None})
+        return super(Settings, shared).configurable_fields(**kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
         memo[id(self.index)] = self.index  # a copy searches the same index
         return super().__deepcopy__(memo)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """What is pickled: the fields, and how to find the index again, but nothing that is open.
+
+        Raises:
+            ClientError: The retriever was given an index, and that is tied to this process.
+        """
+        try:
+            pickle.dumps(self.index)
+        except Exception as error:
+            message = (
+                "this retriever was given an index object, which is tied to this process: make it by url= and token=, "
+                "or by the environment, to pickle it; or pickle retriever.model_copy(update={'index': None}), which "
+                "takes its index from the environment where it is read"
+            )
+            raise ClientError(message) from error
+        self._searched()
+        return super().__getstate__()

@@ -1,0 +1,142 @@
+"""Pages as LangChain streams them: lazily, each a list of documents, each a run of its own."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from typing import Any, Unpack
+from uuid import UUID
+
+from langchain_core.documents import Document
+from langchain_core.runnables import RunnableConfig
+
+from nextk.errors import LimitReached
+from nextk.langchain.sessions import Tracing
+from nextk.langchain.settings import DEFAULT_K, Settings
+from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalSession, Terms
+from nextk.retrieval.terms import Asked
+
+Page = list[Document]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What pages a stream has, and when it ends."""
+
+    blank: Question
+    terms: Terms
+    size: int | None
+    tracing: Tracing
+
+    def over(self, search: RetrievalSession[Document] | AsyncRetrievalSession[Document], began: float) -> bool:
+        """Whether no further page is wanted: nothing is left, or a bound is reached."""
+        report = search.report
+        pulls = 0 if report.waiting else report.pulls  # what has been pulled is handed out
+        seconds = self.terms.clock() - began
+        spent = self.terms.limits.spent(results=report.kept, pulls=pulls, seconds=seconds)
+        return search.exhausted or spent is not None
+
+
+class Streaming(Settings):
+    """What hands out page after page."""
+
+    def stream(self, input: str, config: RunnableConfig | None = None, **asked: Any) -> Iterator[Page]:
+        """Page after page of one search, each pulled when it is asked for; leaving the loop stops the search.
+
+        Args:
+            input: The question.
+            config: Each page is a retriever run under it; its `run_id` is that of the first one.
+            **asked: `k`, how many documents a page holds; absent: as many as `invoke` returns. With a policy, a page is
+                what `fetch_until` brings, at most `k` documents if that is set. `filter`, `namespace` and `until`,
+                instead of the retriever's own. And bounds of the stream as a whole: it ends after `max_results`
+                documents (absent: the retriever's own, 200), `max_pulls` pulls or `deadline` seconds.
+
+        Returns:
+            Pages, none of them empty. Within a chain a retriever hands on only the first of them, as `invoke` does.
+
+        Raises:
+            TypeError: Another keyword argument is given.
+        """
+        return self._pages(self._plan(input, config, **asked))
+
+    def astream(self, input: str, config: RunnableConfig | None = None, **asked: Any) -> AsyncIterator[Page]:
+        """The same for an event loop. Leaving the loop early stops the search soon; `aclose()` waits for it."""
+        return self._apages(self._plan(input, config, **asked))
+
+    # In a chain, parts of an answer are added up for whoever comes next: pages without end would fill a prompt that
+    # `invoke` fills with k documents.
+    def transform(self, input: Iterator[str], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Page]:
+        """What `invoke` returns, as one part: a chain answers the same, streamed or not."""
+        if parts := list(input):
+            yield self.invoke(reduce(add, parts), config, **kwargs)
+
+    async def atransform(
+        self, input: AsyncIterator[str], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Page]:
+        """The same for an event loop."""
+        if parts := [part async for part in input]:
+            yield await self.ainvoke(reduce(add, parts), config, **kwargs)
+
+    def _pages(self, plan: _Plan) -> Iterator[Page]:
+        with self._session(plan.tracing.query, plan.blank, plan.terms) as search:
+            began = plan.terms.clock()
+            while not plan.over(search, began):
+                with plan.tracing.run() as run:
+                    try:
+                        page = search.fetch_until() if plan.size is None else search.fetch_next(plan.size)
+                    except LimitReached:
+                        if not plan.over(search, began):
+                            raise
+                        return
+                    run.documents = page
+                    if page and run.followed:  # which needs the page to come while the run lasts
+                        yield from reduce(lambda pages, tap: tap(run.run_id, pages), run.taps("iter"), iter([page]))
+                        continue
+                if not page:
+                    return
+                yield page
+
+    async def _apages(self, plan: _Plan) -> AsyncIterator[Page]:
+        async with self._asession(plan.tracing.query, plan.blank, plan.terms) as search:
+            began = plan.terms.clock()
+            while not plan.over(search, began):
+                async with plan.tracing.arun() as run:
+                    try:
+                        page = await (search.fetch_until() if plan.size is None else search.fetch_next(plan.size))
+                    except LimitReached:
+                        if not plan.over(search, began):
+                            raise
+                        return
+                    run.documents = page
+                    if page and run.followed:
+                        async for seen in reduce(
+                            lambda pages, tap: tap(run.run_id, pages), run.taps("aiter"), _alone(page)
+                        ):
+                            yield seen
+                        continue
+                if not page:
+                    return
+                yield page
+
+    def _plan(
+        self,
+        query: str,
+        config: RunnableConfig | None,
+        *,
+        k: int | None = None,
+        filter: str | None = None,
+        namespace: str | None = None,
+        run_id: UUID | None = None,
+        **asked: Unpack[Asked],
+    ) -> _Plan:
+        k = self._count(k)
+        terms = self._terms().within(**asked)
+        if terms.limits.max_results is None:  # a chain that drains the stream must not drain the index
+            terms = replace(terms, limits=replace(terms.limits, max_results=self.max_results))
+        size = (DEFAULT_K if k is None else k) if terms.until is None else None
+        tracing = self._tracing(query, config, run_id)
+        return _Plan(self._blank(filter, namespace), terms.capped(k), size, tracing)
+
+
+async def _alone(page: Page) -> AsyncIterator[Page]:
+    yield page

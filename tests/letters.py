@@ -1,0 +1,61 @@
+"""Models of the caller's that count letters, for tests of the LangChain side; and what these ask of an index."""
+
+import asyncio
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+
+from nextk import Index
+from nextk.types import SparseVector
+
+
+class Letters(Embeddings):
+    """Counts three letters; refuses to block an event loop."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """One row for each text."""
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        """The counts, and 1, so that no vector is zero."""
+        refuse_to_block()
+        return [float(text.count(letter)) for letter in "aes"] + [1.0]
+
+
+class Initials:
+    """A sparse model: the words of a text by their first letters; refuses to block an event loop."""
+
+    def embed_documents(self, texts: list[str]) -> list[SparseVector]:
+        """One vector for each text."""
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> SparseVector:
+        """Weight 1 for each initial."""
+        refuse_to_block()
+        initials = sorted({ord(word[0]) for word in text.lower().split()})
+        return SparseVector(initials, [1.0] * len(initials))
+
+
+loops_to_keep_free: set[int] = set()
+
+
+def refuse_to_block() -> None:
+    """Fail if called in a thread whose event loop must not be blocked."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    assert id(loop) not in loops_to_keep_free, "the event loop was blocked"
+
+
+def open_queries(index: Index) -> int:
+    """How many resumable queries an embedded index holds."""
+    carrier: Any = index._carrier
+    count: int = carrier._hold.engine.open_queries()
+    return count
+
+
+def contents(documents: list[Document]) -> list[str]:
+    """The texts of documents."""
+    return [document.page_content for document in documents]
