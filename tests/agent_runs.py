@@ -12,8 +12,8 @@ from langgraph.graph.state import CompiledStateGraph
 
 from nextk import Index
 from nextk.agents import ResumableSearchMiddleware
-from nextk.agents.searches import empty, id_of
 from nextk.langchain import ResumableRetriever
+from nextk.retrieval.book import empty, id_of
 from nextk.retrieval.budget import budget_of
 from sentences import QUESTION
 

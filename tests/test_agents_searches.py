@@ -7,26 +7,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextk.agents import text
-from nextk.agents.searches import (
+from nextk.agents.searches import Unshown, merge
+from nextk.agents.steps import Step, Steps
+from nextk.retrieval import wording as text
+from nextk.retrieval.book import (
     Book,
     Entry,
     Patch,
     Plan,
     Refusal,
     Rules,
-    Unshown,
     View,
     digest_of,
     empty,
     id_of,
-    merge,
     patch_of,
     patched,
     plan_more,
     plan_search,
 )
-from nextk.agents.steps import Step, Steps
 from nextk.until import Candidate
 
 RULES = Rules(page_size=3, max_results=10, max_searches=2)

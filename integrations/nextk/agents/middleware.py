@@ -8,11 +8,11 @@ from langchain.tools import ToolRuntime
 from langchain_core.documents import Document
 from langgraph.runtime import Runtime
 
-from nextk.agents import text
 from nextk.agents.state import MORE_TOOL, SEARCH_TOOL, ResumableSearchState, new_scope
 from nextk.agents.tools import MAX_SEARCHES, create_resumable_search_tools
 from nextk.errors import ClientError
 from nextk.langchain import ResumableRetriever
+from nextk.retrieval import wording as text
 from nextk.retrieval.terms import MAX_RESULTS
 
 

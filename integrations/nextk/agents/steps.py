@@ -11,8 +11,8 @@ import itertools
 import threading
 from collections import OrderedDict
 
-from nextk.agents.searches import Book, Patch, View, patched
 from nextk.loops import LoopLock
+from nextk.retrieval.book import Book, Patch, View, patched
 
 _MOST_STEPS = 128
 

@@ -13,8 +13,15 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import StructuredTool
 from langgraph.types import Command
 
-from nextk.agents import text
-from nextk.agents.searches import (
+from nextk.agents.searches import policy_of
+from nextk.agents.state import MORE_TOOL, SEARCH_TOOL, STATE_KEY, SearchArtifact
+from nextk.agents.steps import Step, Steps
+from nextk.errors import ClientError, LimitReached
+from nextk.langchain import ResumableRetriever
+from nextk.langchain.settings import DEFAULT_K
+from nextk.retrieval import AsyncRetrievalSession, Cursor, Report, RetrievalSession
+from nextk.retrieval import wording as text
+from nextk.retrieval.book import (
     Book,
     Patch,
     Plan,
@@ -27,12 +34,6 @@ from nextk.agents.searches import (
     plan_more,
     plan_search,
 )
-from nextk.agents.state import MORE_TOOL, SEARCH_TOOL, STATE_KEY, SearchArtifact
-from nextk.agents.steps import Step, Steps
-from nextk.errors import ClientError, LimitReached
-from nextk.langchain import ResumableRetriever
-from nextk.langchain.settings import DEFAULT_K
-from nextk.retrieval import AsyncRetrievalSession, Cursor, Report, RetrievalSession
 from nextk.retrieval.terms import MAX_RESULTS
 from nextk.until.policy import require_count
 
@@ -245,7 +246,7 @@ class _Tools:
 
     def _pull(self, search: RetrievalSession[Document], plan: Plan) -> _Found:
         try:
-            documents = search.fetch_until(plan.policy)
+            documents = search.fetch_until(policy_of(plan))
         except LimitReached as error:
             if plan.cursor is None:
                 raise
@@ -255,7 +256,7 @@ class _Tools:
 
     async def _apull(self, search: AsyncRetrievalSession[Document], plan: Plan) -> _Found:
         try:
-            documents = await search.fetch_until(plan.policy)
+            documents = await search.fetch_until(policy_of(plan))
         except LimitReached as error:
             if plan.cursor is None:
                 raise

@@ -1,8 +1,8 @@
-"""What the model reads. Of what was left out, denied or counted it learns nothing."""
+"""What a model reads of its searches. Of what was left out, denied or counted it learns nothing."""
 
 from collections.abc import Iterable, Sequence
 
-from nextk.agents.searches import Plan, Refusal
+from nextk.retrieval.book import Plan, Refusal
 
 SEARCH = (
     "{purpose} Returns the best results and the id of the search. If they are not enough, call {more} with that id "
@@ -10,6 +10,7 @@ SEARCH = (
 )
 PURPOSE = "Search the knowledge base."
 MORE = "The next results of an earlier {search} call. Call it again for still more, until it says that there are none."
+CLOSE = "Ends an earlier {search} call that is not needed any more. Nothing else has to be done with it."
 QUERY = "What to look for."
 SEARCH_ID = "The id of the search, as its results gave it."
 
@@ -23,7 +24,13 @@ _PAUSED = 'Nothing further found yet. To look further call {more} with search_id
 _LIMIT = "No more results of this search can be shown. Put a more specific query if needed."
 _BLANK = "The query is empty: give some words to look for."
 _UNKNOWN = "No search with this id can be continued: it is unknown or has expired. Call {search} again."
+_CLOSED = "The search is closed."
 _OPEN = "These can be continued: {list}."
+
+
+def closed() -> str:
+    """That a search is at its end because the model said so."""
+    return _CLOSED
 
 
 def page(plan: Plan, texts: Sequence[str], *, exhausted: bool, limit: bool, more: str) -> str:

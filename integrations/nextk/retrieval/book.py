@@ -1,0 +1,248 @@
+"""What an agent's tools remember of their searches, and how it changes: plain data and pure functions.
+
+A *book* holds the searches of one pair of tools within one scope, and which documents were shown in it. It lives in the
+state of a graph or the context of a run, so it goes through JSON and msgpack, it forks with them, and an earlier
+checkpoint holds an earlier book. It changes by *patches*, because several tools may write in one step.
+"""
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypedDict
+
+from nextk.retrieval.cursor import Cursor
+
+_LETTERS = "bcdfghjkmnpqrstvwxz23456789"
+"""What ids are made of: no vowels, so no words; nothing that looks like something else."""
+_ID_LENGTH = 5
+
+
+class Entry(TypedDict):
+    """One search.
+
+    Attributes:
+        query: As the model put it first.
+        cursor: Where it stands; `None` once it is at its end.
+        turn: How often it has been pulled from.
+        count: How many documents it has shown.
+    """
+
+    query: str
+    cursor: Cursor | None
+    turn: int
+    count: int
+
+
+class Book(TypedDict):
+    """The searches of one scope.
+
+    Attributes:
+        searches: By id; the one used last comes last.
+        shown: The ids of all documents that were shown, in order.
+    """
+
+    searches: dict[str, Entry]
+    shown: list[str]
+
+
+class Patch(TypedDict):
+    """What one call changes in a book.
+
+    Attributes:
+        searches: The search that it pulled from, by id.
+        shown: The ids of the documents that it shows.
+        keep: How many searches the book may hold.
+    """
+
+    searches: dict[str, Entry]
+    shown: list[str]
+    keep: int
+
+
+def empty() -> Book:
+    """A book of which nothing is known yet."""
+    return {"searches": {}, "shown": []}
+
+
+def patched(book: Book, patch: Patch) -> Book:
+    """A book after a call. Of two patches to one search the one that is further on stays, in whatever order they come.
+
+    The search that was not used for longest is forgotten where there are too many; what it has shown is not.
+    """
+    searches = dict(book["searches"])
+    for id_, entry in patch["searches"].items():
+        known = searches.pop(id_, None)
+        searches[id_] = known if known is not None and known["turn"] > entry["turn"] else entry
+    for id_ in list(searches)[: max(0, len(searches) - patch["keep"])]:
+        del searches[id_]
+    return {"searches": searches, "shown": list(dict.fromkeys([*book["shown"], *patch["shown"]]))}
+
+
+def without(book: Book, search_id: str) -> Book:
+    """A book that cannot continue a search any more; what it has shown stays shown.
+
+    Args:
+        book: As it is.
+        search_id: What the model calls the search.
+    """
+    searches = {id_: entry for id_, entry in book["searches"].items() if id_ != search_id}
+    return {"searches": searches, "shown": book["shown"]}
+
+
+def digest_of(book: Book) -> str:
+    """A short name of what a book holds."""
+    return hashlib.sha256(json.dumps(book, sort_keys=True).encode()).hexdigest()[:32]
+
+
+class Refusal(StrEnum):
+    """Why a call shows no documents, and does not even search."""
+
+    BLANK = "blank"
+    """The query holds no words."""
+    UNKNOWN = "unknown"
+    """No search of this id can be continued: it was forgotten, or there never was one."""
+    OVER = "exhausted"
+    """Everything that the search finds has been shown."""
+    LIMIT = "max_results"
+    """The search has shown as many documents as one search may."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What holds for every search of a pair of tools.
+
+    Attributes:
+        page_size: How many documents one call shows.
+        max_results: How many one search may show in all; `None` for no bound.
+        max_searches: How many searches can be continued; the one not used for longest is forgotten first.
+    """
+
+    page_size: int
+    max_results: int | None
+    max_searches: int
+
+
+@dataclass(frozen=True)
+class View:
+    """What a call sees.
+
+    Attributes:
+        book: As the calls before it leave it.
+        elsewhere: The ids of documents that calls after it have shown, where it is made again.
+    """
+
+    book: Book
+    elsewhere: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call is to do.
+
+    Attributes:
+        search_id: What the model calls the search.
+        query: What is asked.
+        cursor: Where to go on; `None` to begin.
+        turn: How often the search was pulled from before.
+        count: How many documents it has shown before.
+        size: How many documents to show.
+        first: The number of the first one; numbers count through the scope.
+        shown: The ids that are not to be shown again.
+        again: Whether the model has put the same query before.
+    """
+
+    search_id: str
+    query: str
+    cursor: Cursor | None
+    turn: int
+    count: int
+    size: int
+    first: int
+    shown: frozenset[str]
+    again: bool = False
+
+
+def plan_search(view: View, query: str, rules: Rules) -> Plan | Refusal:
+    """What `search` is to do: begin, or go on where the same query has been put before."""
+    if not query.strip():
+        return Refusal.BLANK
+    search_id = id_of(query, view.book)
+    entry = view.book["searches"].get(search_id)
+    if entry is not None:
+        return _plan(view, search_id, entry, rules, again=True)
+    fresh: Entry = {"query": query, "cursor": None, "turn": 0, "count": 0}
+    return _plan(view, search_id, fresh, rules)
+
+
+def plan_more(view: View, search_id: str, rules: Rules) -> Plan | Refusal:
+    """What `more_results` is to do."""
+    search_id = read_id(search_id)
+    entry = view.book["searches"].get(search_id)
+    return Refusal.UNKNOWN if entry is None else _plan(view, search_id, entry, rules)
+
+
+def _plan(view: View, search_id: str, entry: Entry, rules: Rules, *, again: bool = False) -> Plan | Refusal:
+    if entry["turn"] and entry["cursor"] is None:
+        return Refusal.OVER
+    size = rules.page_size
+    if rules.max_results is not None:
+        size = min(size, rules.max_results - entry["count"])
+    if size < 1:
+        return Refusal.LIMIT
+    shown = view.book["shown"]
+    return Plan(search_id, size=size, first=len(shown) + 1, shown=view.elsewhere.union(shown), again=again, **entry)
+
+
+def patch_of(plan: Plan, ids: Sequence[str], cursor: Cursor | None, rules: Rules) -> Patch:
+    """What a call changes.
+
+    Args:
+        plan: What it was to do.
+        ids: Of the documents that it shows.
+        cursor: Where the search stands now; `None` at its end.
+        rules: What holds for every search.
+    """
+    entry: Entry = {
+        "query": plan.query,
+        "cursor": cursor,
+        "turn": plan.turn + 1,
+        "count": plan.count + len(ids),
+    }
+    return {"searches": {plan.search_id: entry}, "shown": list(ids), "keep": rules.max_searches}
+
+
+def read_id(search_id: str) -> str:
+    """The id of a search, from what a model makes of it."""
+    return search_id.strip().strip("\"'`").lower()
+
+
+def id_of(query: str, book: Book) -> str:
+    """What the model calls a search: made of the query, so parallel calls, forks and retries agree without asking.
+
+    Queries that differ in nothing but case, spaces and forms of letters are the same.
+    """
+    same = folded(query)
+    number = int.from_bytes(hashlib.sha256(same.encode("utf-8", "surrogatepass")).digest())
+    length = _ID_LENGTH
+    while True:
+        id_ = _spelled(number, length)
+        entry = book["searches"].get(id_)
+        if entry is None or folded(entry["query"]) == same:
+            return id_
+        length += 1  # another query has it
+
+
+def folded(query: str) -> str:
+    """A query without what makes no difference."""
+    return " ".join(unicodedata.normalize("NFKC", query).casefold().split())
+
+
+def _spelled(number: int, length: int) -> str:
+    letters = []
+    for _ in range(length):
+        number, place = divmod(number, len(_LETTERS))
+        letters.append(_LETTERS[place])
+    return "".join(letters)
