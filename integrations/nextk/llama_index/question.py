@@ -1,4 +1,4 @@
-"""A question of LlamaIndex's as an index takes it: the mode's two vocabularies, query bundles, and who embeds."""
+"""A question of LlamaIndex's as an index takes it: query bundles, and who embeds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,20 +7,11 @@ from typing import Any, Literal
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import QueryBundle, QueryType
 from llama_index.core.settings import Settings
-from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from nextk.errors import ClientError
 from nextk.retrieval import Question, RetrievalMode, resolve_mode
-from nextk.retrieval.question import choose
 from nextk.retrieval.source import Source
 from nextk.retrieval.sparse_model import SparseModel
-
-_MODES = {
-    VectorStoreQueryMode.DEFAULT: RetrievalMode.DENSE,
-    VectorStoreQueryMode.SPARSE: RetrievalMode.SPARSE,
-    VectorStoreQueryMode.TEXT_SEARCH: RetrievalMode.SPARSE,
-    VectorStoreQueryMode.HYBRID: RetrievalMode.HYBRID,
-}
 
 
 class Embedder:
@@ -116,31 +107,6 @@ def _needs_dense(blank: Question) -> bool:
 
 def _needs_sparse(blank: Question) -> bool:
     return blank.mode is not None and blank.mode.sparse
-
-
-def mode_of(
-    retrieval_mode: RetrievalMode | str | None, query_mode: VectorStoreQueryMode | str | None
-) -> RetrievalMode | None:
-    """The mode that is asked for in one of two vocabularies.
-
-    Raises:
-        ClientError: A word is unknown or not supported, or the two contradict each other.
-    """
-    mode = choose(RetrievalMode, retrieval_mode, "retrieval_mode")
-    chosen = choose(VectorStoreQueryMode, query_mode, "vector_store_query_mode")
-    if chosen is None:
-        return mode
-    translated = _MODES.get(chosen)
-    if translated is None:
-        able = ", ".join(repr(supported.value) for supported in _MODES)
-        message = f"vector_store_query_mode={chosen.value!r} is not supported; these are: {able}"
-        raise ClientError(message)
-    if mode not in (None, translated):
-        message = (
-            f"retrieval_mode={retrieval_mode!r} and vector_store_query_mode={chosen.value!r} contradict each other"
-        )
-        raise ClientError(message)
-    return translated
 
 
 def bundle_of(query: QueryType) -> QueryBundle:

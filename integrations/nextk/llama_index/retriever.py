@@ -25,8 +25,9 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
+from nextk.llama_index.mode import mode_of
 from nextk.llama_index.nodes import node_of, nodes_of, record_of, text_of
-from nextk.llama_index.question import Embedder, bundle_of, bundle_of_put, mode_of, put_of
+from nextk.llama_index.question import Embedder, bundle_of, bundle_of_put, put_of
 from nextk.retrieval import AsyncRetrievalSession, Limits, Question, Reading, RetrievalMode, RetrievalSession, Terms
 from nextk.retrieval.building import open_embedded, store
 from nextk.retrieval.cursor import query_of
@@ -77,6 +78,8 @@ class ResumableRetriever(Closing, BaseRetriever):
         retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; absent: whatever the models allow.
         vector_store_query_mode: LlamaIndex's word for it: `"default"` is dense, `"sparse"` and `"text_search"` are
             sparse, `"hybrid"` is both.
+        alpha: LlamaIndex's weight of the dense half: 1 is dense, 0 is sparse, and nothing between is supported.
+        hybrid_top_k: Instead of `similarity_top_k` in a hybrid search.
         fusion: `"rrf"` or `"dbsf"`: how a hybrid search joins its two lists.
         weighting: `"idf"`: weigh the sparse query by the rarity of its terms.
         filter: Only records whose metadata passes, as in `"lang = 'de' AND year > 2020"`.
@@ -111,6 +114,8 @@ class ResumableRetriever(Closing, BaseRetriever):
         sparse_embedding: Any = None,
         retrieval_mode: RetrievalMode | str | None = None,
         vector_store_query_mode: VectorStoreQueryMode | str | None = None,
+        alpha: float | None = None,
+        hybrid_top_k: int | None = None,
         fusion: FusionAlgorithm | str | None = None,
         weighting: WeightingStrategy | str | None = None,
         filter: str = "",
@@ -130,7 +135,7 @@ class ResumableRetriever(Closing, BaseRetriever):
         super().__init__(callback_manager, object_map, objects, verbose)
         self._embedder = Embedder(embed_model, sparse_embedding, embedding=embedding)
         self._blank = Question(
-            mode=self._embedder.mode(mode_of(retrieval_mode, vector_store_query_mode)),
+            mode=self._embedder.mode(mode_of(retrieval_mode, vector_store_query_mode, alpha)),
             filter=filter,
             namespace=namespace,
             fusion=choose(FusionAlgorithm, fusion, "fusion"),
@@ -140,8 +145,10 @@ class ResumableRetriever(Closing, BaseRetriever):
         self._terms = Terms(until, guards, max_idle=max_idle, max_recovery=max_recovery)
         self._text_keys = [text_key] if isinstance(text_key, str) else list(text_key)
         self._cap: int | None = None
-        if similarity_top_k is not None:
-            self.similarity_top_k = similarity_top_k
+        hybrid = self._blank.mode is RetrievalMode.HYBRID
+        top_k = hybrid_top_k if hybrid and hybrid_top_k is not None else similarity_top_k
+        if top_k is not None:
+            self.similarity_top_k = top_k
         self._source = Source(index, url, token)
 
     def __repr__(self) -> str:

@@ -1,0 +1,102 @@
+"""LlamaIndex's `MetadataFilters` in two halves: a filter that the index applies, and a check of what it lets through.
+
+The filter language says less than LlamaIndex can ask: it has no word for a record's id, for `null`, for the order of
+strings, or for a key with a space in it. So the pushed-down filter lets through all rows that are meant and maybe
+more, and the residual, where there is one, tells them apart by the rows themselves. A search that goes on until it has
+enough makes that cheap.
+
+`meaning` holds what a filter means, `pushdown` what the index is told of it, `bounds` how that is spelled: quoted so
+that no key and no value ends up as syntax, and never larger than an index takes.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.vector_stores.types import MetadataFilters
+
+from nextk.errors import ClientError
+from nextk.llama_index.filters.bounds import EVERYTHING, all_of, any_of
+from nextk.llama_index.filters.meaning import Group, read
+from nextk.llama_index.filters.pushdown import one_of, pushed_down
+
+__all__ = ["Translation", "translate"]
+
+_PARENT_KEYS = ("ref_doc_id", "doc_id", "document_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What is meant, as a filter of the index and a check besides. Compares and pickles.
+
+    Args:
+        filter: In the filter language. It lets every row through that is meant, and maybe others; `""` lets all
+            through. It leaves room for a filter of the caller's own beside it: at most 6,144 bytes, 300 predicates and
+            32 parentheses deep.
+        residual: Whether a row is meant, by its metadata (`{}` if it has none) and its id; it never raises. `None`
+            where the filter alone is exact.
+    """
+
+    filter: str
+    residual: Callable[[Mapping[str, Any], str], bool] | None
+
+
+def translate(
+    filters: MetadataFilters | None, doc_ids: Collection[str] | None = None, node_ids: Collection[str] | None = None
+) -> Translation:
+    """Translate what LlamaIndex restricts a search by; a row has to meet all three.
+
+    A filter means what it means to LlamaIndex's in-memory store, and groups inside groups what that implies: a key is a
+    key of the metadata itself, dots and all; a key that is missing or `null` passes `!=`, `nin`, `is_empty` and nothing
+    else; `contains`, `any` and `all` look into arrays, into strings and among the keys of objects; `in` a string looks
+    for a part of it; NOT holds where none of its filters does; a group without filters restricts nothing.
+
+    Where LlamaIndex would raise because of one row, which holds a string under a key that is compared with a number,
+    say, that filter is undecided for this row: neither it nor its negation holds.
+
+    Args:
+        filters: Later changes to it do not reach the translation.
+        doc_ids: Of the source documents, as LlamaIndex writes them into metadata: `ref_doc_id`, `doc_id` and
+            `document_id`, of which one suffices. Empty is absent, as everywhere in LlamaIndex.
+        node_ids: Of the records. Likewise; the index cannot be told of them, so they are always checked here.
+
+    Raises:
+        ClientError: A filter on which LlamaIndex would raise at every row that holds the key (`> None`, `in 5`,
+            `text_match 5`), one that its own model refuses, groups nested deeper than 64, or ids that are not a list
+            of strings.
+    """
+    group = None if filters is None else read(filters)
+    documents, nodes = _ids(doc_ids, "doc_ids"), _ids(node_ids, "node_ids")
+    bound = all_of(
+        [
+            EVERYTHING if group is None else pushed_down(group),
+            EVERYTHING if documents is None else any_of([one_of(key, sorted(documents)) for key in _PARENT_KEYS]),
+        ]
+    )
+    exact = bound.exact and nodes is None
+    return Translation(bound.text, None if exact else _Residual(group, documents, nodes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Residual:
+    group: Group | None
+    documents: frozenset[str] | None
+    nodes: frozenset[str] | None
+
+    def __call__(self, metadata: Mapping[str, Any], id: str) -> bool:
+        if self.nodes is not None and id not in self.nodes:
+            return False
+        if self.documents is not None:
+            held = [metadata.get(key) for key in _PARENT_KEYS]
+            if not any(isinstance(value, str) and value in self.documents for value in held):
+                return False
+        return self.group is None or self.group.judge(metadata) is True
+
+
+def _ids(ids: Any, name: str) -> frozenset[str] | None:
+    if ids is None:
+        return None
+    if isinstance(ids, str) or not isinstance(ids, Collection) or not all(isinstance(one, str) for one in ids):
+        message = f"{name}= must be a list of strings"
+        raise ClientError(message)
+    return frozenset(ids) or None

@@ -1,0 +1,197 @@
+"""What the index is told of a filter: all of it where the filter language can say it, else something weaker.
+
+No comparison of the filter language is true of a missing field or of `null`, and nothing tells `null` from other
+values. What holds for those, `!=` and most negations, therefore cannot be narrowed down at all.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
+
+from nextk.llama_index.filters.bounds import (
+    ANYTHING,
+    EVERYTHING,
+    NOTHING,
+    Bound,
+    all_of,
+    any_of,
+    glob,
+    literal,
+    path_of,
+    predicate,
+    step_of,
+    verbatim,
+)
+from nextk.llama_index.filters.meaning import Group, Test
+
+_EXACT_BELOW = 2**53  # from here on, an index that keeps doubles takes neighbours for equal
+_ORDERED_BELOW = 2**63  # from here on, so does SQLite
+_MAX_VALUES = 500  # in one IN
+_OPPOSITES = {FilterOperator.NE: FilterOperator.EQ, FilterOperator.NIN: FilterOperator.IN}
+_WHO_LOWERS_TO = {"i": "[iI\u0130]", "k": "[kK\u212a]"}  # all that a letter is the lower case of
+
+
+def pushed_down(part: Group | Test, *, negated: bool = False) -> Bound:
+    """What the index is told of a filter, or of its negation."""
+    if isinstance(part, Test):
+        return _test(part, negated=negated)
+    if not part.parts:
+        return NOTHING if negated else EVERYTHING
+    inner = negated is not (part.condition is FilterCondition.NOT)
+    joined = all_of if negated is (part.condition is FilterCondition.OR) else any_of
+    return joined(pushed_down(each, negated=inner) for each in part.parts)
+
+
+def one_of(key: str, values: Sequence[Any]) -> Bound:
+    """That a key holds one of some values."""
+    return _test(Test(key, FilterOperator.IN, list(values)), negated=False)
+
+
+def _test(test: Test, *, negated: bool) -> Bound:
+    path = path_of(test.key)
+    if test.operator is FilterOperator.IS_EMPTY:
+        return ANYTHING if path is None else _present(path) if negated else _absent(f"{path}[0]")
+    operator = _OPPOSITES.get(test.operator, test.operator)
+    negated = negated is not (operator is not test.operator)
+    if _never(operator, test.value):
+        return EVERYTHING if negated else NOTHING
+    if negated or path is None:
+        return ANYTHING
+    bound = _BOUNDS[operator](path, test.value)
+    return bound if bound.text else _present(path)
+
+
+def _never(operator: FilterOperator, value: Any) -> bool:
+    """Whether a filter holds for no row, and is undecided for none."""
+    match operator:
+        case FilterOperator.EQ:
+            return value is None
+        case FilterOperator.IN:
+            return isinstance(value, list) and not value
+        case FilterOperator.ANY:
+            return not value
+        case _:
+            return False
+
+
+def _present(path: str) -> Bound:
+    return predicate(f"HAS FIELD {path}", exact=False)
+
+
+def _absent(path: str) -> Bound:
+    return predicate(f"HAS NOT FIELD {path}", exact=False)
+
+
+def _is_comparable(value: Any) -> bool:
+    """Whether an index orders a number as Python does, or at least takes none for a smaller one; not nan."""
+    return isinstance(value, str) or bool(abs(value) < _ORDERED_BELOW)
+
+
+def _is_exact(value: Any) -> bool:
+    return isinstance(value, str) or bool(abs(value) < _EXACT_BELOW)
+
+
+def _equal(path: str, value: Any) -> Bound:
+    if isinstance(value, list):
+        return _equal_list(path, value)
+    if not _is_comparable(value):
+        return _present(path)
+    spelled = literal(value)
+    if spelled is None:
+        return glob(path, verbatim(value), exact=False)
+    return predicate(f"{path} = {spelled}", exact=_is_exact(value))
+
+
+def _equal_list(path: str, values: list[Any]) -> Bound:
+    """By the length and the first few elements; nothing tells an empty array from what is no array."""
+    elements = [_equal(f"{path}[{place}]", value) for place, value in enumerate(values[:4])]
+    return all_of([_present(path), *elements, _absent(f"{path}[{len(values)}]")])
+
+
+def _ordered(sign: str) -> Callable[[str, Any], Bound]:
+    def bound(path: str, value: Any) -> Bound:
+        if isinstance(value, str):
+            return glob(path, "*", exact=False)
+        if isinstance(value, list) or not _is_comparable(value):
+            return _present(path)
+        exact = _is_exact(value)
+        return predicate(f"{path} {sign if exact else sign[0] + '='} {literal(value)}", exact=exact)
+
+    return bound
+
+
+def _one_of(path: str, values: str | list[Any]) -> Bound:
+    if isinstance(values, str):  # a part of it
+        return glob(path, "*", exact=False)
+    if len(values) > _MAX_VALUES:
+        return ANYTHING
+    texts = {value: literal(value) for value in values if _is_comparable(value)}
+    spelled = {value: text for value, text in texts.items() if text is not None}
+    others = [_equal(path, value) for value in values if value not in spelled]
+    if not spelled:
+        return any_of(others)
+    exact = all(map(_is_exact, spelled))
+    return any_of([predicate(f"{path} IN ({', '.join(spelled.values())})", exact=exact, depth=1), *others])
+
+
+def _contains(path: str, value: Any) -> Bound:
+    return any_of(_containing(path, value))
+
+
+def _any(path: str, values: str | list[Any]) -> Bound:
+    return any_of([bound for value in values for bound in _containing(path, value)])
+
+
+def _all(path: str, values: str | list[Any]) -> Bound:
+    return all_of([_contains(path, value) for value in values])
+
+
+def _containing(path: str, value: Any) -> list[Bound]:
+    """Arrays with an element, strings with a part, objects with a key: one suffices."""
+    if value is None or isinstance(value, list):
+        return [_present(f"{path}[0]")]
+    spelled = literal(value) if _is_comparable(value) else None
+    if spelled is None:
+        return [_present(path)]
+    element = predicate(f"{path} CONTAINS {spelled}", exact=_is_exact(value))
+    if not isinstance(value, str):
+        return [element]
+    step = step_of(path, value)
+    if step is None:  # nothing tells objects, which may have such a key, from strings
+        return [element, all_of([_present(path), _absent(f"{path}[0]")])]
+    return [element, glob(path, f"*{verbatim(value)}*", exact=True), predicate(f"HAS FIELD {step}", exact=True)]
+
+
+def _text(path: str, value: str) -> Bound:
+    return glob(path, f"*{verbatim(value)}*", exact=True)
+
+
+def _text_of_any_case(path: str, value: str) -> Bound:
+    """Only ASCII is spelled: what else becomes a letter, or two, when lowered is for the residual to know."""
+    lowered = value.lower()
+    pattern = "".join(map(_any_case, lowered))
+    return glob(path, f"*{pattern}*", exact=lowered.isascii() and "i" not in lowered)
+
+
+def _any_case(letter: str) -> str:
+    if not letter.isascii():
+        return "*"
+    if letter.isalpha():
+        return _WHO_LOWERS_TO.get(letter, f"[{letter}{letter.upper()}]")
+    return verbatim(letter)
+
+
+_BOUNDS: Mapping[FilterOperator, Callable[[str, Any], Bound]] = {
+    FilterOperator.EQ: _equal,
+    FilterOperator.GT: _ordered(">"),
+    FilterOperator.GTE: _ordered(">="),
+    FilterOperator.LT: _ordered("<"),
+    FilterOperator.LTE: _ordered("<="),
+    FilterOperator.IN: _one_of,
+    FilterOperator.CONTAINS: _contains,
+    FilterOperator.TEXT_MATCH: _text,
+    FilterOperator.TEXT_MATCH_INSENSITIVE: _text_of_any_case,
+    FilterOperator.ALL: _all,
+    FilterOperator.ANY: _any,
+}

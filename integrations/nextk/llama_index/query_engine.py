@@ -1,0 +1,255 @@
+"""A query engine that goes on retrieving until enough nodes survive its postprocessors."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from llama_index.core import instrumentation
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.callbacks.base import CallbackManager
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.response_synthesizers import BaseSynthesizer
+from llama_index.core.schema import NodeWithScore, QueryBundle
+
+from nextk.errors import ClientError, LimitReached
+from nextk.llama_index.question import bundle_of
+from nextk.llama_index.retriever import ResumableRetriever
+from nextk.retrieval import Report
+from nextk.retrieval.terms import MAX_PULL, Asked
+from nextk.until import MaxResults, Policy
+from nextk.until.policy import require_count
+
+dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
+
+
+class RefillingQueryEngine(RetrieverQueryEngine):
+    """LlamaIndex's `RetrieverQueryEngine`, but what its postprocessors take away is made up for.
+
+    A similarity cutoff or a keyword filter may leave few of the nodes that were retrieved, or none, while the next ones
+    in line would pass. This engine goes on with the same search, until `min_nodes` have passed or there is no more.
+
+    All nodes retrieved so far go through all postprocessors together, after every round. So what is left is what a
+    `RetrieverQueryEngine` would have left of a retriever with a larger `similarity_top_k`, whether a postprocessor
+    judges each node by itself, compares them, or reorders them. Rounds double, so that this costs at most twice one
+    pass over all of them. If enough pass at once, there is one round, of as many nodes as the retriever returns.
+
+    The retriever's bounds hold for all rounds together: `max_results` nodes, `max_pulls` pages, `deadline` seconds. Its
+    `until` decides what may be retrieved at all, and how far the first round goes; where a policy of scores has ended a
+    round, there are no more.
+
+    Examples:
+        ```python
+        engine = RefillingQueryEngine.from_args(
+            retriever,
+            min_nodes=3,
+            node_postprocessors=[KeywordNodePostprocessor(required_keywords=["harbour"])],
+        )
+        answer = engine.query("How busy is it?")
+        ```
+
+    Args:
+        retriever: What is searched.
+        response_synthesizer: Makes an answer of the nodes; absent: one of `Settings.llm`.
+        node_postprocessors: What the nodes go through, one after another.
+        callback_manager: As for every query engine of LlamaIndex.
+        min_nodes: How many nodes are to pass, at the least.
+
+    Raises:
+        ClientError: `min_nodes` is not a whole number of at least 1, or more than a postprocessor ever leaves; or the
+            retriever cannot go on.
+    """
+
+    def __init__(
+        self,
+        retriever: BaseRetriever,
+        response_synthesizer: BaseSynthesizer | None = None,
+        node_postprocessors: list[BaseNodePostprocessor] | None = None,
+        callback_manager: CallbackManager | None = None,
+        *,
+        min_nodes: int,
+    ) -> None:
+        require_count(min_nodes, "min_nodes")
+        for postprocessor in node_postprocessors or []:
+            top_n = getattr(postprocessor, "top_n", None)
+            if isinstance(top_n, int) and top_n < min_nodes:
+                message = f"min_nodes={min_nodes} is never reached: {type(postprocessor).__name__} leaves {top_n}"
+                raise ClientError(message)
+        super().__init__(retriever, response_synthesizer, node_postprocessors, callback_manager)
+        self._min_nodes = min_nodes
+        self._refilling = _Refilling(
+            _resumable(retriever), min_nodes, self._apply_node_postprocessors, self._async_apply_node_postprocessors
+        )
+
+    @classmethod
+    def from_args(cls, retriever: BaseRetriever, *args: Any, min_nodes: int, **kwargs: Any) -> Self:  # type: ignore[override]
+        """An engine with a synthesizer of these arguments.
+
+        Args:
+            retriever: What is searched.
+            *args: As for `RetrieverQueryEngine.from_args`.
+            min_nodes: How many nodes are to pass, at the least.
+            **kwargs: As for `RetrieverQueryEngine.from_args`.
+        """
+        made = RetrieverQueryEngine.from_args(retriever, *args, **kwargs)
+        return cls(
+            retriever,
+            made._response_synthesizer,  # noqa: SLF001 - of the base class
+            made._node_postprocessors,  # noqa: SLF001 - likewise
+            made.callback_manager,
+            min_nodes=min_nodes,
+        )
+
+    def with_retriever(self, retriever: BaseRetriever) -> Self:
+        """The same engine over another retriever."""
+        return type(self)(
+            retriever,
+            self._response_synthesizer,
+            self._node_postprocessors,
+            self.callback_manager,
+            min_nodes=self._min_nodes,
+        )
+
+    def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        """The nodes that have passed, as the postprocessors leave them."""
+        return self._refilling.retrieve(bundle_of(query_bundle))
+
+    async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        """The same without blocking the event loop."""
+        return await self._refilling.aretrieve(bundle_of(query_bundle))
+
+
+def _resumable(retriever: BaseRetriever) -> ResumableRetriever:
+    if not isinstance(retriever, ResumableRetriever):
+        message = f"{type(retriever).__name__} cannot go on where its results end: give a ResumableRetriever"
+        raise ClientError(message)
+    return retriever
+
+
+class _Refilling(BaseRetriever):
+    """All rounds as one retrieval: one span, one pair of events, one callback, as if there had been one round."""
+
+    def __init__(
+        self,
+        source: ResumableRetriever,
+        min_nodes: int,
+        process: Callable[[list[NodeWithScore], QueryBundle], list[NodeWithScore]],
+        aprocess: Callable[[list[NodeWithScore], QueryBundle], Awaitable[list[NodeWithScore]]],
+    ) -> None:
+        super().__init__(source.callback_manager)
+        self._source = source
+        self._min_nodes = min_nodes
+        self._process = process
+        self._aprocess = aprocess
+
+    # Blocking through and through, because LlamaIndex also calls it inside a running loop.
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        rounds = _Rounds(self._source, self._min_nodes)
+        with self._source.open(query_bundle, **rounds.asked) as search:
+            while True:
+                try:
+                    page = search.fetch_until(rounds.policy)
+                except LimitReached:
+                    if not rounds.bounded(search.report):
+                        raise
+                    page = []
+                if page or not rounds.count:
+                    followed = self._source._handle_recursive_retrieval(query_bundle, page)  # noqa: SLF001
+                    rounds.add(followed)
+                    rounds.passed = self._process(rounds.copies(), query_bundle)
+                if rounds.over(page, search.report.stop_reason) or search.exhausted:
+                    return rounds.passed
+
+    @dispatcher.span  # the base class gives one to `_retrieve` only
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        rounds = _Rounds(self._source, self._min_nodes)
+        async with self._source.aopen(query_bundle, **rounds.asked) as search:
+            while True:
+                try:
+                    page = await search.fetch_until(rounds.policy)
+                except LimitReached:
+                    if not rounds.bounded(search.report):
+                        raise
+                    page = []
+                if page or not rounds.count:
+                    followed = await self._source._ahandle_recursive_retrieval(query_bundle, page)  # noqa: SLF001
+                    rounds.add(followed)
+                    rounds.passed = await self._aprocess(rounds.copies(), query_bundle)
+                if rounds.over(page, search.report.stop_reason) or search.exhausted:
+                    return rounds.passed
+
+    def _handle_recursive_retrieval(
+        self,
+        query_bundle: QueryBundle,  # noqa: ARG002 - the source has followed its nodes already
+        nodes: list[NodeWithScore],
+    ) -> list[NodeWithScore]:
+        return nodes
+
+    async def _ahandle_recursive_retrieval(
+        self,
+        query_bundle: QueryBundle,  # noqa: ARG002 - likewise
+        nodes: list[NodeWithScore],
+    ) -> list[NodeWithScore]:
+        return nodes
+
+
+@dataclass
+class _Rounds:
+    """What was retrieved so far for one question, and what comes next. No I/O."""
+
+    source: ResumableRetriever
+    min_nodes: int
+    count: int = 0  # of rounds
+    passed: list[NodeWithScore] = field(default_factory=list)
+    _nodes: list[NodeWithScore] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        terms = self.source._terms  # noqa: SLF001 - its own package
+        self._until, self._guards = terms.until, terms.guards
+        self._cap = self.source._cap  # noqa: SLF001 - likewise
+        self._began = terms.clock()
+        self._clock = terms.clock
+        self._scores = [] if self._until is None else [leaf for leaf in self._until.leaves() if leaf.scores_only]
+
+    @property
+    def _first(self) -> int:
+        return max(self.source.similarity_top_k, self.min_nodes)
+
+    @property
+    def asked(self) -> Asked:
+        """What is asked of the search as a whole: the bounds of the retriever, which otherwise hold for each round."""
+        guards = self._guards
+        asked = Asked(max_results=guards.max_results, max_pulls=guards.max_pulls, deadline=guards.deadline)
+        if self._until is not None and self._cap is not None:
+            asked["until"] = self._until | MaxResults(self._first)
+        return asked
+
+    @property
+    def policy(self) -> Policy | None:
+        """Until what the next round goes on; `None` leaves it to the search's own policy."""
+        if not self.count:
+            return MaxResults(self._first) if self._until is None else None
+        policy: Policy = MaxResults(min(max(len(self._nodes), self.min_nodes), MAX_PULL))
+        for leaf in self._scores:
+            policy |= leaf
+        return policy
+
+    def bounded(self, report: Report) -> bool:
+        """Whether a bound keeps the search from going on."""
+        seconds = self._clock() - self._began
+        return self._guards.spent(results=report.kept, pulls=report.pulls, seconds=seconds) is not None
+
+    def add(self, nodes: Sequence[NodeWithScore]) -> None:
+        """A round has brought these nodes; what several of them lead to counts once."""
+        self.count += 1
+        known = {node.node_id for node in self._nodes}
+        self._nodes += [node for node in nodes if node.node_id not in known]
+
+    def copies(self) -> list[NodeWithScore]:
+        """All nodes, for postprocessors to do with as they like."""
+        return [node.model_copy(deep=True) for node in self._nodes]
+
+    def over(self, page: Sequence[NodeWithScore], stop_reason: str | None) -> bool:
+        """Whether there is enough, or no more will come."""
+        by_scores = stop_reason in {leaf.name for leaf in self._scores}
+        return len(self.passed) >= self.min_nodes or not page or by_scores
