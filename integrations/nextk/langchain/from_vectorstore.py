@@ -5,11 +5,8 @@ from typing import Any
 from langchain_core.embeddings import Embeddings
 from pydantic import SecretStr
 
-from nextk.async_client import AsyncIndex
-from nextk.client import Index
 from nextk.errors import ClientError
-
-_BEARER = "Bearer "
+from nextk.retrieval.source import place_of
 
 
 def fields_of(store: Any) -> dict[str, Any]:
@@ -29,20 +26,9 @@ def fields_of(store: Any) -> dict[str, Any]:
     except AttributeError as error:
         message = f"{type(store).__name__} is no UpstashVectorStore: it has no {error.name}"
         raise ClientError(message) from error
-    kept = embedding if embedding is True or isinstance(embedding, Embeddings) else None
-    return {"text_key": text_key, "namespace": namespace, "embedding": kept, **_place(store)}
-
-
-def _place(store: Any) -> dict[str, Any]:
     index = getattr(store, "_index", None) or getattr(store, "_async_index", None)
-    if isinstance(index, Index | AsyncIndex):
-        return {"index": index}
-    url, headers = getattr(index, "_url", None), getattr(index, "_headers", None)
-    sent = headers.get("Authorization") if isinstance(headers, dict) else None
-    if not isinstance(url, str) or not isinstance(sent, str) or not sent.startswith(_BEARER):
-        message = (
-            f"the index of this {type(store).__name__} does not say where it is, as the Upstash SDK's does: "
-            "make ResumableRetriever(url=, token=, embedding=, text_key=, namespace=) yourself"
-        )
-        raise ClientError(message)
-    return {"url": url, "token": SecretStr(sent.removeprefix(_BEARER))}
+    place = place_of(index, type(store).__name__)
+    if "token" in place:
+        place["token"] = SecretStr(place["token"])
+    kept = embedding if embedding is True or isinstance(embedding, Embeddings) else None
+    return {"text_key": text_key, "namespace": namespace, "embedding": kept, **place}

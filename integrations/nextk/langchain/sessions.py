@@ -152,6 +152,11 @@ class TracedSession(RetrievalSession[Document]):
             run.documents = documents = super().fetch_until(policy)
         return documents
 
+    def _fetch_one(self) -> list[Document]:
+        with self._tracing.run() as run:
+            run.documents = documents = super()._fetch_one()
+        return documents
+
 
 class AsyncTracedSession(AsyncRetrievalSession[Document]):
     """The same for an event loop.
@@ -176,6 +181,11 @@ class AsyncTracedSession(AsyncRetrievalSession[Document]):
         """As `AsyncRetrievalSession.fetch_until`, in a run of its own."""
         async with self._tracing.arun() as run:
             run.documents = documents = await super().fetch_until(policy)
+        return documents
+
+    async def _fetch_one(self) -> list[Document]:
+        async with self._tracing.arun() as run:
+            run.documents = documents = await super()._fetch_one()
         return documents
 
 

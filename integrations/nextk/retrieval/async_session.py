@@ -111,11 +111,15 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
         Each row counts as handed out when the loop gets it, so that a cursor taken in between goes on behind it.
         """
         try:
-            while rows := await self._call(self._search.fetching(1, PAGE)):
+            while rows := await self._fetch_one():
                 yield rows[0]
         finally:
             if not self.exhausted:
                 await self.stop()
+
+    async def _fetch_one(self) -> list[T]:
+        """The next row for a loop: pulled by pages, handed out one by one."""
+        return await self._call(self._search.fetching(1, PAGE))
 
     async def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
         """Go on with the same question in another mode, or through another filter. No id is served again.

@@ -14,22 +14,27 @@ class Panel:
     """Every judge of a call.
 
     Args:
-        standing: The policy of the search, whose rows-to-keep hold for every call.
+        until: The policy of the search.
+        always: What the search has to check besides.
         driving: The policy of the call, which also says when to stop; `None` for a call that counts for itself.
-        memories: What the judges of the standing policy remember, one for each leaf; not changed.
+        memories: What the judges of the first two remember, one for each leaf; not changed.
     """
 
-    def __init__(self, standing: Policy | None, driving: Policy | None, memories: list[dict[str, Any]]) -> None:
-        leaves = standing.leaves() if standing else []
-        self.memories = copy.deepcopy(memories) if memories else [{} for _ in leaves]
-        own = [(leaf, _judge(leaf, memory)) for leaf, memory in zip(leaves, self.memories, strict=True)]
-        if driving is None or driving == standing:
-            others: list[_Seat] = []
-            self._driving = own if driving else []
-        else:
+    def __init__(
+        self, until: Policy | None, always: Policy | None, driving: Policy | None, memories: list[dict[str, Any]]
+    ) -> None:
+        leaves = [[] if policy is None else policy.leaves() for policy in (until, always)]
+        self.memories = copy.deepcopy(memories) if memories else [{} for _ in (*leaves[0], *leaves[1])]
+        left = iter(self.memories)
+        own, besides = ([(leaf, _judge(leaf, next(left))) for leaf in part] for part in leaves)
+        others: list[_Seat] = []
+        self._driving: list[_Seat] = []
+        if driving is not None and driving == until:
+            self._driving = own
+        elif driving is not None:
             others = self._driving = [(leaf, _judge(leaf, {})) for leaf in driving.leaves()]
         self._policy = driving
-        seats = own + others
+        seats = own + others + besides  # in the order in which checks are asked
         self._scores = [seat for seat in seats if seat[0].scores_only]
         self.checks = [(leaf, judge) for leaf, judge in seats if isinstance(judge, Checking)]
         self.learners = [judge for _, judge in seats if isinstance(judge, Learning)]
@@ -93,5 +98,5 @@ def _judge(leaf: Policy, memory: dict[str, Any]) -> Judge:
     return judge
 
 
-NOBODY = Panel(None, None, [])
+NOBODY = Panel(None, None, None, [])
 """No judge at all."""

@@ -48,6 +48,7 @@ class Search(Generic[T]):
         self.question = blank if blank.complete else None
         self._reading = reading
         self._terms = terms
+        self._standing = terms.standing
         self._unbounded = terms.limits == UNBOUNDED
         self._seen: set[str] = set()
         self._rows: list[Row] = []  # not decided; those that were set aside come first
@@ -183,8 +184,8 @@ class Search(Generic[T]):
         if terms.limits.max_results is not None:
             left = terms.limits.max_results - self.served
             most = left if most is None else min(most, left)
-        judged = terms.until is not None or driving is not None
-        panel = Panel(terms.until, driving, self._memories) if judged else NOBODY
+        judged = driving is not None or bool(self._standing)
+        panel = Panel(terms.until, terms.always, driving, self._memories) if judged else NOBODY
         return Run(self._rows, self._set_aside, self._reading, panel, wanted, most, ahead)
 
     def _gather(self, run: Run[T], driving: Policy | None) -> Steps[list[T]]:
@@ -232,16 +233,17 @@ class Search(Generic[T]):
 
     def _room(self, driving: Policy | None) -> int:
         """How many rows to ask for where one page has to do: as many as may be handed out, if none will be dropped."""
-        policies = [policy for policy in (self._terms.until, driving) if policy is not None]
-        if any(leaf.drops for policy in policies for leaf in policy.leaves()):
+        if any(leaf.drops for leaf in self._judging(driving)):
             return MAX_ROWS
         most = self._terms.limits.max_results or (self._terms.guards.max_results if driving else None)
         return min(MAX_ROWS, most or MAX_ROWS)
 
+    def _judging(self, driving: Policy | None) -> list[Policy]:
+        return self._standing + ([] if driving is None else driving.leaves())
+
     def _refuse_fused(self, driving: Policy | None) -> Steps[None]:
         """Ranks are no nearness: a policy of scores would drop everything, or nothing, without a sign."""
-        policies = [policy for policy in (self._terms.until, driving) if policy is not None]
-        leaf = next((leaf for policy in policies for leaf in policy.leaves() if leaf.scores_only), None)
+        leaf = next((leaf for leaf in self._judging(driving) if leaf.scores_only), None)
         if leaf is None:
             return
         if self.question is None:
@@ -331,7 +333,7 @@ class Search(Generic[T]):
         return [id_ for id_ in self._trail.ids if id_ not in self._seen and id_ not in waiting]
 
     def _policies(self) -> list[str]:
-        return [] if self._terms.until is None else [leaf.memory_name for leaf in self._terms.until.leaves()]
+        return [leaf.memory_name for leaf in self._standing]
 
     def _modes_of(self, ids: set[str]) -> list[RetrievalMode | None]:
         """The modes that brought these rows, if it was only one."""

@@ -84,6 +84,35 @@ def _rebuild(index: Index | AsyncIndex | None, url: str | None, token: str | Non
     return Source(index, url, token, owned=owned)
 
 
+_BEARER = "Bearer "
+
+
+def place_of(index: Any, holder: str) -> dict[str, Any]:
+    """Where an index of the Upstash SDK is, read off its attributes, so that nothing is imported.
+
+    Args:
+        index: One of the SDK's, of any version, or one of ours.
+        holder: What holds it, for the error.
+
+    Returns:
+        The arguments of a retriever: `index`, or `url` and `token`.
+
+    Raises:
+        ClientError: It does not say where it is.
+    """
+    if isinstance(index, Index | AsyncIndex):
+        return {"index": index}
+    url, headers = getattr(index, "_url", None), getattr(index, "_headers", None)
+    sent = headers.get("Authorization") if isinstance(headers, dict) else None
+    if not isinstance(url, str) or not isinstance(sent, str) or not sent.startswith(_BEARER):
+        message = (
+            f"the index of this {holder} does not say where it is, as the Upstash SDK's does: "
+            "make the retriever yourself, with url= and token="
+        )
+        raise ClientError(message)
+    return {"url": url, "token": sent.removeprefix(_BEARER)}
+
+
 def has_text_models(info: InfoResult, mode: RetrievalMode | None) -> bool:
     """Whether an index has a text model for each component that a mode searches; `None` searches those that it has."""
     if info.dense_index is None and info.sparse_index is None:

@@ -82,6 +82,8 @@ class Terms:
 
     Attributes:
         until: The policy of the search. Every call keeps only what it keeps; `fetch_until()` also stops with it.
+        always: Another policy whose rows-to-keep hold for every call, and that never stops one: what a retriever has to
+            check besides. Where both ask checks, this one is asked about what the other has permitted.
         guards: What bounds each call that goes on until a policy has enough; it then ends with what it has.
         limits: What bounds the search as a whole; a call that can bring nothing within them raises `LimitReached`.
         max_idle: Seconds without a pull after which the index may drop the query.
@@ -98,12 +100,18 @@ class Terms:
     max_idle: int = DEFAULT_MAX_IDLE
     max_recovery: int = MAX_RECOVERY
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
+    always: Policy | None = None
 
     def __post_init__(self) -> None:
         if self.until is not None:
             require_policy(self.until, "until")
         require_count(self.max_idle, "max_idle")
         require_count(self.max_recovery, "max_recovery", 0)
+
+    @property
+    def standing(self) -> list[Policy]:
+        """The policies whose rows-to-keep hold for every call, one by one."""
+        return [leaf for policy in (self.until, self.always) if policy is not None for leaf in policy.leaves()]
 
     def within(self, **asked: Unpack[Asked]) -> "Terms":
         """The same terms with another policy, and with bounds that the caller asks for: of the search as a whole.
