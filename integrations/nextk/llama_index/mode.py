@@ -61,3 +61,8 @@ def _mode_of(
         )
         raise ClientError(message)
     return translated
+
+
+def top_k_of(similarity_top_k: int | None, hybrid_top_k: int | None, mode: RetrievalMode | None) -> int | None:
+    """How many nodes one call returns: in a hybrid search LlamaIndex has another word for it."""
+    return hybrid_top_k if mode is RetrievalMode.HYBRID and hybrid_top_k is not None else similarity_top_k

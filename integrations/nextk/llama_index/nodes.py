@@ -6,7 +6,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextN
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
 from nextk.retrieval.rows import Passage, passage, passages, stored_node
-from nextk.types import Data, QueryResult
+from nextk.types import Data, QueryResult, SparseVector, Vector
 
 
 def nodes_of(matches: Sequence[QueryResult], text_keys: Sequence[str]) -> list[NodeWithScore]:
@@ -33,6 +33,11 @@ def text_of(node: NodeWithScore) -> str:
 def record_of(node: BaseNode) -> Data:
     """The record of a node: found by what LlamaIndex embeds of it, and holding it whole."""
     return Data(node.node_id, node.get_content(MetadataMode.EMBED), node_to_metadata_dict(node))
+
+
+def vector_of(node: BaseNode, dense: list[float] | None, sparse: SparseVector | None) -> Vector:
+    """The record of a node whose vectors are made here, as LlamaIndex's Upstash store writes it."""
+    return Vector(node.node_id, dense, node_to_metadata_dict(node), sparse_vector=sparse)
 
 
 def _node(match: QueryResult, passage: Passage) -> BaseNode:

@@ -15,7 +15,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from nextk.errors import ClientError, LimitReached
 from nextk.llama_index.question import bundle_of
 from nextk.llama_index.retriever import ResumableRetriever
-from nextk.retrieval import Report
+from nextk.retrieval import AsyncRetrievalSession, Report, RetrievalSession
 from nextk.retrieval.terms import MAX_PULL, Asked
 from nextk.until import MaxResults, Policy
 from nextk.until.policy import require_count
@@ -148,7 +148,7 @@ class _Refilling(BaseRetriever):
         with self._source.open(query_bundle, **rounds.asked) as search:
             while True:
                 try:
-                    page = search.fetch_until(rounds.policy)
+                    page = RetrievalSession.fetch_until(search, rounds.policy)  # quietly: this is one retrieval
                 except LimitReached:
                     if not rounds.bounded(search.report):
                         raise
@@ -166,7 +166,7 @@ class _Refilling(BaseRetriever):
         async with self._source.aopen(query_bundle, **rounds.asked) as search:
             while True:
                 try:
-                    page = await search.fetch_until(rounds.policy)
+                    page = await AsyncRetrievalSession.fetch_until(search, rounds.policy)
                 except LimitReached:
                     if not rounds.bounded(search.report):
                         raise

@@ -10,8 +10,10 @@ from llama_index.core.settings import Settings
 
 from nextk.errors import ClientError
 from nextk.retrieval import Question, RetrievalMode, resolve_mode
+from nextk.retrieval.building import aembed_sparsely, embed_sparsely
 from nextk.retrieval.source import Source
 from nextk.retrieval.sparse_model import SparseModel
+from nextk.types import SparseVector
 
 
 class Embedder:
@@ -33,6 +35,7 @@ class Embedder:
             message = "embedding=True leaves all embedding to the index: leave out embed_model= and sparse_embedding="
             raise ClientError(message)
         self._dense = embed_model
+        self._sparse_given = sparse_embedding
         self._sparse = None if sparse_embedding is None else SparseModel(sparse_embedding)
         self._index_embeds = embedding is not None
 
@@ -80,6 +83,44 @@ class Embedder:
         if _needs_sparse(blank):
             sparse_vector = await self._sparse_model().aembed(texts_of(bundle))
         return replace(blank, vector=vector, sparse_vector=sparse_vector)
+
+    def vectors(
+        self, texts: Sequence[str], given: Sequence[list[float] | None], source: Source
+    ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
+        """The vectors of documents: dense and sparse, those of them that there are models for.
+
+        Args:
+            texts: What is embedded.
+            given: The dense vectors that there are already.
+            source: The index; asked, once, whether it embeds text, where there is no model.
+
+        Returns:
+            `None` where the index embeds.
+
+        Raises:
+            ClientError: Nobody embeds.
+        """
+        if not self._given and (self._index_embeds or source.embeds_text(None)):
+            return None
+        dense = None
+        if self._dense is not None or self._sparse is None:
+            missing = [text for text, vector in zip(texts, given, strict=True) if vector is None]
+            made = iter(self._dense_model().get_text_embedding_batch(missing) if missing else [])
+            dense = [next(made) if vector is None else vector for vector in given]
+        return dense, None if self._sparse_given is None else embed_sparsely(self._sparse_given, texts)
+
+    async def avectors(
+        self, texts: Sequence[str], given: Sequence[list[float] | None], source: Source
+    ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
+        """The same without blocking the event loop."""
+        if not self._given and (self._index_embeds or await source.aembeds_text(None)):
+            return None
+        dense = None
+        if self._dense is not None or self._sparse is None:
+            missing = [text for text, vector in zip(texts, given, strict=True) if vector is None]
+            made = iter(await self._dense_model().aget_text_embedding_batch(missing) if missing else [])
+            dense = [next(made) if vector is None else vector for vector in given]
+        return dense, None if self._sparse_given is None else await aembed_sparsely(self._sparse_given, texts)
 
     @property
     def _given(self) -> bool:

@@ -1,35 +1,33 @@
 """The retriever: LlamaIndex's contract over a search that can go on."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self, Unpack
+import functools
+import operator
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Literal, Unpack
 
 from llama_index.core import instrumentation
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
-from llama_index.core.ingestion import run_transformations
-from llama_index.core.schema import (
-    BaseNode,
-    Document,
-    IndexNode,
-    NodeWithScore,
-    QueryBundle,
-    QueryType,
-    TransformComponent,
-)
-from llama_index.core.settings import Settings
-from llama_index.core.vector_stores.types import VectorStoreQueryMode
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle, QueryType
+from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
-from nextk.llama_index.mode import mode_of
-from nextk.llama_index.nodes import node_of, nodes_of, record_of, text_of
+from nextk.llama_index.filters import translate
+from nextk.llama_index.mode import mode_of, top_k_of
+from nextk.llama_index.narrowing import Filters, NodePostprocessors
+from nextk.llama_index.nodes import node_of, nodes_of, text_of
+from nextk.llama_index.observing import observed
+from nextk.llama_index.origins import Origins
 from nextk.llama_index.question import Embedder, bundle_of, bundle_of_put, put_of
+from nextk.llama_index.sessions import AsyncObservedSession, ObservedSession
+from nextk.llama_index.writing import Writing
 from nextk.retrieval import AsyncRetrievalSession, Limits, Question, Reading, RetrievalMode, RetrievalSession, Terms
-from nextk.retrieval.building import open_embedded, store
 from nextk.retrieval.cursor import query_of
 from nextk.retrieval.question import choose
 from nextk.retrieval.rows import TEXT_KEYS
@@ -37,12 +35,12 @@ from nextk.retrieval.source import Closing, Source
 from nextk.retrieval.terms import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Asked
 from nextk.retrieval.trail import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, WeightingStrategy
-from nextk.until import Policy
+from nextk.until import MaxResults, Policy
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
-class ResumableRetriever(Closing, BaseRetriever):
+class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
     """A retriever over a vector index that can go on where its first results end.
 
     `retrieve` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: the
@@ -83,6 +81,13 @@ class ResumableRetriever(Closing, BaseRetriever):
         fusion: `"rrf"` or `"dbsf"`: how a hybrid search joins its two lists.
         weighting: `"idf"`: weigh the sparse query by the rarity of its terms.
         filter: Only records whose metadata passes, as in `"lang = 'de' AND year > 2020"`.
+        filters: LlamaIndex's `MetadataFilters`, besides: every operator, nested, as LlamaIndex's in-memory store means
+            them. What the index cannot be told is checked here, and pulling goes on until enough nodes passed.
+        doc_ids: Only nodes of these source documents. Empty is absent, as everywhere in LlamaIndex: to permit nothing,
+            do not ask.
+        node_ids: Only these nodes. Likewise.
+        node_postprocessors: What they leave of a page counts, and pulling goes on until there are enough nodes. The
+            order is that of the search; what reorders belongs into the query engine.
         namespace: Where in the index to search.
         until: A policy of `nextk.until`: one call then goes on, page by page, until it has enough, and what the policy
             does not keep is never handed out, by an opened search neither.
@@ -119,6 +124,10 @@ class ResumableRetriever(Closing, BaseRetriever):
         fusion: FusionAlgorithm | str | None = None,
         weighting: WeightingStrategy | str | None = None,
         filter: str = "",
+        filters: MetadataFilters | None = None,
+        doc_ids: Sequence[str] | None = None,
+        node_ids: Sequence[str] | None = None,
+        node_postprocessors: Sequence[BaseNodePostprocessor] = (),
         namespace: str = "",
         until: Policy | None = None,
         max_results: int | None = MAX_RESULTS,
@@ -134,19 +143,23 @@ class ResumableRetriever(Closing, BaseRetriever):
     ) -> None:
         super().__init__(callback_manager, object_map, objects, verbose)
         self._embedder = Embedder(embed_model, sparse_embedding, embedding=embedding)
+        narrowed = translate(filters, doc_ids, node_ids)
+        self._pushed_down = narrowed.filter
+        self._meant = None if narrowed.residual is None else Filters(narrowed.residual)
+        self._postprocessors = list(node_postprocessors)
         self._blank = Question(
             mode=self._embedder.mode(mode_of(retrieval_mode, vector_store_query_mode, alpha)),
-            filter=filter,
+            filter=self._joined(filter),
             namespace=namespace,
             fusion=choose(FusionAlgorithm, fusion, "fusion"),
             weighting=choose(WeightingStrategy, weighting, "weighting"),
         )
         guards = Limits(max_results, max_pulls, deadline)
         self._terms = Terms(until, guards, max_idle=max_idle, max_recovery=max_recovery)
+        self._url, self._own_filter = url, filter
         self._text_keys = [text_key] if isinstance(text_key, str) else list(text_key)
         self._cap: int | None = None
-        hybrid = self._blank.mode is RetrievalMode.HYBRID
-        top_k = hybrid_top_k if hybrid and hybrid_top_k is not None else similarity_top_k
+        top_k = top_k_of(similarity_top_k, hybrid_top_k, self._blank.mode)
         if top_k is not None:
             self.similarity_top_k = top_k
         self._source = Source(index, url, token)
@@ -171,69 +184,25 @@ class ResumableRetriever(Closing, BaseRetriever):
         """The index that is searched, for blocking calls."""
         return self._source.blocking
 
-    @classmethod
-    def from_nodes(
-        cls,
-        nodes: Sequence[BaseNode],
-        embed_model: BaseEmbedding | Callable[[list[str]], Any] | str | None = None,
-        *,
-        path: str | os.PathLike[str] | None = None,
-        sparse_embedding: Any = None,
-        **kwargs: Any,
-    ) -> Self:
-        """A retriever over nodes, in a hybrid index in this process. Needs `pip install 'nextk[local]'`.
+    def to_config(self) -> dict[str, Any]:
+        """What this retriever is set to, as JSON: `ResumableRetriever(**config, ...)` is one like it.
 
-        The index owns the models and embeds by itself: what LlamaIndex embeds of a node, its text and its metadata as
-        `MetadataMode.EMBED` shows them. A vector that a node has already is not used. Records are as LlamaIndex's
-        Upstash store writes them, so that any reader of those finds the nodes whole. The retriever owns the index:
-        `close()` it, or use `with`.
-
-        Args:
-            nodes: What is to be found, each under its `node_id`. Stored in batches of 1,000.
-            embed_model: The dense model: one of LlamaIndex's, or whatever `Index.embedded` takes; absent: `"static"`,
-                which needs no download. `Settings.embed_model` is not asked.
-            path: The index's file, made or added to; absent: in memory.
-            sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
-                `weighting="idf"`, without which BM25 is not whole.
-            **kwargs: Further arguments of the retriever. `namespace` is also where the nodes are stored.
-
-        Raises:
-            MissingExtraError: The engine is not installed.
+        It has no token and no model, no policy, no postprocessors and no `MetadataFilters`, nor where an index in this
+        process is: those are given anew.
         """
-        records = [record_of(node) for node in nodes]
-        if sparse_embedding is None:
-            kwargs.setdefault("weighting", "idf")
-        index = open_embedded(path, embed_model, sparse_embedding)
-        try:
-            retriever = cls(index, embedding=True, **kwargs)
-            retriever._source = Source(index, owned=True)
-            store(index, records, retriever._blank.namespace)
-        except BaseException:
-            index.close()
-            raise
-        return retriever
-
-    @classmethod
-    def from_documents(
-        cls,
-        documents: Sequence[Document],
-        embed_model: BaseEmbedding | Callable[[list[str]], Any] | str | None = None,
-        *,
-        transformations: Sequence[TransformComponent] | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """A retriever over documents, split into nodes as `VectorStoreIndex.from_documents` does.
-
-        Args:
-            documents: What is to be found.
-            embed_model: As for `from_nodes`.
-            transformations: What makes nodes of documents; absent: `Settings.transformations`, a sentence splitter if
-                nothing else is set. `[]` keeps each document whole. LlamaIndex's splitters give nodes random ids, so
-                splitting the same document again, into the same `path`, stores it twice.
-            **kwargs: Further arguments of `from_nodes`.
-        """
-        steps = Settings.transformations if transformations is None else transformations
-        return cls.from_nodes(run_transformations(documents, steps), embed_model, **kwargs)
+        blank, terms = self._blank, self._terms
+        words = {"retrieval_mode": blank.mode, "fusion": blank.fusion, "weighting": blank.weighting}
+        return {
+            "url": self._url,
+            "similarity_top_k": self._cap,
+            **{name: None if word is None else word.value.lower() for name, word in words.items()},
+            "filter": self._own_filter,
+            "namespace": blank.namespace,
+            **asdict(terms.guards),
+            "max_idle": terms.max_idle,
+            "max_recovery": terms.max_recovery,
+            "text_key": list(self._text_keys),
+        }
 
     def open(
         self, query: QueryType, *, filter: str | None = None, namespace: str | None = None, **asked: Unpack[Asked]
@@ -252,14 +221,14 @@ class ResumableRetriever(Closing, BaseRetriever):
             The session; leave it by `with`, so that the index need not keep the search. An `IndexNode` comes as it is:
             only `retrieve` follows it to its object.
         """
-        blank = self._blank.within(filter=filter, namespace=namespace)
+        blank = self._within(filter, namespace)
         return self._session(bundle_of(query), blank, self._terms.within(**asked))
 
     def aopen(
         self, query: QueryType, *, filter: str | None = None, namespace: str | None = None, **asked: Unpack[Asked]
     ) -> AsyncRetrievalSession[NodeWithScore]:
         """The same for an event loop: `async with retriever.aopen(query) as search`."""
-        blank = self._blank.within(filter=filter, namespace=namespace)
+        blank = self._within(filter, namespace)
         return self._asession(bundle_of(query), blank, self._terms.within(**asked))
 
     def resume(
@@ -282,7 +251,7 @@ class ResumableRetriever(Closing, BaseRetriever):
             ClientError: It is no cursor, was edited, or belongs to another index, filter, namespace, fusion or
                 weighting.
         """
-        blank = self._blank.within(filter=filter, namespace=namespace)
+        blank = self._within(filter, namespace)
         return self._session(bundle_of_put(query_of(cursor)), blank, self._terms.within(**asked), cursor)
 
     def aresume(
@@ -294,55 +263,110 @@ class ResumableRetriever(Closing, BaseRetriever):
         **asked: Unpack[Asked],
     ) -> AsyncRetrievalSession[NodeWithScore]:
         """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
-        blank = self._blank.within(filter=filter, namespace=namespace)
+        blank = self._within(filter, namespace)
         return self._asession(bundle_of_put(query_of(cursor)), blank, self._terms.within(**asked), cursor)
 
     def _reading(self) -> Reading[NodeWithScore]:
         return Reading(lambda match: node_of(match, self._text_keys), text_of)
 
+    def _joined(self, filter: str) -> str:
+        """A filter of the caller's, and what is pushed down of `filters`; either may hold an OR."""
+        parts = [part for part in (filter, self._pushed_down) if part]
+        return parts[0] if len(parts) == 1 else " AND ".join(f"({part})" for part in parts)
+
+    def _within(self, filter: str | None, namespace: str | None) -> Question:
+        return self._blank.within(filter=None if filter is None else self._joined(filter), namespace=namespace)
+
+    def _always(self, bundle: QueryBundle, *, native: bool) -> Policy | None:
+        """What has to be checked here of every row."""
+        policies: list[Policy] = [] if self._meant is None else [self._meant]
+        if self._postprocessors:
+            policies.append(NodePostprocessors(self._postprocessors, bundle, native))
+        return functools.reduce(operator.or_, policies) if policies else None
+
     def _session(
         self, bundle: QueryBundle, blank: Question, terms: Terms, cursor: Mapping[str, Any] | None = None
     ) -> RetrievalSession[NodeWithScore]:
-        return RetrievalSession(
+        return ObservedSession(
+            self,
+            bundle,
             self._source.blocking,
             blank,
             self._reading(),
             embed=lambda asked: self._embedder.embed(bundle, asked, self._source),
             query=put_of(bundle),
-            terms=terms,
+            terms=replace(terms, always=self._always(bundle, native=False)),
             cursor=cursor,
         )
 
     def _asession(
         self, bundle: QueryBundle, blank: Question, terms: Terms, cursor: Mapping[str, Any] | None = None
     ) -> AsyncRetrievalSession[NodeWithScore]:
-        return AsyncRetrievalSession(
+        return AsyncObservedSession(
+            self,
+            bundle,
             self._source.native,
             blank,
             self._reading(),
             embed=lambda asked: self._embedder.aembed(bundle, asked, self._source),
             query=put_of(bundle),
-            terms=terms,
+            terms=replace(terms, always=self._always(bundle, native=True)),
             cursor=cursor,
         )
 
+    # A span of this class, because tracers tell a retrieval by the class that does it.
+    @dispatcher.span
+    def _pull(
+        self,
+        query_bundle: QueryBundle,
+        search: RetrievalSession[NodeWithScore],
+        call: Callable[..., list[NodeWithScore]],
+        *args: Any,
+    ) -> list[NodeWithScore]:
+        with observed(dispatcher, self.callback_manager, query_bundle) as pull:
+            pull.nodes = call(*args)
+            pull.report = search.report
+        return pull.nodes
+
+    @dispatcher.span
+    async def _apull(
+        self,
+        query_bundle: QueryBundle,
+        search: AsyncRetrievalSession[NodeWithScore],
+        call: Callable[..., Awaitable[list[NodeWithScore]]],
+        *args: Any,
+    ) -> list[NodeWithScore]:
+        with observed(dispatcher, self.callback_manager, query_bundle) as pull:
+            pull.nodes = await call(*args)
+            pull.report = search.report
+        return pull.nodes
+
+    @property
+    def _plain(self) -> bool:
+        """Whether one plain query answers."""
+        return self._terms.until is None and self._meant is None and not self._postprocessors
+
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if self._terms.until is not None:
+        if not self._plain:
             with self._session(query_bundle, self._blank, self._terms.capped(self._cap)) as search:
-                return search.fetch_until()
+                # not by its own method: the base class tells of this retrieval already
+                return RetrievalSession.fetch_until(search, self._enough())
         question = self._embedder.embed(query_bundle, self._blank, self._source)
         matches = self._source.blocking.query(top_k=self.similarity_top_k, **question.parameters())
         return nodes_of(matches, self._text_keys)
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if self._terms.until is not None:
+        if not self._plain:
             async with self._asession(query_bundle, self._blank, self._terms.capped(self._cap)) as search:
-                return await search.fetch_until()
+                return await AsyncRetrievalSession.fetch_until(search, self._enough())
         question = await self._embedder.aembed(query_bundle, self._blank, self._source)
         matches = await self._source.native.query(top_k=self.similarity_top_k, **question.parameters())
         return nodes_of(matches, self._text_keys)
+
+    def _enough(self) -> Policy | None:
+        return MaxResults(self.similarity_top_k) if self._terms.until is None else None
 
     def _searched(self) -> Source:
         return self._source

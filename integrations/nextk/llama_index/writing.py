@@ -1,0 +1,176 @@
+"""The writing side: nodes and documents into the index that a retriever searches, or into one of its own."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.ingestion import run_transformations
+from llama_index.core.schema import BaseNode, Document, MetadataMode, TransformComponent
+from llama_index.core.settings import Settings
+from llama_index.core.vector_stores.types import ExactMatchFilter, MetadataFilters
+
+from nextk.errors import ClientError
+from nextk.llama_index.filters import translate
+from nextk.llama_index.nodes import record_of, vector_of
+from nextk.llama_index.question import Embedder
+from nextk.retrieval import Question
+from nextk.retrieval.building import BATCH, in_batches, open_embedded
+from nextk.retrieval.source import Source
+from nextk.types import Data, Vector
+
+
+class Writing:
+    """What stores and removes."""
+
+    _embedder: Embedder
+    _blank: Question
+    _source: Source
+
+    @classmethod
+    def from_nodes(
+        cls,
+        nodes: Sequence[BaseNode],
+        embed_model: BaseEmbedding | Callable[[list[str]], Any] | str | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        sparse_embedding: Any = None,
+        batch_size: int = BATCH,
+        show_progress: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """A retriever over nodes, in a hybrid index in this process. Needs `pip install 'nextk[local]'`.
+
+        The index owns the models and embeds by itself: what LlamaIndex embeds of a node, its text and its metadata as
+        `MetadataMode.EMBED` shows them. A vector that a node has already is not used. Records are as LlamaIndex's
+        Upstash store writes them, so that any reader of those finds the nodes whole. The retriever owns the index:
+        `close()` it, or use `with`.
+
+        Args:
+            nodes: What is to be found, each under its `node_id`.
+            embed_model: The dense model: one of LlamaIndex's, or whatever `Index.embedded` takes; absent: `"static"`,
+                which needs no download. `Settings.embed_model` is not asked.
+            path: The index's file, made or added to; absent: in memory.
+            sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
+                `weighting="idf"`, without which BM25 is not whole.
+            batch_size: How many records go into one request, 1 to 1,000.
+            show_progress: Show a bar on stderr.
+            **kwargs: Further arguments of the retriever. `namespace` is also where the nodes are stored.
+
+        Raises:
+            MissingExtraError: The engine is not installed.
+        """
+        if sparse_embedding is None:
+            kwargs.setdefault("weighting", "idf")
+        index = open_embedded(path, embed_model, sparse_embedding)
+        try:
+            made: Any = cls  # this is half of a class: the other one has the constructor
+            retriever: Self = made(index, embedding=True, **kwargs)
+            retriever._source = Source(index, owned=True)
+            retriever.insert_nodes(nodes, batch_size=batch_size, show_progress=show_progress)
+        except BaseException:
+            index.close()
+            raise
+        return retriever
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: Sequence[Document],
+        embed_model: BaseEmbedding | Callable[[list[str]], Any] | str | None = None,
+        *,
+        transformations: Sequence[TransformComponent] | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """A retriever over documents, split into nodes as `VectorStoreIndex.from_documents` does.
+
+        Args:
+            documents: What is to be found.
+            embed_model: As for `from_nodes`.
+            transformations: What makes nodes of documents; absent: `Settings.transformations`, a sentence splitter if
+                nothing else is set. `[]` keeps each document whole. LlamaIndex's splitters give nodes random ids, so
+                splitting the same document again, into the same `path`, stores it twice.
+            **kwargs: Further arguments of `from_nodes`.
+        """
+        steps = Settings.transformations if transformations is None else transformations
+        return cls.from_nodes(run_transformations(documents, steps), embed_model, **kwargs)
+
+    def insert_nodes(
+        self, nodes: Sequence[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
+    ) -> list[str]:
+        """Store nodes, so that this retriever finds them; of several with one id the last one stays.
+
+        Records are as LlamaIndex's Upstash store writes them. Vectors are those that nodes have, else made by the
+        retriever's models; where the index embeds, it is given the text.
+
+        Args:
+            nodes: Each is stored under its `node_id`, in the retriever's namespace.
+            batch_size: How many records go into one request, 1 to 1,000. Each batch is stored whole or not at all.
+            show_progress: Show a bar on stderr; needs `pip install 'nextk[local]'`.
+
+        Returns:
+            The ids.
+
+        Raises:
+            ClientError: Nobody embeds.
+            NextKError: A batch was not stored. A note on the exception says how many were.
+        """
+        latest = list({node.node_id: node for node in nodes}.values())
+        with in_batches(latest, batch_size, show_progress=show_progress) as (batches, stored):
+            for batch in batches:
+                texts = [node.get_content(MetadataMode.EMBED) for node in batch]
+                made = self._embedder.vectors(texts, [node.embedding for node in batch], self._source)
+                self._source.blocking.upsert(_rows(batch, made), self._blank.namespace)
+                stored()
+        return [node.node_id for node in nodes]
+
+    async def ainsert_nodes(
+        self, nodes: Sequence[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
+    ) -> list[str]:
+        """The same without blocking the event loop."""
+        latest = list({node.node_id: node for node in nodes}.values())
+        with in_batches(latest, batch_size, show_progress=show_progress) as (batches, stored):
+            for batch in batches:
+                texts = [node.get_content(MetadataMode.EMBED) for node in batch]
+                made = await self._embedder.avectors(texts, [node.embedding for node in batch], self._source)
+                await self._source.native.upsert(_rows(batch, made), self._blank.namespace)
+                stored()
+        return [node.node_id for node in nodes]
+
+    def delete_ref_doc(self, ref_doc_id: str) -> int:
+        """Remove every node of a source document.
+
+        Args:
+            ref_doc_id: The id of the document.
+
+        Returns:
+            How many nodes were there to remove.
+
+        Raises:
+            ClientError: The id holds characters that no filter can name; delete its nodes by their ids.
+        """
+        of_document = _of_document(ref_doc_id)
+        return self._source.blocking.delete(filter=of_document, namespace=self._blank.namespace).deleted
+
+    async def adelete_ref_doc(self, ref_doc_id: str) -> int:
+        """The same without blocking the event loop."""
+        of_document = _of_document(ref_doc_id)
+        return (await self._source.native.delete(filter=of_document, namespace=self._blank.namespace)).deleted
+
+
+def _rows(nodes: Sequence[BaseNode], made: tuple[Any, Any] | None) -> list[Data] | list[Vector]:
+    if made is None:
+        return [record_of(node) for node in nodes]
+    dense, sparse = made
+    return [
+        vector_of(node, None if dense is None else dense[place], None if sparse is None else sparse[place])
+        for place, node in enumerate(nodes)
+    ]
+
+
+def _of_document(ref_doc_id: str) -> str:
+    translated = translate(MetadataFilters(filters=[ExactMatchFilter(key="ref_doc_id", value=ref_doc_id)]))
+    if translated.residual is not None:
+        message = f"the id {ref_doc_id!r} holds characters that no filter can name: delete its nodes by their ids"
+        raise ClientError(message)
+    return translated.filter
