@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from http.cookiejar import CookieJar
 from typing import Any, TypeVar
 
 import httpx
@@ -25,6 +26,14 @@ T = TypeVar("T")
 # The server surely did not see a request that failed like this.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _MISUSE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)
+
+
+class _NoCookies(CookieJar):
+    """Takes no cookies and sends none: the protocol has none, and looking for them costs CPU time in every trip."""
+
+    def extract_cookies(self, response: object, request: object) -> None: ...
+
+    def add_cookie_header(self, request: object) -> None: ...
 
 
 class Connections:
@@ -217,7 +226,7 @@ class HttpCarrier:
     def _sync_client(self) -> httpx.Client:
         own = self._own()
         with own.lock:
-            own.blocking = own.blocking or httpx.Client()
+            own.blocking = own.blocking or httpx.Client(cookies=_NoCookies())
             return own.blocking
 
     def _async_client(self) -> httpx.AsyncClient:
@@ -225,7 +234,7 @@ class HttpCarrier:
         client = own.by_loop.get(loop)
         if client is None:
             own.forget_closed_loops()
-            client = own.by_loop[loop] = httpx.AsyncClient()
+            client = own.by_loop[loop] = httpx.AsyncClient(cookies=_NoCookies())
         return client
 
 
@@ -257,7 +266,7 @@ def _say_farewell() -> None:
     if not queues:
         return
     end = time.monotonic() + FAREWELL
-    with httpx.Client() as client:
+    with httpx.Client(cookies=_NoCookies()) as client:
         for done, queue in enumerate(queues):
             now = time.monotonic()
             deadline = now + (end - now) / (len(queues) - done)  # a silent server must leave time for the others
