@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from carriers import CARRIERS, Opener, Wire
+from nextk import Index
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.opening import open_engine
+from sentences import TEXTS, open_queries, sentences
 from serving import LocalServer
 
 
@@ -41,3 +43,17 @@ def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
         yield Wire(engine)
     assert 0 == engine.open_queries()
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Index]:
+    """A hybrid index that embeds text."""
+    with sentences(TEXTS) as index:
+        yield index
+
+
+@pytest.fixture
+def index(shared: Index) -> Iterator[Index]:
+    """The same; afterwards it holds no open query."""
+    yield shared
+    assert 0 == open_queries(shared)

@@ -1,12 +1,10 @@
 """Models of the caller's that count letters, for tests of the LangChain side; and what these ask of an index."""
 
 import asyncio
-from typing import Any
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
-from nextk import Index
 from nextk.types import SparseVector
 
 
@@ -47,13 +45,6 @@ def refuse_to_block() -> None:
     except RuntimeError:
         return
     assert id(loop) not in loops_to_keep_free, "the event loop was blocked"
-
-
-def open_queries(index: Index) -> int:
-    """How many resumable queries an embedded index holds."""
-    carrier: Any = index._carrier
-    count: int = carrier._hold.engine.open_queries()
-    return count
 
 
 def contents(documents: list[Document]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from nextk import Index
 from nextk.retrieval.building import store
@@ -18,3 +19,10 @@ def sentences(texts: Sequence[str] = TEXTS) -> Iterator[Index]:
     with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
         store(index, [Data(f"t{place}", text, {"place": place}) for place, text in enumerate(texts)], "")
         yield index
+
+
+def open_queries(index: Index) -> int:
+    """How many resumable queries an embedded index holds."""
+    carrier: Any = index._carrier
+    count: int = carrier._hold.engine.open_queries()
+    return count

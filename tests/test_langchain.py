@@ -24,13 +24,13 @@ from llama_index.core.vector_stores.utils import node_to_metadata_dict
 from pydantic import ValidationError
 
 from carriers import Recording
-from letters import Initials, Letters, contents, loops_to_keep_free, open_queries
+from letters import Initials, Letters, contents, loops_to_keep_free
 from nextk import AsyncIndex, Index, Vector
 from nextk.errors import ClientError, MissingExtraError, UpstashError
 from nextk.langchain import ResumableRetriever
 from nextk.types import FusionAlgorithm
 from nextk.until import Accepted, DistinctBy, MaxResults, TokenBudget
-from sentences import QUESTION, TEXTS, sentences
+from sentences import QUESTION, TEXTS, open_queries
 
 
 @pytest.fixture
@@ -39,20 +39,6 @@ async def free_loop() -> AsyncIterator[None]:
     loops_to_keep_free.add(id(asyncio.get_running_loop()))
     yield
     loops_to_keep_free.clear()
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Index]:
-    """A hybrid index that embeds text."""
-    with sentences(TEXTS) as index:
-        yield index
-
-
-@pytest.fixture
-def index(shared: Index) -> Iterator[Index]:
-    """The same; afterwards it holds no open query."""
-    yield shared
-    assert 0 == open_queries(shared)
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ from langchain_core.runnables import RunnableLambda
 from langchain_text_splitters import CharacterTextSplitter
 from pydantic import Field, SecretStr, ValidationError
 
-from letters import Letters, open_queries
+from letters import Letters
 from nextk import Index
 from nextk.errors import ClientError
 from nextk.langchain import ResumableCompressionRetriever, ResumableRetriever
 from nextk.until import Accepted, DistinctBy, MaxResults, MinScore
-from sentences import QUESTION, TEXTS, sentences
+from sentences import QUESTION, TEXTS, open_queries, sentences
 from settling import ranked, settled
 
 moderate = settings(deadline=None, max_examples=60)

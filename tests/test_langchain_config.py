@@ -11,28 +11,14 @@ from langchain_core.documents import Document
 from langchain_core.runnables import ConfigurableField, ConfigurableFieldSingleOption
 
 from carriers import Recording
-from letters import Initials, Letters, contents, open_queries
+from letters import Initials, Letters, contents
 from nextk import Index
 from nextk.errors import ClientError, TransportError
 from nextk.langchain import ResumableRetriever
 from nextk.types import QueryResult, Vector
 from nextk.until import Accepted, MaxResults
-from sentences import QUESTION, TEXTS, sentences
+from sentences import QUESTION, TEXTS, open_queries
 from serving import TOKEN, LocalServer
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Index]:
-    """A hybrid index that embeds text."""
-    with sentences(TEXTS) as index:
-        yield index
-
-
-@pytest.fixture
-def index(shared: Index) -> Iterator[Index]:
-    """The same; afterwards it holds no open query."""
-    yield shared
-    assert 0 == open_queries(shared)
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.tools import create_retriever_tool
 from pydantic import SecretStr
 
-from letters import Initials, Letters, contents, open_queries
+from letters import Initials, Letters, contents
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError
 from nextk.langchain import ResumableRetriever
 from nextk.retrieval import RetrievalMode
 from nextk.until import Accepted
-from sentences import QUESTION, TEXTS, sentences
+from sentences import QUESTION, TEXTS
 from serving import TOKEN, LocalServer
 
 with warnings.catch_warnings():  # that these packages are on their way out is why one moves here
@@ -144,20 +144,6 @@ def without_id(document: Document) -> Document:
     """A document as the community store makes it, which leaves the id out."""
     assert document.id
     return Document(document.page_content, metadata=document.metadata)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Index]:
-    """A hybrid index that embeds text."""
-    with sentences(TEXTS) as index:
-        yield index
-
-
-@pytest.fixture
-def index(shared: Index) -> Iterator[Index]:
-    """The same; afterwards it holds no open query."""
-    yield shared
-    assert 0 == open_queries(shared)
 
 
 class Even(BaseDocumentCompressor):

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -15,30 +15,16 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnableParallel, RunnablePassthrough
 
 from carriers import Recording
-from letters import contents, open_queries
+from letters import contents
 from nextk import Index
 from nextk.errors import ClientError, TransportError, UpstashError
 from nextk.langchain import ResumableRetriever
 from nextk.types import Data
 from nextk.until import Accepted
-from sentences import QUESTION, TEXTS, sentences
+from sentences import QUESTION, TEXTS, open_queries, sentences
 
 Pages = Callable[..., Any]
 KINDS = ["start", "stream", "end"]
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Index]:
-    """A hybrid index that embeds text."""
-    with sentences(TEXTS) as index:
-        yield index
-
-
-@pytest.fixture
-def index(shared: Index) -> Iterator[Index]:
-    """The same; afterwards it holds no open query."""
-    yield shared
-    assert 0 == open_queries(shared)
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -40,7 +40,7 @@ from nextk import Index, Vector, langchain
 from nextk.errors import ClientError, MissingExtraError, UpstashError
 from nextk.llama_index import ResumableRetriever
 from nextk.types import SparseVector
-from sentences import QUESTION, TEXTS, sentences
+from sentences import QUESTION, TEXTS, open_queries
 
 loops_to_keep_free: set[int] = set()
 
@@ -90,20 +90,6 @@ def initials(texts: list[str]) -> list[SparseVector]:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Index]:
-    """A hybrid index that embeds text."""
-    with sentences(TEXTS) as index:
-        yield index
-
-
-@pytest.fixture
-def index(shared: Index) -> Iterator[Index]:
-    """The same; afterwards it holds no open query."""
-    yield shared
-    assert 0 == open_queries(shared)
-
-
-@pytest.fixture(scope="module")
 def shared_vectors() -> Iterator[Index]:
     """A hybrid index without models, of vectors that `Letters` and `initials` made."""
     with Index.embedded(dimension=4) as index:
@@ -130,13 +116,6 @@ def settings_without_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Settings, "_embed_model", None)
     monkeypatch.delenv("IS_TESTING", raising=False)
     monkeypatch.setitem(sys.modules, "llama_index.embeddings.openai", None)
-
-
-def open_queries(index: Index) -> int:
-    """How many resumable queries an embedded index holds."""
-    carrier: Any = index._carrier
-    count: int = carrier._hold.engine.open_queries()
-    return count
 
 
 def ids(nodes: list[NodeWithScore]) -> list[str]:

@@ -1,6 +1,6 @@
 """The query engine that refills."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from nextk import Index
 from nextk.errors import ClientError, LimitReached
 from nextk.llama_index import RefillingQueryEngine, ResumableRetriever
 from nextk.until import Accepted, DistinctBy, MinScore, Policy
-from sentences import QUESTION, TEXTS, sentences
+from sentences import QUESTION, TEXTS
 
 BUNDLE = QueryBundle(QUESTION)
 
@@ -90,27 +90,6 @@ def plain(index: Index, top_k: int, *postprocessors: BaseNodePostprocessor) -> l
 def ids(nodes: Sequence[NodeWithScore]) -> list[str]:
     """The ids of nodes."""
     return [node.node_id for node in nodes]
-
-
-def open_queries(index: Index) -> int:
-    """How many resumable queries an embedded index holds."""
-    carrier: Any = index._carrier
-    count: int = carrier._hold.engine.open_queries()
-    return count
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Index]:
-    """A hybrid index that embeds text."""
-    with sentences(TEXTS) as index:
-        yield index
-
-
-@pytest.fixture
-def index(shared: Index) -> Iterator[Index]:
-    """The same; afterwards it holds no open query."""
-    yield shared
-    assert 0 == open_queries(shared)
 
 
 async def both(engine: RefillingQueryEngine, question: QueryBundle = BUNDLE) -> list[str]:
