@@ -906,7 +906,7 @@ class TestRefused:
         cursor = cursor_of(search)
         await search.stop()
         fields = {name: getattr(question, name) for name in Question.__dataclass_fields__}
-        with pytest.raises(ClientError, match="another namespace, filter, fusion or weighting"):
+        with pytest.raises(ClientError, match=f"made with another {next(iter(change))}"):
             search_of(dense.index, Question(**{**fields, **change}), colour, cursor=cursor)
 
     @settings(max_examples=100, deadline=None)

@@ -107,6 +107,9 @@ def _rules(
     max_results: int | None,
     max_searches: int,
 ) -> Rules:
+    if not isinstance(retriever, ResumableRetriever):
+        message = f"retriever={retriever!r} has to be a nextk.langchain.ResumableRetriever"
+        raise ClientError(message)
     if search_tool == more_tool:
         message = f"search_tool and more_tool are both {search_tool!r}: a model could not tell them apart"
         raise ClientError(message)

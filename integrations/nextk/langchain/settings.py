@@ -26,7 +26,7 @@ from nextk.retrieval.terms import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RES
 from nextk.retrieval.trail import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 from nextk.until import Policy
-from nextk.until.policy import require_count
+from nextk.until.policy import require_count, require_policy
 
 DEFAULT_K = 4
 """How many documents one call returns where nothing says so, as everywhere in LangChain."""
@@ -65,6 +65,8 @@ class Settings(Closing, BaseRetriever):
     if not TYPE_CHECKING:
 
         def __init__(self, **fields: Any) -> None:
+            if fields.get("until") is not None:
+                require_policy(fields["until"], "until")
             super().__init__(**fields)
             self._blank()
             self._reading()

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -10,7 +11,7 @@ from nextk.async_client import AsyncIndex
 from nextk.errors import ClientError
 from nextk.handle import AsyncResumableQueryHandle
 from nextk.loops import LoopLock
-from nextk.retrieval.base import BaseSession, fuses, refuse_to_fill
+from nextk.retrieval.base import BaseSession, explained, fuses, refuse_to_fill
 from nextk.retrieval.cursor import Cursor
 from nextk.retrieval.question import Question, RetrievalMode
 from nextk.retrieval.run import Reading
@@ -21,6 +22,8 @@ from nextk.until.policy import Policy
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_calls: ContextVar[tuple[object, ...]] = ContextVar("calls", default=())  # whatever a call awaits inherits it
 
 
 class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
@@ -56,7 +59,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
         self._index = index
         self._embed = embed
         self._busy = LoopLock()
-        self._owner: asyncio.Task[Any] | None = None
+        self._calling: object | None = None  # the call that is under way
 
     async def fetch_next(self, n: int) -> list[T]:
         """The next `n` rows of this search, best first.
@@ -176,16 +179,18 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
         async with self._busy.here():
             self._refuse_stopped()
             self._take_up()
-            self._owner = asyncio.current_task()
+            self._calling = call = object()
+            token = _calls.set((*_calls.get(), call))
             try:
                 return await self._drive(steps)
             finally:
-                self._owner = None
+                self._calling = None
+                _calls.reset(token)
                 if self._search.over:
                     await self._let_go()
 
     def _refuse_itself(self) -> None:
-        if self._owner is not None and self._owner is asyncio.current_task():
+        if self._calling in _calls.get():
             raise ClientError(WITHIN)
 
     async def _drive(self, steps: Steps[R]) -> R:
@@ -225,7 +230,8 @@ class AsyncRetrievalSession(BaseSession[T, AsyncResumableQueryHandle]):
             case Describe():
                 return fuses(await self._index.info())
             case Check(check, items):
-                return await _asked(check, items)
+                with explained():
+                    return await _asked(check, items)
 
     async def _start(self, size: int) -> Any:
         await self._end_query()

@@ -1,7 +1,8 @@
 """What the sessions of both colours share: the search, what it holds open, and what it leaves for others."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from nextk.errors import ClientError
@@ -106,6 +107,16 @@ class BaseSession(Generic[T, Handle]):
 def fuses(info: InfoResult) -> bool:
     """Whether an index that may choose searches both components, and fuses them."""
     return info.dense_index is not None and info.sparse_index is not None
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say of an exception where it comes from: it is the caller's own, and reaches him as it is."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note("raised by a policy's function, which is given a list of rows; the call has decided nothing")
+        raise
 
 
 def refuse_to_fill(blank: Question) -> Question:

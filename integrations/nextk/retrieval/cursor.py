@@ -30,7 +30,7 @@ _Size: TypeAlias = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
 class _LegData(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     mode: RetrievalMode | None
     began: _Count
@@ -46,7 +46,7 @@ class Position(BaseModel):
     Attributes:
         version: Of this format.
         index: A fingerprint of the index.
-        scope: A fingerprint of everything in the question that is not read from here.
+        scope: Fingerprints of what in the question is not read from here, by name.
         query: The question as it was put, one or more texts.
         data: The text that the index embeds; or
         vector: dense, float (dimension,); and
@@ -70,7 +70,7 @@ class Position(BaseModel):
 
     version: Literal[1]
     index: str
-    scope: str
+    scope: dict[str, str]
     query: list[str]
     data: str | None
     vector: list[float] | None
@@ -173,10 +173,12 @@ class Position(BaseModel):
         if self.index != fingerprint(index):
             message = "this cursor belongs to another index: another URL or file, or one that was made anew"
             raise ClientError(message)
-        if self.scope != scope_of(blank):
+        here = scope_of(blank)
+        if self.scope != here:
+            other = [name for name, value in here.items() if self.scope.get(name) != value] or list(here)
             message = (
-                "this cursor was made with another namespace, filter, fusion or weighting: "
-                "resume it with the same ones (after widen() with the wider filter), or search anew"
+                f"this cursor was made with another {' and another '.join(other)}: "
+                "resume it with the same one (after widen() with the wider filter), or search anew"
             )
             raise ClientError(message)
 
@@ -231,10 +233,11 @@ def _leg_data(leg: Leg) -> _LegData:
     )
 
 
-def scope_of(question: Question) -> str:
-    """A fingerprint of the view of the index that a question has."""
+def scope_of(question: Question) -> dict[str, str]:
+    """Fingerprints of the view of the index that a question has."""
     fusion, weighting = (part and part.value for part in (question.fusion, question.weighting))
-    return fingerprint(json.dumps([question.namespace, question.filter, fusion, weighting]))
+    parts = {"namespace": question.namespace, "filter": question.filter, "fusion": fusion, "weighting": weighting}
+    return {name: fingerprint(f"{name} {part}") for name, part in parts.items()}
 
 
 def _plain(vector: SparseVector) -> tuple[list[int], list[float]]:

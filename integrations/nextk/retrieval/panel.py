@@ -61,8 +61,7 @@ class Panel:
             candidate: The row.
             denied: Why it may not be shown: the check that did not permit it.
         """
-        score = Candidate("", candidate.score, best=candidate.best)  # no more of a row that may be denied
-        far = [leaf.name for leaf, judge in self._scores if not judge.keeps(score)]  # each of them sees every row
+        far = [leaf.name for leaf, judge in self._scores if not judge.keeps(_shown(leaf, candidate))]  # every row
         if far:
             return far[0]
         if denied is not None:
@@ -71,14 +70,14 @@ class Panel:
 
     def fits(self, candidate: Candidate) -> bool:
         """Whether there is room for a row in this call."""
-        fitting = [judge.fits(candidate) for _, judge in self._driving]  # a list: every one is to know of the row
+        fitting = [judge.fits(_shown(leaf, candidate)) for leaf, judge in self._driving]  # each is to know of the row
         return all(fitting)
 
     def took(self, candidate: Candidate) -> None:
         """Let everyone count a row that is kept."""
-        for _, judge in self._seats:
+        for leaf, judge in self._seats:
             judge.kept += 1
-            judge.took(candidate)
+            judge.took(_shown(leaf, candidate))
 
     def reason(self) -> str | None:
         """Why to stop; `None` to go on."""
@@ -86,6 +85,13 @@ class Panel:
             return None
         said: Iterator[str | None] = iter([leaf.name if judge.enough() else None for leaf, judge in self._driving])
         return self._policy.reason(said)
+
+
+def _shown(leaf: Policy, candidate: Candidate) -> Candidate:
+    """As much of a row as a policy is to see."""
+    if not leaf.scores_only:
+        return candidate
+    return Candidate("", candidate.score, best=candidate.best, again=candidate.again)
 
 
 def _judge(leaf: Policy, memory: dict[str, Any]) -> Judge:

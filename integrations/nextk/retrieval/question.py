@@ -97,6 +97,14 @@ class Question:
             "include_data": True,
         }
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.filter, str):
+            message = (
+                f"filter={self.filter!r} is not a string in the index's language, as \"lang = 'de'\": "
+                "LlamaIndex's MetadataFilters go into filters="
+            )
+            raise ClientError(message)
+
     def within(self, *, filter: str | None = None, namespace: str | None = None) -> "Question":
         """The same question through another filter, or in another namespace."""
         return replace(
@@ -162,6 +170,12 @@ def require_question(text: str) -> None:
     Raises:
         ClientError: There is nothing but blanks.
     """
+    if not isinstance(text, str):
+        message = (
+            f"the question is a {type(text).__name__}, and it has to be a string: "
+            'in a chain, put itemgetter("question") before the retriever'
+        )
+        raise ClientError(message)
     if not text.strip():
         message = "the question is empty: give some text to search for"
         raise ClientError(message)

@@ -20,7 +20,7 @@ from nextk.retrieval.question import Question, RetrievalMode, choose
 from nextk.retrieval.report import Report
 from nextk.retrieval.run import NO_TEXT, Reading, Run
 from nextk.retrieval.steps import Abandon, Ask, Describe, Steps
-from nextk.retrieval.terms import UNBOUNDED, Terms
+from nextk.retrieval.terms import GUARDS, UNBOUNDED, Terms
 from nextk.retrieval.trail import LegState, Row, Trail
 from nextk.until.policy import Policy, require_policy
 
@@ -220,8 +220,11 @@ class Search(Generic[T]):
             yield from self._ask()
         most = MAX_ROWS if self._trail.pulls else self._room(driving)
         size, waiting = run.next_size(), len(self._rows)
+        changed = self._trail.changed
         yield from self._trail.pull(size, most)
         run.pulled(size, len(self._rows) - waiting)
+        if self._trail.changed > changed:
+            log.warning("the search was asked anew and found other rows: the data has changed since it began")
 
     def _rejoin(self) -> Steps[None]:
         if self.question is None:
@@ -256,7 +259,8 @@ class Search(Generic[T]):
         if any(self._index_fuses if leg.fused is None else leg.fused for leg in judged):
             message = (
                 f"{leaf.name} judges by scores, and those of a hybrid search are made of ranks: "
-                'search with retrieval_mode="dense" or "sparse", or use another policy'
+                'make the retriever with retrieval_mode="dense" or "sparse", widen(retrieval_mode=) an open search, '
+                "or use another policy"
             )
             raise ClientError(message)
 
@@ -301,6 +305,8 @@ class Search(Generic[T]):
         if run.panel:
             self._memories = run.panel.memories
         self._stop_reason = run.stop_reason or (None if run.done else "exhausted")
+        if run.stop_reason in GUARDS:
+            log.info("%s ended a call: %d rows kept, dropped %s", run.stop_reason, len(run.kept), run.dropped or "none")
 
     def widening(self, mode: RetrievalMode | str | None, filter: str | None) -> Steps[None]:
         """Go on with the same question in another mode or through another filter.

@@ -13,13 +13,13 @@ from typing import Any, Self, TypeVar
 from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.handle import ResumableQueryHandle
-from nextk.retrieval.base import BaseSession, fuses, refuse_to_fill
+from nextk.retrieval.base import BaseSession, explained, fuses, refuse_to_fill
 from nextk.retrieval.cursor import Cursor
 from nextk.retrieval.question import Question, RetrievalMode
 from nextk.retrieval.run import Reading
 from nextk.retrieval.steps import Abandon, Ask, Check, Describe, Next, Once, Start, Step, Steps
 from nextk.retrieval.terms import PAGE, Terms
-from nextk.retrieval.turn import Turn
+from nextk.retrieval.turn import Turn, collecting
 from nextk.until.policy import Policy
 
 T = TypeVar("T")
@@ -151,7 +151,7 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
             ClientError: Rows of before `widen` are set aside, and the search does not find them again in its new mode;
                 or a policy remembers what is not JSON.
         """
-        with self._busy:
+        with self._busy.here():
             return self._position()
 
     def detach(self) -> Cursor:
@@ -159,7 +159,7 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
 
         That saves the replay. Without it, or in another process, resuming replays; the rows are the same.
         """
-        with self._busy:
+        with self._busy.here():
             self._refuse_stopped()
             cursor = self._park()
             self._let_go()
@@ -171,7 +171,7 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
         It waits for a call that another thread is in, which asks for no further page.
         """
         self._stopped = True
-        with self._busy:
+        with self._busy.here():
             self._take_up()
             self._let_go()
 
@@ -180,11 +180,21 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
         if self.exhausted:
             return
         self._stopped = True
-        if self._busy.free():  # else whoever is in a call lets go
+        if collecting():  # this thread may hold any lock of the index's: let the next request end it
+            self._surrender()
+        elif self._busy.free():  # else whoever is in a call lets go
             self.stop()
 
+    def _surrender(self) -> None:
+        if self._busy.free():
+            handle, self._handle = self._handle, None
+            uuid = None if handle is None else handle.surrender()
+            if uuid is not None:
+                self._carrier.orphans.append(uuid)
+            self._give_back()
+
     def _call(self, steps: Steps[R]) -> R:
-        with self._busy:
+        with self._busy.here():
             self._refuse_stopped()
             self._take_up()
             try:
@@ -230,7 +240,8 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
             case Describe():
                 return fuses(self._index.info())
             case Check(check, items):
-                return _settled(check(items))
+                with explained():
+                    return _settled(check(items))
 
     def _start(self, size: int) -> Any:
         self._end_query()
@@ -265,6 +276,6 @@ def _settled(answer: Any) -> Any:
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
             answer.close()
-        message = "the check has to be awaited: give a blocking one, or search by aopen()"
+        message = "the check has to be awaited: give a blocking one, or search by ainvoke(), aretrieve() or aopen()"
         raise ClientError(message)
     return answer

@@ -1,7 +1,8 @@
 """On what terms a search goes on: its policy, its bounds, and what a fault may cost."""
 
+import difflib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
 
@@ -14,6 +15,8 @@ DEFAULT_MAX_IDLE = 120
 """Seconds without a pull after which the index may drop a search: short, since open queries are few."""
 MAX_RESULTS, MAX_PULLS, DEADLINE = 200, 10, 10.0
 """What bounds a call that goes on until a policy has enough."""
+GUARDS = ("max_results", "max_pulls", "deadline")
+"""What the reports call them."""
 PAGE = 10
 """How many rows a first pull brings where nothing says how many are needed."""
 MAX_PULL = 200
@@ -68,12 +71,14 @@ class Asked(TypedDict, total=False):
         max_results: How many rows the search hands out in all.
         max_pulls: How many pages it asks for in all.
         deadline: Seconds that it goes on, from the first pull.
+        max_recovery: How many rows may be pulled again after a fault, or for a cursor.
     """
 
     until: Policy | None
     max_results: int | None
     max_pulls: int | None
     deadline: float | None
+    max_recovery: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +139,16 @@ class Terms:
         """
         terms, given = self._asked(asked)
         if given and terms.until is None:
-            message = f"{', '.join(given)}: they bound a call that has a policy, so give until= as well"
+            message = f"{' and '.join(given)} can only bound a call that has a policy: give until= too, or k= instead"
             raise ClientError(message)
         return terms.capped(count)
 
     def _asked(self, asked: Asked) -> tuple["Terms", dict[str, Any]]:
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        _refuse_unknown(asked)
         until = given.pop("until", self.until)
-        return replace(self, until=until, guards=replace(self.guards, **given)), given
+        recovery = given.pop("max_recovery", self.max_recovery)
+        return replace(self, until=until, max_recovery=recovery, guards=replace(self.guards, **given)), given
 
     def capped(self, count: int | None) -> "Terms":
         """The same terms for one call that returns at most so many rows; `None` changes nothing."""
@@ -149,6 +156,19 @@ class Terms:
             return self
         most = self.guards.max_results
         return replace(self, guards=replace(self.guards, max_results=count if most is None else min(count, most)))
+
+
+def _refuse_unknown(asked: Mapping[str, Any]) -> None:
+    known = Asked.__annotations__
+    unknown = next((name for name in asked if name not in known), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(unknown, ("k", "filter", "namespace", *known), 1, 0.4)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        message = (
+            f"unexpected keyword argument {unknown!r}{hint}: one search takes filter, namespace, {', '.join(known)}, "
+            "and a single call k; everything else belongs to the retriever"
+        )
+        raise TypeError(message)
 
 
 @dataclass(slots=True)

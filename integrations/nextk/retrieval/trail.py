@@ -92,7 +92,7 @@ class Trail:
         Raises:
             NextKError: As for `pull`.
         """
-        yield from self._persist(self._return)
+        yield from self._persist(self._come_back)
 
     def pull(self, size: int, most: int = MAX_ROWS) -> PageSteps:
         """Take the next page, recovering first where that is needed.
@@ -166,6 +166,23 @@ class Trail:
         self.exhausted = len(page) < size
         self._take(size, page)
 
+    def _come_back(self) -> PageSteps:
+        """Return, by a plain query where that is how the rows were had and nothing else can be."""
+        try:
+            if not (self.plain and self._too_long):
+                yield from self._return()
+                return
+        except TooManyQueries as error:
+            if not error.status or not self.plain:
+                raise
+        size = self.pulls[-1][0]
+        page = yield Once(size)
+        self.recovered += 1
+        self.changed |= (again := [(size, _ids(page))]) != self.pulls
+        self.exhausted = len(page) < size
+        self.pulled += self._receive(page)
+        self.pulls = again
+
     @property
     def _too_long(self) -> bool:
         return len(self.ids) > self._max_recovery
@@ -177,7 +194,7 @@ class Trail:
         if self._too_long:
             message = (
                 f"to go on, the {len(self.ids)} rows of before would have to be pulled again, which is more than "
-                f"max_recovery={self._max_recovery}: open or resume the search with a larger one"
+                f"max_recovery={self._max_recovery}: open or resume the search with a larger max_recovery="
             )
             raise LimitReached(message)
         pages: list[list[QueryResult]] = []

@@ -68,7 +68,8 @@ class Attempts(Generic[T]):
         text = f"{self._operation.command} at {where}: {type(error).__name__}: {error}"
         if sent and self._operation.repeat is Repeat.UNLESS_SENT:
             raise _uncertain(text) from error
-        self._spend(TransportError(text), error)
+        hint = "" if sent else ". Is the server running, and the URL right?"
+        self._spend(TransportError(text + hint), error)
         self._sent_before |= sent
 
     def reply(self, status: int, body: bytes) -> Answer[T] | None:

@@ -1,6 +1,7 @@
 """The tools, as LlamaIndex's agents want them: a tool spec over the store of the context."""
 
 import copy
+import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from llama_index.core.tools.tool_spec.base import SPEC_FUNCTION_TYPE, BaseToolSp
 from llama_index.core.workflow import Context
 from pydantic import BaseModel, Field, create_model
 
-from nextk.errors import ClientError, LimitReached
+from nextk.errors import ClientError, LimitReached, NextKError
 from nextk.llama_index.retriever import ResumableRetriever
 from nextk.llama_index.tools import memory
 from nextk.llama_index.tools.stopping import stop_parked
@@ -38,6 +39,8 @@ from nextk.retrieval.book import (
 from nextk.retrieval.terms import MAX_RESULTS
 from nextk.until import MaxResults
 from nextk.until.policy import require_count
+
+log = logging.getLogger("nextk.llama_index")
 
 PAGE_SIZE, MAX_SEARCHES = 5, 8
 
@@ -118,6 +121,9 @@ class ResumableSearchToolSpec(BaseToolSpec):
         node_formatter: Callable[[NodeWithScore], str] | None = None,
         per_call: PerCall | None = None,
     ) -> None:
+        if not isinstance(retriever, ResumableRetriever):
+            message = f"retriever={retriever!r} has to be a nextk.llama_index.ResumableRetriever"
+            raise ClientError(message)
         require_count(page_size, "page_size")
         require_count(max_searches, "max_searches")
         if max_results is not None:
@@ -247,6 +253,12 @@ class ResumableSearchToolSpec(BaseToolSpec):
                 if plan.cursor is None:
                     raise
                 raise _LostError from error
+            except NextKError:
+                raise
+            except Exception as error:
+                # LlamaIndex gives a tool's exception to the model, word for word: what a check says is not for it.
+                log.exception("a search of an agent failed")
+                raise SearchFailedError from error
             if search.exhausted:
                 return _Found(nodes, None)
             cursor = await search.detach()
@@ -293,6 +305,13 @@ class ResumableSearchToolSpec(BaseToolSpec):
             cursor = before["searches"][id_]["cursor"]
             if cursor is not None:
                 await stop_parked(self._retriever.index, cursor)
+
+
+class SearchFailedError(RuntimeError):
+    """A function of yours raised in the middle of a search, and this is all that the model is told of it."""
+
+    def __init__(self) -> None:
+        super().__init__("The search failed, so there are no results. Searching again will not help; say so.")
 
 
 class _LostError(Exception):
