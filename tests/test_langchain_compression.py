@@ -200,7 +200,9 @@ class TestFilter:
             base_compressor=Keep(ids=frozenset()), base_retriever=base, max_results=20
         )
         assert [] == retriever.invoke(QUESTION)
-        assert ["0 documents of 4, after 28 rows: max_results"] == [record.getMessage() for record in caplog.records]
+        assert ["0 documents of 4, after 28 rows: max_results"] == [
+            record.getMessage() for record in caplog.records if record.name == "nextk.langchain"
+        ]
 
     def test_a_count_of_the_base_does_not_end_it(self, base: ResumableRetriever, order: list[str]) -> None:
         """How many the base retriever wants plays no part; what it keeps does."""

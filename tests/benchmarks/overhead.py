@@ -21,10 +21,10 @@ QUESTION = "read a gzip file"
 PAGES, SIZE, ROUNDS = 50, 10, 40
 
 
-def by_handle(index: Index) -> list[str]:
+def by_handle(index: Index, mode: RetrievalMode) -> list[str]:
     """Pages of a bare handle."""
     page, handle = index.resumable_query(
-        data=QUESTION, top_k=SIZE, query_mode=QueryMode.DENSE, include_metadata=True, include_data=True
+        data=QUESTION, top_k=SIZE, query_mode=QueryMode[mode.name], include_metadata=True, include_data=True
     )
     with handle:
         for _ in range(PAGES - 1):
@@ -32,16 +32,16 @@ def by_handle(index: Index) -> list[str]:
     return [match.id for match in page]
 
 
-def by_session(index: Index) -> list[str]:
+def by_session(index: Index, mode: RetrievalMode) -> list[str]:
     """The same pages of a session."""
-    with RetrievalSession(index, Question(data=QUESTION, mode=RetrievalMode.DENSE), READING) as search:
+    with RetrievalSession(index, Question(data=QUESTION, mode=mode), READING) as search:
         rows = [row for _ in range(PAGES) for row in search.fetch_next(SIZE)]
     return [match.id for match in rows]
 
 
-def by_policy(index: Index) -> list[str]:
+def by_policy(index: Index, mode: RetrievalMode) -> list[str]:
     """The same pages, each row judged by a check that permits everything."""
-    question = Question(data=QUESTION, mode=RetrievalMode.DENSE)
+    question = Question(data=QUESTION, mode=mode)
     with RetrievalSession(index, question, READING) as search:
         check = Accepted(SIZE, lambda rows: [True] * len(rows))
         rows = [row for _ in range(PAGES) for row in search.fetch_until(check)]
@@ -53,30 +53,37 @@ READING = Reading(lambda match: match)
 
 def main() -> None:
     """Measure and print."""
-    with Index.embedded(embedding="static") as index:
+    with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
         records = [
             Data(passage.id, passage.text, {"title": passage.title, "parent": passage.parent})
             for passage in standard_library()
         ]
         for first in range(0, len(records), 500):
             index.upsert(records[first : first + 500])
-        ways: dict[str, Callable[[Index], list[str]]] = {
-            "bare handle": by_handle,
-            "session": by_session,
-            "session, every row checked": by_policy,
-        }
-        taken: dict[str, list[float]] = {name: [] for name in ways}
-        expected = by_handle(index)
-        for _ in range(ROUNDS):
-            for name, way in ways.items():
-                began = time.thread_time()
-                rows = way(index)
-                taken[name].append((time.thread_time() - began) / PAGES * 1e6)
-                assert expected == rows, name
-        bare = statistics.median(taken["bare handle"])
         print(f"{len(records):,} records, {PAGES} pages of {SIZE}, {ROUNDS} rounds")
-        for name, times in taken.items():
-            print(f"{name:28}{statistics.median(times):8.0f} us per page{statistics.median(times) / bare:8.2f}")
+        for mode in RetrievalMode:
+            measure(index, mode)
+
+
+def measure(index: Index, mode: RetrievalMode) -> None:
+    """One mode."""
+    ways: dict[str, Callable[[Index, RetrievalMode], list[str]]] = {
+        "bare handle": by_handle,
+        "session": by_session,
+        "session, every row checked": by_policy,
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    expected = by_handle(index, mode)
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            began = time.thread_time()
+            rows = way(index, mode)
+            taken[name].append((time.thread_time() - began) / PAGES * 1e6)
+            assert expected == rows, name
+    bare = statistics.median(taken["bare handle"])
+    for name, times in taken.items():
+        median = statistics.median(times)
+        print(f"{mode.value:8}{name:28}{median:8.0f} us per page{median / bare:8.2f}")
 
 
 if __name__ == "__main__":

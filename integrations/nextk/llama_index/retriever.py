@@ -52,6 +52,9 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
     Records written by LlamaIndex's Upstash store come back as the nodes that they were; those of LangChain's stores and
     raw `data` become `TextNode`s. Those without any text are left out, with a warning in the log.
 
+    For agents there is `ResumableSearchToolSpec`. LlamaIndex's `RetrieverTool` works, too, but it asks for "input is
+    ..." instead of the question, and cannot go on.
+
     Examples:
         ```python
         retriever = ResumableRetriever(embedding=True, similarity_top_k=5)  # UPSTASH_VECTOR_REST_URL and ..._TOKEN

@@ -139,7 +139,7 @@ class Run(Generic[T]):
     def take_all(self) -> None:
         """The same where nobody judges: the plain case, which is to cost little."""
         convert = self._reading.convert
-        while self.place < len(self._rows) and not self.done:
+        while len(self._rows) > self.place and not self.done:
             room = len(self._rows) if self._wanted is None else self._wanted - len(self.kept)
             room = room if self._most is None else min(room, self._most - len(self.kept))
             rows = self._rows[self.place : self.place + room]

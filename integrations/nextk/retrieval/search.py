@@ -191,16 +191,17 @@ class Search(Generic[T]):
     def _gather(self, run: Run[T], driving: Policy | None) -> Steps[list[T]]:
         began = self._terms.clock()
         self._began = began if self._began is None else self._began
-        if run.panel:
+        trail, judged = self._trail, bool(run.panel)
+        if judged:
             yield from self._refuse_fused(driving)
         while True:
-            if self._owed():  # rows that wait, as far as the cursor goes: no pull of this call
+            if trail.lost and self._owed():  # rows that wait, as far as the cursor goes: no pull of this call
                 yield from self._rejoin()
-            if not run.panel:
+            if not judged:
                 run.take_all()
-            elif self._trail.exhausted or not run.looks_further():
+            elif trail.exhausted or not run.looks_further():
                 yield from run.examine()
-            if run.done or (self._trail.exhausted and not run.looks_further()):
+            if run.done or (trail.exhausted and not run.looks_further()):
                 break
             bound = self._spent(run, began, driving)
             if bound is not None:
@@ -209,21 +210,26 @@ class Search(Generic[T]):
                 run.stop_reason = run.stop_reason or bound
                 break
             yield from self._pull(run, driving)
+        return (yield from self._conclude(run))
+
+    def _conclude(self, run: Run[T]) -> Steps[list[T]]:
         if self._trail.exhausted:
             yield Abandon()  # before anything is decided: whoever is interrupted here gets the rows next time
         self._commit(run)
-        self._refuse_emptiness(run.kept)
+        if not run.kept:
+            self._refuse_emptiness()
         return run.kept
 
     def _pull(self, run: Run[T], driving: Policy | None) -> Steps[None]:
         if self.question is None:
             yield from self._ask()
-        most = MAX_ROWS if self._trail.pulls else self._room(driving)
+        trail = self._trail
+        most = MAX_ROWS if trail.pulls else self._room(driving)
         size, waiting = run.next_size(), len(self._rows)
-        changed = self._trail.changed
-        yield from self._trail.pull(size, most)
+        changed = trail.changed
+        yield from trail.pull(size, most)
         run.pulled(size, len(self._rows) - waiting)
-        if self._trail.changed > changed:
+        if trail.changed > changed:
             log.warning("the search was asked anew and found other rows: the data has changed since it began")
 
     def _rejoin(self) -> Steps[None]:
@@ -280,9 +286,9 @@ class Search(Generic[T]):
         seconds = 0.0 if self._began is None else now - self._began
         return self._terms.limits.spent(results=self.served + more, pulls=pulls, seconds=seconds)
 
-    def _refuse_emptiness(self, kept: list[T]) -> None:
+    def _refuse_emptiness(self) -> None:
         """Nothing at all, and not at the end: a bound of the search must not be taken for it."""
-        if kept or self._unbounded or self.exhausted:
+        if self._unbounded or self.exhausted:
             return
         bound = self._limit(0, self._terms.clock())
         if bound is not None:
@@ -296,8 +302,8 @@ class Search(Generic[T]):
         """What a call has decided becomes so."""
         self._rows[: run.place] = run.aside
         self._set_aside = len(run.aside) + max(0, self._set_aside - run.place)
-        for leg in run.kept_by:
-            self._legs[leg].kept += 1
+        for number, leg in enumerate(self._legs):
+            leg.kept += run.kept_by.count(number)
         if run.dropped:
             self._dropped.update(run.dropped)
         if NO_TEXT in run.dropped:

@@ -92,7 +92,7 @@ class Trail:
         Raises:
             NextKError: As for `pull`.
         """
-        yield from self._persist(self._come_back)
+        return self._persist(self._come_back)
 
     def pull(self, size: int, most: int = MAX_ROWS) -> PageSteps:
         """Take the next page, recovering first where that is needed.
@@ -106,14 +106,14 @@ class Trail:
             LimitReached: A recovery would pull more rows again than it may.
             TooManyQueries: A recovery finds no room on the server; or this process has too many searches open.
         """
-        yield from self._persist(lambda: self._go_on(size, most))
+        return self._persist(self._go_on, size, most)
 
-    def _persist(self, attempt: Callable[[], PageSteps]) -> PageSteps:
+    def _persist(self, attempt: Callable[..., PageSteps], *how: int) -> PageSteps:
         """Try again where a query was lost under way."""
         failures = 0
         while True:
             try:
-                yield from attempt()
+                yield from attempt(*how)
             except (PageUncertain, QueryNotFound):
                 yield Abandon()
                 failures += 1
@@ -123,34 +123,29 @@ class Trail:
                 return
 
     def _go_on(self, size: int, most: int) -> PageSteps:
+        attached = self.attached
         try:
             if self.lost and not (self.plain and self._too_long):
                 waiting = len(self._rows)
                 yield from self._return()
                 if len(self._rows) > waiting or self.exhausted:
                     return
-            page: list[QueryResult] = []
-            yield from self._ask(size, page)
+            attached, self.attached = self.attached, False  # until the page is taken, nobody knows where it stands
+            page = yield (Next(size) if attached else Start(size))
         except TooManyQueries as error:
             if not error.status or (self.pulls and not self.plain):  # ours, or in the middle of the search
                 raise
             yield from self._without_room(most)
-        else:
-            self.asked += 1
-            self.exhausted = not page
-            self._take(size, page)
-            self.attached = True  # last: whoever is interrupted before has the page asked for again
-
-    def _ask(self, size: int, page: list[QueryResult]) -> PageSteps:
-        """Ask for a page; until it is taken, where the query stands is nobody's knowledge."""
-        attached, self.attached = self.attached, False
-        try:
-            page += yield (Next(size) if attached else Start(size))
         except (PageUncertain, QueryNotFound):
             raise
         except NextKError:  # the server has not moved
             self.attached = attached
             raise
+        else:
+            self.asked += 1
+            self.exhausted = not page
+            self._take(size, page)
+            self.attached = True  # last: whoever is interrupted before has the page asked for again
 
     def _without_room(self, most: int) -> PageSteps:
         """The server has no room: one plain query, and what it brings is all; at last as much as a query can bring."""
@@ -180,7 +175,7 @@ class Trail:
         self.recovered += 1
         self.changed |= (again := [(size, _ids(page))]) != self.pulls
         self.exhausted = len(page) < size
-        self.pulled += self._receive(page)
+        self.pulled += self._receive(page, _ids(page))
         self.pulls = again
 
     @property
@@ -207,24 +202,24 @@ class Trail:
         again = [(size, _ids(page)) for (size, _), page in zip(self.pulls, pages, strict=False)]
         self.changed |= again != self.pulls
         self.exhausted = not pages[-1]
-        self.pulled += self._receive(match for page in pages for match in page)
+        every = [match for page in pages for match in page]
+        self.pulled += self._receive(every, _ids(every))
         self.pulls = again
         self.attached = True  # not before: an error half-way leaves the search at a place that nobody asked for
 
     def _take(self, size: int, page: list[QueryResult]) -> None:
-        fresh = self._receive(page)
+        ids = _ids(page)
+        fresh = self._receive(page, ids)
         self.pulled += len(page)
         self.repeated += len(page) - fresh
-        self.pulls.append((size, _ids(page)))
+        self.pulls.append((size, ids))
 
-    def _receive(self, matches: Iterable[QueryResult]) -> int:
+    def _receive(self, matches: list[QueryResult], ids: list[str]) -> int:
         """Let rows wait that were not seen before; how many."""
-        if not self.attached:  # after an interruption some may wait without having been noted
-            self._seen.update(match.id for match, _ in self._rows)
-        matches = list(matches)
+        if self._rows:  # after an interruption some may wait without having been noted
+            self._seen.update([match.id for match, _ in self._rows])
         if self.best is None and matches:
             self.best = matches[0].score
-        ids = _ids(matches)
         if not self._seen.isdisjoint(ids) or len(set(ids)) < len(ids):  # seldom
             matches = self._unseen(matches)
         if matches:

@@ -2,8 +2,10 @@
 
 import asyncio
 import atexit
+import functools
 import logging
 import os
+import ssl
 import threading
 import time
 from collections import deque
@@ -34,6 +36,12 @@ class _NoCookies(CookieJar):
     def extract_cookies(self, response: object, request: object) -> None: ...
 
     def add_cookie_header(self, request: object) -> None: ...
+
+
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """The certificates that httpx trusts by default, loaded once: it would load them for every event loop anew."""
+    return httpx.create_ssl_context()
 
 
 class Connections:
@@ -226,7 +234,7 @@ class HttpCarrier:
     def _sync_client(self) -> httpx.Client:
         own = self._own()
         with own.lock:
-            own.blocking = own.blocking or httpx.Client(cookies=_NoCookies())
+            own.blocking = own.blocking or httpx.Client(cookies=_NoCookies(), verify=_trust())
             return own.blocking
 
     def _async_client(self) -> httpx.AsyncClient:
@@ -234,7 +242,7 @@ class HttpCarrier:
         client = own.by_loop.get(loop)
         if client is None:
             own.forget_closed_loops()
-            client = own.by_loop[loop] = httpx.AsyncClient(cookies=_NoCookies())
+            client = own.by_loop[loop] = httpx.AsyncClient(cookies=_NoCookies(), verify=_trust())
         return client
 
 
@@ -266,7 +274,7 @@ def _say_farewell() -> None:
     if not queues:
         return
     end = time.monotonic() + FAREWELL
-    with httpx.Client(cookies=_NoCookies()) as client:
+    with httpx.Client(cookies=_NoCookies(), verify=_trust()) as client:
         for done, queue in enumerate(queues):
             now = time.monotonic()
             deadline = now + (end - now) / (len(queues) - done)  # a silent server must leave time for the others
