@@ -13,7 +13,7 @@ from nextk.errors import ClientError, TransportError
 from nextk.retrieval import AsyncRetrievalSession, Question, Reading, RetrievalSession
 from nextk.types import Data, QueryResult
 from scripts import output
-from searches import IDS, ids
+from searches import IDS, SHAPES, Bench, ids, open_session
 from sentences import QUESTION, TEXTS, sentences
 from serving import LocalServer
 
@@ -188,6 +188,19 @@ class TestAsyncSession:
                 await search.fetch_next(5)
             recording.failures.clear()
             assert 3 == len(await search.fetch_next(5))
+
+
+@pytest.mark.parametrize("order", ["hybrid", "hybrid-batch"])
+def test_first_page_and_plain_query(order: str) -> None:
+    """A first page is what a plain query of its size gives; where every page is fused by itself, it may differ."""
+    bench = Bench.build(SHAPES[order])
+    same = []
+    for size in range(1, 12):
+        with open_session(bench.index, bench.shape.question) as search:
+            page = search.fetch_next(size)
+        same.append(ids(bench.index.query(top_k=size, **bench.shape.question.parameters())) == page)
+    assert all(same) == (order == "hybrid")
+    bench.index.close()
 
 
 FORKED = """
