@@ -39,7 +39,7 @@ def dense() -> Iterator[Bench]:
     """A dense index; afterwards nothing is open, and every permit is back."""
     bench = Bench.build(SHAPES["dense"])
     yield bench
-    gc.collect()
+    gc.collect(1)  # what a test leaves is young; all of the heap would take longer than most of these tests
     bench.index.info()  # drops what was let go of
     assert (0, MAX_OPEN) == (bench.engine.open_queries(), permits(bench.index))
     bench.index.close()
