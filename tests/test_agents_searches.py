@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextk.agents.searches import Unshown, merge
+from nextk.agents.searches import merge
 from nextk.agents.steps import Step, Steps
 from nextk.retrieval import wording as text
 from nextk.retrieval.book import (
@@ -17,6 +17,7 @@ from nextk.retrieval.book import (
     Plan,
     Refusal,
     Rules,
+    Unshown,
     View,
     digest_of,
     empty,

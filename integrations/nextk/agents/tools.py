@@ -13,7 +13,6 @@ from langchain_core.messages import ToolMessage
 from langchain_core.tools import StructuredTool
 from langgraph.types import Command
 
-from nextk.agents.searches import policy_of
 from nextk.agents.state import MORE_TOOL, SEARCH_TOOL, STATE_KEY, SearchArtifact
 from nextk.agents.steps import Step, Steps
 from nextk.errors import ClientError, LimitReached
@@ -33,6 +32,7 @@ from nextk.retrieval.book import (
     patch_of,
     plan_more,
     plan_search,
+    policy_of,
 )
 from nextk.retrieval.terms import MAX_RESULTS
 from nextk.until.policy import require_count

@@ -8,12 +8,14 @@ checkpoint holds an earlier book. It changes by *patches*, because several tools
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypedDict
+from operator import attrgetter
+from typing import Any, TypedDict
 
 from nextk.retrieval.cursor import Cursor
+from nextk.until import Candidate, Judge, MaxResults, Policy
 
 _LETTERS = "bcdfghjkmnpqrstvwxz23456789"
 """What ids are made of: no vowels, so no words; nothing that looks like something else."""
@@ -246,3 +248,43 @@ def _spelled(number: int, length: int) -> str:
         number, place = divmod(number, len(_LETTERS))
         letters.append(_LETTERS[place])
     return "".join(letters)
+
+
+def policy_of(plan: Plan, id_of: Callable[[Candidate], str] = attrgetter("id")) -> Policy:
+    """Until what a call goes on, and what it leaves out.
+
+    Args:
+        plan: What the call is to do.
+        id_of: The id by which what is shown is known; absent: that of the record.
+    """
+    return MaxResults(plan.size) | Unshown(plan.shown, id_of)
+
+
+@dataclass(frozen=True)
+class Unshown(Policy):
+    """Keeps what was not shown before, nor earlier in the same call.
+
+    Args:
+        shown: Ids.
+        id_of: The id of a row.
+    """
+
+    shown: frozenset[str]
+    id_of: Callable[[Candidate], str] = attrgetter("id")
+
+    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+        """Compare ids."""
+        return _Comparing(self)
+
+
+class _Comparing(Judge):
+    def __init__(self, policy: Unshown) -> None:
+        super().__init__(policy)
+        self._taken: set[str] = set()
+
+    def keeps(self, candidate: Candidate) -> bool:
+        id_ = self.policy.id_of(candidate)
+        return id_ not in self.policy.shown and id_ not in self._taken
+
+    def took(self, candidate: Candidate) -> None:
+        self._taken.add(self.policy.id_of(candidate))

@@ -9,7 +9,6 @@ import os
 import threading
 import weakref
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ PATIENCE = 5.0
 
 
 class Permit:
-    """Leave to keep one search open. Dropped, it is given back by whoever asks for one next."""
+    """Leave to keep one search open. Dropped, it is given back."""
 
     def __init__(self, budget: "Budget") -> None:
         self._budget: Budget | None = budget
@@ -241,7 +240,6 @@ def budget_of(carrier: Carrier) -> Budget:
         budget = _budgets.get(carrier)
         if budget is None:
             budget = _budgets[carrier] = Budget(carrier.orphans)
-            leave: Callable[[], None] = budget.clear
-            carrier.leaving.append(leave)
+            carrier.leaving.append(budget.clear)
             weakref.finalize(carrier, budget.abandon)  # at exit, too
         return budget

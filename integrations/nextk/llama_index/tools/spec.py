@@ -19,7 +19,6 @@ from nextk.errors import ClientError, LimitReached, NextKError
 from nextk.llama_index.retriever import ResumableRetriever
 from nextk.llama_index.tools import memory
 from nextk.llama_index.tools.stopping import stop_parked
-from nextk.llama_index.tools.unshown import Unshown
 from nextk.loops import LoopLock
 from nextk.retrieval import AsyncRetrievalSession, Cursor
 from nextk.retrieval import wording as text
@@ -33,11 +32,12 @@ from nextk.retrieval.book import (
     patched,
     plan_more,
     plan_search,
+    policy_of,
     read_id,
     without,
 )
 from nextk.retrieval.terms import MAX_RESULTS
-from nextk.until import MaxResults
+from nextk.until import Candidate
 from nextk.until.policy import require_count
 
 log = logging.getLogger("nextk.llama_index")
@@ -68,7 +68,7 @@ class ResumableSearchToolSpec(BaseToolSpec):
 
     What the retriever's own `until` does not keep no tool shows, and its guards bound each call. What a model can put
     right, such as an id that is not known any more, is an answer to it. Everything else is raised, and LlamaIndex tells
-    the model; no node is lost by it, so it may try again.
+    the model; of what a function of yours raises it learns only that the search failed. No node is lost by it.
 
     Examples:
         ```python
@@ -248,7 +248,7 @@ class ResumableSearchToolSpec(BaseToolSpec):
     async def _pull(self, plan: Plan, asked: Mapping[str, Any]) -> _Found:
         async with self._session(plan, asked) as search:
             try:
-                nodes = await search.fetch_until(MaxResults(plan.size) | Unshown(plan.shown))
+                nodes = await search.fetch_until(policy_of(plan, _node_id))
             except LimitReached as error:
                 if plan.cursor is None:
                     raise
@@ -316,6 +316,11 @@ class SearchFailedError(RuntimeError):
 
 class _LostError(Exception):
     """A cursor that leads nowhere any more: the search has to be begun anew, without what was shown."""
+
+
+def _node_id(candidate: Candidate) -> str:
+    """Of two records that hold one node, one is enough."""
+    return str(candidate.item.node_id)
 
 
 def _shown(node: NodeWithScore) -> str:
