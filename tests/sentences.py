@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from nextk import Index
-from nextk.retrieval.building import store
 from nextk.types import Data
 
 WORDS = ["sky", "sea", "grass", "snow", "sand", "rain", "cloud", "river", "stone", "leaf", "wind", "fire"]
@@ -17,7 +16,7 @@ QUESTION = "where is the cloud and the sky?"
 def sentences(texts: Sequence[str] = TEXTS) -> Iterator[Index]:
     """A hybrid index in memory that holds the texts as `t0`, `t1`, ..., each with its place as metadata."""
     with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
-        store(index, [Data(f"t{place}", text, {"place": place}) for place, text in enumerate(texts)], "")
+        index.upsert([Data(f"t{place}", text, {"place": place}) for place, text in enumerate(texts)])
         yield index
 
 

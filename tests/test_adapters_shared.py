@@ -15,7 +15,7 @@ from carriers import Recording
 from nextk import AsyncIndex, Index, langchain, llama_index
 from nextk.errors import ClientError
 from nextk.retrieval import RetrievalMode, resolve_mode
-from nextk.retrieval.building import content_id, open_embedded, store
+from nextk.retrieval.building import content_id, open_embedded
 from nextk.retrieval.question import choose
 from nextk.retrieval.rows import TEXT_KEYS, Passage, passage, passages
 from nextk.retrieval.source import Source, has_text_models
@@ -292,7 +292,10 @@ class TestBuilding:
         with Index.embedded(type="dense", embedding=lambda texts: [[1.0, 2.0]] * len(texts)) as index:
             recording = Recording(index._carrier)
             index._carrier = recording
-            store(index, [Data(number % 1_500, f"v{number}") for number in range(2_000)], "ns")
+            retriever = langchain.ResumableRetriever(index=index, embedding=True, namespace="ns")
+            numbers = range(2_000)
+            ids = [str(number % 1_500) for number in numbers]
+            retriever.add_texts([f"v{number}" for number in numbers], ids=ids, batch_size=1_000)
             assert ["upsert-data"] * 2 == recording.sent
             assert 1_500 == index.info().vector_count
             found = index.fetch(["0", "499", "500"], namespace="ns", include_data=True)
@@ -301,7 +304,9 @@ class TestBuilding:
     def test_nothing_to_store(self) -> None:
         """No records are no request."""
         with Index.embedded(type="dense", dimension=2) as index:
-            store(index, [], "")
+            recording = Recording(index._carrier)
+            langchain.ResumableRetriever(index=Index._over(recording), embedding=True).add_texts([])
+            assert [] == recording.sent
             assert 0 == index.info().vector_count
 
     def test_content_id(self) -> None:
@@ -322,7 +327,7 @@ class TestBuilding:
         """An index at a path is added to."""
         for text in ("one", "two"):
             with open_embedded(tmp_path / "i", None, None) as index:
-                store(index, [Data(text, text)], "")
+                index.upsert([Data(text, text)])
         with Index.embedded(tmp_path / "i") as index:
             assert 2 == index.info().vector_count
 
@@ -367,7 +372,7 @@ class TestAgreement:
         """A retriever by URL searches a server, also once unpickled, and closes its connections."""
         url = local_server.add("adapters", type="hybrid", embedding="static", sparse_embedding="bm25")
         with Index(url, local_server.token) as served:
-            store(served, [Data(text, text) for text in TEXTS[:9]], "")
+            served.upsert([Data(text, text) for text in TEXTS[:9]])
         async with pickle.loads(pickle.dumps(make(url=url, token=local_server.token))) as retriever:  # noqa: S301
             with retriever.open(QUESTION) as search:
                 found = search.fetch_next(4) + search.fetch_next(9)

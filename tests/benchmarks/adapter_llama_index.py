@@ -24,7 +24,6 @@ from llama_index.core.vector_stores.utils import metadata_dict_to_node
 from nextk import Index
 from nextk.cli.corpus import standard_library
 from nextk.llama_index import ResumableRetriever
-from nextk.retrieval.building import store
 from nextk.types import Data
 from nextk.until import MaxResults
 
@@ -104,7 +103,9 @@ def main() -> None:
     """Measure and print."""
     texts = list(dict.fromkeys(passage.text for passage in islice(standard_library(), RECORDS)))
     with Index.embedded(type="dense", embedding="static") as index:
-        store(index, [Data(f"t{place}", text, {"place": place}) for place, text in enumerate(texts)], "")
+        records = [Data(f"t{place}", text, {"place": place}) for place, text in enumerate(texts)]
+        for first in range(0, len(records), 500):
+            index.upsert(records[first : first + 500])
         measure("rows with data", ways_of(index, lambda match: str(match.data), stored_nodes=False))
     with Index.embedded(type="dense", embedding="static") as index:
         nodes = [TextNode(id_=f"t{place}", text=text) for place, text in enumerate(texts)]

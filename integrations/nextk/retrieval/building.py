@@ -13,7 +13,7 @@ from nextk.errors import ClientError
 from nextk.extras import require
 from nextk.requests import MAX_ROWS
 from nextk.retrieval.sparse_model import sparse_vector_of
-from nextk.types import Data, SparseVector
+from nextk.types import SparseVector
 from nextk.until.policy import require_count
 
 T = TypeVar("T")
@@ -31,13 +31,6 @@ def open_embedded(path: str | os.PathLike[str] | None, embedding: Any, sparse_em
         embedding="static" if embedding is None else embedding,
         sparse_embedding="bm25" if sparse_embedding is None else sparse_embedding,
     )
-
-
-def store(index: Index, records: Sequence[Data], namespace: str) -> None:
-    """Store records in batches, each whole or not at all; of several with one id the last one stays."""
-    latest = list({str(record.id): record for record in records}.values())
-    for start in range(0, len(latest), MAX_ROWS):
-        index.upsert(latest[start : start + MAX_ROWS], namespace)
 
 
 @contextmanager
