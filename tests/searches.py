@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from carriers import Awaitable
 from nextk import AsyncIndex, Index, Vector
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.opening import open_engine
@@ -13,6 +14,7 @@ from nextk.retrieval import AsyncRetrievalSession, Question, Reading, Report, Re
 from nextk.testing import Clock
 from nextk.transport.in_process import Hold, InProcessCarrier
 from nextk.types import QueryResult, SparseVector
+from nextk.until import Judge, Policy
 
 DIMENSION = 4
 ROWS = 30
@@ -175,3 +177,39 @@ async def arun(
                     if not attempt:
                         raise
         return Run(pages, search.report)
+
+
+COLOURS = ["sync", "async"]
+"""The ids of the two colours of a session."""
+
+
+def search_of(index: Index, question: Question, colour: str, **options: Any) -> Any:
+    """A session of either colour, whose methods are awaited."""
+    if colour == "async":
+        return open_async_session(index.to_async(), question, **options)
+    return Awaitable(open_session(index, question, **options))
+
+
+async def drained(search: Any, size: int = DRAIN) -> list[str]:
+    """Everything that a search still brings, by pages of a size; it is stopped then."""
+    served: list[str] = []
+    async with search:
+        while page := await search.fetch_next(size):
+            served += page
+    return served
+
+
+@dataclass(frozen=True)
+class Some(Policy):
+    """Keeps some rows of the pages that it pulls, without saying how many it needs: the others wait."""
+
+    n: int
+
+    def judge(self, memory: dict[str, Any]) -> Judge:
+        """Begin a call."""
+        return _Some(self)
+
+
+class _Some(Judge):
+    def enough(self) -> bool:
+        return bool(self.kept == self.policy.n)

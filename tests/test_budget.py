@@ -27,18 +27,9 @@ from nextk.retrieval import budget as budgets
 from nextk.retrieval.budget import MAX_OPEN, PATIENCE, Budget, Parked, Permit, budget_of
 from nextk.testing import Fault, FaultPlan, Moment, faulty
 from nextk.until import Accepted, MaxResults
-from searches import ROWS, SHAPES, SIZES, Bench, ids, open_async_session, open_session, run
+from searches import COLOURS, ROWS, SHAPES, SIZES, Bench, ids, open_async_session, open_session, run, search_of
 from sentences import TEXTS, sentences
 from serving import LocalServer
-
-COLOURS = ["sync", "async"]
-
-
-def search_of(index: Index, question: Any, colour: str, **options: Any) -> Any:
-    """A session of either colour, whose methods are awaited."""
-    if colour == "async":
-        return open_async_session(index.to_async(), question, **options)
-    return Awaitable(open_session(index, question, **options))
 
 
 def narrow(index: Index, capacity: int, patience: float = 0.02) -> Budget:

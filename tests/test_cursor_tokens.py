@@ -6,7 +6,7 @@ import copy
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,63 +26,33 @@ from nextk.retrieval import Cursor, Limits, Question, Report, RetrievalMode
 from nextk.retrieval.cursor import digest_of
 from nextk.testing import Clock, Fault, FaultPlan, Moment, Strike, faulty
 from nextk.types import FusionAlgorithm, WeightingStrategy
-from nextk.until import DistinctBy, Judge, MaxResults, Policy, TokenBudget
+from nextk.until import DistinctBy, MaxResults, Policy, TokenBudget
 from scripts import output
 from searches import (
+    COLOURS,
     DRAIN,
     ROWS,
     SHAPES,
     SIZES,
     Bench,
     Shape,
+    Some,
     arun,
+    drained,
     ids,
     open_async_session,
     open_session,
     run,
+    search_of,
 )
 from sentences import QUESTION, TEXTS, sentences
 from serving import LocalServer
-
-COLOURS = ["sync", "async"]
-
-
-@dataclass(frozen=True)
-class Some(Policy):
-    """Keeps some rows of the pages that it pulls, without saying how many it needs: the others wait."""
-
-    n: int
-
-    def judge(self, memory: dict[str, Any]) -> Judge:
-        """Begin a call."""
-        return _Some(self)
-
-
-class _Some(Judge):
-    def enough(self) -> bool:
-        return bool(self.kept == self.policy.n)
-
-
-def search_of(index: Index, question: Question, colour: str, **options: Any) -> Any:
-    """A session of either colour, whose methods are awaited."""
-    if colour == "async":
-        return open_async_session(index.to_async(), question, **options)
-    return Awaitable(open_session(index, question, **options))
 
 
 def cursor_of(search: Any) -> Cursor:
     """Where a session of either colour stands."""
     cursor: Cursor = (search.inner if isinstance(search, Awaitable) else search).cursor()
     return cursor
-
-
-async def drained(search: Any) -> list[str]:
-    """Everything that a search still brings; it is stopped then."""
-    served: list[str] = []
-    async with search:
-        while page := await search.fetch_next(DRAIN):
-            served += page
-    return served
 
 
 async def _nothing(search: Any, bench: Bench, plan: FaultPlan) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import nextk.until
+import searches
 from carriers import Awaitable, Recording
 from nextk import Index, Vector
 from nextk.errors import ClientError, LimitReached, NextKError
@@ -35,10 +36,9 @@ from nextk.until import (
     TokenBudget,
 )
 from nextk.until.counting import read_verdicts
-from searches import ROWS, SHAPES, Bench, ids, open_async_session, open_session
+from searches import COLOURS, ROWS, SHAPES, Bench, drained, ids, open_session
 from sentences import QUESTION, sentences
 
-COLOURS = ["sync", "async"]
 DENSE = SHAPES["dense"].question
 
 
@@ -94,10 +94,8 @@ def permits(bench: Bench) -> int:
 
 
 def search_of(index: Index, colour: str, question: Question = DENSE, **options: Any) -> Any:
-    """A session of either colour, whose methods are awaited."""
-    if colour == "async":
-        return open_async_session(index.to_async(), question, **options)
-    return Awaitable(open_session(index, question, **options))
+    """The same, of the usual question."""
+    return searches.search_of(index, question, colour, **options)
 
 
 def reading_of(index: Index, colour: str, reading: Reading[Any], **options: Any) -> Any:
@@ -128,15 +126,6 @@ async def rows_of(search: Any) -> AsyncGenerator[str]:
         loop.close()
 
 
-async def drained(search: Any) -> list[str]:
-    """Everything that a search still brings; it is stopped then."""
-    served: list[str] = []
-    async with search:
-        while page := await search.fetch_next(7):
-            served += page
-    return served
-
-
 def sizes(cursor: Cursor) -> list[int]:
     """Of the pulls of the present leg."""
     return [size for size, _ in cursor["pulls"]]
@@ -164,7 +153,7 @@ class TestLoops:
             assert (place, {10}) == (search.report.kept, set(sizes(cursor)))
         assert full[:place] == seen
         for taken in (cursor, cursor_of(search)):
-            assert full[place:] == await drained(search_of(dense.index, colour, cursor=taken))
+            assert full[place:] == await drained(search_of(dense.index, colour, cursor=taken), 7)
 
     async def test_pages_of_ten(self, dense: Bench, full: list[str], colour: str) -> None:
         """A loop pulls pages of ten, not row by row."""
@@ -205,8 +194,8 @@ class TestSetAside:
         served += await search.fetch_until(TokenBudget(100, count=tokens(large)))
         cursor = cursor_of(search)
         assert large[0] in {id_ for _, ids_ in cursor["pulls"] for id_ in ids_}
-        assert sorted(full) == sorted(served + await drained(search_of(dense.index, colour, cursor=cursor)))
-        assert sorted(full) == sorted(served + await drained(search))
+        assert sorted(full) == sorted(served + await drained(search_of(dense.index, colour, cursor=cursor), 7))
+        assert sorted(full) == sorted(served + await drained(search, 7))
 
     async def test_the_end_stays_the_end(self, dense: Bench, full: list[str], colour: str) -> None:
         """An exhausted search stays so where a later call hands out only some of the rows that were set aside."""
@@ -234,7 +223,7 @@ class TestNoRoom:
         assert [1_000] == sizes(cursor)
         crowded.index.upsert([crowded.shape.record(int(id_[1:])) for id_ in (served[0], served[7])])
         for rest in (search, search_of(crowded.index, colour, cursor=cursor)):
-            whole = served + await drained(rest)
+            whole = served + await drained(rest, 7)
             assert len(whole) == len(set(whole))
             assert set(order(crowded)) == set(whole)
 
@@ -246,7 +235,7 @@ class TestNoRoom:
         cursor = cursor_of(search)
         await search.stop()
         resumed = search_of(crowded.index, colour, cursor=cursor)
-        assert expected[5:] == await drained(resumed)
+        assert expected[5:] == await drained(resumed, 7)
         assert not resumed.report.changed
 
     async def test_beyond_max_recovery(self, crowded: Bench, colour: str) -> None:
@@ -254,7 +243,7 @@ class TestNoRoom:
         expected = order(crowded)
         search = search_of(crowded.index, colour, max_recovery=100)
         served = await search.fetch_until(MaxResults(200))
-        assert expected == served + await drained(search)
+        assert expected == served + await drained(search, 7)
 
     async def test_it_holds_no_permit(self, crowded: Bench, colour: str) -> None:
         """It keeps nothing open, so it takes no permit from others, and gets one for the query that it opens later."""
@@ -471,7 +460,7 @@ class TestBounds:
         async with search_of(dense.index, colour, max_recovery=10, cursor=cursor) as search:
             with pytest.raises(LimitReached, match=r"20 rows.*max_recovery=10.*resume.*larger"):
                 await search.fetch_next(1)
-        assert full[20:] == await drained(search_of(dense.index, colour, max_recovery=20, cursor=cursor))
+        assert full[20:] == await drained(search_of(dense.index, colour, max_recovery=20, cursor=cursor), 7)
 
     @pytest.mark.parametrize("deadline", [0, 0.0, -1, float("nan"), float("inf"), "1", True])
     def test_no_time_at_all(self, deadline: Any) -> None:

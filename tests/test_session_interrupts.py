@@ -17,7 +17,8 @@ from typing import Any, Self
 import pytest
 
 import nextk
-from carriers import Awaitable, Recording
+import searches
+from carriers import Recording
 from nextk import Index
 from nextk.errors import ClientError
 from nextk.operations import Operation
@@ -26,9 +27,8 @@ from nextk.retrieval import budget as budgets
 from nextk.retrieval.budget import MAX_OPEN, Budget, Permit, budget_of
 from nextk.until import Accepted, DistinctBy, MaxResults, Policy, TokenBudget
 from scripts import output
-from searches import ROWS, SHAPES, Bench, ids, open_async_session, open_session
+from searches import COLOURS, ROWS, SHAPES, Bench, drained, ids, open_async_session, open_session
 
-COLOURS = ["sync", "async"]
 DENSE = SHAPES["dense"].question
 WITHIN_REACH = 10.0
 """Seconds after which a thread counts as hanging; none ever takes them unless something is wrong."""
@@ -65,24 +65,13 @@ def permits(index: Index) -> int:
 
 
 def search_of(index: Index, colour: str, question: Question = DENSE, **options: Any) -> Any:
-    """A session of either colour, whose methods are awaited."""
-    if colour == "async":
-        return open_async_session(index.to_async(), question, **options)
-    return Awaitable(open_session(index, question, **options))
+    """The same, of the usual question."""
+    return searches.search_of(index, question, colour, **options)
 
 
 def cursor_of(search: Any) -> Any:
     """Where a session of either colour stands."""
     return getattr(search, "inner", search).cursor()
-
-
-async def drained(search: Any) -> list[str]:
-    """Everything that a search still brings; it is stopped then."""
-    served: list[str] = []
-    async with search:
-        while page := await search.fetch_next(7):
-            served += page
-    return served
 
 
 @dataclass
@@ -377,7 +366,7 @@ class TestReentry:
         with pytest.raises(ClientError, match="stopped"):
             await asyncio.wait_for(search.fetch_until(Accepted(3, check)), WITHIN_REACH)
         for cursor in (cursors[0], search.cursor()):
-            assert full == served + await drained(search_of(dense.index, "async", cursor=cursor))
+            assert full == served + await drained(search_of(dense.index, "async", cursor=cursor), 7)
 
 
 FORKED = """

@@ -17,28 +17,11 @@ from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
 from nextk.retrieval import Cursor, Question, Report, RetrievalMode
 from nextk.testing import Fault, FaultPlan, Moment, Strike, faulty
-from nextk.until import Judge, MaxResults, MinScore, Policy, TokenBudget
-from searches import DRAIN, SHAPES, Bench, ids, open_async_session, open_session
+from nextk.until import MaxResults, MinScore, TokenBudget
+from searches import COLOURS, DRAIN, SHAPES, Bench, Some, drained, ids, open_session, search_of
 from sentences import QUESTION, TEXTS, sentences
 
-COLOURS = ["sync", "async"]
 DENSE, SPARSE, HYBRID = RetrievalMode
-
-
-@dataclass(frozen=True)
-class Some(Policy):
-    """Keeps some rows of the pages that it pulls: the others wait."""
-
-    n: int
-
-    def judge(self, memory: dict[str, Any]) -> Judge:
-        """Begin a call."""
-        return _Some(self)
-
-
-class _Some(Judge):
-    def enough(self) -> bool:
-        return bool(self.kept == self.policy.n)
 
 
 @dataclass(frozen=True)
@@ -116,13 +99,6 @@ def texts() -> Iterator[Index]:
         yield index
 
 
-def search_of(index: Index, question: Question, colour: str, **options: Any) -> Any:
-    """A session of either colour, whose methods are awaited."""
-    if colour == "async":
-        return open_async_session(index.to_async(), question, **options)
-    return Awaitable(open_session(index, question, **options))
-
-
 def cursor_of(search: Any) -> Cursor:
     """Where a session of either colour stands, as it comes out of a store."""
     cursor: Cursor = json.loads(json.dumps((search.inner if isinstance(search, Awaitable) else search).cursor()))
@@ -132,15 +108,6 @@ def cursor_of(search: Any) -> Cursor:
 def everything(bench: Bench, question: Question) -> list[str]:
     """What one exhaustive plain query finds."""
     return ids(bench.index.query(top_k=1_000, **question.parameters()))
-
-
-async def drained(search: Any) -> list[str]:
-    """Everything that a search still brings; it is stopped then."""
-    served: list[str] = []
-    async with search:
-        while page := await search.fetch_next(DRAIN):
-            served += page
-    return served
 
 
 def paged(bench: Bench, question: Question, sizes: list[int]) -> list[str]:
