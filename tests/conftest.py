@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from carriers import CARRIERS, Opener, Wire
 from nextk import Index
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.opening import open_engine
-from sentences import TEXTS, open_queries, sentences
-from serving import LocalServer
+from tests.support.local_server import LocalServer
+from tests.support.sentence_index import TEXTS, open_queries, sentences
+from tests.support.transports import CARRIERS, Opener, Wire
 
 
 @pytest.fixture(scope="session")

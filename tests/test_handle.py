@@ -1,6 +1,6 @@
 """The lifecycle of a handle: the promises of design §3, over all four carriers.
 
-Rule 1 (no page lost or repeated on a faulty line) has its own tests in `test_transport`.
+Rule 1 (no page lost or repeated on a faulty line) has its own tests in `tests/transport`.
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from carriers import Awaitable, Opener
 from nextk import AsyncIndex, Index
 from nextk.errors import NextKError, PageUncertain, QueryNotFound, TransportError, UpstashError
 from nextk.handle import AsyncResumableQueryHandle
+from tests.support.transports import Awaitable, Opener
 
 NAMES = [f"{number}" for number in range(10)]
 

@@ -24,7 +24,7 @@ from nextk import AsyncIndex, Index, operations
 from nextk.dispatch import COMMANDS
 from nextk.handle import AsyncResumableQueryHandle, ResumableQueryHandle
 from nextk.types import MetadataUpdateMode, Vector
-from scripts import output
+from tests.support.subprocesses import output
 
 ROOT = Path(nextk.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))

@@ -1,0 +1,156 @@
+"""The embedded engine when something goes wrong inside it: memory and storage agree again, whatever it was."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nextk import Index
+from nextk.engine import pages, records
+from nextk.engine.opening import open_engine
+from nextk.engine.postings import Entries, Postings, Segment
+from nextk.engine.ranking import Ranking
+from nextk.engine.storage import Storage
+from nextk.engine.values import Match, Sparse
+from nextk.errors import ClientError, UpstashError
+from nextk.types import Data
+from tests.support.bare_engine import Rig
+
+
+class TestInterrupted:
+    """Writes that are interrupted."""
+
+    @pytest.mark.parametrize("fault", [KeyboardInterrupt, MemoryError])
+    def test_after_the_commit(self, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]) -> None:
+        """Rows that are durable are found, though the write was interrupted before they were in memory."""
+
+        def interrupted(*_: Any) -> None:
+            raise fault
+
+        with Rig() as rig:
+            with monkeypatch.context() as patch:
+                patch.setattr(records, "append", interrupted)
+                with pytest.raises(fault):
+                    rig.upsert({"id": "a", "vector": [1.0]}, namespace="new")
+            assert [("a", 1.0)] == rig.query(vector=[1.0], namespace="new")
+            assert 1 == rig.engine.schema.dimension
+
+    def test_before_the_commit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A write that was interrupted halfway did not happen, and the next one does."""
+        whole = Storage.upsert
+        with Rig(dimension=1) as rig:
+            rig.upsert({"id": "a", "vector": [1.0]})
+
+            def interrupted(storage: Storage, key: int, record: Any) -> int:
+                whole(storage, key, record)
+                raise KeyboardInterrupt
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Storage, "upsert", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    rig.upsert({"id": "b", "vector": [1.0]})
+            assert [("a", 1.0)] == rig.query(vector=[1.0])
+            rig.upsert({"id": "c", "vector": [1.0]})
+            assert [("a", 1.0), ("c", 1.0)] == rig.query(vector=[1.0])
+
+    def test_left_open(self, tmp_path: Path) -> None:
+        """A transaction that was begun but never entered does not keep the next one from beginning."""
+        with Rig(dimension=1, path=tmp_path / "index") as rig:
+            rig.engine._storage.transaction()
+            rig.upsert({"id": "a", "vector": [1.0]})
+            assert [("a", 1.0)] == rig.query(vector=[1.0])
+
+
+class TestPages:
+    """Pages over rows that are gone."""
+
+    @pytest.mark.parametrize("count", [1, 3, 100])
+    def test_few_reads(self, count: int) -> None:
+        """A page over many deleted rows takes few reads, and the pages skip and repeat nothing."""
+        order = Ranking(np.arange(10_000), -np.arange(10_000, dtype=np.float32))
+        alive = [0, 5_000, 5_001, 5_002, 9_999]
+        reads = 0
+
+        def load(rows: Sequence[int]) -> Mapping[int, Match]:
+            nonlocal reads
+            reads += 1
+            return {row: Match(str(row)) for row in rows if row in alive}
+
+        found: list[str] = []
+        while page := pages.read(order, count, load):
+            found += [match.id for match in page]
+        assert [str(row) for row in alive] == found
+        assert reads < 60
+
+
+class TestUpdate:
+    """Updates that embed."""
+
+    def test_write_in_between(self) -> None:
+        """What is written to a record while its new text is embedded is not lost."""
+
+        def consulting(texts: list[str]) -> list[list[float]]:
+            if texts == ["new"] and index.fetch("a", include_metadata=True)[0].metadata == {"k": 1}:  # type: ignore[union-attr]
+                index.update("a", metadata={"k": 2})
+            return [[1.0] for _ in texts]
+
+        with Index.embedded(type="dense", embedding=consulting) as index:
+            index.upsert([Data("a", "old", {"k": 1})])
+            index.update("a", data="new")
+            [record] = index.fetch("a", include_metadata=True, include_data=True)
+            assert record is not None
+            assert ({"k": 2}, "new") == (record.metadata, record.data)
+
+
+class TestPostings:
+    """Sparse vectors in memory."""
+
+    def test_nothing_to_add(self) -> None:
+        """Vectors without entries add no segment."""
+        nothing = Sparse(np.empty(0, np.int32), np.empty(0, np.float32))
+        assert () == Postings.empty().with_vectors(0, [nothing]).segments
+
+    def test_repeats_in_order(self) -> None:
+        """Entries of one slot and dimension are added up one by one, as given."""
+        values = np.array([2.0**24] + [1.0] * 20, np.float32)
+        zeros = np.zeros(len(values), np.int32)
+        built = Segment.build(Entries(zeros, zeros.astype(np.int64), values))
+        assert [2.0**24] == built.values.tolist()
+
+
+class TestPlaces:
+    """Files that are no index."""
+
+    @pytest.mark.parametrize("name", ["x" * 5_000, "a\0b"], ids=["long", "nul"])
+    def test_impossible_path(self, tmp_path: Path, name: str) -> None:
+        """A path that cannot be is refused as such."""
+        with pytest.raises(ClientError, match="cannot open an index"):
+            open_engine(tmp_path / name, {"type": "dense"})
+
+    @pytest.mark.parametrize("change", ["DROP TABLE properties", "DELETE FROM properties"])
+    def test_no_properties(self, tmp_path: Path, change: str) -> None:
+        """An index that has lost its properties is refused as such."""
+        path = tmp_path / "index"
+        Index.embedded(path, type="dense").close()
+        connection = sqlite3.connect(path)
+        connection.execute(change)
+        connection.commit()
+        connection.close()
+        with pytest.raises(ClientError, match=r"properties|damaged"):
+            Index.embedded(path)
+
+
+class TestSelection:
+    """Deletes."""
+
+    @pytest.mark.parametrize("selection", [{"filter": ""}, {"filter": " \n"}, {"prefix": ""}, {}], ids=repr)
+    def test_nothing_selected(self, selection: dict[str, str]) -> None:
+        """A delete that would select everything is refused."""
+        with Rig(dimension=1) as rig:
+            rig.upsert({"id": "a", "vector": [1.0]})
+            with pytest.raises(UpstashError, match="Only and only one"):
+                rig.delete(**selection)
+            assert [("a", 1.0)] == rig.query(vector=[1.0])

@@ -1,0 +1,595 @@
+"""Open resumable queries: what is fixed at the start, what later writes do, when they end, and who may share them."""
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from nextk.engine.cursors import OpenCursors
+from nextk.engine.fusion import Order
+from nextk.engine.ranking import Ranking
+from nextk.engine.values import Match
+from nextk.errors import QueryNotFound, TooManyQueries, UpstashError
+from nextk.requests import VectorQuery
+from tests.engine.test_engine import FEW, GROUPS, Model, chosen
+from tests.support import engine_oracle
+from tests.support.bare_engine import Rig
+from tests.support.transports import Wire
+
+Scored = list[tuple[str, float]]
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+def numbers(count: int) -> Order:
+    """An order over the numbers from 0."""
+    return Ranking(np.arange(count), np.zeros(count, np.float32))
+
+
+def read(order: Order, count: int) -> list[Match]:
+    """A page of numbers."""
+    return [Match(str(number)) for number in order.take(count).rows]
+
+
+def ids(page: list[Match] | Scored) -> list[str]:
+    """The ids of a page."""
+    return [match.id if isinstance(match, Match) else match[0] for match in page]
+
+
+def fill(rig: Rig, count: int = 6, group: str = "red") -> None:
+    """Records "0", "1", ... that match the query `[1, 0]` ever less."""
+    rig.upsert(
+        *(
+            {"id": str(number), "vector": [1.0, float(number)], "metadata": {"group": group}, "data": f"text {number}"}
+            for number in range(count)
+        )
+    )
+
+
+class TestIdle:
+    """Queries that nobody touches."""
+
+    def test_expiry(self) -> None:
+        """A query lives for `max_idle` seconds after its last touch, and is then unknown."""
+        clock = Clock()
+        with Rig(dimension=2, clock=clock) as rig:
+            fill(rig)
+            uuid, _ = rig.start(vector=[1.0, 0.0], topK=1, max_idle=10)
+            for expected in ("1", "2"):
+                clock.now += 10
+                assert [expected] == ids(rig.fetch_next(uuid, 1))
+            clock.now += 10.5
+            for ask in (lambda: rig.fetch_next(uuid, 1), lambda: rig.engine.stop(uuid)):
+                with pytest.raises(QueryNotFound, match=f"Resumable query with uuid {uuid} does not exist") as caught:
+                    ask()
+                assert 404 == caught.value.status
+
+    def test_an_empty_page_is_a_touch(self) -> None:
+        """Asking an exhausted query again keeps it alive; only looking whether it is there does not."""
+        clock = Clock()
+        with Rig(dimension=2, clock=clock) as rig:
+            fill(rig, 1)
+            uuid, _ = rig.start(vector=[1.0, 0.0], max_idle=10)
+            for _ in range(3):
+                clock.now += 9
+                assert [] == rig.fetch_next(uuid, 1)
+            for _ in range(2):
+                clock.now += 5
+                rig.engine.require_open(uuid)
+            clock.now += 1
+            with pytest.raises(QueryNotFound):
+                rig.engine.require_open(uuid)
+
+    def test_a_refused_page_is_no_touch(self) -> None:
+        """A page that is refused neither moves a query nor keeps it alive."""
+        clock = Clock()
+        with Rig(dimension=2, clock=clock) as rig:
+            fill(rig)
+            uuid, _ = rig.start(vector=[1.0, 0.0], topK=1, max_idle=10)
+            wire = Wire(rig.engine)
+            clock.now += 9
+            assert 422 == wire.error("resumable-query-next", {"uuid": uuid, "additionalK": 0})[0]
+            clock.now += 1
+            assert "1" == wire.result("resumable-query-next", {"uuid": uuid, "additionalK": 1})[0]["id"]
+            clock.now += 9
+            assert 422 == wire.error("resumable-query-next", {"uuid": uuid})[0]
+            clock.now += 2
+            assert 404 == wire.error("resumable-query-next", {"uuid": uuid, "additionalK": 1})[0]
+
+    def test_sweep(self) -> None:
+        """A sweep frees the expired ones, and only them."""
+        clock = Clock()
+        with Rig(dimension=2, clock=clock) as rig:
+            fill(rig)
+            rig.start(vector=[1.0, 0.0], max_idle=10)
+            patient, _ = rig.start(vector=[1.0, 0.0], max_idle=20)
+            clock.now += 11
+            rig.engine.sweep()
+            assert 1 == rig.engine.open_queries()
+            rig.engine.stop(patient)
+
+    @pytest.mark.parametrize("given", [None, 0, "absent"])
+    def test_default(self, given: Any) -> None:
+        """Without a number, or with 0, a query may idle for an hour."""
+        clock = Clock()
+        with Rig(dimension=2, clock=clock) as rig:
+            fill(rig)
+            wire = Wire(rig.engine)
+            body = {"vector": [1, 0]} | ({} if given == "absent" else {"maxIdle": given})
+            uuid = wire.result("resumable-query", body)["uuid"]
+            clock.now += 3_600
+            rig.engine.require_open(uuid)
+            clock.now += 1
+            with pytest.raises(QueryNotFound):
+                rig.engine.require_open(uuid)
+
+    def test_a_page_being_read_does_not_expire(self) -> None:
+        """However long a page takes, its query is there when it is done."""
+        clock = Clock()
+        cursors = OpenCursors(5, clock)
+
+        def slow(order: Order, count: int) -> list[Match]:
+            clock.now += 100
+            cursors.sweep()
+            return read(order, count)
+
+        uuid, page = cursors.start(numbers(9), slow, 10, 2)
+        assert (["0", "1"], ["2"]) == (ids(page), ids(cursors.fetch_next(uuid, 1)))
+
+
+class TestCap:
+    """How many queries may be open."""
+
+    def test_cap(self) -> None:
+        """Beyond the cap a start is refused in the documented words; a stop makes room again."""
+        with Rig(dimension=2, max_open_queries=2) as rig:
+            fill(rig)
+            first, _ = rig.start(vector=[1.0, 0.0])
+            second, _ = rig.start(vector=[1.0, 0.0])
+            with pytest.raises(TooManyQueries) as caught:
+                rig.start(vector=[1.0, 0.0])
+            assert ("Exceeded max active resumable query limit: 2", 403) == (str(caught.value), caught.value.status)
+            rig.engine.stop(first)
+            third, page = rig.start(vector=[1.0, 0.0], topK=1)
+            assert ["0"] == ids(page)
+            rig.engine.stop(second)
+            rig.engine.stop(third)
+
+    def test_expired_queries_make_room(self) -> None:
+        """At the cap, expired queries are dropped first."""
+        clock = Clock()
+        with Rig(dimension=2, max_open_queries=1, clock=clock) as rig:
+            fill(rig)
+            rig.start(vector=[1.0, 0.0], max_idle=10)
+            clock.now += 11
+            uuid, _ = rig.start(vector=[1.0, 0.0])
+            rig.engine.stop(uuid)
+
+    def test_nothing_opened_nothing_counted(self) -> None:
+        """A missing namespace and a refused start take no place; plain queries need none."""
+        with Rig(dimension=2, max_open_queries=1) as rig:
+            fill(rig)
+            for bad in ({"vector": [1.0]}, {"vector": [1.0, 0.0], "filter": "="}):
+                with pytest.raises(UpstashError):
+                    rig.start(**bad)
+            assert ("", []) == rig.start(vector=[1.0, 0.0], namespace="nowhere")
+            uuid, _ = rig.start(vector=[1.0, 0.0])
+            assert 6 == len(rig.query(vector=[1.0, 0.0]))
+            rig.engine.stop(uuid)
+
+    def test_a_missing_namespace_needs_no_room(self) -> None:
+        """At the cap a start in a missing namespace is still no error: it opens nothing (protocol §4.5)."""
+        with Rig(dimension=2, max_open_queries=1) as rig:
+            fill(rig)
+            uuid, _ = rig.start(vector=[1.0, 0.0])
+            try:
+                assert ("", []) == rig.start(vector=[1.0, 0.0], namespace="nowhere")
+            finally:
+                rig.engine.stop(uuid)
+
+    def test_cap_over_namespaces(self) -> None:
+        """The cap is the index's, whatever the namespace."""
+        with Rig(dimension=2, max_open_queries=1) as rig:
+            fill(rig)
+            rig.upsert({"id": "a", "vector": [1.0, 0.0]}, namespace="x")
+            uuid, _ = rig.start(vector=[1.0, 0.0], namespace="x")
+            with pytest.raises(TooManyQueries):
+                rig.start(vector=[1.0, 0.0])
+            rig.engine.stop(uuid)
+
+    def test_a_failed_first_page_leaves_nothing(self) -> None:
+        """If the first page cannot be read, no query stays behind that nobody knows."""
+        cursors = OpenCursors(1, Clock())
+
+        def broken(order: Order, count: int) -> list[Match]:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            cursors.start(numbers(3), broken, 10, 1)
+        assert 0 == len(cursors)
+
+    def test_a_failed_page_ends_its_query(self) -> None:
+        """A page that fails has moved the order on, so its query is over rather than short of a page."""
+        cursors, pages = OpenCursors(1, Clock()), iter([True, False])
+
+        def once(order: Order, count: int) -> list[Match]:
+            if next(pages):
+                return read(order, count)
+            raise ZeroDivisionError
+
+        uuid, _ = cursors.start(numbers(3), once, 10, 1)
+        with pytest.raises(ZeroDivisionError):
+            cursors.fetch_next(uuid, 1)
+        with pytest.raises(QueryNotFound):
+            cursors.fetch_next(uuid, 1)
+
+
+class TestSharing:
+    """Several callers, one query or several."""
+
+    def test_disjoint_pages(self) -> None:
+        """Threads that ask for pages of one query get disjoint ones, and nothing is skipped."""
+        with Rig(dimension=2) as rig:
+            fill(rig, 500)
+            uuid, first = rig.start(vector=[1.0, 0.0], topK=1)
+            with ThreadPoolExecutor(8) as pool:
+                pages = list(pool.map(lambda size: ids(rig.fetch_next(uuid, size)), [1, 2, 3, 4] * 40))
+            rest = rig.fetch_next(uuid, 1000)
+            rig.engine.stop(uuid)
+            served = [[int(id_) for id_ in page] for page in [ids(first), *pages, ids(rest)]]
+            assert list(range(500)) == sorted(number for page in served for number in page)
+            assert all(page == list(range(page[0], page[-1] + 1)) for page in served if page)
+
+    def test_stop_waits_for_the_running_page(self) -> None:
+        """A stop waits until the running page is complete; whoever waited behind it learns that the query is gone."""
+        cursors, reading, go_on = OpenCursors(5, Clock()), threading.Event(), threading.Event()
+        uuid = ""
+
+        def gated(order: Order, count: int) -> list[Match]:
+            if uuid:
+                reading.set()
+                assert go_on.wait(10)
+            return read(order, count)
+
+        uuid, _ = cursors.start(numbers(9), gated, 10, 1)
+        with ThreadPoolExecutor(3) as pool:
+            page = pool.submit(cursors.fetch_next, uuid, 2)
+            assert reading.wait(10)
+            stopped = pool.submit(cursors.stop, uuid)
+            assert 1 == len(cursors)
+            assert not stopped.done()
+            go_on.set()
+            assert ["1", "2"] == ids(page.result(10))
+            assert stopped.result(10) is None
+        assert 0 == len(cursors)
+        with pytest.raises(QueryNotFound):
+            cursors.fetch_next(uuid, 1)
+
+    def test_queries_do_not_wait_for_each_other(self) -> None:
+        """While one query reads a page, others start, go on and stop."""
+        cursors, reading, go_on = OpenCursors(5, Clock()), threading.Event(), threading.Event()
+
+        def gated(order: Order, count: int) -> list[Match]:
+            reading.set()
+            assert go_on.wait(10)
+            return read(order, count)
+
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(cursors.start, numbers(9), gated, 10, 1)
+            assert reading.wait(10)
+            uuid, page = cursors.start(numbers(9), read, 10, 1)
+            assert (["0"], ["1"]) == (ids(page), ids(cursors.fetch_next(uuid, 1)))
+            cursors.stop(uuid)
+            cursors.sweep()
+            go_on.set()
+            assert ["0"] == ids(slow.result(10)[1])
+
+    def test_searches_while_writing(self) -> None:
+        """Pages, starts and writes from many threads never fail, and no page shows an id twice."""
+        with Rig(dimension=2) as rig:
+            fill(rig, 100)
+
+            def search(_: int) -> list[str]:
+                uuid, page = rig.start(vector=[1.0, 0.0], topK=7)
+                served = ids(page)
+                while page:
+                    page = rig.fetch_next(uuid, 7)
+                    served += ids(page)
+                rig.engine.stop(uuid)
+                return served
+
+            def write(turn: int) -> list[str]:
+                rig.upsert(*({"id": f"new {turn} {one}", "vector": [1.0, 0.5]} for one in range(5)))
+                rig.delete(ids=[f"new {turn} 0", str(50 + turn)])
+                rig.update(id=str(turn), metadata={"turn": turn})
+                return []
+
+            with ThreadPoolExecutor(6) as pool:
+                jobs = [pool.submit(write if turn % 2 else search, turn) for turn in range(40)]
+                for served in [job.result() for job in jobs]:
+                    assert len(served) == len(set(served))
+                    assert not served or set(map(str, range(50))) <= set(served)
+
+
+class TestWrites:
+    """What writes do to a query that is open (Q6, Q7)."""
+
+    @pytest.fixture(params=["dense", "sparse", "global RRF", "global DBSF", "batch RRF", "batch DBSF"])
+    def searched(self, request: pytest.FixtureRequest) -> Iterator[tuple[Rig, Callable[..., tuple[str, Scored]]]]:
+        """An index of six records "0" to "5" of every kind, and how to start a query that serves them in this order."""
+        kind, _, algorithm = request.param.partition(" ")
+        type_ = kind if kind in ("dense", "sparse") else "hybrid"
+        keywords: dict[str, Any] = {} if type_ == "sparse" else {"dimension": 2}
+        if algorithm:
+            keywords["fusion_order"] = kind
+        with Rig(type_, **keywords) as rig:
+            rig.upsert(*(self.record(type_, number) for number in range(6)))
+            parts: dict[str, Any] = {"vector": [1.0, 0.0], "sparseVector": {"indices": [1], "values": [1.0]}}
+            if type_ != "hybrid":
+                del parts["sparseVector" if type_ == "dense" else "vector"]
+
+            def start(**more: Any) -> tuple[str, Scored]:
+                return rig.start(**parts, **({"fusionAlgorithm": algorithm} if algorithm else {}), **more)
+
+            yield rig, start
+
+    @staticmethod
+    def record(type_: str, number: float, id_: str | None = None, **fields: Any) -> dict[str, Any]:
+        """A record whose number says how little it matches."""
+        parts = {"vector": [1.0, number], "sparseVector": {"indices": [1], "values": [9.0 - number]}}
+        if type_ != "hybrid":
+            del parts["sparseVector" if type_ == "dense" else "vector"]
+        return {"id": id_ or str(number), "metadata": {"group": "red"}, **parts, **fields}
+
+    def test_deleted_records_are_hidden(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
+        """A record that is deleted before its turn is left out, and the page is filled with those behind it."""
+        rig, start = searched
+        uuid, page = start(topK=1)
+        assert 2 == rig.delete(ids=["1", "3"])
+        assert (["0"], ["2", "4"], ["5"]) == (
+            ids(page),
+            ids(rig.fetch_next(uuid, 2)),
+            ids(rig.fetch_next(uuid, 2)),
+        )
+        rig.engine.stop(uuid)
+
+    def test_revoked_records_are_hidden(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
+        """A record whose metadata stopped passing the filter before its turn is left out: no page shows it."""
+        rig, start = searched
+        uuid, page = start(topK=1, filter="group = 'red'")
+        rig.update(id="1", metadata={"group": "secret"})
+        rig.update(id="4", metadata={})
+        assert (["0"], ["2", "3"], ["5"]) == (
+            ids(page),
+            ids(rig.fetch_next(uuid, 2)),
+            ids(rig.fetch_next(uuid, 2)),
+        )
+        rig.engine.stop(uuid)
+
+    def test_new_records_do_not_enter(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
+        """Records that come, or come to pass the filter, after the start are not served."""
+        rig, start = searched
+        type_ = rig.engine.schema.type.value.lower()
+        rig.update(id="2", metadata={"group": "secret"})
+        uuid, page = start(topK=1, filter="group = 'red'")
+        rig.upsert(self.record(type_, 0.5, "new"))
+        rig.update(id="2", metadata={"group": "red"})
+        assert (["0"], ["1", "3", "4", "5"]) == (ids(page), ids(rig.fetch_next(uuid, 9)))
+        rig.engine.stop(uuid)
+
+    def test_a_record_made_anew_does_not_enter(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
+        """A record that was deleted and stored again is a new one."""
+        rig, start = searched
+        type_ = rig.engine.schema.type.value.lower()
+        uuid, _ = start(topK=1)
+        rig.delete(ids=["0", "2"])
+        rig.upsert(self.record(type_, 0, "0"), self.record(type_, 2, "2"))
+        assert ["1", "3", "4", "5"] == ids(rig.fetch_next(uuid, 9))
+        rig.engine.stop(uuid)
+
+    def test_rescored_records_keep_their_place(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
+        """Ranking and scores are those of the start, whatever is upserted meanwhile; IDF statistics, too."""
+        rig, start = searched
+        type_ = rig.engine.schema.type.value.lower()
+        before, first = start(topK=1, weightingStrategy="IDF")
+        undisturbed = [*first, *rig.fetch_next(before, 2), *rig.fetch_next(before, 9)]
+        rig.engine.stop(before)
+        uuid, page = start(topK=1, weightingStrategy="IDF")
+        rig.upsert(self.record(type_, 5, "1"), self.record(type_, 0, "5"))
+        rig.upsert(*(self.record(type_, 0.1, f"new {number}") for number in range(20)))
+        assert undisturbed == [*page, *rig.fetch_next(uuid, 2), *rig.fetch_next(uuid, 9)]
+        rig.engine.stop(uuid)
+
+    def test_fields_are_those_of_the_moment(self) -> None:
+        """Metadata, data and vectors are read when a record is served."""
+        with Rig(dimension=2) as rig:
+            fill(rig)
+            flags = {"includeVectors": True, "includeMetadata": True, "includeData": True}
+            query = VectorQuery.model_validate({"vector": [1.0, 0.0], "topK": 1, **flags})
+            uuid, _ = rig.engine.start("", query, 60)
+            rig.upsert({"id": "1", "vector": [7.0, 7.0], "metadata": {"now": True}, "data": "new"})
+            [match] = rig.engine.fetch_next(uuid, 1)
+            assert ("1", '{"now":true}', "new") == (match.id, match.metadata, match.data)
+            assert match.vector is not None
+            assert [7.0, 7.0] == match.vector.tolist()
+            rig.engine.stop(uuid)
+
+    def test_a_renamed_namespace_is_followed(self) -> None:
+        """A query goes on when its namespace gets another name."""
+        with Rig(dimension=1) as rig:
+            rig.upsert(*({"id": id_, "vector": [1.0]} for id_ in "abc"), namespace="x")
+            uuid, _ = rig.start(vector=[1.0], topK=1, namespace="x")
+            assert rig.engine.rename_namespace("x", "y", replace=False)
+            rig.upsert({"id": "b", "vector": [1.0]}, namespace="x")
+            assert ["b", "c"] == ids(rig.fetch_next(uuid, 9))
+            rig.engine.stop(uuid)
+
+    @pytest.mark.parametrize("way", ["reset", "reset all", "delete", "replace"])
+    def test_an_emptied_namespace_has_no_more_pages(self, way: str) -> None:
+        """After a reset or the end of its namespace a query has empty pages, and is stopped as usual."""
+        with Rig(dimension=1) as rig:
+            for namespace in ("x", "y"):
+                rig.upsert(*({"id": id_, "vector": [1.0]} for id_ in "abc"), namespace=namespace)
+            uuid, _ = rig.start(vector=[1.0], topK=1, namespace="x")
+            if way == "delete":
+                rig.engine.delete_namespace("x")
+            elif way == "replace":
+                rig.engine.rename_namespace("y", "x", replace=True)
+            else:
+                rig.engine.reset(None if way == "reset all" else "x")
+            rig.upsert(*({"id": id_, "vector": [1.0]} for id_ in "abc"), namespace="x")
+            assert [[], []] == [rig.fetch_next(uuid, 9), rig.fetch_next(uuid, 9)]
+            rig.engine.stop(uuid)
+
+    def test_many_hidden_records(self) -> None:
+        """A page is filled however many hidden records stand before its own."""
+        with Rig(dimension=2) as rig:
+            fill(rig, 900)
+            rig.upsert(*({"id": f"far {number}", "vector": [-1.0, number]} for number in range(3)))
+            uuid, _ = rig.start(vector=[1.0, 0.0], topK=1)
+            assert 899 == rig.delete(ids=[str(number) for number in range(1, 900)])
+            assert 2 == len(rig.fetch_next(uuid, 2))
+            assert 1 == len(rig.fetch_next(uuid, 2))
+            rig.engine.stop(uuid)
+
+
+VECTOR = st.lists(FEW, min_size=2, max_size=2)
+IDS = st.sampled_from(["a", "b", "c", "d", "e", "ab", "ac"])
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """An index on disk against a dict: writes, searches that stay open, and reopening, in any order."""
+
+    uuids = Bundle("uuids")
+
+    @initialize()
+    def begin(self) -> None:
+        """A new index."""
+        self.folder = tempfile.TemporaryDirectory()
+        self.model = Model(self.opened())
+        self.pending: dict[str, tuple[list[tuple[int, str, float]], str | None]] = {}
+
+    def opened(self) -> Rig:
+        """The index on disk."""
+        return Rig(path=Path(self.folder.name) / "index", dimension=2)
+
+    @rule(id_=IDS, vector=VECTOR, group=GROUPS)
+    def upsert(self, id_: str, vector: list[float], group: str) -> None:
+        """A record is new, or replaces one and keeps its place."""
+        self.model.upsert(id_, vector, None, group)
+
+    @rule(id_=IDS)
+    def delete(self, id_: str) -> None:
+        """By id."""
+        self.model.delete(id_)
+
+    @rule(prefix=st.sampled_from(["a", "ab", "z"]))
+    def delete_prefix(self, prefix: str) -> None:
+        """By prefix."""
+        gone = [id_ for id_ in self.model.records if id_.startswith(prefix)]
+        assert len(gone) == self.model.rig.delete(prefix=prefix)
+        for id_ in gone:
+            del self.model.records[id_]
+
+    @rule(group=GROUPS)
+    def delete_filter(self, group: str) -> None:
+        """By filter."""
+        gone = [id_ for id_, record in self.model.records.items() if record.group == group]
+        assert len(gone) == self.model.rig.delete(filter=chosen(group))
+        for id_ in gone:
+            del self.model.records[id_]
+
+    @rule(id_=IDS, group=GROUPS)
+    def update(self, id_: str, group: str) -> None:
+        """Metadata changes; the rest, and the place, stay."""
+        assert (id_ in self.model.records) == self.model.rig.update(id=id_, metadata={"group": group})
+        if id_ in self.model.records:
+            self.model.records[id_].group = group
+
+    @rule()
+    def reset(self) -> None:
+        """Everything goes."""
+        self.model.rig.engine.reset("")
+        self.model.records.clear()
+
+    @rule(target=uuids, vector=VECTOR, group=st.none() | GROUPS, top_k=st.integers(1, 3))
+    def start(self, vector: list[float], group: str | None, top_k: int) -> str:
+        """A ranking is fixed."""
+        rows = {record.place: record.vector or [] for record in self.model.passing(group)}
+        names = {record.place: id_ for id_, record in self.model.records.items()}
+        ranking = [(place, names[place], score) for place, score in engine_oracle.dense("cosine", vector, rows)]
+        uuid, page = self.model.rig.start(vector=vector, filter=chosen(group), topK=top_k)
+        self.pending[uuid] = (ranking, group)
+        assert self.page(uuid, top_k) == page
+        return uuid
+
+    def page(self, uuid: str, count: int) -> Scored:
+        """What the next page should be: those that are still there and still pass."""
+        ranking, group = self.pending[uuid]
+        page: Scored = []
+        while ranking and len(page) < count:
+            place, id_, score = ranking.pop(0)
+            record = self.model.records.get(id_)
+            if record is not None and record.place == place and group in (None, record.group):
+                page.append((id_, score))
+        return page
+
+    @rule(uuid=uuids, count=st.integers(1, 4))
+    def fetch_next(self, uuid: str, count: int) -> None:
+        """A page follows the last one; a query that ended is unknown."""
+        if uuid in self.pending:
+            assert self.page(uuid, count) == self.model.rig.fetch_next(uuid, count)
+        else:
+            with pytest.raises(QueryNotFound):
+                self.model.rig.fetch_next(uuid, count)
+
+    @rule(uuid=consumes(uuids))
+    def stop(self, uuid: str) -> None:
+        """A query ends once."""
+        if uuid in self.pending:
+            self.model.rig.engine.stop(uuid)
+            del self.pending[uuid]
+        with pytest.raises(QueryNotFound):
+            self.model.rig.engine.stop(uuid)
+
+    @rule()
+    def reopen(self) -> None:
+        """Records stay, queries end."""
+        self.model.rig.engine.close()
+        self.model.rig = self.opened()
+        self.pending.clear()
+
+    @invariant()
+    def agrees(self) -> None:
+        """Counts of records and of open queries are right, and a plain query finds every record."""
+        assert len(self.pending) == self.model.rig.engine.open_queries()
+        assert {"": len(self.model.records)} == self.model.rig.engine.stats().counts
+        rows = {record.place: record.vector or [] for record in self.model.passing(None)}
+        expected = self.model.named(engine_oracle.dense("cosine", [1.0, 0.5], rows))
+        assert expected == self.model.rig.query(vector=[1.0, 0.5])
+
+    def teardown(self) -> None:
+        """Close."""
+        self.model.rig.engine.close()
+        self.folder.cleanup()
+
+
+IndexMachine.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=30)
+test_any_history = IndexMachine.TestCase

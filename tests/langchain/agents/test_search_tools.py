@@ -1,0 +1,333 @@
+"""Agents that search and go on searching."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+from langchain.agents import create_agent
+from langchain.tools import ToolRuntime
+from langchain_core.documents import Document
+from langchain_core.tools import BaseTool
+from langchain_tests.integration_tests import ToolsIntegrationTests
+from langchain_tests.unit_tests import ToolsUnitTests
+from langgraph.checkpoint.memory import InMemorySaver
+
+from nextk import Index
+from nextk.agents import (
+    ResumableSearchMiddleware,
+    create_resumable_search_tools,
+)
+from nextk.errors import ClientError, MissingExtraError
+from nextk.langchain import ResumableRetriever
+from nextk.retrieval.budget import budget_of
+from nextk.until import Accepted
+from tests.support.langchain_agents import (
+    OTHER,
+    SEARCH_MORE_MORE,
+    Line,
+    ScriptedModel,
+    agent_of,
+    ask,
+    flat,
+    left_open,
+    more,
+    pages,
+    ranking,
+    replies,
+    search,
+    shown,
+    thread,
+)
+from tests.support.sentence_index import QUESTION, TEXTS, sentences
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Index]:
+    """An index that embeds text."""
+    with sentences() as index:
+        yield index
+
+
+@pytest.fixture
+def index(shared: Index) -> Iterator[Index]:
+    """The same; afterwards it holds no open query but those that were left for a next call, and they can be stopped."""
+    yield shared
+    assert 0 == left_open(shared)
+
+
+@pytest.fixture
+def retriever(index: Index) -> ResumableRetriever:
+    """A retriever of pages of four."""
+    return ResumableRetriever(index=index, k=4)
+
+
+@pytest.fixture
+def order(retriever: ResumableRetriever) -> list[str]:
+    """The ids of everything that the question finds, best first."""
+    return ranking(retriever)
+
+
+class Tools:
+    """What LangChain's own tests are to know, whichever they are."""
+
+    place = 0
+    example: ClassVar[dict[str, Any]] = {"query": QUESTION}
+    own_retriever: ResumableRetriever
+
+    @pytest.fixture(autouse=True)
+    def keep_retriever(self, retriever: ResumableRetriever) -> None:
+        """Have the retriever at hand where LangChain asks for the tool."""
+        type(self).own_retriever = retriever
+
+    @property
+    def tool_constructor(self) -> BaseTool:
+        """What is tested."""
+        return create_resumable_search_tools(self.own_retriever)[self.place]
+
+    @property
+    def tool_invoke_params_example(self) -> dict[str, Any]:
+        """What it is asked."""
+        return self.example
+
+
+class TestStandardSearchUnit(Tools, ToolsUnitTests):
+    """`search`."""
+
+
+class TestStandardSearch(Tools, ToolsIntegrationTests):
+    """`search`."""
+
+
+class TestStandardMoreResultsUnit(Tools, ToolsUnitTests):
+    """`more_results`."""
+
+    place = 1
+    example: ClassVar[dict[str, Any]] = {"search_id": "bcdfg"}
+
+
+class TestStandardMoreResults(Tools, ToolsIntegrationTests):
+    """`more_results`."""
+
+    place = 1
+    example: ClassVar[dict[str, Any]] = {"search_id": "bcdfg"}
+
+
+class TestAgent:
+    """A run."""
+
+    def test_search_more_more(self, retriever: ResumableRetriever, order: list[str]) -> None:
+        """Page after page of one search, in order, with what the program wants to know beside it."""
+        result = agent_of(SEARCH_MORE_MORE, retriever).invoke(ask())
+        assert [order[:4], order[4:8], order[8:12]] == pages(result)
+        last = replies(result)[-1]
+        assert "more_results" == last.name
+        artifact = last.artifact
+        assert all(isinstance(document, Document) for document in artifact["documents"])
+        assert (12, "max_results", False) == (artifact["kept"], artifact["stop_reason"], artifact["exhausted"])
+        assert artifact["pulled"] >= 12
+        assert "[9] " in last.text
+        assert "done" == result["messages"][-1].text
+
+    async def test_asynchronously(self, retriever: ResumableRetriever, order: list[str]) -> None:
+        """The same in the other colour."""
+        result = await agent_of(SEARCH_MORE_MORE, retriever).ainvoke(ask())
+        assert [order[:4], order[4:8], order[8:12]] == pages(result)
+
+    def test_the_model_reads_texts(self, retriever: ResumableRetriever) -> None:
+        """The model reads the documents, by a formatter of one's own where there is one, and no uuid or cursor."""
+        agent = agent_of([[search()], "done"], retriever, document_formatter=lambda document: f"<{document.id}>")
+        reply = replies(agent.invoke(ask()))[0]
+        for id_ in shown(reply):
+            assert f"<{id_}>" in reply.text
+        assert "version" not in reply.text
+
+    def test_state_is_private(self, retriever: ResumableRetriever) -> None:
+        """Callers do not see the searches, and no document's text is among them."""
+        agent = agent_of([[search()], "done"], retriever, InMemorySaver())
+        assert {"messages"} == agent.invoke(ask(), thread()).keys()
+        state = json.dumps(agent.get_state(thread()).values["resumable_searches"])
+        assert not any(text in state for text in TEXTS)
+
+    def test_end(self, retriever: ResumableRetriever, order: list[str]) -> None:
+        """At the end it is said to be the end, as often as the model asks."""
+        script: list[Line] = [[search()], [more()], [more()], [search()], "done"]
+        result = agent_of(script, retriever, page_size=40).invoke(ask())
+        assert [order[:40], order[40:], [], []] == pages(result)
+        ends = [reply.text for reply in replies(result)]
+        assert ends[1].endswith("These were the last results of this search.")
+        assert ends[2] == ends[3]
+        assert ends[2].startswith("No more results")
+        assert [False, True, True, True] == [reply.artifact["exhausted"] for reply in replies(result)]
+
+    def test_nothing_found(self, index: Index) -> None:
+        """A search that finds nothing says so."""
+        nothing = ResumableRetriever(index=index, filter="place = 1000")
+        reply = replies(agent_of([[search()], "done"], nothing).invoke(ask()))[0]
+        assert f'No results for "{QUESTION}".' == reply.text
+
+    def test_identical_search(self, retriever: ResumableRetriever, order: list[str]) -> None:
+        """The same query put again goes on, however it is spelled."""
+        result = agent_of([[search()], [search(f" {QUESTION.upper()}")], [more()], "x"], retriever).invoke(ask())
+        assert [order[:4], order[4:8], order[8:12]] == pages(result)
+        assert replies(result)[1].text.startswith("This query was put before.")
+
+    def test_no_document_twice(self, retriever: ResumableRetriever, order: list[str]) -> None:
+        """What one search has shown, another leaves out."""
+        script: list[Line] = [[search()], [search(OTHER)], [more(OTHER)], [more()], "done"]
+        first, second, third, fourth = pages(agent_of(script, retriever, page_size=10).invoke(ask()))
+        others = [id_ for id_ in ranking(retriever, OTHER) if id_ not in first]
+        assert (order[:10], others[:10], others[10:20]) == (first, second, third)
+        assert [id_ for id_ in order[10:] if id_ not in others[:20]][:10] == fourth
+
+    def test_unknown_id(self, retriever: ResumableRetriever) -> None:
+        """An id that is not known is answered with those that are; nothing is raised."""
+        result = agent_of([[more()], [search()], [more(OTHER)], "done"], retriever).invoke(ask())
+        first, _, last = replies(result)
+        assert first.text.startswith("No search with this id can be continued")
+        assert QUESTION in last.text
+        assert ("unknown", []) == (last.artifact["stop_reason"], last.artifact["documents"])
+
+    def test_blank(self, retriever: ResumableRetriever) -> None:
+        """A query without words is answered with a request for some."""
+        assert replies(agent_of([[search(" ")], "x"], retriever).invoke(ask()))[0].text.startswith("The query is empty")
+
+    def test_forgotten(self, retriever: ResumableRetriever, order: list[str]) -> None:
+        """The search that was not used for longest expires; put again, it shows what it has not shown yet."""
+        script: list[Line] = [[search()], [search(OTHER)], [more()], [search()], "done"]
+        first, second, third, fourth = pages(agent_of(script, retriever, max_searches=1).invoke(ask()))
+        assert (order[:4], []) == (first, third)
+        assert [id_ for id_ in order[4:] if id_ not in second][:4] == fourth
+
+    def test_max_results(self, retriever: ResumableRetriever, order: list[str]) -> None:
+        """A search shows no more than it may, however often it is continued, and the model is told."""
+        result = agent_of(SEARCH_MORE_MORE, retriever, max_results=6).invoke(ask())
+        assert [order[:4], order[4:6], []] == pages(result)
+        assert "more specific" in replies(result)[1].text
+        assert "max_results" == replies(result)[2].artifact["stop_reason"]
+
+    def test_a_cursor_that_leads_nowhere(self, index: Index, order: list[str]) -> None:
+        """Where a search cannot be taken up any more, it begins anew, without what it has shown."""
+        saver = InMemorySaver()
+        agent_of([[search()], "done"], ResumableRetriever(index=index, k=4), saver).invoke(ask(), thread())
+        narrower = ResumableRetriever(index=index, k=4, filter="place >= 20")
+        script: list[Line] = [[search()], "done", [more()], "done"]
+        second = agent_of(script, narrower, saver).invoke(ask("more"), thread())
+        rest = [id_ for id_ in ranking(narrower) if id_ not in order[:4]]
+        assert rest[:4] == pages(second)[-1]
+
+    def test_replay_that_costs_too_much(self, index: Index, order: list[str]) -> None:
+        """Where taking a search up would cost more than allowed, it begins anew as well."""
+        saver = InMemorySaver()
+        frugal = ResumableRetriever(index=index, k=4, max_recovery=0)
+        agent_of([[search()], "done"], frugal, saver).invoke(ask(), thread())
+        budget_of(index._carrier).clear()
+        result = agent_of([[search()], "done", [more()], "done"], frugal, saver).invoke(ask(), thread())
+        assert [order[:4], order[4:8]] == pages(result)
+
+    def test_two_middlewares(self, index: Index) -> None:
+        """An agent may have several, under different names; each has its own memory."""
+        low, high = (ResumableRetriever(index=index, k=2, filter=f"place {side} 30") for side in ("<", ">="))
+        agent = create_agent(
+            ScriptedModel(script=[[search(), search(tool="find")], [more(), more(tool="find_more")], "done"]),
+            middleware=[
+                ResumableSearchMiddleware(low),
+                ResumableSearchMiddleware(high, search_tool="find", more_tool="find_more"),
+            ],
+        )
+        one, two, three, four = pages(agent.invoke(ask()))
+        assert (ranking(low)[:4], ranking(high)[:4]) == (one + three, two + four)
+
+
+class TestPermissions:
+    """Whose eyes the results are for."""
+
+    def test_the_retrievers_policy(self, index: Index) -> None:
+        """What a check denies reaches neither the model nor the state nor an artifact."""
+
+        def check(documents: list[Document]) -> list[bool]:
+            return [document.metadata["place"] % 2 == 0 for document in documents]
+
+        retriever = ResumableRetriever(index=index, k=4, until=Accepted(4, check))
+        agent = agent_of(SEARCH_MORE_MORE, retriever, InMemorySaver())
+        result = agent.invoke(ask(), thread())
+        permitted = ranking(ResumableRetriever(index=index), keep=lambda id_: int(id_[1:]) % 2 == 0)
+        assert permitted[:12] == flat(pages(result))
+        state = repr(agent.get_state(thread()).values)
+        assert not any(text in state for place, text in enumerate(TEXTS) if place % 2)
+        assert replies(result)[-1].artifact["dropped"]["accepted"] > 0
+        assert "accepted" not in "".join(reply.text for reply in replies(result))
+
+    def test_a_check_that_fails(self, index: Index) -> None:
+        """A check that raises ends the run, nothing is shown, and the next try finds it all."""
+        broken = [True]
+
+        def check(documents: list[Document]) -> list[bool]:
+            if broken.pop():
+                message = "no directory"
+                raise OSError(message)
+            broken.append(False)
+            return [True] * len(documents)
+
+        broken.insert(0, False)
+        retriever = ResumableRetriever(index=index, k=4, until=Accepted(4, check))
+        agent = agent_of(SEARCH_MORE_MORE, retriever, InMemorySaver())
+        with pytest.raises(OSError, match="no directory"):
+            agent.invoke(ask(), thread())
+        assert ranking(ResumableRetriever(index=index))[:12] == flat(pages(agent.invoke(None, thread())))
+
+    def test_per_call(self, index: Index, retriever: ResumableRetriever) -> None:
+        """Each call is asked for whom it searches."""
+
+        def for_user(runtime: ToolRuntime) -> dict[str, Any]:
+            return {"filter": f"place >= {runtime.config['configurable']['least']}"}
+
+        agent = agent_of(SEARCH_MORE_MORE, retriever, per_call=for_user)
+        result = agent.invoke(ask(), {"configurable": {"least": 33}})
+        assert ranking(ResumableRetriever(index=index, filter="place >= 33"))[:12] == flat(pages(result))
+
+    async def test_per_call_without_a_graph(self, retriever: ResumableRetriever) -> None:
+        """A tool that cannot know for whom it searches does not search."""
+        tool = create_resumable_search_tools(retriever, per_call=lambda _: {})[0]
+        with pytest.raises(ClientError, match="per_call"):
+            tool.invoke({"query": QUESTION})
+        with pytest.raises(ClientError, match="per_call"):
+            await tool.ainvoke({"query": QUESTION})
+
+
+class TestBadInput:
+    """What is refused at once."""
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({"page_size": 0}, "page_size"),
+            ({"max_results": 0}, "max_results"),
+            ({"max_searches": 0}, "max_searches"),
+            ({"search_tool": "more_results"}, "tell them apart"),
+            ({"scope": "forever"}, "scope"),
+        ],
+    )
+    def test_arguments(self, retriever: ResumableRetriever, options: dict[str, Any], expected: str) -> None:
+        """An argument that makes no sense is named."""
+        with pytest.raises(ClientError, match=expected):
+            ResumableSearchMiddleware(retriever, **options)
+
+    def test_without_langchain(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without LangChain the import says how to install it."""
+        for name in [name for name in sys.modules if name.startswith("nextk.agents")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "langchain.agents", None)
+        with pytest.raises(MissingExtraError, match=r"pip install 'nextk\[agents\]'"):
+            importlib.import_module("nextk.agents")
+
+
+def test_the_default_of_pages(index: Index) -> None:
+    """A page is as long as the retriever's `k`, else 4, unless it is said."""
+    for k, expected in ((None, 4), (6, 6)):
+        reply = create_resumable_search_tools(ResumableRetriever(index=index, k=k))[0].invoke(
+            {"type": "tool_call", "name": "search", "args": {"query": QUESTION}, "id": "1"}
+        )
+        assert expected == len(reply.artifact["documents"])

@@ -1,0 +1,305 @@
+"""The LlamaIndex retriever's own words: filters, postprocessors, where it comes from, storing, and what traces see."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from llama_index.core import VectorStoreIndex
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.callbacks.llama_debug import LlamaDebugHandler
+from llama_index.core.embeddings import MockEmbedding
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
+from llama_index.core.postprocessor import KeywordNodePostprocessor
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores.simple import SimpleVectorStore
+from llama_index_instrumentation import get_dispatcher
+from upstash_vector import Index as SdkIndex
+
+from nextk import Index
+from nextk.errors import ClientError
+from nextk.llama_index import ResumableRetriever
+from nextk.until import Accepted, MaxResults
+from tests.support.local_server import LocalServer
+from tests.support.sentence_index import QUESTION, TEXTS
+from tests.support.transports import Recording
+
+
+def nodes() -> list[TextNode]:
+    """A node for each sentence, of three source documents."""
+    made = [
+        TextNode(id_=f"n{place}", text=text, metadata={"place": place, "tags": ["even"] if place % 2 == 0 else []})
+        for place, text in enumerate(TEXTS)
+    ]
+    for place, node in enumerate(made):
+        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=f"d{place % 3}")
+    return made
+
+
+@pytest.fixture(scope="module")
+def stored() -> Iterator[ResumableRetriever]:
+    """A retriever that owns an index of all nodes."""
+    with ResumableRetriever.from_nodes(nodes()) as retriever:
+        yield retriever
+
+
+def over(stored: ResumableRetriever, **options: Any) -> ResumableRetriever:
+    """Another retriever over the same index."""
+    return ResumableRetriever(stored.index, embedding=True, weighting="idf", **options)
+
+
+def places(found: list[NodeWithScore]) -> list[int]:
+    """Which nodes they are."""
+    return [node.metadata["place"] for node in found]
+
+
+def where(*conditions: tuple[str, FilterOperator, Any], condition: FilterCondition = FilterCondition.AND) -> Any:
+    """Metadata filters."""
+    filters: list[MetadataFilter | MetadataFilters] = [
+        MetadataFilter(key=key, operator=operator, value=value) for key, operator, value in conditions
+    ]
+    return MetadataFilters(filters=filters, condition=condition)
+
+
+class Long(BaseNodePostprocessor):
+    """Keeps long texts, and marks them."""
+
+    def _postprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> Any:
+        assert query_bundle is not None
+        kept = [node for node in nodes if node.metadata["place"] % 4 == 0]
+        return [
+            NodeWithScore(node=TextNode(id_=node.node_id, text="!", metadata=node.metadata), score=9.0) for node in kept
+        ]
+
+
+class Counting(BaseNodePostprocessor):
+    """Notes what it is shown."""
+
+    seen: list[int]
+
+    def _postprocess_nodes(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None) -> Any:
+        self.seen += places(nodes)
+        return nodes
+
+
+class TestNarrowing:
+    """What a search is narrowed by."""
+
+    @pytest.mark.parametrize(
+        ("filters", "expected"),
+        [
+            (where(("place", FilterOperator.LT, 9)), set(range(9))),
+            (where(("tags", FilterOperator.CONTAINS, "even"), ("place", FilterOperator.LT, 9)), {0, 2, 4, 6, 8}),
+            (where(("place", FilterOperator.NE, 0), ("place", FilterOperator.LT, 4)), {1, 2, 3}),
+            (where(("place", FilterOperator.GT, 3), condition=FilterCondition.NOT), {0, 1, 2, 3}),
+        ],
+    )
+    async def test_filters(self, stored: ResumableRetriever, filters: Any, expected: set[int]) -> None:
+        """`MetadataFilters` narrow what is retrieved and what is opened, together with a filter of the index's."""
+        retriever = over(stored, filters=filters, similarity_top_k=100)
+        assert expected == set(places(retriever.retrieve(QUESTION))) == set(places(await retriever.aretrieve(QUESTION)))
+        with retriever.open(QUESTION, filter="place > 1 OR place = 0") as search:
+            assert expected - {1} == set(places(list(search)))
+
+    async def test_pulling_goes_on(self, stored: ResumableRetriever) -> None:
+        """As many nodes as asked for, however many have to be left out on this side."""
+        retriever = over(stored, node_ids=[f"n{place}" for place in range(0, 66, 11)], similarity_top_k=5)
+        assert 5 == len(retriever.retrieve(QUESTION)) == len(await retriever.aretrieve(QUESTION))
+        assert all(place % 11 == 0 for place in places(retriever.retrieve(QUESTION)))
+
+    def test_doc_ids(self, stored: ResumableRetriever) -> None:
+        """Nodes of some source documents; no ids at all are no restriction."""
+        found = over(stored, doc_ids=["d1"], similarity_top_k=100).retrieve(QUESTION)
+        assert {place for place in range(66) if place % 3 == 1} == set(places(found))
+        assert 66 == len(over(stored, doc_ids=[], node_ids=[], similarity_top_k=100).retrieve(QUESTION))
+
+    async def test_postprocessors_count_before(self, stored: ResumableRetriever) -> None:
+        """Postprocessors take part in every page, before anything is counted; what they change is handed out."""
+        retriever = over(stored, node_postprocessors=[Long()], similarity_top_k=7)
+        for found in (retriever.retrieve(QUESTION), await retriever.aretrieve(QUESTION)):
+            assert (7, {0}, {"!"}, {9.0}) == (
+                len(found),
+                {place % 4 for place in places(found)},
+                {node.text for node in found},
+                {node.score for node in found},
+            )
+        async with retriever.aopen(QUESTION) as search:
+            assert 5 == len(await search.fetch_next(5))
+
+    def test_postprocessors_come_after_permissions(self, stored: ResumableRetriever) -> None:
+        """What a policy does not permit no postprocessor sees."""
+        counting = Counting(seen=[])
+        until = Accepted(4, lambda found: [node.metadata["place"] % 5 == 0 for node in found])
+        found = over(stored, node_postprocessors=[counting], until=until).retrieve(QUESTION)
+        assert 4 == len(found)
+        assert all(place % 5 == 0 for place in counting.seen)
+
+    def test_a_keyword_postprocessor_does_not_starve(self, stored: ResumableRetriever) -> None:
+        """The top node lacks the word, and still there are as many nodes with it as asked for."""
+        try:
+            keyword = KeywordNodePostprocessor(required_keywords=["sand"])
+            keyword.postprocess_nodes([])
+        except ImportError:
+            pytest.skip("it needs spacy")
+        assert 2 == len(over(stored, node_postprocessors=[keyword]).retrieve(QUESTION))
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [
+            ({"alpha": 0.5, "vector_store_query_mode": "hybrid"}, "alpha=0.5 is not supported"),
+            ({"alpha": 1, "retrieval_mode": "sparse"}, "alpha=1 is a dense search"),
+            ({"filters": where(("place", FilterOperator.IN, 5))}, "in"),
+            ({"node_ids": "n1"}, "node_ids"),
+        ],
+    )
+    def test_what_cannot_be_honoured(self, stored: ResumableRetriever, options: dict[str, Any], match: str) -> None:
+        """What an index cannot do is refused when the retriever is made."""
+        with pytest.raises(ClientError, match=match):
+            over(stored, **options)
+
+    def test_alpha_and_hybrid_top_k(self, stored: ResumableRetriever) -> None:
+        """All of one half is that half; a hybrid search has its own number of nodes."""
+        dense = over(stored, retrieval_mode="dense", similarity_top_k=9).retrieve(QUESTION)
+        assert places(dense) == places(over(stored, alpha=1, similarity_top_k=9).retrieve(QUESTION))
+        sparse = over(stored, retrieval_mode="sparse", similarity_top_k=9).retrieve(QUESTION)
+        weighed = over(stored, alpha=0.0, vector_store_query_mode="hybrid", hybrid_top_k=3, similarity_top_k=9)
+        assert places(sparse) == places(weighed.retrieve(QUESTION))
+        assert 3 == len(over(stored, retrieval_mode="hybrid", hybrid_top_k=3, similarity_top_k=9).retrieve(QUESTION))
+
+
+class TestOrigins:
+    """Where a retriever comes from."""
+
+    def test_from_what_there_is(self, local_server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From the environment, from a vector store and from a `VectorStoreIndex` over one: the same index."""
+        url = local_server.add("origins", type="hybrid", embedding="static", sparse_embedding="bm25")
+
+        class Store(SimpleVectorStore):
+            """Made like LlamaIndex's Upstash store."""
+
+            stores_text: bool = True
+            namespace: str = "space"
+
+            @property
+            def client(self) -> Any:
+                return SdkIndex(url, local_server.token)
+
+        with ResumableRetriever(url=url, token=local_server.token, namespace="space") as writer:
+            assert ["n0", "n1"] == writer.insert_nodes(nodes()[:2])
+        monkeypatch.setenv("UPSTASH_VECTOR_REST_URL", url)
+        monkeypatch.setenv("UPSTASH_VECTOR_REST_TOKEN", local_server.token)
+        index = VectorStoreIndex.from_vector_store(Store(), embed_model=MockEmbedding(4))
+        for retriever in (
+            ResumableRetriever.from_env(namespace="space"),
+            ResumableRetriever.from_vector_store(Store()),
+            ResumableRetriever.from_index(index, embed_model=None),
+        ):
+            with retriever:
+                assert [0, 1] == sorted(places(retriever.retrieve(QUESTION)))
+        with pytest.raises(ClientError, match="does not say where it is"):
+            ResumableRetriever.from_vector_store(SimpleVectorStore())
+
+    def test_configuration(self) -> None:
+        """What a retriever is set to is JSON without secrets, and makes one like it."""
+        retriever = ResumableRetriever(
+            url="http://127.0.0.1:1", token="secret", similarity_top_k=7, retrieval_mode="dense", filter="a = 1"
+        )
+        config = json.loads(json.dumps(retriever.to_config()))
+        assert "secret" not in repr(config)
+        again = ResumableRetriever(token="secret", **config)
+        assert config == again.to_config()
+        assert (7, "a = 1") == (again.similarity_top_k, config["filter"])
+
+
+class TestWriting:
+    """Storing and removing."""
+
+    async def test_vectors_of_models(self) -> None:
+        """Nodes are stored by the retriever's models, or by the vectors they have, and found again whole."""
+        with Index.embedded(type="dense", dimension=4) as index:
+            retriever = ResumableRetriever(index, embed_model=MockEmbedding(4), similarity_top_k=100, namespace="space")
+            some = nodes()[:6]
+            some[0].embedding = [1.0, 0.0, 0.0, 0.0]
+            assert ["n0", "n1", "n2"] == retriever.insert_nodes(some[:3], batch_size=2)
+            assert ["n3", "n4", "n5"] == await retriever.ainsert_nodes(some[3:])
+            found = retriever.retrieve(QUESTION)
+            assert {node.node_id: node.text for node in found} == {node.node_id: node.text for node in some}
+            (record,) = index.fetch(["n0"], include_vectors=True, namespace="space")
+            assert record is not None
+            assert [1.0, 0.0, 0.0, 0.0] == record.vector
+            assert 2 == retriever.delete_ref_doc("d0")
+            assert 2 == await retriever.adelete_ref_doc("d1")
+            assert ["n2", "n5"] == sorted(node.node_id for node in retriever.retrieve(QUESTION))
+            assert 0 == retriever.delete_ref_doc("d0' OR ref_doc_id = 'd2")
+            assert 2 == len(retriever.retrieve(QUESTION))
+
+    def test_a_batch_that_fails(self, stored: ResumableRetriever) -> None:
+        """The exception says how many batches are stored."""
+        recording = Recording(stored.index._carrier)
+        recording.failures["upsert-data"] = ClientError("not now")
+        retriever = ResumableRetriever(Index._over(recording), embedding=True)
+        with pytest.raises(ClientError) as raised:
+            retriever.insert_nodes(nodes()[:3], batch_size=2)
+        assert ["0 of 2 batches are stored" in note for note in raised.value.__notes__] == [True]
+
+
+class Listening(BaseEventHandler):
+    """Notes retrievals."""
+
+    seen: list[Any]
+
+    @classmethod
+    def class_name(cls) -> str:
+        """As LlamaIndex wants it."""
+        return "Listening"
+
+    def handle(self, event: Any, **_: Any) -> None:
+        """Note."""
+        if isinstance(event, RetrievalStartEvent | RetrievalEndEvent):
+            self.seen.append(event)
+
+
+@pytest.fixture
+def listening() -> Iterator[Listening]:
+    """A handler of all events."""
+    handler = Listening(seen=[])
+    root = get_dispatcher()
+    root.add_event_handler(handler)
+    yield handler
+    root.event_handlers.remove(handler)
+
+
+class TestTraces:
+    """What LlamaIndex's tracers and callbacks see."""
+
+    @pytest.mark.parametrize("native", [False, True])
+    async def test_every_pull(self, stored: ResumableRetriever, listening: Listening, *, native: bool) -> None:
+        """Every pull of an opened search has a start and an end, which says how the search stands."""
+        debug = LlamaDebugHandler(print_trace_on_end=False)
+        retriever = over(stored, callback_manager=CallbackManager([debug]))
+        if native:
+            async with retriever.aopen(QUESTION) as search:
+                await search.fetch_next(3)
+                await search.fetch_until(MaxResults(2))
+        else:
+            with retriever.open(QUESTION) as blocking:
+                blocking.fetch_next(3)
+                blocking.fetch_until(MaxResults(2))
+        ends = [event for event in listening.seen if isinstance(event, RetrievalEndEvent)]
+        assert (4, [3, 2]) == (len(listening.seen), [len(end.nodes) for end in ends])
+        assert [None, "max_results"] == [end.tags["stop_reason"] for end in ends]
+        assert [False, False] == [end.tags["exhausted"] for end in ends]
+        pairs = debug.get_event_pairs(CBEventType.RETRIEVE)
+        assert [3, 2] == [len((end.payload or {})[EventPayload.NODES]) for _, end in pairs]
+        assert [0, 0] == [(end.payload or {})["recovered"] for _, end in pairs]
+
+    @pytest.mark.parametrize("options", [{}, {"until": MaxResults(3)}, {"node_postprocessors": [Long()]}])
+    async def test_one_retrieval(self, stored: ResumableRetriever, listening: Listening, options: Any) -> None:
+        """`retrieve` and `aretrieve` are one retrieval each, however many pages they pull."""
+        retriever = over(stored, **options)
+        retriever.retrieve(QUESTION)
+        await retriever.aretrieve(QUESTION)
+        assert 4 == len(listening.seen)

@@ -1,0 +1,563 @@
+"""Sessions under faults: nothing skipped, nothing repeated, nothing left open."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nextk import AsyncIndex, Index, Vector
+from nextk.errors import ClientError, LimitReached, PageUncertain
+from nextk.retrieval import AsyncRetrievalSession
+from nextk.testing import Fault, FaultPlan, Moment, Strike, faulty
+from nextk.testing.server import FaultyServer
+from tests.support.searches import (
+    DRAIN,
+    ROWS,
+    SHAPES,
+    SIZES,
+    Bench,
+    Run,
+    Shape,
+    arun,
+    open_async_session,
+    open_session,
+    run,
+)
+
+LOST = [Fault.DROP_REQUEST, Fault.DROP_REPLY, Fault.ERROR_PAGE]
+"""Faults after which a page's fate is unknown."""
+PLACES = range(1, 9)
+"""Every page request of a search that is drained: five pulls, what is left in parts, and the empty page."""
+STRIKES = st.lists(st.tuples(st.sampled_from(Fault), st.integers(1, 40)), max_size=8, unique_by=lambda hit: hit[1])
+"""Faults and the page requests that they hit, those of recoveries included."""
+
+
+def in_process(bench: Bench, *strikes: Strike) -> tuple[Index, FaultPlan]:
+    """A client of the index that fails as planned."""
+    plan = FaultPlan(*strikes, clock=bench.clock, delay=0)
+    return faulty(bench.index, plan), plan
+
+
+def recoveries(strike: Strike) -> int:
+    """How often a search has to be asked anew after one fault: a lost or ended query, once it is open."""
+    return int(strike.nth > 1 and (strike.fault in LOST or strike.fault.ends_query))
+
+
+def orphans(plan: FaultPlan) -> int:
+    """How many starts were lost after the server had opened a query."""
+    return sum(strike.at is Moment.START and strike.fault.loses_reply for strike in plan.injected)
+
+
+def check(expected: Run, actual: Run, strike: Strike, plan: FaultPlan) -> None:
+    """A disturbed search is the undisturbed one, page by page, and says what happened."""
+    assert expected.pages == actual.pages, strike
+    assert [strike.fault] == [injected.fault for injected in plan.injected]
+    assert recoveries(strike) == actual.report.recovered, strike
+    assert (False, 0, True) == (actual.report.changed, actual.report.repeated, actual.report.exhausted)
+
+
+@pytest.fixture(params=SHAPES)
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """An index of each shape in turn; afterwards only lost starts are open, and nothing once they have expired."""
+    bench = Bench.build(SHAPES[request.param])
+    yield bench
+    assert 0 == bench.open_queries_after_idling()
+    bench.index.close()
+
+
+@pytest.fixture
+def dense() -> Iterator[Bench]:
+    """A dense index; afterwards nothing is open."""
+    bench = Bench.build(SHAPES["dense"])
+    yield bench
+    assert 0 == bench.engine.open_queries()
+    bench.index.close()
+
+
+def undisturbed(bench: Bench) -> Run:
+    """The search without faults."""
+    return run(open_session(bench.index, bench.shape.question))
+
+
+class TestEveryFaultEverywhere:
+    """One fault at one place: the search is the same as without it."""
+
+    def test_the_places_are_all_there_are(self, bench: Bench) -> None:
+        """An undisturbed search makes as many page requests as are disturbed below, and the last page is empty."""
+        index, plan = in_process(bench)
+        report = run(open_session(index, bench.shape.question)).report
+        assert max(PLACES) == plan.count(Moment.PAGE) == report.pulls
+
+    @pytest.mark.parametrize("fault", Fault)
+    def test_in_process(self, bench: Bench, fault: Fault) -> None:
+        """Every fault at every page of the blocking colour."""
+        expected, found = undisturbed(bench), 0
+        for place in PLACES:
+            strike = Strike(fault, Moment.PAGE, place)
+            index, plan = in_process(bench, strike)
+            check(expected, run(open_session(index, bench.shape.question)), strike, plan)
+            found += orphans(plan)
+            assert (orphans(plan), found) == (len(plan.lost), bench.engine.open_queries())
+
+    @pytest.mark.parametrize("fault", Fault)
+    async def test_in_process_async(self, bench: Bench, fault: Fault) -> None:
+        """Every fault at every page of the asynchronous colour."""
+        expected, found = undisturbed(bench), 0
+        for place in PLACES:
+            strike = Strike(fault, Moment.PAGE, place)
+            index, plan = in_process(bench, strike)
+            check(expected, await arun(open_async_session(index.to_async(), bench.shape.question)), strike, plan)
+            found += orphans(plan)
+            assert (orphans(plan), found) == (len(plan.lost), bench.engine.open_queries())
+
+    @pytest.mark.parametrize("fault", Fault)
+    def test_at_stopping(self, bench: Bench, fault: Fault) -> None:
+        """A fault while the query is being stopped harms nobody, and the query is stopped."""
+        index, plan = in_process(bench, Strike(fault, Moment.STOP))
+        with open_session(index, bench.shape.question) as search:
+            search.fetch_next(3)
+        assert [Strike(fault, Moment.STOP)] == plan.injected
+        assert 0 == bench.engine.open_queries()
+
+
+@pytest.fixture(scope="module", params=["hybrid-batch", "filtered"])
+def server(request: pytest.FixtureRequest) -> Iterator[tuple[FaultyServer, Shape]]:
+    """A server of two of the shapes in turn."""
+    shape = SHAPES[request.param]
+    with FaultyServer(FaultPlan(), **shape.schema) as server:
+        with Index(server.url, server.token) as index:
+            index.upsert(shape.records())
+        yield server, shape
+
+
+@pytest.fixture
+def served(server: tuple[FaultyServer, Shape]) -> Iterator[tuple[FaultyServer, Shape, Index]]:
+    """The server, what it holds, and a client; afterwards nothing is open once lost starts have expired."""
+    with Index(server[0].url, server[0].token, retry_interval=0) as index:
+        yield *server, index
+    server[0].app.plan.clock.pass_max_idle()
+    server[0].engine.sweep()
+    assert 0 == server[0].engine.open_queries()
+
+
+class TestOverHttp:
+    """The same where requests really get lost."""
+
+    @staticmethod
+    def disturb(server: FaultyServer, *strikes: Strike) -> FaultPlan:
+        """Put a plan in force."""
+        server.app.plan = FaultPlan(*strikes, clock=server.app.plan.clock, delay=0)
+        return server.app.plan
+
+    @pytest.mark.parametrize("fault", Fault)
+    def test_blocking(self, served: tuple[FaultyServer, Shape, Index], fault: Fault) -> None:
+        """Every fault at the first, a middle and the last page of the blocking colour."""
+        server, shape, index = served
+        self.disturb(server)
+        expected, found = run(open_session(index, shape.question)), 0
+        for place in (1, 4, 8):
+            strike = Strike(fault, Moment.PAGE, place)
+            plan = self.disturb(server, strike)
+            check(expected, run(open_session(index, shape.question)), strike, plan)
+            found += orphans(plan)
+            assert (orphans(plan), found) == (len(plan.lost), server.engine.open_queries())
+
+    @pytest.mark.parametrize("fault", Fault)
+    async def test_async(self, served: tuple[FaultyServer, Shape, Index], fault: Fault) -> None:
+        """Every fault at the first, a middle and the last page of the asynchronous colour."""
+        server, shape, index = served
+        self.disturb(server)
+        native, found = index.to_async(), 0
+        expected = await arun(open_async_session(native, shape.question))
+        for place in (1, 4, 8):
+            strike = Strike(fault, Moment.PAGE, place)
+            plan = self.disturb(server, strike)
+            check(expected, await arun(open_async_session(native, shape.question)), strike, plan)
+            found += orphans(plan)
+            assert (orphans(plan), found) == (len(plan.lost), server.engine.open_queries())
+        await native.close()
+
+    def test_replies_that_come_too_late(self, served: tuple[FaultyServer, Shape, Index]) -> None:
+        """A client that gives up on a reply recovers as from any other lost page."""
+        server, shape, index = served
+        self.disturb(server)
+        expected = run(open_session(index, shape.question))
+        strike = Strike(Fault.DELAY, Moment.NEXT, 3)
+        server.app.plan = plan = FaultPlan(strike, clock=server.app.plan.clock, delay=5)
+        with Index(server.url, server.token, timeout=0.1) as impatient:
+            actual = run(open_session(impatient, shape.question))
+        assert (expected.pages, 1, [strike]) == (actual.pages, actual.report.recovered, plan.injected)
+        assert 0 == server.engine.open_queries()
+
+
+class TestFaultAfterFault:
+    """More than one thing goes wrong."""
+
+    @pytest.mark.parametrize("name", SHAPES)
+    @settings(max_examples=40, deadline=None)
+    @given(strikes=STRIKES)
+    def test_here_and_there(self, name: str, strikes: list[tuple[Fault, int]]) -> None:
+        """Faults at any places, recoveries included: whoever asks on gets the undisturbed pages."""
+        bench = Bench.build(SHAPES[name])
+        index, plan = in_process(bench, *(Strike(fault, Moment.PAGE, nth) for fault, nth in strikes))
+        actual = run(open_session(index, bench.shape.question), patience=5)
+        assert undisturbed(bench).pages == actual.pages
+        assert plan.open == plan.lost
+        assert len(plan.lost) == bench.engine.open_queries()
+        assert 0 == bench.open_queries_after_idling()
+        bench.index.close()
+
+    @pytest.mark.parametrize("fault", LOST)
+    def test_three_in_a_row(self, dense: Bench, fault: Fault) -> None:
+        """Where reply after reply is lost, the error is the caller's; asked again, the session goes on."""
+        expected = undisturbed(dense).ids
+        index, plan = in_process(dense)
+        with open_session(index, dense.shape.question) as search:
+            served = search.fetch_next(7)
+            for place in range(1, 6):  # whatever is lost: the page, or a page of the recovery
+                plan.strike(fault, Moment.NEXT if place == 1 else Moment.START)
+            with pytest.raises(PageUncertain):
+                search.fetch_next(5)
+            assert (False, 7) == (search.exhausted, search.report.kept)
+            served += search.fetch_next(100)
+        assert expected == served
+        assert orphans(plan) == len(plan.lost) == dense.engine.open_queries()
+        assert 0 == dense.open_queries_after_idling()
+
+    def test_more_than_may_be_pulled_again(self, dense: Bench) -> None:
+        """A recovery that would cost too much is refused, again and again, and never passes for the end."""
+        index, plan = in_process(dense)
+        with open_session(index, dense.shape.question, max_recovery=12) as search:
+            served = search.fetch_next(12)
+            plan.strike(Fault.DROP_REPLY)
+            served += search.fetch_next(3)
+            plan.strike(Fault.DROP_REPLY)
+            for _ in range(2):
+                with pytest.raises(LimitReached, match="max_recovery=12"):
+                    search.fetch_next(3)
+            assert (False, 15, 1) == (search.exhausted, search.report.kept, search.report.recovered)
+            assert 0 == dense.engine.open_queries()
+        assert undisturbed(dense).ids[:15] == served
+
+    def test_only_rows_count(self) -> None:
+        """What a recovery costs are the rows that came, however many had been asked for."""
+        bench = Bench.build(SHAPES["filtered"])
+        index, _ = in_process(bench, Strike(Fault.EVICT, Moment.NEXT, 2))
+        with open_session(index, bench.shape.question, max_recovery=100) as search:
+            served = search.fetch_next(10) + search.fetch_next(200)
+        assert undisturbed(bench).ids == served
+        bench.index.close()
+
+    @pytest.mark.parametrize("fault", Fault)
+    def test_a_server_with_room_for_one(self, fault: Fault) -> None:
+        """A recovery frees the old query before it opens the new one."""
+        bench = Bench.build(SHAPES["dense"], max_open_queries=1)
+        expected = undisturbed(bench)
+        index, _ = in_process(bench, Strike(fault, Moment.NEXT, 2))
+        assert expected.pages == run(open_session(index, bench.shape.question)).pages
+        bench.index.close()
+
+
+class Writes:
+    """Writes that come between the pulls of a search, and what must hold all the same."""
+
+    numbers = st.integers(0, ROWS + 9)
+    between = st.dictionaries(st.integers(1, 6), st.lists(st.tuples(st.sampled_from(["upsert", "delete"]), numbers)))
+
+    def __init__(self, bench: Bench, writes: dict[int, list[tuple[str, int]]]) -> None:
+        self.bench = bench
+        self.written: set[str] = set()
+        self._writes = writes
+        self.untouched = set(undisturbed(bench).ids)
+
+    def __call__(self, place: int) -> None:
+        """Make the writes of one place."""
+        for kind, number in self._writes.get(place, []):
+            self.written.add(f"r{number}")
+            if kind == "upsert":
+                self.bench.index.upsert([self.bench.shape.record(number, seed=place)])
+            else:
+                self.bench.index.delete(f"r{number}")
+
+    def check(self, actual: Run) -> None:
+        """No id twice, every id served that was there all the time, and nothing new but after a recovery."""
+        assert len(actual.ids) == len(set(actual.ids))
+        assert self.untouched - self.written <= set(actual.ids)
+        if not actual.report.recovered:
+            assert set(actual.ids) <= self.untouched
+            assert not actual.report.changed
+
+
+class TestWritesInBetween:
+    """The data changes while it is searched, and faults make the search start anew on what is there then."""
+
+    @pytest.mark.parametrize("name", SHAPES)
+    @settings(max_examples=25, deadline=None)
+    @given(strikes=STRIKES, between=Writes.between)
+    def test_blocking(
+        self, name: str, strikes: list[tuple[Fault, int]], between: dict[int, list[tuple[str, int]]]
+    ) -> None:
+        """No id twice, and every id served that was present and unmodified throughout."""
+        bench = Bench.build(SHAPES[name])
+        writes = Writes(bench, between)
+        index, plan = in_process(bench, *(Strike(fault, Moment.PAGE, nth) for fault, nth in strikes))
+        writes.check(run(open_session(index, bench.shape.question), writes, patience=5))
+        assert plan.open == plan.lost
+        assert len(plan.lost) == bench.engine.open_queries()
+        bench.index.close()
+
+    @pytest.mark.parametrize("name", ["hybrid", "hybrid-batch"])
+    @settings(max_examples=15, deadline=None)
+    @given(strikes=STRIKES, between=Writes.between)
+    def test_async(
+        self, name: str, strikes: list[tuple[Fault, int]], between: dict[int, list[tuple[str, int]]]
+    ) -> None:
+        """The same in the other colour."""
+        bench = Bench.build(SHAPES[name])
+        writes = Writes(bench, between)
+        index, plan = in_process(bench, *(Strike(fault, Moment.PAGE, nth) for fault, nth in strikes))
+
+        async def search() -> Run:
+            return await arun(open_async_session(index.to_async(), bench.shape.question), writes, patience=5)
+
+        writes.check(asyncio.run(search()))
+        assert plan.open == plan.lost
+        bench.index.close()
+
+    def test_it_is_said(self, dense: Bench) -> None:
+        """A recovery that finds other rows than before says so; what is new comes with it."""
+        index, plan = in_process(dense)
+        with open_session(index, dense.shape.question) as search:
+            served = search.fetch_next(5)
+            dense.index.delete(served[:2])
+            dense.index.upsert([Vector("new", [0.5, -0.2, 0.8, 0.1])])
+            plan.strike(Fault.RESTART)
+            served += search.fetch_next(100)
+            assert search.report.changed
+        assert (ROWS + 1, ROWS + 1) == (len(served), len(set(served)))
+        assert "new" in served
+
+
+class TestCancellation:
+    """A task that pulls is cancelled; the session goes on when somebody asks it to."""
+
+    @pytest.mark.parametrize("advanced", [False, True], ids=["in flight", "after the server advanced"])
+    @pytest.mark.parametrize("scope", [False, True], ids=["task", "scope"])
+    async def test_at_every_page(self, bench: Bench, *, advanced: bool, scope: bool) -> None:
+        """Whenever it happens, no row is lost, none comes twice, and the query is stopped."""
+        expected = undisturbed(bench)
+        for place in PLACES:
+            plan = FaultPlan(Strike(Fault.DELAY, Moment.PAGE, place), clock=bench.clock, delay=60)
+            search = open_async_session(faulty(bench.index, plan).to_async(), bench.shape.question)
+            served: list[str] = []
+            async with search:
+                while not search.exhausted:
+                    size = SIZES[search.report.pulls] if search.report.pulls < len(SIZES) else DRAIN
+                    served += await interrupted(search, size, plan, advanced=advanced, scope=scope)
+            assert expected.ids == served, place
+            assert int(place > 1) == search.report.recovered
+            assert plan.open == plan.lost
+            assert len(plan.lost) <= int(place == 1)
+
+    @pytest.mark.parametrize("place", [1, 4, 8])
+    async def test_over_http(self, served: tuple[FaultyServer, Shape, Index], place: int) -> None:
+        """The same where a request is under way on a connection; only a start that was lost stays open."""
+        server, shape, index = served
+        TestOverHttp.disturb(server)
+        native = index.to_async()
+        expected = await arun(open_async_session(native, shape.question))
+        server.app.plan = plan = FaultPlan(
+            Strike(Fault.DELAY, Moment.PAGE, place), clock=server.app.plan.clock, delay=60
+        )
+        search = open_async_session(native, shape.question)
+        rows: list[str] = []
+        async with search:
+            while not search.exhausted:
+                size = SIZES[search.report.pulls] if search.report.pulls < len(SIZES) else DRAIN
+                rows += await interrupted(search, size, plan, advanced=True, scope=False)
+        assert (expected.ids, int(place > 1)) == (rows, search.report.recovered)
+        assert int(place == 1) == len(plan.lost) == server.engine.open_queries()
+        await native.close()
+
+    async def test_a_stop_at_any_step(self, served: tuple[FaultyServer, Shape, Index]) -> None:
+        """However early a stop is cancelled, the query ends: at once, or with the next request or the index."""
+        server, shape, _ = served
+        TestOverHttp.disturb(server)
+        for steps in range(8):
+            native = AsyncIndex(server.url, server.token)
+            search = open_async_session(native, shape.question)
+            await search.fetch_next(3)
+            stopping = asyncio.create_task(search.stop())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            stopping.cancel()
+            await asyncio.gather(stopping, return_exceptions=True)
+            await search.stop()
+            await native.close()
+        for _ in range(50):  # what was sent before the cancellation may be under way
+            if server.engine.open_queries():
+                await asyncio.sleep(0.002)
+        assert 0 == server.engine.open_queries()
+
+    async def test_at_the_end(self, dense: Bench) -> None:
+        """The last rows have come and the query is being stopped: who is cancelled then gets them next time."""
+        plan = FaultPlan(Strike(Fault.DELAY, Moment.STOP), delay=60)
+        search = open_async_session(faulty(dense.index, plan).to_async(), dense.shape.question)
+        async with search:
+            pulling = asyncio.create_task(search.fetch_next(100))
+            await until(lambda: bool(plan.injected) and not plan.open)
+            pulling.cancel()
+            await asyncio.gather(pulling, return_exceptions=True)
+            assert undisturbed(dense).ids == await search.fetch_next(100)
+
+    async def test_while_stopping(self, dense: Bench) -> None:
+        """A stop that is cancelled under way still stops the query."""
+        plan = FaultPlan(Strike(Fault.DELAY, Moment.STOP), delay=60)
+        search = open_async_session(faulty(dense.index, plan).to_async(), dense.shape.question)
+        await search.fetch_next(3)
+        stopping = asyncio.create_task(search.stop())
+        await until(lambda: bool(plan.injected) and not plan.open)
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
+        assert 0 == dense.engine.open_queries()
+
+
+async def until(done: Callable[[], bool]) -> None:
+    """Wait for what happens on another thread."""
+    while not done():  # noqa: ASYNC110
+        await asyncio.sleep(0.0005)
+
+
+async def interrupted(
+    search: AsyncRetrievalSession[str], size: int, plan: FaultPlan, *, advanced: bool, scope: bool
+) -> list[str]:
+    """A page, or nothing if the pull met the delay of the plan and was cancelled."""
+    before = len(plan.injected)
+    inner = anyio.CancelScope()
+
+    async def pull() -> list[str]:
+        with inner if scope else contextlib.nullcontext():
+            return await search.fetch_next(size)
+        return []
+
+    pulling = asyncio.create_task(pull())
+    await until(lambda: pulling.done() or len(plan.injected) > before)
+    if not pulling.done():
+        if advanced:
+            await asyncio.sleep(0.005)
+        (inner if scope else pulling).cancel()
+    (outcome,) = await asyncio.gather(pulling, return_exceptions=True)
+    if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
+        raise outcome
+    return outcome if isinstance(outcome, list) else []
+
+
+class TestAtOnce:
+    """Several pull from one session."""
+
+    @pytest.mark.parametrize("fault", Fault)
+    def test_threads(self, bench: Bench, fault: Fault) -> None:
+        """Threads wait for each other: disjoint pages, together the whole, faults or not."""
+        index, plan = in_process(bench, Strike(fault, Moment.PAGE, 3), Strike(fault, Moment.PAGE, 9))
+        pages: list[list[str]] = []
+        barrier = threading.Barrier(4)
+
+        def pull() -> None:
+            barrier.wait()
+            while page := search.fetch_next(4):
+                pages.append(page)
+
+        with open_session(index, bench.shape.question) as search:
+            threads = [threading.Thread(target=pull) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        served = [id_ for page in pages for id_ in page]
+        assert (len(served), set(undisturbed(bench).ids)) == (len(set(served)), set(served))
+        assert plan.open == plan.lost
+
+    @pytest.mark.parametrize("fault", Fault)
+    async def test_tasks(self, bench: Bench, fault: Fault) -> None:
+        """Tasks wait for each other: disjoint pages, together the whole, faults or not."""
+        index, plan = in_process(bench, Strike(fault, Moment.PAGE, 3), Strike(fault, Moment.PAGE, 9))
+        pages: list[list[str]] = []
+
+        async def pull() -> None:
+            while page := await search.fetch_next(4):
+                pages.append(page)
+
+        async with open_async_session(index.to_async(), bench.shape.question) as search:
+            await asyncio.gather(*(pull() for _ in range(4)))
+        served = [id_ for page in pages for id_ in page]
+        assert (len(served), set(undisturbed(bench).ids)) == (len(set(served)), set(served))
+        assert plan.open == plan.lost
+
+    @pytest.mark.parametrize(
+        "place",
+        [1, 2, 3],
+    )
+    async def test_stopped_by_another_task(self, dense: Bench, place: int) -> None:
+        """Who is pulling when another task stops the session gets rows or a clear error."""
+        plan = FaultPlan(Strike(Fault.DELAY, Moment.PAGE, place), delay=0.02)
+        search = open_async_session(faulty(dense.index, plan).to_async(), dense.shape.question)
+
+        async def drain() -> None:
+            while await search.fetch_next(20):
+                pass
+
+        draining = asyncio.create_task(drain())
+        await until(lambda: bool(plan.injected))
+        await search.stop()
+        with pytest.raises(ClientError, match="open a new one"):
+            await draining
+
+
+class TestLoops:
+    """A session outlives the event loop that it was started in."""
+
+    def test_in_process(self, dense: Bench) -> None:
+        """Pages from one loop after another are one search."""
+        search = open_async_session(dense.index.to_async(), dense.shape.question)
+        served = [id_ for _ in range(4) for id_ in asyncio.run(search.fetch_next(10))]
+        asyncio.run(search.stop())
+        assert undisturbed(dense).ids == served
+
+    def test_contended(self, dense: Bench) -> None:
+        """It does so even where several tasks pulled at once in each of them."""
+        plan = FaultPlan(*(Strike(Fault.DELAY, Moment.PAGE, place) for place in PLACES), delay=0.005)
+        search = open_async_session(faulty(dense.index, plan).to_async(), dense.shape.question)
+
+        async def two() -> list[str]:
+            return [id_ for page in await asyncio.gather(search.fetch_next(8), search.fetch_next(8)) for id_ in page]
+
+        served = asyncio.run(two()) + asyncio.run(two())
+        asyncio.run(search.stop())
+        assert undisturbed(dense).ids == served
+
+    def test_over_http(self, server: tuple[FaultyServer, Shape]) -> None:
+        """A connection belongs to its loop, a search does not."""
+        served, shape = server
+        plan = served.app.plan = FaultPlan(clock=served.app.plan.clock)
+        index = AsyncIndex(served.url, served.token)
+        search = open_async_session(index, shape.question)
+
+        async def pull() -> list[str]:
+            page = await search.fetch_next(DRAIN)
+            await index.close()
+            return page
+
+        async def finish() -> None:
+            await search.stop()
+            await index.close()
+
+        pages = [asyncio.run(pull()) for _ in range(4)]
+        asyncio.run(finish())
+        with Index(served.url, served.token) as blocking, open_session(blocking, shape.question) as expected:
+            assert [expected.fetch_next(DRAIN) for _ in range(4)] == pages
+        assert frozenset() == plan.open

@@ -1,0 +1,31 @@
+"""Pieces of Python, run in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nextk
+
+ROOT = str(Path(nextk.__file__).parents[1])
+_REPOSITORY = str(Path(__file__).parents[2])
+
+
+def python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a piece of code, which may import nextk and the helpers of these tests; its streams are pipes."""
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, _REPOSITORY])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def output(code: str, *arguments: object) -> str:
+    """What a piece of code prints; it must succeed."""
+    with python(code, *arguments) as process:
+        printed, complaints = process.communicate()
+    assert 0 == process.returncode, complaints
+    return printed.strip()
