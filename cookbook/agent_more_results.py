@@ -14,8 +14,8 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
 
-from nextk.agents import ResumableSearchMiddleware
 from nextk.langchain import ResumableRetriever
+from nextk.langchain.agents import ResumableSearchMiddleware
 
 FACTS = [
     "The sky is blue because air scatters blue light more than red.",

@@ -9,7 +9,7 @@ from typing import Any
 from langchain_core.documents import Document
 
 from nextk.langchain import ResumableRetriever
-from nextk.until import Accepted, Candidate, DistinctBy, Judge, MaxResults, Policy, TokenBudget
+from nextk.until import Accepted, Candidate, DistinctBy, MaxResults, Policy, PolicyState, TokenBudget
 
 PLACES = ["Rome", "Oslo", "Lima", "Cairo"]
 TEXTS = [
@@ -30,12 +30,12 @@ class Fresh(Policy):
     def __init__(self, n: int, year: int) -> None:
         self.n, self.year = n, year
 
-    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Begin a call."""
         return FreshJudge(self)
 
 
-class FreshJudge(Judge):
+class FreshJudge(PolicyState):
     """One call's count."""
 
     def keeps(self, candidate: Candidate) -> bool:

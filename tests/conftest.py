@@ -1,4 +1,4 @@
-"""What the tests share: the four carriers, and a server for those that need one."""
+"""What the tests share: the four transports, and a server for those that need one."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -6,10 +6,10 @@ import pytest
 
 from nextk import Index
 from nextk.engine.engine import EmbeddedEngine
-from nextk.engine.opening import open_engine
+from nextk.engine.factory import open_engine
 from tests.support.local_server import LocalServer
 from tests.support.sentence_index import TEXTS, open_queries, sentences
-from tests.support.transports import CARRIERS, Opener, Wire
+from tests.support.transports import TRANSPORTS, Opener, Wire
 
 
 @pytest.fixture(scope="session")
@@ -19,9 +19,9 @@ def local_server() -> Iterator[LocalServer]:
         yield server
 
 
-@pytest.fixture(params=CARRIERS)
+@pytest.fixture(params=TRANSPORTS)
 async def open_index(request: pytest.FixtureRequest) -> AsyncIterator[Opener]:
-    """Opens indexes over each carrier in turn; afterwards none of them may hold an open query."""
+    """Opens indexes over each transport in turn; afterwards none of them may hold an open query."""
     way: str = request.param
     server: LocalServer | None = request.getfixturevalue("local_server") if way.endswith("http") else None
     opener = Opener(way, server)

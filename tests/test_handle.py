@@ -1,4 +1,4 @@
-"""The lifecycle of a handle: the promises of design §3, over all four carriers.
+"""The lifecycle of a handle: the promises of design §3, over all four transports.
 
 Rule 1 (no page lost or repeated on a faulty line) has its own tests in `tests/transport`.
 """
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nextk import AsyncIndex, Index
-from nextk.errors import NextKError, PageUncertain, QueryNotFound, TransportError, UpstashError
+from nextk.errors import NextKError, PageUncertain, QueryNotFound, RefusedError, TransportError
 from nextk.handle import AsyncResumableQueryHandle
 from tests.support.transports import Awaitable, Opener
 
@@ -72,9 +72,9 @@ class TestLeaving:
         """Leaving the block never raises because the query is gone already."""
         index = await filled(open_index)
         async with await started(index) as handle:
-            open_index.engine(index).stop(handle._progress.uuid)
+            open_index.engine(index).stop(handle._state.uuid)
         async with await started(index) as handle:
-            open_index.engine(index).stop(handle._progress.uuid)
+            open_index.engine(index).stop(handle._state.uuid)
             with pytest.raises(QueryNotFound):
                 await handle.fetch_next(1)
 
@@ -140,7 +140,7 @@ class TestStopping:
         recording = open_index.record(index)
         await handle.stop()
         for ask in (handle.stop(), handle.fetch_next(1)):
-            with pytest.raises(UpstashError, match="stopped") as caught:
+            with pytest.raises(RefusedError, match="stopped") as caught:
                 await ask
             assert 0 == caught.value.status
         assert [] == recording.sent
@@ -151,17 +151,17 @@ class TestStopping:
         async with await started(index) as handle:
             pass
         for ask in (handle.stop(), handle.fetch_next(1)):
-            with pytest.raises(UpstashError, match="stopped"):
+            with pytest.raises(RefusedError, match="stopped"):
                 await ask
 
     async def test_stopped_by_someone_else(self, open_index: Opener) -> None:
         """A query that the server has dropped is not found, and stays so without asking again."""
         index = await filled(open_index)
         handle = await started(index)
-        open_index.engine(index).stop(handle._progress.uuid)
+        open_index.engine(index).stop(handle._state.uuid)
         recording = open_index.record(index)
         for ask in (handle.fetch_next, handle.fetch_next):
-            with pytest.raises(QueryNotFound, match=handle._progress.uuid) as caught:
+            with pytest.raises(QueryNotFound, match=handle._state.uuid) as caught:
                 await ask(1)
             assert 404 == caught.value.status
         with pytest.raises(QueryNotFound):
@@ -172,7 +172,7 @@ class TestStopping:
         """An explicit stop says so when the query was gone already."""
         index = await filled(open_index)
         handle = await started(index)
-        open_index.engine(index).stop(handle._progress.uuid)
+        open_index.engine(index).stop(handle._state.uuid)
         with pytest.raises(QueryNotFound):
             await handle.stop()
 
@@ -181,7 +181,7 @@ class TestStopping:
         """A page size out of range is refused, and the query goes on where it was."""
         index = await filled(open_index)
         async with await started(index) as handle:
-            with pytest.raises(UpstashError) as caught:
+            with pytest.raises(RefusedError) as caught:
                 await handle.fetch_next(size)
             assert 422 == caught.value.status
             assert ["2"] == [match.id for match in await handle.fetch_next(1)]
@@ -208,7 +208,7 @@ class TestStopping:
                 await handle.fetch_next(1)
         await handle.stop()
         assert ["resumable-query", "resumable-query-next", "resumable-query-end"] == recording.sent
-        with pytest.raises(UpstashError, match="stopped"):
+        with pytest.raises(RefusedError, match="stopped"):
             await handle.fetch_next(1)
 
     async def test_interrupted_page(self, open_index: Opener) -> None:
@@ -250,12 +250,12 @@ class TestDropping:
         """The finaliser sends nothing and takes no lock: it appends the uuid for the next call."""
         index = await filled(open_index)
         handle = await started(index)
-        uuid = handle._progress.uuid
+        uuid = handle._state.uuid
         recording = open_index.record(index)
         inner = handle.inner if isinstance(handle, Awaitable) else handle
-        inner._carrier = recording
-        inner._busy = threading.Lock()
-        with inner._busy, pytest.warns(ResourceWarning):
+        inner._transport = recording
+        inner._lock = threading.Lock()
+        with inner._lock, pytest.warns(ResourceWarning):
             inner.__del__()
         assert ([uuid], []) == (list(recording.orphans), recording.sent)
         del handle, inner  # nothing more to warn of

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nextk import Vector, operations
 from nextk.errors import ClientError
 from nextk.operations import Operation, Repeat
-from nextk.transport.outcome import encode
+from nextk.transport.retries import encode
 from nextk.types import (
     Data,
     DeleteResult,
@@ -250,7 +250,7 @@ class TestReplies:
         ids=lambda part: part.command if isinstance(part, Operation) else repr(part),
     )
     def test_malformed(self, operation: Operation[Any], reply: Any) -> None:
-        """A reply of another shape is an error that the carriers know, never a wrong value."""
+        """A reply of another shape is an error that the transports know, never a wrong value."""
         with pytest.raises((ValueError, TypeError, KeyError)):
             operation.parse(reply)
 

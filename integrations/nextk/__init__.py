@@ -1,6 +1,6 @@
 """nextk: top-k, then next-k. Retrieval that continues the same search on demand.
 
-The client is here; the other nouns are in `nextk.types`, errors in `nextk.errors`, sessions in `nextk.retrieval`, and
+The client is here; the other nouns are in `nextk.types`, errors in `nextk.errors`, sessions in `nextk.sessions`, and
 the retrievers in `nextk.langchain` and `nextk.llama_index`.
 """
 

@@ -6,10 +6,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nextk import operations
-from nextk.connect import embedded_carrier, http_carrier
+from nextk.connect import embedded_transport, http_transport
 from nextk.handle import AsyncResumableQueryHandle
 from nextk.payloads import Upsertable
-from nextk.transport import Carrier
+from nextk.transport import Transport
 from nextk.types import (
     DEFAULT_NAMESPACE,
     DeleteResult,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class AsyncIndex:
     """A vector index, by calls that never block the event loop. Safe to use from several loops.
 
-    Every method raises `UpstashError` when the index refuses, `TransportError` when no usable answer arrives, and
+    Every method raises `RefusedError` when the index refuses, `TransportError` when no usable answer arrives, and
     `ClientError` when called in a way that no index would accept.
 
     Args:
@@ -59,7 +59,7 @@ class AsyncIndex:
         *,
         timeout: float = 10.0,
     ) -> None:
-        self._carrier: Carrier = http_carrier(url, token, retries, retry_interval, timeout)
+        self._transport: Transport = http_transport(url, token, retries, retry_interval, timeout)
 
     @classmethod
     def from_env(cls, retries: int = 3, retry_interval: float = 1.0, allow_telemetry: bool = True) -> Self:
@@ -107,26 +107,26 @@ class AsyncIndex:
             "sparse_embedding": sparse_embedding,
             "fusion_order": fusion_order,
         }
-        return cls._over(embedded_carrier(path, keywords))
+        return cls._over(embedded_transport(path, keywords))
 
     @classmethod
-    def _over(cls, carrier: Carrier) -> Self:
+    def _over(cls, transport: Transport) -> Self:
         index = cls.__new__(cls)
-        index._carrier = carrier
+        index._transport = transport
         return index
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._carrier!r})"
+        return f"{type(self).__name__}({self._transport!r})"
 
     def to_sync(self) -> "Index":
-        """The asynchronous client of the same index, over the same carrier: closing either closes both."""
+        """The asynchronous client of the same index, over the same transport: closing either closes both."""
         from nextk.client import Index
 
-        return Index._over(self._carrier)
+        return Index._over(self._transport)
 
     async def close(self) -> None:
         """Let go of connections, or of the engine; calling it again does nothing."""
-        await self._carrier.aclose()
+        await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -148,7 +148,7 @@ class AsyncIndex:
         Returns:
             `"Success"`.
         """
-        return await self._carrier.asend(operations.upsert(vectors, namespace))
+        return await self._transport.asend(operations.upsert(vectors, namespace))
 
     async def query(
         self,
@@ -184,7 +184,7 @@ class AsyncIndex:
         Returns:
             Matches, best first. Dense scores lie in 0..1; sparse and fused ones have no fixed range.
         """
-        return await self._carrier.asend(
+        return await self._transport.asend(
             operations.query(
                 namespace,
                 vector=vector,
@@ -213,7 +213,7 @@ class AsyncIndex:
         Returns:
             The matches of each query, in order.
         """
-        return await self._carrier.asend(operations.query_many(queries, namespace))
+        return await self._transport.asend(operations.query_many(queries, namespace))
 
     async def resumable_query(
         self,
@@ -255,7 +255,7 @@ class AsyncIndex:
             PageUncertain: The reply was lost. The server may hold a query that nobody can name; it expires.
             TooManyQueries: As many queries are open as the index allows.
         """
-        uuid, page = await self._carrier.asend(
+        uuid, page = await self._transport.asend(
             operations.start(
                 namespace,
                 max_idle=max_idle,
@@ -272,7 +272,7 @@ class AsyncIndex:
                 query_mode=query_mode,
             )
         )
-        return page, AsyncResumableQueryHandle(self._carrier, uuid)
+        return page, AsyncResumableQueryHandle(self._transport, uuid)
 
     async def update(
         self,
@@ -298,7 +298,7 @@ class AsyncIndex:
         Returns:
             Whether the record exists.
         """
-        return await self._carrier.asend(
+        return await self._transport.asend(
             operations.update(
                 namespace,
                 id=id,
@@ -324,7 +324,7 @@ class AsyncIndex:
         Returns:
             One entry per id, `None` where there is no such record; or up to 1,000 records of the prefix.
         """
-        return await self._carrier.asend(
+        return await self._transport.asend(
             operations.fetch(
                 namespace,
                 ids=ids,
@@ -350,7 +350,7 @@ class AsyncIndex:
         Returns:
             Up to `limit` records (1 to 1,000), and the cursor for the next page, `""` once nothing is left.
         """
-        return await self._carrier.asend(
+        return await self._transport.asend(
             operations.range_(
                 namespace,
                 cursor=cursor,
@@ -374,7 +374,7 @@ class AsyncIndex:
         Returns:
             How many records were there to remove.
         """
-        return await self._carrier.asend(operations.delete(namespace, ids=ids, prefix=prefix, filter=filter))
+        return await self._transport.asend(operations.delete(namespace, ids=ids, prefix=prefix, filter=filter))
 
     async def reset(self, namespace: str = DEFAULT_NAMESPACE, all: bool = False) -> str:
         """Remove every record of a namespace, or of all of them; namespaces stay.
@@ -382,16 +382,16 @@ class AsyncIndex:
         Returns:
             `"Success"`.
         """
-        return await self._carrier.asend(operations.reset(namespace, all=all))
+        return await self._transport.asend(operations.reset(namespace, all=all))
 
     async def info(self) -> InfoResult:
         """What the index holds: counts, size in bytes, dimension, metric, models, namespaces."""
-        return await self._carrier.asend(operations.info())
+        return await self._transport.asend(operations.info())
 
     async def list_namespaces(self) -> list[str]:
         """The names of all namespaces; the default one, `""`, is always among them."""
-        return await self._carrier.asend(operations.list_namespaces())
+        return await self._transport.asend(operations.list_namespaces())
 
     async def delete_namespace(self, namespace: str) -> None:
         """Remove a namespace and its records."""
-        await self._carrier.asend(operations.delete_namespace(namespace))
+        await self._transport.asend(operations.delete_namespace(namespace))

@@ -6,10 +6,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nextk import operations
-from nextk.connect import embedded_carrier, http_carrier
+from nextk.connect import embedded_transport, http_transport
 from nextk.handle import ResumableQueryHandle
 from nextk.payloads import Upsertable
-from nextk.transport import Carrier
+from nextk.transport import Transport
 from nextk.types import (
     DEFAULT_NAMESPACE,
     DeleteResult,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class Index:
     """A vector index, by blocking calls. Safe to use from several threads.
 
-    Every method raises `UpstashError` when the index refuses, `TransportError` when no usable answer arrives, and
+    Every method raises `RefusedError` when the index refuses, `TransportError` when no usable answer arrives, and
     `ClientError` when called in a way that no index would accept.
 
     Args:
@@ -59,7 +59,7 @@ class Index:
         *,
         timeout: float = 10.0,
     ) -> None:
-        self._carrier: Carrier = http_carrier(url, token, retries, retry_interval, timeout)
+        self._transport: Transport = http_transport(url, token, retries, retry_interval, timeout)
 
     @classmethod
     def from_env(cls, retries: int = 3, retry_interval: float = 1.0, allow_telemetry: bool = True) -> Self:
@@ -107,26 +107,26 @@ class Index:
             "sparse_embedding": sparse_embedding,
             "fusion_order": fusion_order,
         }
-        return cls._over(embedded_carrier(path, keywords))
+        return cls._over(embedded_transport(path, keywords))
 
     @classmethod
-    def _over(cls, carrier: Carrier) -> Self:
+    def _over(cls, transport: Transport) -> Self:
         index = cls.__new__(cls)
-        index._carrier = carrier
+        index._transport = transport
         return index
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._carrier!r})"
+        return f"{type(self).__name__}({self._transport!r})"
 
     def to_async(self) -> "AsyncIndex":
-        """The asynchronous client of the same index, over the same carrier: closing either closes both."""
+        """The asynchronous client of the same index, over the same transport: closing either closes both."""
         from nextk.async_client import AsyncIndex
 
-        return AsyncIndex._over(self._carrier)
+        return AsyncIndex._over(self._transport)
 
     def close(self) -> None:
         """Let go of connections, or of the engine; calling it again does nothing."""
-        self._carrier.close()
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -148,7 +148,7 @@ class Index:
         Returns:
             `"Success"`.
         """
-        return self._carrier.send(operations.upsert(vectors, namespace))
+        return self._transport.send(operations.upsert(vectors, namespace))
 
     def query(
         self,
@@ -184,7 +184,7 @@ class Index:
         Returns:
             Matches, best first. Dense scores lie in 0..1; sparse and fused ones have no fixed range.
         """
-        return self._carrier.send(
+        return self._transport.send(
             operations.query(
                 namespace,
                 vector=vector,
@@ -213,7 +213,7 @@ class Index:
         Returns:
             The matches of each query, in order.
         """
-        return self._carrier.send(operations.query_many(queries, namespace))
+        return self._transport.send(operations.query_many(queries, namespace))
 
     def resumable_query(
         self,
@@ -255,7 +255,7 @@ class Index:
             PageUncertain: The reply was lost. The server may hold a query that nobody can name; it expires.
             TooManyQueries: As many queries are open as the index allows.
         """
-        uuid, page = self._carrier.send(
+        uuid, page = self._transport.send(
             operations.start(
                 namespace,
                 max_idle=max_idle,
@@ -272,7 +272,7 @@ class Index:
                 query_mode=query_mode,
             )
         )
-        return page, ResumableQueryHandle(self._carrier, uuid)
+        return page, ResumableQueryHandle(self._transport, uuid)
 
     def update(
         self,
@@ -298,7 +298,7 @@ class Index:
         Returns:
             Whether the record exists.
         """
-        return self._carrier.send(
+        return self._transport.send(
             operations.update(
                 namespace,
                 id=id,
@@ -324,7 +324,7 @@ class Index:
         Returns:
             One entry per id, `None` where there is no such record; or up to 1,000 records of the prefix.
         """
-        return self._carrier.send(
+        return self._transport.send(
             operations.fetch(
                 namespace,
                 ids=ids,
@@ -350,7 +350,7 @@ class Index:
         Returns:
             Up to `limit` records (1 to 1,000), and the cursor for the next page, `""` once nothing is left.
         """
-        return self._carrier.send(
+        return self._transport.send(
             operations.range_(
                 namespace,
                 cursor=cursor,
@@ -374,7 +374,7 @@ class Index:
         Returns:
             How many records were there to remove.
         """
-        return self._carrier.send(operations.delete(namespace, ids=ids, prefix=prefix, filter=filter))
+        return self._transport.send(operations.delete(namespace, ids=ids, prefix=prefix, filter=filter))
 
     def reset(self, namespace: str = DEFAULT_NAMESPACE, all: bool = False) -> str:
         """Remove every record of a namespace, or of all of them; namespaces stay.
@@ -382,16 +382,16 @@ class Index:
         Returns:
             `"Success"`.
         """
-        return self._carrier.send(operations.reset(namespace, all=all))
+        return self._transport.send(operations.reset(namespace, all=all))
 
     def info(self) -> InfoResult:
         """What the index holds: counts, size in bytes, dimension, metric, models, namespaces."""
-        return self._carrier.send(operations.info())
+        return self._transport.send(operations.info())
 
     def list_namespaces(self) -> list[str]:
         """The names of all namespaces; the default one, `""`, is always among them."""
-        return self._carrier.send(operations.list_namespaces())
+        return self._transport.send(operations.list_namespaces())
 
     def delete_namespace(self, namespace: str) -> None:
         """Remove a namespace and its records."""
-        self._carrier.send(operations.delete_namespace(namespace))
+        self._transport.send(operations.delete_namespace(namespace))

@@ -1,4 +1,4 @@
-"""Where a carrier comes from: the environment, a URL, or an engine in this process."""
+"""Where a transport comes from: the environment, a URL, or an engine in this process."""
 
 import math
 import os
@@ -8,15 +8,17 @@ from typing import Any
 
 from nextk.errors import ClientError
 from nextk.extras import require
-from nextk.transport import Carrier
-from nextk.transport.http import HttpCarrier
+from nextk.transport import Transport
+from nextk.transport.http import HttpTransport
 
 URL_VARIABLE = "UPSTASH_VECTOR_REST_URL"
 TOKEN_VARIABLE = "UPSTASH_VECTOR_REST_TOKEN"  # noqa: S105 - a name, not a secret
 
 
-def http_carrier(url: str | None, token: str | None, retries: int, retry_interval: float, timeout: float) -> Carrier:
-    """A carrier to a server; see `nextk.Index`.
+def http_transport(
+    url: str | None, token: str | None, retries: int, retry_interval: float, timeout: float
+) -> Transport:
+    """A transport to a server; see `nextk.Index`.
 
     Raises:
         ClientError: The URL or the token is missing or cannot be sent, or a number is not one.
@@ -27,7 +29,7 @@ def http_carrier(url: str | None, token: str | None, retries: int, retry_interva
         if not 0 <= value < math.inf:
             message = f"{name}={value!r} is not a number of seconds: pass 0 or more"
             raise ClientError(message)
-    return HttpCarrier(
+    return HttpTransport(
         _given_or_set(url, "url", URL_VARIABLE),
         _sendable(_given_or_set(token, "token", TOKEN_VARIABLE)),
         retries=retries,
@@ -36,13 +38,13 @@ def http_carrier(url: str | None, token: str | None, retries: int, retry_interva
     )
 
 
-def embedded_carrier(path: str | os.PathLike[str] | None, keywords: Mapping[str, Any]) -> Carrier:
-    """A carrier to an engine in this process; see `nextk.Index.embedded`."""
+def embedded_transport(path: str | os.PathLike[str] | None, keywords: Mapping[str, Any]) -> Transport:
+    """A transport to an engine in this process; see `nextk.Index.embedded`."""
     for module in ("numpy", "orjson", "lark"):
         require(module, extra="local")
-    from nextk.transport.embedded import open_carrier
+    from nextk.transport.embedded import open_transport
 
-    return open_carrier(path, keywords)
+    return open_transport(path, keywords)
 
 
 def _given_or_set(value: str | None, name: str, variable: str) -> str:

@@ -1,7 +1,7 @@
 """The server half of the protocol: a path and a body become an engine call, and its outcome a reply.
 
-The HTTP server and the in-process carriers both call `dispatch` with the same bytes, so that what passes locally passes
-on the wire. This file knows the paths of the server half; `nextk.operations` knows those of the client half.
+The HTTP server and the in-process transports both call `dispatch` with the same bytes, so that what passes locally
+passes on the wire. This file knows the paths of the server half; `nextk.operations` knows those of the client half.
 """
 
 import logging
@@ -13,15 +13,12 @@ from urllib.parse import unquote
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from nextk.engine.protocol import Engine
-from nextk.engine.values import Match
-from nextk.errors import UpstashError
-from nextk.requests import (
+from nextk.bodies import (
     MAX_QUERIES,
     MAX_ROWS,
     Delete,
     Fetch,
-    Next,
+    NextPage,
     Query,
     Range,
     Record,
@@ -34,6 +31,9 @@ from nextk.requests import (
     VectorQuery,
     VectorStart,
 )
+from nextk.engine.protocol import Engine
+from nextk.engine.values import Match
+from nextk.errors import RefusedError
 
 log = logging.getLogger("nextk.dispatch")
 
@@ -81,7 +81,7 @@ def dispatch(engine: Engine, target: str, body: bytes, *, read_only: bool = Fals
     """
     try:
         return Reply(200, _encode({"result": _run(engine, target, body, read_only=read_only)}))
-    except UpstashError as error:
+    except RefusedError as error:
         return refusal(str(error), error.status)
     except Exception:
         log.exception("a request to %s failed", target.partition("?")[0])
@@ -104,10 +104,10 @@ def _run(engine: Engine, target: str, body: bytes, *, read_only: bool) -> _Resul
     command = COMMANDS.get(name)
     if command is None or (namespace and not command.namespaced):
         message = f"Not found: /{name}"
-        raise UpstashError(message, 404)
+        raise RefusedError(message, 404)
     if read_only and command.writes:
         message = "Forbidden: read-only token cannot perform write operations"
-        raise UpstashError(message, 403)
+        raise RefusedError(message, 403)
     return command.run(engine, Request(unquote(namespace), body, flags))
 
 
@@ -116,21 +116,21 @@ def _json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         message = f"Invalid JSON: {error}"
-        raise UpstashError(message, 400) from None
+        raise RefusedError(message, 400) from None
 
 
 def _read(model: type[_Model], value: object) -> _Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise UpstashError(_complaint(error), 422) from None
+        raise RefusedError(_complaint(error), 422) from None
 
 
 def _complaint(error: ValidationError) -> str:
     """Say where the first fault is and what is wrong with it, in the words of the wire."""
     fault = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(step) for step in fault["loc"]) or "body"
-    return f"Invalid {place}: {fault['msg'].removeprefix('Value error, ')}"
+    location = ".".join(str(step) for step in fault["loc"]) or "body"
+    return f"Invalid {location}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def _items(model: type[_Model], body: bytes, most: int) -> list[_Model]:
@@ -139,7 +139,7 @@ def _items(model: type[_Model], body: bytes, most: int) -> list[_Model]:
     items = value if isinstance(value, list) else [value]
     if not 1 <= len(items) <= most:
         message = f"Expected 1 to {most} items in one request, got {len(items)}"
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
     return [_read(model, item) for item in items]
 
 
@@ -193,7 +193,7 @@ def _fetch_next(engine: Engine, request: Request) -> _Result:
     body = _json(request.body)
     uuid = _read(Uuid, body).uuid
     engine.require_open(uuid)  # an unknown query is said to be so, whatever else is wrong with the request
-    return [_match(match) for match in engine.fetch_next(uuid, _read(Next, body).additional_k)]
+    return [_match(match) for match in engine.fetch_next(uuid, _read(NextPage, body).additional_k)]
 
 
 def _stop(engine: Engine, request: Request) -> _Result:
@@ -205,13 +205,13 @@ def _fetch(engine: Engine, request: Request) -> _Result:
     fetch = _read(Fetch, _json(request.body))
     if (fetch.ids is None) == (fetch.prefix is None):
         message = "Only one of ids or prefix must be provided."
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
     return [None if match is None else _match(match) for match in engine.fetch(request.namespace, fetch)]
 
 
 def _range(engine: Engine, request: Request) -> _Result:
-    stretch = engine.range(request.namespace, _read(Range, _json(request.body)))
-    return {"nextCursor": stretch.next_cursor, "vectors": [_match(match) for match in stretch.matches]}
+    page = engine.range(request.namespace, _read(Range, _json(request.body)))
+    return {"nextCursor": page.next_cursor, "vectors": [_match(match) for match in page.matches]}
 
 
 def _random(engine: Engine, request: Request) -> _Result:

@@ -3,7 +3,7 @@
 ```
 NextKError
 ├── ClientError(ValueError)         you misused the library; nothing was sent
-├── UpstashError(.status)           the server said no
+├── RefusedError(.status)           the index said no; `UpstashError` is the same class
 │   ├── AuthenticationError         the token is missing, wrong or not allowed to do this
 │   ├── QueryNotFound               the resumable query was stopped, has expired or never existed
 │   └── TooManyQueries              the server has no room for another resumable query
@@ -24,6 +24,7 @@ __all__ = [
     "NextKError",
     "PageUncertain",
     "QueryNotFound",
+    "RefusedError",
     "TooManyQueries",
     "TransportError",
     "UpstashError",
@@ -38,8 +39,8 @@ class ClientError(NextKError, ValueError):
     """You misused the library. Nothing was sent, so nothing changed."""
 
 
-class UpstashError(NextKError):
-    """The server refused.
+class RefusedError(NextKError):
+    """The index refused. The documented SDK calls this class `UpstashError`, which is its alias here.
 
     Args:
         message: The server's own words.
@@ -55,15 +56,19 @@ class UpstashError(NextKError):
         return str(self.args[0])
 
 
-class AuthenticationError(UpstashError):
+UpstashError = RefusedError
+"""The name that the documented SDK has for `RefusedError`, so that code written for it runs unchanged."""
+
+
+class AuthenticationError(RefusedError):
     """The token is missing or wrong, or it may not do this (a read-only token that tries to write)."""
 
 
-class QueryNotFound(UpstashError):
+class QueryNotFound(RefusedError):
     """The resumable query was stopped, has expired after `max_idle` seconds, or never existed."""
 
 
-class TooManyQueries(UpstashError):
+class TooManyQueries(RefusedError):
     """No further resumable query may be opened until another one is stopped or expires."""
 
 
@@ -75,7 +80,7 @@ class PageUncertain(TransportError):
     """A page was asked for and no usable answer arrived: the server may or may not have advanced.
 
     Asking again could skip a page without a sign, so the handle refuses to. Stop it, and either start anew or let a
-    `nextk.retrieval` session recover.
+    `nextk.sessions` session recover.
     """
 
 

@@ -4,8 +4,8 @@
       ├──a page's fate is unknown──> uncertain       ──stop──> stopped
       └──the server has dropped it─> gone
 
-`Progress` holds the state and decides; the two handles only carry. An absent handle (the namespace does not exist, so
-the server opened nothing) answers by itself, for ever.
+`HandleState` holds the state and decides; the two handles only carry. An absent handle (the namespace does not exist,
+so the server opened nothing) answers by itself, for ever.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from typing import Self
 
 import anyio
 
-from nextk.errors import NextKError, PageUncertain, QueryNotFound, UpstashError
-from nextk.loops import LoopLock
+from nextk.errors import NextKError, PageUncertain, QueryNotFound, RefusedError
+from nextk.loop_lock import LoopLock
 from nextk.operations import Operation, fetch_next, stop
-from nextk.transport import FAREWELL, Carrier
+from nextk.transport import CLOSE_TIMEOUT, Transport
 from nextk.types import QueryResult
 
 log = logging.getLogger("nextk.handle")
 
 
-class State(Enum):
+class HandleStatus(Enum):
     """Where a handle is in its life."""
 
     OPEN = "open"
@@ -40,71 +40,71 @@ class State(Enum):
     ABSENT = "absent"  # never opened: the namespace does not exist
 
 
-class Progress:
+class HandleState:
     """The state of one handle. No I/O, no lock."""
 
     def __init__(self, uuid: str) -> None:
         self.uuid = uuid
-        self.state = State.OPEN if uuid else State.ABSENT
-        self.doubted = False
+        self.status = HandleStatus.OPEN if uuid else HandleStatus.ABSENT
+        self.reply_lost = False
         """Whether a page's reply was lost, so that the server may have let go of the query as well."""
 
     @property
     def held(self) -> bool:
         """Whether the server holds something that a stop would free."""
-        return self.state in (State.OPEN, State.UNCERTAIN)
+        return self.status in (HandleStatus.OPEN, HandleStatus.UNCERTAIN)
 
-    def ask(self, count: int) -> Operation[list[QueryResult]] | None:
+    def next_page(self, count: int) -> Operation[list[QueryResult]] | None:
         """What to send for the next page; `None` for a handle that is absent.
 
         Raises:
-            UpstashError: The handle is stopped, or the server has dropped it (`QueryNotFound`).
+            RefusedError: The handle is stopped, or the server has dropped it (`QueryNotFound`).
             PageUncertain: An earlier page may have been lost.
         """
         self._refuse_gone()
-        if self.state is State.STOPPED:
+        if self.status is HandleStatus.STOPPED:
             message = "this resumable query has been stopped"
-            raise UpstashError(message)
-        if self.state is State.UNCERTAIN:
+            raise RefusedError(message)
+        if self.status is HandleStatus.UNCERTAIN:
             message = (
                 "an earlier page may have been lost, so the next one would skip it: stop this query and start anew"
             )
             raise PageUncertain(message)
-        return None if self.state is State.ABSENT else fetch_next(self.uuid, count)
+        return None if self.status is HandleStatus.ABSENT else fetch_next(self.uuid, count)
 
     def failed(self, error: BaseException) -> None:
         """A page was asked for, and none came."""
-        if self.state is not State.OPEN:
+        if self.status is not HandleStatus.OPEN:
             return
         if isinstance(error, QueryNotFound):
-            self.state = State.GONE
+            self.status = HandleStatus.GONE
         elif isinstance(error, PageUncertain) or not isinstance(error, NextKError):  # lost, or interrupted on its way
-            self.state, self.doubted = State.UNCERTAIN, True
+            self.status, self.reply_lost = HandleStatus.UNCERTAIN, True
 
-    def end(self) -> Operation[None] | None:
+    def stop_operation(self) -> Operation[None] | None:
         """What to send to stop; stopped from now on, so that nothing can stop it twice.
 
         Raises:
-            UpstashError: The handle is stopped already, or the server has dropped it (`QueryNotFound`).
+            RefusedError: The handle is stopped already, or the server has dropped it (`QueryNotFound`).
         """
         self._refuse_gone()
-        if self.state is State.STOPPED:
+        if self.status is HandleStatus.STOPPED:
             message = "this resumable query has been stopped already"
-            raise UpstashError(message)
-        if self.state is State.ABSENT:
+            raise RefusedError(message)
+        if self.status is HandleStatus.ABSENT:
             return None
-        self.state = State.STOPPED
+        self.status = HandleStatus.STOPPED
         return stop(self.uuid)
 
-    def surrender(self) -> str | None:
+    def detach_uuid(self) -> str | None:
         """Part with the query: its uuid, and stopped as far as this handle goes. `None` if it cannot go on."""
-        if self.state is not State.OPEN:
+        if self.status is not HandleStatus.OPEN:
             return None
-        self.state = State.STOPPED
+        self.status = HandleStatus.STOPPED
         return self.uuid
 
     def _refuse_gone(self) -> None:
-        if self.state is State.GONE:
+        if self.status is HandleStatus.GONE:
             message = f"Resumable query with uuid {self.uuid} does not exist. It was stopped, or has expired"
             raise QueryNotFound(message, 404)
 
@@ -112,21 +112,21 @@ class Progress:
 class _BaseHandle:
     """What both colours share: their state, and a finaliser that does no I/O and takes no lock."""
 
-    _progress: Progress
+    _state: HandleState
 
-    def __init__(self, carrier: Carrier, uuid: str) -> None:
-        self._carrier = carrier
-        self._progress = Progress(uuid)
+    def __init__(self, transport: Transport, uuid: str) -> None:
+        self._transport = transport
+        self._state = HandleState(uuid)
         self._pid = os.getpid()
 
     @property
     def _held(self) -> bool:
         """Whether there is something to stop, and it is ours: a forked child leaves its parent's queries alone."""
-        return self._progress.held and self._pid == os.getpid()
+        return self._state.held and self._pid == os.getpid()
 
-    def surrender(self) -> str | None:
+    def detach_uuid(self) -> str | None:
         """Part with the query without stopping it: its uuid, for another handle; `None` if it cannot go on."""
-        return self._progress.surrender() if self._held else None
+        return self._state.detach_uuid() if self._held else None
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
@@ -138,24 +138,24 @@ class _BaseHandle:
         try:
             yield
         except QueryNotFound:
-            if not self._progress.doubted:
+            if not self._state.reply_lost:
                 raise
         except NextKError:
             raise
         except BaseException:
-            self._carrier.orphans.append(self._progress.uuid)
+            self._transport.orphans.append(self._state.uuid)
             raise
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._progress.uuid or 'without a namespace'}: {self._progress.state.value}>"
+        return f"<{type(self).__name__} {self._state.uuid or 'without a namespace'}: {self._state.status.value}>"
 
     def __del__(self) -> None:
         if hasattr(self, "_pid") and self._held:  # else the constructor did not get that far
-            progress = self._progress
-            progress.state = State.STOPPED
-            self._carrier.orphans.append(progress.uuid)
+            state = self._state
+            state.status = HandleStatus.STOPPED
+            self._transport.orphans.append(state.uuid)
             warnings.warn(
-                f"{type(self).__name__} {progress.uuid} was dropped while open: use `with`, or call stop()",
+                f"{type(self).__name__} {state.uuid} was dropped while open: use `with`, or call stop()",
                 ResourceWarning,
                 source=self,
                 stacklevel=2,
@@ -168,9 +168,9 @@ class ResumableQueryHandle(_BaseHandle):
     Callers from several threads wait for each other and get disjoint pages.
     """
 
-    def __init__(self, carrier: Carrier, uuid: str) -> None:
-        super().__init__(carrier, uuid)
-        self._busy = threading.Lock()
+    def __init__(self, transport: Transport, uuid: str) -> None:
+        super().__init__(transport, uuid)
+        self._lock = threading.Lock()
 
     def fetch_next(self, additional_k: int) -> list[QueryResult]:
         """Fetch the next matches of this query.
@@ -183,32 +183,32 @@ class ResumableQueryHandle(_BaseHandle):
             page is.
 
         Raises:
-            UpstashError: The query is stopped, has expired (`QueryNotFound`), or the number is out of range.
+            RefusedError: The query is stopped, has expired (`QueryNotFound`), or the number is out of range.
             PageUncertain: The reply was lost, now or earlier; this handle can only be stopped.
             TransportError: The server could not be reached; the page is not lost, ask again.
         """
-        with self._busy:
-            operation = self._progress.ask(additional_k)
+        with self._lock:
+            operation = self._state.next_page(additional_k)
             if operation is None:
                 return []
             try:
-                return self._carrier.send(operation)
+                return self._transport.send(operation)
             except BaseException as error:
-                self._progress.failed(error)
+                self._state.failed(error)
                 raise
 
     def stop(self) -> None:
         """End the query and free it on the server.
 
         Raises:
-            UpstashError: It is stopped already, or the server does not know it any more (`QueryNotFound`).
+            RefusedError: It is stopped already, or the server does not know it any more (`QueryNotFound`).
             TransportError: The server could not be reached; the query is left to expire.
         """
-        with self._busy:
-            operation = self._progress.end()
+        with self._lock:
+            operation = self._state.stop_operation()
         if operation is not None:
             with self._stopping():
-                self._carrier.send(operation)
+                self._transport.send(operation)
 
     def __enter__(self) -> Self:
         return self
@@ -230,9 +230,9 @@ class AsyncResumableQueryHandle(_BaseHandle):
     is stopped at once, under a shield.
     """
 
-    def __init__(self, carrier: Carrier, uuid: str) -> None:
-        super().__init__(carrier, uuid)
-        self._busy = LoopLock()
+    def __init__(self, transport: Transport, uuid: str) -> None:
+        super().__init__(transport, uuid)
+        self._lock = LoopLock()
 
     async def fetch_next(self, additional_k: int) -> list[QueryResult]:
         """Fetch the next matches of this query.
@@ -245,18 +245,18 @@ class AsyncResumableQueryHandle(_BaseHandle):
             page is.
 
         Raises:
-            UpstashError: The query is stopped, has expired (`QueryNotFound`), or the number is out of range.
+            RefusedError: The query is stopped, has expired (`QueryNotFound`), or the number is out of range.
             PageUncertain: The reply was lost, now or earlier; this handle can only be stopped.
             TransportError: The server could not be reached; the page is not lost, ask again.
         """
-        async with self._busy.here():
-            operation = self._progress.ask(additional_k)
+        async with self._lock.guard():
+            operation = self._state.next_page(additional_k)
             if operation is None:
                 return []
             try:
-                return await self._carrier.asend(operation)
+                return await self._transport.asend(operation)
             except BaseException as error:
-                self._progress.failed(error)
+                self._state.failed(error)
                 if isinstance(error, asyncio.CancelledError):
                     await self._stop_quietly()
                 raise
@@ -265,24 +265,24 @@ class AsyncResumableQueryHandle(_BaseHandle):
         """End the query and free it on the server.
 
         Raises:
-            UpstashError: It is stopped already, or the server does not know it any more (`QueryNotFound`).
+            RefusedError: It is stopped already, or the server does not know it any more (`QueryNotFound`).
             TransportError: The server could not be reached; the query is left to expire.
         """
-        async with self._busy.here():
-            operation = self._progress.end()
+        async with self._lock.guard():
+            operation = self._state.stop_operation()
         if operation is not None:
             with self._stopping():
-                await self._carrier.asend(operation)
+                await self._transport.asend(operation)
 
     async def _stop_quietly(self) -> None:
         """Stop without raising, even while the task is being cancelled."""
-        operation = self._progress.end()
+        operation = self._state.stop_operation()
         if operation is None:
             return
-        with anyio.move_on_after(FAREWELL, shield=True):
+        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
             try:
                 with self._stopping():
-                    await self._carrier.asend(operation)
+                    await self._transport.asend(operation)
             except NextKError as failure:
                 log.info("leaving a resumable query to expire: %s", failure)
 

@@ -25,10 +25,10 @@ from pydantic import SecretStr
 
 from nextk import Index
 from nextk.cli.corpus import standard_library
-from nextk.engine.opening import open_engine
+from nextk.engine.factory import open_engine
 from nextk.langchain import ResumableRetriever
 from nextk.server.app import create_app
-from nextk.testing.server import InThread
+from nextk.testing.server import ServerThread
 from nextk.until import MaxResults
 
 with warnings.catch_warnings():
@@ -58,7 +58,7 @@ def serve(connection: Connection) -> None:
         "text": open_engine(None, {"type": "dense", "embedding": "static"}, name="text"),
         "vectors": open_engine(None, {"type": "dense", "dimension": 26}, name="vectors"),
     }
-    with InThread(create_app(engines, token=TOKEN)) as server:
+    with ServerThread(create_app(engines, token=TOKEN)) as server:
         connection.send(server.url)
         connection.recv()
 
@@ -155,7 +155,7 @@ def over_http(url: str, name: str, embedding: Any, texts: list[str]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    texts = list(dict.fromkeys(passage.text for passage in islice(standard_library(), RECORDS)))
+    texts = list(dict.fromkeys(read_text.text for read_text in islice(standard_library(), RECORDS)))
     in_process(texts)
     with server() as url:
         over_http(url, "text", True, texts)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from nextk import Index
 from nextk.cli.corpus import standard_library
-from nextk.retrieval import Question, Reading, RetrievalMode, RetrievalSession
+from nextk.sessions import RetrievalMode, RetrievalSession, RowReader, SearchQuery
 from nextk.types import Data, QueryMode
 from nextk.until import Accepted
 
@@ -34,29 +34,29 @@ def by_handle(index: Index, mode: RetrievalMode) -> list[str]:
 
 def by_session(index: Index, mode: RetrievalMode) -> list[str]:
     """The same pages of a session."""
-    with RetrievalSession(index, Question(data=QUESTION, mode=mode), READING) as search:
+    with RetrievalSession(index, SearchQuery(data=QUESTION, mode=mode), READING) as search:
         rows = [row for _ in range(PAGES) for row in search.fetch_next(SIZE)]
     return [match.id for match in rows]
 
 
 def by_policy(index: Index, mode: RetrievalMode) -> list[str]:
     """The same pages, each row judged by a check that permits everything."""
-    question = Question(data=QUESTION, mode=mode)
+    question = SearchQuery(data=QUESTION, mode=mode)
     with RetrievalSession(index, question, READING) as search:
         check = Accepted(SIZE, lambda rows: [True] * len(rows))
         rows = [row for _ in range(PAGES) for row in search.fetch_until(check)]
     return [match.id for match in rows]
 
 
-READING = Reading(lambda match: match)
+READING = RowReader(lambda match: match)
 
 
 def main() -> None:
     """Measure and print."""
     with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
         records = [
-            Data(passage.id, passage.text, {"title": passage.title, "parent": passage.parent})
-            for passage in standard_library()
+            Data(read_text.id, read_text.text, {"title": read_text.title, "parent": read_text.parent})
+            for read_text in standard_library()
         ]
         for first in range(0, len(records), 500):
             index.upsert(records[first : first + 500])

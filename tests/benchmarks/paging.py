@@ -21,7 +21,7 @@ PAGES, SIZE = 10, 10
 def build() -> Index:
     """The documentation of Python in a hybrid index in memory."""
     index = Index.embedded(embedding="static", sparse_embedding="bm25")
-    records = [Data(passage.id, passage.text) for passage in standard_library()]
+    records = [Data(read_text.id, read_text.text) for read_text in standard_library()]
     for first in range(0, len(records), 500):
         index.upsert(records[first : first + 500])
     return index

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from nextk import Index
 from nextk.cli.corpus import standard_library
 from nextk.operations import Operation
-from nextk.retrieval import Question, Reading, RetrievalMode, RetrievalSession
+from nextk.sessions import RetrievalMode, RetrievalSession, RowReader, SearchQuery
 from nextk.types import Data, QueryMode, QueryResult
 from nextk.until import Accepted
 
@@ -40,11 +40,15 @@ class Spent:
 
 
 class Counting:
-    """A carrier that counts what it carries."""
+    """A transport that counts what it carries."""
 
     def __init__(self, index: Index) -> None:
-        self.inner = index._carrier
-        self.orphans, self.leaving, self.identity = self.inner.orphans, self.inner.leaving, self.inner.identity
+        self.inner = index._transport
+        self.orphans, self.closing_hooks, self.identity = (
+            self.inner.orphans,
+            self.inner.closing_hooks,
+            self.inner.identity,
+        )
         self.requests = 0
 
     def send(self, operation: Operation[QueryResult]) -> QueryResult:
@@ -84,8 +88,8 @@ class Bench:
     def by_session(self, question: str, permitted: Permitted) -> Spent:
         """A session that goes on until ten are permitted."""
         counting = Counting(self.index)
-        asked = Question(data=question, mode=RetrievalMode.DENSE)
-        reading = Reading(lambda match: match.id)
+        asked = SearchQuery(data=question, mode=RetrievalMode.DENSE)
+        reading = RowReader(lambda match: match.id)
         with RetrievalSession(Index._over(counting), asked, reading) as search:  # type: ignore[arg-type]
             found = search.fetch_until(Accepted(WANTED, lambda ids: [id_ in permitted for id_ in ids]))
             rows = search.report.pulled
@@ -110,15 +114,15 @@ class Bench:
 
 def build() -> Bench:
     """The documentation of Python, and the first lines of some of it as questions."""
-    passages = list(standard_library())
+    read_texts = list(standard_library())
     index = Index.embedded(embedding="static")
-    for first in range(0, len(passages), 500):
-        index.upsert([Data(passage.id, passage.text) for passage in passages[first : first + 500]])
+    for first in range(0, len(read_texts), 500):
+        index.upsert([Data(read_text.id, read_text.text) for read_text in read_texts[first : first + 500]])
     groups: dict[str, list[str]] = {}
-    for passage in passages:
-        groups.setdefault(passage.parent, []).append(passage.id)
+    for read_text in read_texts:
+        groups.setdefault(read_text.parent, []).append(read_text.id)
     dice = random.Random(1)  # noqa: S311
-    questions = [passage.text.strip().splitlines()[0][:200] for passage in dice.sample(passages, QUESTIONS)]
+    questions = [read_text.text.strip().splitlines()[0][:200] for read_text in dice.sample(read_texts, QUESTIONS)]
     return Bench(index, questions, groups)
 
 

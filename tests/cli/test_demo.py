@@ -139,7 +139,7 @@ def test_different_ids_are_not_called_the_same(
     """If the frameworks disagree, the demo shows where and fails."""
 
     def other(_index: Index, _question: str, _sizes: Sequence[int]) -> pulls.Trace:
-        return pulls.Trace("LlamaIndex", [[pulls.Row("something.else", 0.5, "")]], 0.0)
+        return pulls.Trace("LlamaIndex", [[pulls.ResultRow("something.else", 0.5, "")]], 0.0)
 
     monkeypatch.setattr(pulls, "through_llama_index", other)
     assert demo.run(asked("whale"), passages) == 1

@@ -1,6 +1,6 @@
 """Bad input: each kind of it gets the clear error of the protocol, and nothing is lost or half-written.
 
-The first part goes through the client, over all four carriers; the second through the raw wire, for what no client of
+The first part goes through the client, over all four transports; the second through the raw wire, for what no client of
 ours would send.
 """
 
@@ -13,7 +13,7 @@ import pytest
 from nextk import AsyncIndex, Vector
 from nextk.dispatch import COMMANDS
 from nextk.engine.engine import EmbeddedEngine
-from nextk.errors import AuthenticationError, ClientError, QueryNotFound, UpstashError
+from nextk.errors import AuthenticationError, ClientError, QueryNotFound, RefusedError
 from nextk.types import Data, MetadataUpdateMode, SparseVector
 from tests.support.transports import Opener, Wire
 
@@ -64,7 +64,7 @@ async def refused(
         await call(index)
     assert text in str(caught.value)
     if status is not None:
-        assert isinstance(caught.value, UpstashError)
+        assert isinstance(caught.value, RefusedError)
         assert status == caught.value.status
     assert before == state(engine)
 
@@ -189,8 +189,8 @@ CLIENT: list[tuple[str, Call]] = [
     [pytest.param(kind, call, text, id=f"{kind}: {name}") for kind, name, call, text in SERVER],
 )
 async def test_refused_by_the_index(open_index: Opener, type: str, call: Call, text: str) -> None:
-    """What the index refuses is an `UpstashError` of status 422 in the documented words, and changes nothing."""
-    await refused(open_index, await filled(open_index, type), call, UpstashError, text, 422)
+    """What the index refuses is an `RefusedError` of status 422 in the documented words, and changes nothing."""
+    await refused(open_index, await filled(open_index, type), call, RefusedError, text, 422)
 
 
 @pytest.mark.parametrize("call", [pytest.param(call, id=name) for name, call in CLIENT])
@@ -222,9 +222,9 @@ class TestOthers:
         """Text is refused even in a namespace that does not exist, and makes none."""
         index = await filled(open_index, "dense")
         await refused(
-            open_index, index, lambda i: i.upsert([Data("c", "hi")], namespace="new"), UpstashError, MODEL, 422
+            open_index, index, lambda i: i.upsert([Data("c", "hi")], namespace="new"), RefusedError, MODEL, 422
         )
-        await refused(open_index, index, lambda i: i.query(data="hi", namespace="new"), UpstashError, MODEL, 422)
+        await refused(open_index, index, lambda i: i.query(data="hi", namespace="new"), RefusedError, MODEL, 422)
 
     async def test_bad_queries_of_missing_namespaces(self, open_index: Opener) -> None:
         """A bad query is refused even where there is nothing to search."""
@@ -234,13 +234,13 @@ class TestOthers:
             (lambda i: i.resumable_query(LONG, namespace="new"), DIMENSION),
             (lambda i: i.query(DENSE, namespace="new", filter="n ="), "Invalid filter."),
         ]:
-            await refused(open_index, index, call, UpstashError, text, 422)
+            await refused(open_index, index, call, RefusedError, text, 422)
 
     async def test_refused_starts_open_nothing(self, open_index: Opener) -> None:
         """A refused start opens no query."""
         index = await filled(open_index, "dense")
         for more in ({"filter": "n ="}, {"top_k": 0}, {"max_idle": -1}, {"vector": [1.0]}):
-            with pytest.raises(UpstashError):
+            with pytest.raises(RefusedError):
                 await index.resumable_query(**{"vector": DENSE, **more})  # type: ignore[arg-type]
         assert 0 == open_index.engine(index).open_queries()
 
@@ -256,7 +256,7 @@ class TestOthers:
         assert "Success" == await index.reset("new")
         assert before == state(open_index.engine(index))
         await refused(
-            open_index, index, lambda i: i.delete_namespace("new"), UpstashError, "Namespace new for the index ", 404
+            open_index, index, lambda i: i.delete_namespace("new"), RefusedError, "Namespace new for the index ", 404
         )
 
     async def test_pages_out_of_range(self, open_index: Opener) -> None:
@@ -265,7 +265,7 @@ class TestOthers:
         page, handle = await index.resumable_query(DENSE, 1)
         async with handle:
             for size in (0, -1, 1_001, odd(1.5), odd("1"), odd(True)):
-                with pytest.raises(UpstashError, match="additionalK") as caught:
+                with pytest.raises(RefusedError, match="additionalK") as caught:
                     await handle.fetch_next(size)
                 assert 422 == caught.value.status
             assert ["a", "b"] == [match.id for match in page + await handle.fetch_next(1)]
@@ -275,20 +275,20 @@ class TestOthers:
         index = await filled(open_index, "dense")
         _, handle = await index.resumable_query(DENSE)
         await handle.stop()
-        await refused(open_index, index, lambda _: handle.fetch_next(1), UpstashError, "stopped", 0)
-        await refused(open_index, index, lambda _: handle.stop(), UpstashError, "stopped", 0)
+        await refused(open_index, index, lambda _: handle.fetch_next(1), RefusedError, "stopped", 0)
+        await refused(open_index, index, lambda _: handle.stop(), RefusedError, "stopped", 0)
 
     async def test_empty_selectors(self, open_index: Opener) -> None:
         """An empty filter or prefix would select everything, so a delete by it is refused."""
         index = await filled(open_index, "dense")
-        await refused(open_index, index, lambda i: i.delete(filter=""), UpstashError, SELECTOR, 422)
-        await refused(open_index, index, lambda i: i.delete(prefix=""), UpstashError, SELECTOR, 422)
+        await refused(open_index, index, lambda i: i.delete(filter=""), RefusedError, SELECTOR, 422)
+        await refused(open_index, index, lambda i: i.delete(prefix=""), RefusedError, SELECTOR, 422)
 
     async def test_unknown_query(self, open_index: Opener) -> None:
         """A query that is gone is told apart from other refusals."""
         index = await filled(open_index, "dense")
         _, handle = await index.resumable_query(DENSE)
-        open_index.engine(index).stop(handle._progress.uuid)
+        open_index.engine(index).stop(handle._state.uuid)
         await refused(open_index, index, lambda _: handle.fetch_next(1), QueryNotFound, "does not exist", 404)
 
     async def test_bad_patch(self, open_index: Opener) -> None:
@@ -300,7 +300,7 @@ class TestOthers:
             open_index,
             index,
             lambda i: i.update("a", metadata={"y": "y" * 30_000}, metadata_update_mode=MetadataUpdateMode.PATCH),
-            UpstashError,
+            RefusedError,
             "etadata",
             422,
         )

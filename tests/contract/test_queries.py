@@ -1,4 +1,4 @@
-"""The documented protocol, end to end: every test runs in both colours over both carriers.
+"""The documented protocol, end to end: every test runs in both colours over both transports.
 
 F1 to F9 are the conformance fixtures of protocol §15; the other names say which part of the protocol they hold.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nextk import AsyncIndex, Vector
-from nextk.errors import QueryNotFound, TooManyQueries, UpstashError
+from nextk.errors import QueryNotFound, RefusedError, TooManyQueries
 from nextk.types import (
     Data,
     DenseIndexInfo,
@@ -125,9 +125,9 @@ class TestFixtures:
         assert ["1", "2"] == ids(page)
         assert [["3", "4"], ["5"], []] == [ids(await handle.fetch_next(size)) for size in (2, 1, 1)]
         assert await handle.stop() is None  # type: ignore[func-returns-value]
-        with pytest.raises(UpstashError):
+        with pytest.raises(RefusedError):
             await handle.fetch_next(1)
-        with pytest.raises(UpstashError):
+        with pytest.raises(RefusedError):
             await handle.stop()
 
     async def test_f6_missing_namespace(self, open_index: Opener) -> None:
@@ -187,9 +187,9 @@ class TestFixtures:
         """F9: a filter that cannot be read is refused with the line and the column."""
         index = open_index("dense", dimension=1)
         await index.upsert([("first", [1.0], {"n": 5})])
-        with pytest.raises(UpstashError, match=r"Invalid filter\. "):
+        with pytest.raises(RefusedError, match=r"Invalid filter\. "):
             await index.query([1.0], filter="tags[] = 'p'")
-        with pytest.raises(UpstashError) as caught:
+        with pytest.raises(RefusedError) as caught:
             await index.query([1.0], filter="n IN [5]")
         assert str(caught.value).startswith("Invalid filter. At line 1:5 token recognition error at: '['")
         assert 422 == caught.value.status

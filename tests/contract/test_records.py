@@ -1,4 +1,4 @@
-"""The documented protocol for everything but searching, in both colours over both carriers."""
+"""The documented protocol for everything but searching, in both colours over both transports."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nextk import Vector
-from nextk.errors import UpstashError
+from nextk.errors import RefusedError
 from nextk.types import (
     DeleteResult,
     DenseIndexInfo,
@@ -265,7 +265,7 @@ class TestNamespaces:
         await index.upsert([("a", [1.0])], namespace="x")
         await index.delete_namespace("x")
         assert [] == await index.query([1.0], namespace="x")
-        with pytest.raises(UpstashError) as caught:
+        with pytest.raises(RefusedError) as caught:
             await index.delete_namespace("x")
         expected = ("Namespace x for the index shop does not exist", 404)
         assert expected == (str(caught.value), caught.value.status)

@@ -10,12 +10,12 @@ import pytest
 
 from nextk import Index
 from nextk.engine import pages, records
-from nextk.engine.opening import open_engine
+from nextk.engine.factory import open_engine
 from nextk.engine.postings import Entries, Postings, Segment
-from nextk.engine.ranking import Ranking
+from nextk.engine.ranking import LazyRanking
 from nextk.engine.storage import Storage
-from nextk.engine.values import Match, Sparse
-from nextk.errors import ClientError, UpstashError
+from nextk.engine.values import Match, SparseArrays
+from nextk.errors import ClientError, RefusedError
 from nextk.types import Data
 from tests.support.bare_engine import Rig
 
@@ -70,7 +70,7 @@ class TestPages:
     @pytest.mark.parametrize("count", [1, 3, 100])
     def test_few_reads(self, count: int) -> None:
         """A page over many deleted rows takes few reads, and the pages skip and repeat nothing."""
-        order = Ranking(np.arange(10_000), -np.arange(10_000, dtype=np.float32))
+        order = LazyRanking(np.arange(10_000), -np.arange(10_000, dtype=np.float32))
         alive = [0, 5_000, 5_001, 5_002, 9_999]
         reads = 0
 
@@ -106,11 +106,11 @@ class TestUpdate:
 
 
 class TestPostings:
-    """Sparse vectors in memory."""
+    """SparseArrays vectors in memory."""
 
     def test_nothing_to_add(self) -> None:
         """Vectors without entries add no segment."""
-        nothing = Sparse(np.empty(0, np.int32), np.empty(0, np.float32))
+        nothing = SparseArrays(np.empty(0, np.int32), np.empty(0, np.float32))
         assert () == Postings.empty().with_vectors(0, [nothing]).segments
 
     def test_repeats_in_order(self) -> None:
@@ -151,6 +151,6 @@ class TestSelection:
         """A delete that would select everything is refused."""
         with Rig(dimension=1) as rig:
             rig.upsert({"id": "a", "vector": [1.0]})
-            with pytest.raises(UpstashError, match="Only and only one"):
+            with pytest.raises(RefusedError, match="Only and only one"):
                 rig.delete(**selection)
             assert [("a", 1.0)] == rig.query(vector=[1.0])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nextk.engine.filter import sql
 from nextk.engine.filter.syntax import parse
 from nextk.engine.filter.tree import Compare, Contains, Glob, HasField, In, Node, Path, Value
-from nextk.errors import UpstashError
+from nextk.errors import RefusedError
 from tests.support.filter_oracle import (
     Metadata,
     globs,
@@ -50,7 +50,7 @@ def found(connection: sqlite3.Connection, text: str, *records: Metadata) -> list
 
 def refusal(text: str) -> str:
     """What a filter is refused with, without the words that all refusals share."""
-    with pytest.raises(UpstashError) as caught:
+    with pytest.raises(RefusedError) as caught:
         parse(text)
     assert caught.value.status == 422
     head, _, complaint = str(caught.value).partition(" At line ")
@@ -287,7 +287,7 @@ def test_any_text_is_read_or_refused(connection: sqlite3.Connection, text: str) 
     """A filter is run, or refused with 422, and nothing else happens."""
     try:
         readable = parse(text) is not None
-    except UpstashError:
+    except RefusedError:
         assert refusal(text)
     else:
         assert not readable or len(found(connection, text, {"a": [1, "x"]}, None)) <= 2

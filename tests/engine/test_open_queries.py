@@ -13,12 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from nextk.engine.cursors import OpenCursors
+from nextk.bodies import VectorQuery
 from nextk.engine.fusion import Order
-from nextk.engine.ranking import Ranking
+from nextk.engine.open_queries import OpenQueries
+from nextk.engine.ranking import LazyRanking
 from nextk.engine.values import Match
-from nextk.errors import QueryNotFound, TooManyQueries, UpstashError
-from nextk.requests import VectorQuery
+from nextk.errors import QueryNotFound, RefusedError, TooManyQueries
 from tests.engine.test_engine import FEW, GROUPS, Model, chosen
 from tests.support import engine_oracle
 from tests.support.bare_engine import Rig
@@ -27,7 +27,7 @@ from tests.support.transports import Wire
 Scored = list[tuple[str, float]]
 
 
-class Clock:
+class ManualClock:
     """A clock that a test moves."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Clock:
 
 def numbers(count: int) -> Order:
     """An order over the numbers from 0."""
-    return Ranking(np.arange(count), np.zeros(count, np.float32))
+    return LazyRanking(np.arange(count), np.zeros(count, np.float32))
 
 
 def read(order: Order, count: int) -> list[Match]:
@@ -68,7 +68,7 @@ class TestIdle:
 
     def test_expiry(self) -> None:
         """A query lives for `max_idle` seconds after its last touch, and is then unknown."""
-        clock = Clock()
+        clock = ManualClock()
         with Rig(dimension=2, clock=clock) as rig:
             fill(rig)
             uuid, _ = rig.start(vector=[1.0, 0.0], topK=1, max_idle=10)
@@ -83,7 +83,7 @@ class TestIdle:
 
     def test_an_empty_page_is_a_touch(self) -> None:
         """Asking an exhausted query again keeps it alive; only looking whether it is there does not."""
-        clock = Clock()
+        clock = ManualClock()
         with Rig(dimension=2, clock=clock) as rig:
             fill(rig, 1)
             uuid, _ = rig.start(vector=[1.0, 0.0], max_idle=10)
@@ -99,7 +99,7 @@ class TestIdle:
 
     def test_a_refused_page_is_no_touch(self) -> None:
         """A page that is refused neither moves a query nor keeps it alive."""
-        clock = Clock()
+        clock = ManualClock()
         with Rig(dimension=2, clock=clock) as rig:
             fill(rig)
             uuid, _ = rig.start(vector=[1.0, 0.0], topK=1, max_idle=10)
@@ -115,7 +115,7 @@ class TestIdle:
 
     def test_sweep(self) -> None:
         """A sweep frees the expired ones, and only them."""
-        clock = Clock()
+        clock = ManualClock()
         with Rig(dimension=2, clock=clock) as rig:
             fill(rig)
             rig.start(vector=[1.0, 0.0], max_idle=10)
@@ -128,7 +128,7 @@ class TestIdle:
     @pytest.mark.parametrize("given", [None, 0, "absent"])
     def test_default(self, given: Any) -> None:
         """Without a number, or with 0, a query may idle for an hour."""
-        clock = Clock()
+        clock = ManualClock()
         with Rig(dimension=2, clock=clock) as rig:
             fill(rig)
             wire = Wire(rig.engine)
@@ -142,8 +142,8 @@ class TestIdle:
 
     def test_a_page_being_read_does_not_expire(self) -> None:
         """However long a page takes, its query is there when it is done."""
-        clock = Clock()
-        cursors = OpenCursors(5, clock)
+        clock = ManualClock()
+        cursors = OpenQueries(5, clock)
 
         def slow(order: Order, count: int) -> list[Match]:
             clock.now += 100
@@ -174,7 +174,7 @@ class TestCap:
 
     def test_expired_queries_make_room(self) -> None:
         """At the cap, expired queries are dropped first."""
-        clock = Clock()
+        clock = ManualClock()
         with Rig(dimension=2, max_open_queries=1, clock=clock) as rig:
             fill(rig)
             rig.start(vector=[1.0, 0.0], max_idle=10)
@@ -187,7 +187,7 @@ class TestCap:
         with Rig(dimension=2, max_open_queries=1) as rig:
             fill(rig)
             for bad in ({"vector": [1.0]}, {"vector": [1.0, 0.0], "filter": "="}):
-                with pytest.raises(UpstashError):
+                with pytest.raises(RefusedError):
                     rig.start(**bad)
             assert ("", []) == rig.start(vector=[1.0, 0.0], namespace="nowhere")
             uuid, _ = rig.start(vector=[1.0, 0.0])
@@ -216,7 +216,7 @@ class TestCap:
 
     def test_a_failed_first_page_leaves_nothing(self) -> None:
         """If the first page cannot be read, no query stays behind that nobody knows."""
-        cursors = OpenCursors(1, Clock())
+        cursors = OpenQueries(1, ManualClock())
 
         def broken(order: Order, count: int) -> list[Match]:
             raise ZeroDivisionError
@@ -227,7 +227,7 @@ class TestCap:
 
     def test_a_failed_page_ends_its_query(self) -> None:
         """A page that fails has moved the order on, so its query is over rather than short of a page."""
-        cursors, pages = OpenCursors(1, Clock()), iter([True, False])
+        cursors, pages = OpenQueries(1, ManualClock()), iter([True, False])
 
         def once(order: Order, count: int) -> list[Match]:
             if next(pages):
@@ -259,7 +259,7 @@ class TestSharing:
 
     def test_stop_waits_for_the_running_page(self) -> None:
         """A stop waits until the running page is complete; whoever waited behind it learns that the query is gone."""
-        cursors, reading, go_on = OpenCursors(5, Clock()), threading.Event(), threading.Event()
+        cursors, reading, go_on = OpenQueries(5, ManualClock()), threading.Event(), threading.Event()
         uuid = ""
 
         def gated(order: Order, count: int) -> list[Match]:
@@ -284,7 +284,7 @@ class TestSharing:
 
     def test_queries_do_not_wait_for_each_other(self) -> None:
         """While one query reads a page, others start, go on and stop."""
-        cursors, reading, go_on = OpenCursors(5, Clock()), threading.Event(), threading.Event()
+        cursors, reading, go_on = OpenQueries(5, ManualClock()), threading.Event(), threading.Event()
 
         def gated(order: Order, count: int) -> list[Match]:
             reading.set()

@@ -474,7 +474,7 @@ FORK = """
 import os, signal, sys
 from nextk import Index
 from nextk.errors import ClientError
-from nextk.handle import State
+from nextk.handle import HandleStatus
 
 index = Index.embedded(sys.argv[1] if sys.argv[1] != "memory" else None, type="dense", dimension=2)
 index.upsert([(str(n), [1.0, n]) for n in range(10)])
@@ -482,7 +482,7 @@ page, handle = index.resumable_query([1.0, 0.0], 2)
 receive, send = os.pipe()
 
 def disown():
-    handle._progress.state = State.STOPPED
+    handle._state.status = HandleStatus.STOPPED
 
 def refused(call):
     try:
@@ -592,7 +592,7 @@ def test_gone_queries_are_gone(path: Path) -> None:
     index.close()
     with (
         Index.embedded(path) as again,
-        ResumableQueryHandle(again._carrier, handle._progress.uuid) as other,
+        ResumableQueryHandle(again._transport, handle._state.uuid) as other,
         pytest.raises(QueryNotFound),
     ):
         other.fetch_next(1)

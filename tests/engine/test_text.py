@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextk.engine.text import DenseModel, SparseModel, bm25, dense_model, sparse_model, static
-from nextk.engine.values import Sparse
+from nextk.engine.values import SparseArrays
 from nextk.errors import ClientError, MissingExtraError
 from nextk.types import SparseVector
 
@@ -43,7 +43,7 @@ def sparse(choice: Any) -> SparseModel:
     return model
 
 
-def entries(vector: Sparse) -> dict[int, float]:
+def entries(vector: SparseArrays) -> dict[int, float]:
     """The entries of a sparse vector whose indices are distinct."""
     assert np.int32 == vector.indices.dtype
     assert np.float32 == vector.values.dtype
@@ -58,7 +58,7 @@ def dimension_of(stem: str) -> int:
     return crc32(stem.encode()) & 0x7FFFFFFF
 
 
-def product(query: Sparse, document: Sparse) -> float:
+def product(query: SparseArrays, document: SparseArrays) -> float:
     """The score of a document: the inner product, by the definition."""
     weights = entries(document)
     return sum(weight * weights.get(index, 0.0) for index, weight in entries(query).items())
@@ -96,7 +96,9 @@ class TestChoice:
         assert (dense("static").name, dense("static").dimension) == ("static", 256)
         assert sparse("bm25").name == "bm25"
 
-    @pytest.mark.parametrize("choice", ["bm25", "STATIC", "", "openai", True, 3, [], object()], ids=repr)
+    @pytest.mark.parametrize(
+        "choice", ["bm25", "STATIC", "", "openai", True, 3, [], object()], ids=lambda one: str(one)[:14]
+    )
     def test_unknown_dense(self, choice: object) -> None:
         """Anything else is refused by its keyword, with all that is accepted."""
         with pytest.raises(ClientError, match=r'embedding cannot be .* Give "static", a function .* or an object'):
@@ -447,7 +449,7 @@ class TestCustomSparse:
         "vector",
         [
             SparseVector(*PAIR),
-            Sparse(np.array(PAIR[0], dtype=np.int32), np.array(PAIR[1], dtype=np.float32)),
+            SparseArrays(np.array(PAIR[0], dtype=np.int32), np.array(PAIR[1], dtype=np.float32)),
             PAIR,
             (np.array(PAIR[0]), np.array(PAIR[1])),
         ],

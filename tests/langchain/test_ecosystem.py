@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError
 from nextk.langchain import ResumableRetriever
-from nextk.retrieval import RetrievalMode
+from nextk.sessions import RetrievalMode
 from nextk.until import Accepted
 from tests.support.letter_models import Initials, Letters, contents
 from tests.support.local_server import TOKEN, LocalServer

@@ -24,7 +24,7 @@ from llama_index.core.vector_stores.utils import node_to_metadata_dict
 from pydantic import ValidationError
 
 from nextk import AsyncIndex, Index, Vector
-from nextk.errors import ClientError, MissingExtraError, UpstashError
+from nextk.errors import ClientError, MissingExtraError, RefusedError
 from nextk.langchain import ResumableRetriever
 from nextk.types import FusionAlgorithm
 from nextk.until import Accepted, DistinctBy, MaxResults, TokenBudget
@@ -156,7 +156,7 @@ class TestInvoke:
 
     def test_one_plain_query(self, index: Index) -> None:
         """A call is one query and holds nothing open; what an index can embed is asked once."""
-        recording = Recording(index._carrier)
+        recording = Recording(index._transport)
         retriever = ResumableRetriever(index=Index._over(recording))
         for _ in range(2):
             assert 4 == len(retriever.invoke(QUESTION))
@@ -171,7 +171,7 @@ class TestInvoke:
             for call in (ResumableRetriever(index=index).invoke, ResumableRetriever(index=index).stream):
                 with pytest.raises(ClientError, match="k=0 must be a whole number"):
                     call(QUESTION, k=0, **keywords)  # type: ignore[arg-type]
-        with pytest.raises(UpstashError, match="topK"):
+        with pytest.raises(RefusedError, match="topK"):
             ResumableRetriever(index=index).invoke(QUESTION, k=1_001)
 
     async def test_filter_and_namespace(self, index: Index) -> None:
@@ -243,9 +243,9 @@ class TestInvoke:
 
         retriever = ResumableRetriever(index=index)
         documents = retriever.invoke(QUESTION, {"callbacks": [Handler()]})
-        with pytest.raises(UpstashError):
+        with pytest.raises(RefusedError):
             retriever.invoke(QUESTION, {"callbacks": [Handler()]}, filter="(")
-        assert [(QUESTION, "nextk"), documents, (QUESTION, "nextk"), UpstashError] == seen
+        assert [(QUESTION, "nextk"), documents, (QUESTION, "nextk"), RefusedError] == seen
 
     def test_ls_params(self, index: Index) -> None:
         """Traces name the provider of the embedding only where there is one on this side."""
@@ -271,9 +271,9 @@ class TestModels:
     async def test_own_models(self, vectors: Index, arguments: dict[str, Any], parts: set[str]) -> None:
         """The models that are given decide what is searched by, in both colours; a mode narrows it."""
         bodies: list[dict[str, Any]] = []
-        index = Index._over(Recording(vectors._carrier))
-        carrier: Any = index._carrier
-        carrier._note = lambda operation: bodies.append(operation.body)
+        index = Index._over(Recording(vectors._transport))
+        transport: Any = index._transport
+        transport._note = lambda operation: bodies.append(operation.body)
         retriever = ResumableRetriever(index=index, fusion="dbsf", weighting="idf", **arguments)
         assert retriever.invoke(QUESTION) == await retriever.ainvoke(QUESTION)
         assert [parts, parts] == [{"vector", "sparseVector", "data"} & body.keys() for body in bodies]
@@ -309,7 +309,7 @@ class TestModels:
 
     async def test_nobody_embeds(self, vectors: Index) -> None:
         """Without any model the first use says which argument is missing; making the retriever asks nothing."""
-        recording = Recording(vectors._carrier)
+        recording = Recording(vectors._transport)
         retriever = ResumableRetriever(index=Index._over(recording))
         assert [] == recording.sent
         with pytest.raises(
@@ -412,7 +412,7 @@ class TestConfiguration:
         retriever = ResumableRetriever(url="http://127.0.0.1:1", token="t", k=3, embedding=One())  # type: ignore[arg-type]
         again = pickle.loads(pickle.dumps(retriever))  # noqa: S301 - our own
         assert (retriever.url, retriever.token, 3) == (again.url, again.token, again.k)
-        assert "Index(HttpCarrier('http://127.0.0.1:1'))" == repr(again._searched())
+        assert "Index(HttpCarrier('http://127.0.0.1:1'))" == repr(again._get_connection())
 
     @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, ResumableRetriever.model_copy])
     def test_copies(self, index: Index, copied: Any) -> None:
@@ -466,7 +466,7 @@ class TestOpen:
     def test_max_idle(self, index: Index) -> None:
         """How long the index keeps the search is the retriever's."""
         bodies: list[dict[str, Any]] = []
-        recording: Any = Recording(index._carrier)
+        recording: Any = Recording(index._transport)
         recording._note = lambda operation: bodies.append(operation.body)
         with ResumableRetriever(index=Index._over(recording), embedding=True, max_idle=7).open(QUESTION) as search:
             search.fetch_next(1)
@@ -537,7 +537,7 @@ class TestFromTexts:
             ({"k": 0}, ValidationError),
             ({"index": None}, ClientError),
             ({"embedding": "unknown"}, ClientError),
-            ({"ids": ["1" * 2_000, "2"]}, UpstashError),
+            ({"ids": ["1" * 2_000, "2"]}, RefusedError),
         ],
     )
     def test_wrong_arguments(self, arguments: dict[str, Any], error: type[Exception], tmp_path: Path) -> None:

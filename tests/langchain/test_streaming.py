@@ -15,7 +15,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnableParallel, RunnablePassthrough
 
 from nextk import Index
-from nextk.errors import ClientError, TransportError, UpstashError
+from nextk.errors import ClientError, RefusedError, TransportError
 from nextk.langchain import ResumableRetriever
 from nextk.types import Data
 from nextk.until import Accepted
@@ -91,7 +91,7 @@ class TestPages:
 
     async def test_one_pull_for_each_page(self, pages: Pages, index: Index) -> None:
         """A page is pulled when it is asked for; leaving the loop stops the search, and not starting asks nothing."""
-        recording = Recording(index._carrier)
+        recording = Recording(index._transport)
         retriever = ResumableRetriever(index=Index._over(recording), embedding=True)
         assert [] == await pages(retriever, QUESTION, most=0)
         assert [] == recording.sent
@@ -271,7 +271,7 @@ class TestLeaving:
 
     async def test_cancelled_pull(self, index: Index) -> None:
         """A run whose pull is cancelled ends as one that failed."""
-        runs, recording = Runs(), Recording(index._carrier)
+        runs, recording = Runs(), Recording(index._transport)
         started = asyncio.Event()
 
         async def asend(operation: Any) -> Any:
@@ -340,9 +340,9 @@ class TestTraces:
     async def test_an_error(self, pages: Pages, index: Index) -> None:
         """An error ends its run, once, and the stream."""
         runs = Runs()
-        with pytest.raises(UpstashError):
+        with pytest.raises(RefusedError):
             await pages(ResumableRetriever(index=index, filter="("), QUESTION, {"callbacks": [runs]})
-        assert [(runs.ids[0], UpstashError)] == runs.failed
+        assert [(runs.ids[0], RefusedError)] == runs.failed
         assert [] == runs.ended
 
     async def test_the_end(self, pages: Pages, index: Index) -> None:
@@ -552,7 +552,7 @@ class TestSessions:
 
     async def test_errors(self, index: Index) -> None:
         """A call that fails is a run that failed; the next one is a run of its own."""
-        runs, recording = Runs(), Recording(index._carrier)
+        runs, recording = Runs(), Recording(index._transport)
         retriever = ResumableRetriever(index=Index._over(recording), embedding=True)
         recording.failures["resumable-query-data"] = TransportError("down")
         with retriever.open(QUESTION, config={"callbacks": [runs]}) as search:

@@ -11,9 +11,9 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 
 from nextk import Index
-from nextk.errors import ClientError, MissingExtraError, UpstashError
+from nextk.errors import ClientError, MissingExtraError, RefusedError
 from nextk.langchain import ResumableRetriever
-from nextk.retrieval.building import content_id
+from nextk.retrievers.writing import content_id
 from nextk.types import SparseVector
 from tests.support.letter_models import Initials, Letters, contents, loops_to_keep_free
 from tests.support.sentence_index import QUESTION, TEXTS
@@ -106,11 +106,11 @@ class TestAddTexts:
 
     async def test_batches(self, call: Colour, vectors: Index) -> None:
         """Texts are embedded and sent batch by batch; of equal ones one is stored, and each has its id."""
-        recording = Recording(vectors._carrier)
+        recording = Recording(vectors._transport)
         model = Counting()
         retriever = ResumableRetriever(index=Index._over(recording), embedding=model, sparse_embedding=Initials())
         ids = await call(retriever, "add_texts", ["a", "b", "a", "c", "d", "e"], batch_size=2)
-        assert [2, 2, 1] == model.asked
+        assert [2, 2, 1] == model.page_count
         assert ["upsert"] * 3 == recording.sent
         assert ids[0] == ids[2]
         assert set(ids) == set(stored(vectors))
@@ -119,7 +119,7 @@ class TestAddTexts:
 
     async def test_nothing(self, call: Colour, vectors: Index) -> None:
         """No texts are no request."""
-        recording = Recording(vectors._carrier)
+        recording = Recording(vectors._transport)
         retriever = ResumableRetriever(index=Index._over(recording))
         assert [] == await call(retriever, "add_texts", [])
         assert [] == await call(retriever, "add_documents", [])
@@ -129,7 +129,7 @@ class TestAddTexts:
         """An exception says how many batches are stored; those are, whole, and the exception keeps its kind."""
         retriever = ResumableRetriever(index=texts, embedding=True)
         ids = ["1", "2", "3", "4" * 2_000, "5"]
-        with pytest.raises(UpstashError) as caught:
+        with pytest.raises(RefusedError) as caught:
             await call(retriever, "add_texts", list("abcde"), ids=ids, batch_size=2)
         [note] = caught.value.__notes__
         assert note.startswith("1 of 3 batches are stored (2 of 5 records), the next one whole or not at all;")
@@ -235,11 +235,11 @@ class Counting(Letters):
     """Notes how many texts it is asked to embed at a time."""
 
     def __init__(self) -> None:
-        self.asked: list[int] = []
+        self.page_count: list[int] = []
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One row for each text."""
-        self.asked.append(len(texts))
+        self.page_count.append(len(texts))
         return super().embed_documents(texts)
 
 
@@ -266,7 +266,7 @@ class TestDelete:
 
     async def test_by_id(self, call: Colour, texts: Index) -> None:
         """Records are removed by id, however many; it is said how many were there."""
-        recording = Recording(texts._carrier)
+        recording = Recording(texts._transport)
         retriever = ResumableRetriever(index=Index._over(recording), namespace="ns")
         ids = retriever.add_texts(["sky", "sea", "sand"])
         recording.sent.clear()
@@ -325,7 +325,7 @@ class TestFrom:
     @pytest.mark.parametrize("arguments", [{"ids": ["1" * 2_000]}, {"k": 0}, {"batch_size": 0}])
     async def test_the_file_is_let_go_of(self, call: Colour, arguments: dict[str, Any], tmp_path: Path) -> None:
         """Whatever goes wrong, the file is free again."""
-        with pytest.raises((UpstashError, ValueError)):
+        with pytest.raises((RefusedError, ValueError)):
             await call(ResumableRetriever, "from_texts", ["sky"], path=tmp_path / "i", **arguments)
         Index.embedded(tmp_path / "i", embedding="static").close()
 

@@ -46,9 +46,9 @@ from pydantic import Field, PrivateAttr
 
 from nextk import Index
 from nextk.engine.engine import EmbeddedEngine
-from nextk.errors import ClientError, UpstashError
+from nextk.errors import ClientError, RefusedError
 from nextk.llama_index import RefillingQueryEngine, ResumableRetriever
-from nextk.transport.in_process import Hold, InProcessCarrier
+from nextk.transport.in_process import InProcessTransport, SharedEngine
 from nextk.until import MaxResults
 from tests.support.local_server import TOKEN, LocalServer
 from tests.support.recorded_upstash_store import RECORDED, written
@@ -310,8 +310,8 @@ def engine(local_server: LocalServer) -> Iterator[EmbeddedEngine]:
 
 def in_process(engine: EmbeddedEngine) -> Index:
     """A client in this process; closing it closes nothing."""
-    hold = Hold(None, engine)
-    return Index._over(InProcessCarrier(hold, lambda: hold))
+    hold = SharedEngine(None, engine)
+    return Index._over(InProcessTransport(hold, lambda: hold))
 
 
 @dataclass
@@ -660,7 +660,7 @@ class TestTraces:
                 said += [search, search.report, search.cursor(), search.detach()]
             said += [retriever, vars(retriever), retriever.to_config(), retriever.index]
         with ResumableRetriever(**{**place, "token": f"not-{TOKEN}"}, **options) as refused:
-            with pytest.raises(UpstashError) as raised:
+            with pytest.raises(RefusedError) as raised:
                 refused.retrieve(QUESTION)
             said += [raised.value, vars(raised.value)]
         events, spans = watching

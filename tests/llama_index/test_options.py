@@ -238,7 +238,7 @@ class TestWriting:
 
     def test_a_batch_that_fails(self, stored: ResumableRetriever) -> None:
         """The exception says how many batches are stored."""
-        recording = Recording(stored.index._carrier)
+        recording = Recording(stored.index._transport)
         recording.failures["upsert-data"] = ClientError("not now")
         retriever = ResumableRetriever(Index._over(recording), embedding=True)
         with pytest.raises(ClientError) as raised:

@@ -185,9 +185,9 @@ class TestRefill:
             def _postprocess_nodes(
                 self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
             ) -> list[NodeWithScore]:
-                carrier: Any = index._carrier
-                engine = carrier._hold.engine
-                for uuid in list(engine._cursors._open):
+                transport: Any = index._transport
+                engine = transport._shared_engine.engine
+                for uuid in list(engine._open_queries._open):
                     engine.stop(uuid)
                 return []
 

@@ -36,7 +36,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.core.vector_stores.utils import node_to_metadata_dict
 
 from nextk import Index, Vector, langchain
-from nextk.errors import ClientError, MissingExtraError, UpstashError
+from nextk.errors import ClientError, MissingExtraError, RefusedError
 from nextk.llama_index import ResumableRetriever
 from nextk.types import SparseVector
 from tests.support.sentence_index import QUESTION, TEXTS, open_queries
@@ -126,7 +126,7 @@ def ids(nodes: list[NodeWithScore]) -> list[str]:
 def bodies_of(index: Index) -> tuple[Index, list[Any]]:
     """A client of the same index, and the bodies of what it sends."""
     bodies: list[Any] = []
-    recording: Any = Recording(index._carrier)
+    recording: Any = Recording(index._transport)
     recording._note = lambda operation: bodies.append(operation.body)
     return Index._over(recording), bodies
 
@@ -140,7 +140,7 @@ class TestRetrieve:
 
     def test_one_plain_query(self, index: Index) -> None:
         """A call is one query and holds nothing open; what an index can embed is asked once."""
-        recording = Recording(index._carrier)
+        recording = Recording(index._transport)
         retriever = ResumableRetriever(Index._over(recording))
         for _ in range(2):
             assert 2 == len(retriever.retrieve(QUESTION))
@@ -521,7 +521,7 @@ class TestFromNodes:
         nodes = [TextNode(text="a")]
         with pytest.raises(ClientError, match="similarity_top_k"):
             ResumableRetriever.from_nodes(nodes, path=tmp_path / "i", similarity_top_k=0)
-        with pytest.raises(UpstashError, match="Metadata is"):
+        with pytest.raises(RefusedError, match="Metadata is"):
             ResumableRetriever.from_nodes([TextNode(text="a" * 60_000)], path=tmp_path / "i")
         with ResumableRetriever.from_nodes(nodes, path=tmp_path / "i") as retriever:
             assert ids(retriever.retrieve("a")) == [nodes[0].node_id]

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from nextk import AsyncIndex, Index, langchain, llama_index
+from nextk.arguments import choose
 from nextk.errors import ClientError
-from nextk.retrieval import RetrievalMode, resolve_mode
-from nextk.retrieval.building import content_id, open_embedded
-from nextk.retrieval.question import choose
-from nextk.retrieval.rows import TEXT_KEYS, Passage, passage, passages
-from nextk.retrieval.source import Source, has_text_models
-from nextk.retrieval.sparse_model import SparseModel
+from nextk.retrievers.connection import Connection, has_text_models
+from nextk.retrievers.record_text import TEXT_KEYS, RecordText, read_text, read_texts
+from nextk.retrievers.sparse_model import SparseQueryModel
+from nextk.retrievers.writing import content_id, open_embedded
+from nextk.sessions import RetrievalMode, resolve_mode
 from nextk.types import (
     Data,
     DenseIndexInfo,
@@ -44,8 +44,8 @@ def index() -> Iterator[Index]:
 def nothing_left_open(index: Index) -> Iterator[None]:
     """After every test the index holds no open query."""
     yield
-    carrier: Any = index._carrier
-    assert 0 == carrier._hold.engine.open_queries()
+    transport: Any = index._transport
+    assert 0 == transport._shared_engine.engine.open_queries()
 
 
 class TestPassage:
@@ -54,25 +54,25 @@ class TestPassage:
     @pytest.mark.parametrize(
         ("metadata", "data", "expected"),
         [
-            ({"text": "T", "a": 1}, None, Passage("T", {"a": 1})),
-            ({"_pageContentLC": "T", "a": 1}, None, Passage("T", {"a": 1})),
-            ({"text": "T", "_pageContentLC": "P"}, None, Passage("T", {"_pageContentLC": "P"})),
-            ({"text": "T"}, "D", Passage("T", {})),
-            ({"text": None, "a": 1}, "D", Passage("D", {"text": None, "a": 1})),
+            ({"text": "T", "a": 1}, None, RecordText("T", {"a": 1})),
+            ({"_pageContentLC": "T", "a": 1}, None, RecordText("T", {"a": 1})),
+            ({"text": "T", "_pageContentLC": "P"}, None, RecordText("T", {"_pageContentLC": "P"})),
+            ({"text": "T"}, "D", RecordText("T", {})),
+            ({"text": None, "a": 1}, "D", RecordText("D", {"text": None, "a": 1})),
             ({"text": 3}, None, None),
-            ({"a": 1}, "D", Passage("D", {"a": 1})),
-            (None, "D", Passage("D", {})),
-            (None, "", Passage("", {})),
+            ({"a": 1}, "D", RecordText("D", {"a": 1})),
+            (None, "D", RecordText("D", {})),
+            (None, "", RecordText("", {})),
             ({"a": 1}, None, None),
             (None, None, None),
-            ({"_node_content": "{"}, "D", Passage("D", {"_node_content": "{"})),
+            ({"_node_content": "{"}, "D", RecordText("D", {"_node_content": "{"})),
             ({"_node_content": "[1]"}, None, None),
             ({"_node_content": 5}, None, None),
         ],
     )
-    def test_layouts(self, metadata: dict[str, Any] | None, data: str | None, expected: Passage | None) -> None:
+    def test_layouts(self, metadata: dict[str, Any] | None, data: str | None, expected: RecordText | None) -> None:
         """A metadata key that holds a text is taken out and wins over data; without either there is no passage."""
-        assert expected == passage(QueryResult("x", 0.5, metadata=metadata, data=data), TEXT_KEYS)
+        assert expected == read_text(QueryResult("x", 0.5, metadata=metadata, data=data), TEXT_KEYS)
 
     @pytest.mark.parametrize(
         ("own", "parent", "expected"),
@@ -95,25 +95,25 @@ class TestPassage:
             "_node_type": "TextNode",
             **dict.fromkeys(("document_id", "doc_id", "ref_doc_id"), parent),
         }
-        assert Passage("T", expected) == passage(QueryResult("x", 0.5, metadata=metadata, data="other"), TEXT_KEYS)
+        assert RecordText("T", expected) == read_text(QueryResult("x", 0.5, metadata=metadata, data="other"), TEXT_KEYS)
 
     @pytest.mark.parametrize(("data", "text"), [("D", "D"), (None, "")])
     def test_node_without_text(self, data: str | None, text: str) -> None:
         """A node without a text of its own is still a row: with its data, or empty."""
         match = QueryResult("x", 0.5, metadata={"_node_content": '{"text_resource": null}'}, data=data)
-        assert Passage(text, {}) == passage(match, TEXT_KEYS)
+        assert RecordText(text, {}) == read_text(match, TEXT_KEYS)
 
     def test_the_match_is_not_changed(self) -> None:
         """Reading a row leaves the match as it was."""
         match = QueryResult("x", 0.5, metadata={"text": "T", "a": 1})
-        passage(match, TEXT_KEYS)
+        read_text(match, TEXT_KEYS)
         assert {"text": "T", "a": 1} == match.metadata
 
     def test_rows_without_text_are_counted(self, caplog: pytest.LogCaptureFixture) -> None:
         """Rows without text are left out, and one warning says how many."""
         matches = [QueryResult("a", 0.9, data="A"), QueryResult("b", 0.8), QueryResult("c", 0.7, metadata={"k": 1})]
-        with caplog.at_level(logging.WARNING, "nextk.retrieval"):
-            assert ["a"] == [match.id for match, _ in passages(matches, TEXT_KEYS)]
+        with caplog.at_level(logging.WARNING, "nextk.sessions"):
+            assert ["a"] == [match.id for match, _ in read_texts(matches, TEXT_KEYS)]
         where = "neither as data nor in metadata under 'text', '_pageContentLC'"
         assert [f"2 of 3 rows hold no text, {where}: they are left out"] == caplog.messages
 
@@ -162,25 +162,25 @@ class TestSparseModel:
     )
     def test_makes(self, model: Any) -> None:
         """Each make gives the same plain vector; several texts give the mean."""
-        assert SparseVector([7], [3.0]) == SparseModel(model).embed(["sky"])
-        assert SparseVector([7], [4.0]) == SparseModel(model).embed(["sky", "ocean"])
+        assert SparseVector([7], [3.0]) == SparseQueryModel(model).embed(["sky"])
+        assert SparseVector([7], [4.0]) == SparseQueryModel(model).embed(["sky", "ocean"])
 
     @pytest.mark.parametrize(("model", "dimension"), [(Blocking(), 7), (Dictionary(), 7), (Native(), 8)])
     async def test_asynchronous(self, model: Any, dimension: int) -> None:
         """An asynchronous method is used where there is one; what only blocks goes to a thread."""
-        assert SparseVector([dimension], [4.0]) == await SparseModel(model).aembed(["sky", "ocean"])
+        assert SparseVector([dimension], [4.0]) == await SparseQueryModel(model).aembed(["sky", "ocean"])
 
     @pytest.mark.parametrize("model", [3, "bm25", Blocking])
     def test_what_is_no_model(self, model: object) -> None:
         """What cannot embed is refused at once, naming the argument."""
         with pytest.raises(ClientError, match=r"^sparse_embedding cannot be "):
-            SparseModel(model)
+            SparseQueryModel(model)
 
     @pytest.mark.parametrize("result", [[3], [None], [[0.5, 0.5]]])
     def test_what_is_no_vector(self, result: Any) -> None:
         """A model that returns something else is told what was expected."""
         with pytest.raises(ClientError, match=r"^sparse_embedding returned \w+ where a sparse vector was expected"):
-            SparseModel(lambda _texts: result).embed(["sky"])
+            SparseQueryModel(lambda _texts: result).embed(["sky"])
 
 
 class TestWords:
@@ -254,32 +254,32 @@ class TestSource:
         assert expected == has_text_models(info, mode)
 
     def test_either_colour(self, index: Index) -> None:
-        """Whichever colour is given, both are there, over the same carrier."""
-        for source in (Source(index), Source(index.to_async())):
-            assert isinstance(source.blocking, Index)
-            assert isinstance(source.native, AsyncIndex)
-            assert index._carrier is source.blocking._carrier is source.native._carrier
+        """Whichever colour is given, both are there, over the same transport."""
+        for source in (Connection(index), Connection(index.to_async())):
+            assert isinstance(source.index, Index)
+            assert isinstance(source.async_index, AsyncIndex)
+            assert index._transport is source.index._transport is source.async_index._transport
 
     async def test_what_is_handed_over_stays_open(self) -> None:
         """Closing a source closes an index only if it is owned."""
         index = Index.embedded(type="dense", dimension=2)
-        Source(index).close()
-        await Source(index).aclose()
+        Connection(index).close()
+        await Connection(index).aclose()
         assert 0 == index.info().vector_count
-        await Source(index, owned=True).aclose()
+        await Connection(index, owned=True).aclose()
         with pytest.raises(ClientError, match="this index is closed"):
             index.info()
 
     def test_index_and_url(self, index: Index) -> None:
         """An index and a URL contradict each other."""
         with pytest.raises(ClientError, match=r"leave them out, or leave out index="):
-            Source(index, "http://127.0.0.1:1")
+            Connection(index, "http://127.0.0.1:1")
 
     def test_a_token_from_the_environment_is_not_pickled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A source pickles as what it was made from."""
         monkeypatch.setenv("UPSTASH_VECTOR_REST_URL", "http://127.0.0.1:1")
         monkeypatch.setenv("UPSTASH_VECTOR_REST_TOKEN", "secret-token")
-        pickled = pickle.dumps(Source())
+        pickled = pickle.dumps(Connection())
         assert b"secret-token" not in pickled
         assert "Index(HttpCarrier('http://127.0.0.1:1'))" == repr(pickle.loads(pickled))  # noqa: S301 - our own
 
@@ -290,8 +290,8 @@ class TestBuilding:
     def test_batches_and_repeats(self) -> None:
         """More rows than an upsert takes are stored in batches; of several with one id the last one stays."""
         with Index.embedded(type="dense", embedding=lambda texts: [[1.0, 2.0]] * len(texts)) as index:
-            recording = Recording(index._carrier)
-            index._carrier = recording
+            recording = Recording(index._transport)
+            index._transport = recording
             retriever = langchain.ResumableRetriever(index=index, embedding=True, namespace="ns")
             numbers = range(2_000)
             ids = [str(number % 1_500) for number in numbers]
@@ -304,7 +304,7 @@ class TestBuilding:
     def test_nothing_to_store(self) -> None:
         """No records are no request."""
         with Index.embedded(type="dense", dimension=2) as index:
-            recording = Recording(index._carrier)
+            recording = Recording(index._transport)
             langchain.ResumableRetriever(index=Index._over(recording), embedding=True).add_texts([])
             assert [] == recording.sent
             assert 0 == index.info().vector_count

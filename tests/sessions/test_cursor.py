@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from nextk import Index
 from nextk.engine.engine import EmbeddedEngine
-from nextk.engine.opening import open_engine
+from nextk.engine.factory import open_engine
 from nextk.errors import ClientError, LimitReached, NextKError, PageUncertain
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
-from nextk.retrieval import Cursor, Limits, Question, Report, RetrievalMode
-from nextk.retrieval.cursor import digest_of
-from nextk.testing import Clock, Fault, FaultPlan, Moment, Strike, faulty
+from nextk.sessions import Cursor, Limits, Report, RetrievalMode, SearchQuery
+from nextk.sessions.cursor import digest_of
+from nextk.testing import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind, faulty
 from nextk.types import FusionAlgorithm, WeightingStrategy
 from nextk.until import DistinctBy, MaxResults, Policy, TokenBudget
 from tests.support.local_server import LocalServer
@@ -101,7 +101,7 @@ async def _stopped_with_rows(search: Any, bench: Bench, plan: FaultPlan) -> list
 
 async def _recovered(search: Any, bench: Bench, plan: FaultPlan) -> list[str]:
     rows = await _one_page(search, bench, plan)
-    plan.strike(Fault.DROP_REPLY, Moment.NEXT)
+    plan.inject(Fault.DROP_REPLY, RequestKind.NEXT)
     rows += await search.fetch_next(5)
     assert 1 == search.report.recovered
     return rows
@@ -111,7 +111,7 @@ async def _failed(search: Any, bench: Bench, plan: FaultPlan) -> list[str]:
     """The last pull came to nothing."""
     rows = await _one_page(search, bench, plan)
     for _ in range(3):
-        plan.strike(Fault.DROP_REQUEST)
+        plan.inject(Fault.DROP_REQUEST)
     with pytest.raises(PageUncertain):
         await search.fetch_next(3)
     return rows
@@ -203,7 +203,7 @@ class TestPlainData:
         assert before == cursor
         search = open_session(bench.index, bench.shape.question, cursor=cursor)
         cursor["pulls"].clear()
-        cursor["legs"].clear()
+        cursor["phases"].clear()
         assert first == await drained(Awaitable(search))
 
     async def test_it_holds_no_secret(self, local_server: LocalServer) -> None:
@@ -218,7 +218,7 @@ class TestPlainData:
             cursors: list[Cursor] = []
             search = open_session(index, question)
             search.fetch_next(3)
-            uuids = list(engine._cursors._open)
+            uuids = list(engine._open_queries._open)
             cursors.append(search.cursor())
             cursors.append(search.detach())
         assert 1 == len(uuids)
@@ -282,7 +282,7 @@ class TestAnyMoment:
     async def test_in_the_middle_of_a_pull(self, bench: Bench, place: int) -> None:
         """Taken while a task is pulling, a cursor stands where the search stood before that call, and loses no row."""
         expected = run(open_session(bench.index, bench.shape.question)).ids
-        plan = FaultPlan(Strike(Fault.DELAY, Moment.PAGE, place), clock=bench.clock, delay=60)
+        plan = FaultPlan(PlannedFault(Fault.DELAY, RequestKind.PAGE, place), clock=bench.clock, delay=60)
         native = open_async_session(faulty(bench.index, plan).to_async(), bench.shape.question)
         served: list[str] = []
         for size in SIZES[: place - 1]:
@@ -311,7 +311,7 @@ class TestAnyMoment:
         search = search_of(bench.index, bench.shape.question, colour, cursor=cursor)
         assert cursor == cursor_of(search)
         again: Report = search.report
-        for name in ("pulls", "pulled", "kept", "dropped", "repeated", "recovered", "changed", "complete", "legs"):
+        for name in ("pulls", "pulled", "kept", "dropped", "repeated", "recovered", "changed", "complete", "phases"):
             assert getattr(report, name) == getattr(again, name), name
         await search.stop()
 
@@ -461,7 +461,7 @@ class TestElsewhere:
         engine, shape, address = away
         with Index(*address) as index:
             search = Awaitable(open_session(index, shape.question))
-            await _rows_wait(search, Bench(shape, index, engine, Clock()), FaultPlan())
+            await _rows_wait(search, Bench(shape, index, engine, ManualClock()), FaultPlan())
             cursor = cursor_of(search)
             expected = await drained(search)
             assert expected == json.loads(output(GO_ON, *address, "hybrid-batch", json.dumps(cursor)))
@@ -473,7 +473,7 @@ class TestElsewhere:
         engine, _, address = away
         assert "parked" == output(PARK, *address, "hybrid-batch", index)
         left = engine.open_queries()
-        engine._cursors._open.clear()
+        engine._open_queries._open.clear()
         assert 0 == left
 
     @pytest.mark.parametrize("moment", [_nothing, _some_pages, _rows_wait, _exhausted])
@@ -564,11 +564,11 @@ class TestDetached:
         with pytest.raises(ClientError, match="open a new one"):
             await search.fetch_next(1)
         assert int(not over) == bench.engine.open_queries()
-        starts = plan.count(Moment.START)
+        starts = plan.count(RequestKind.START)
         for more in (int(over), 1):
             search = search_of(index, bench.shape.question, COLOURS[COLOURS.index(colour) - 1], cursor=cursor)
             first = await search.fetch_next(DRAIN)
-            assert (before + more, starts + more) == (search.report.recovered, plan.count(Moment.START))
+            assert (before + more, starts + more) == (search.report.recovered, plan.count(RequestKind.START))
             starts += more
             assert expected == first + await drained(search)
 
@@ -645,7 +645,7 @@ class TestDetached:
         """Closing an index stops what is parked on it."""
         shape, path = SHAPES["dense"], tmp_path / "index"
         with Index.embedded(path, **shape.schema) as other:
-            engine: Any = other._carrier._hold.engine  # type: ignore[attr-defined]
+            engine: Any = other._transport._shared_engine.engine  # type: ignore[attr-defined]
             other.upsert(shape.records())
             for _ in range(2):  # closing twice does no harm
                 index = Index.embedded(path)
@@ -715,7 +715,7 @@ def rich() -> tuple[Bench, Cursor]:
     """A cursor with something in each of its fields, and its index."""
     bench = Bench.build(SHAPES["hybrid"])
     search = open_session(
-        bench.index, bench.shape.question, query=["why?", "wherefore?"], until=DistinctBy(lambda row: row[-1], 3)
+        bench.index, bench.shape.question, texts=["why?", "wherefore?"], until=DistinctBy(lambda row: row[-1], 3)
     )
     search.fetch_next(2)
     search.widen(filter="number < 25")
@@ -839,7 +839,7 @@ class TestRefused:
                 adapter(index=texts, embedding=True, filter="place < 50", weighting="idf", fusion="dbsf"), method
             )(cursor),
             lambda: getattr(retriever, method)({**cursor, "recovered": 1}),
-            lambda: getattr(retriever, method)({key: cursor[key] for key in cursor if key != "legs"}),
+            lambda: getattr(retriever, method)({key: cursor[key] for key in cursor if key != "phases"}),
         ]
         for refused in refusals:
             with pytest.raises(ClientError, match="cursor"):
@@ -870,14 +870,14 @@ class TestRefused:
     @pytest.mark.parametrize("colour", COLOURS)
     async def test_another_view(self, dense: Bench, change: dict[str, Any], colour: str) -> None:
         """A cursor is of one view of its index: namespace, filter, fusion and weighting."""
-        question: Question = SHAPES["filtered"].question
+        question: SearchQuery = SHAPES["filtered"].question
         search = search_of(dense.index, question, colour)
         await search.fetch_next(3)
         cursor = cursor_of(search)
         await search.stop()
-        fields = {name: getattr(question, name) for name in Question.__dataclass_fields__}
+        fields = {name: getattr(question, name) for name in SearchQuery.__dataclass_fields__}
         with pytest.raises(ClientError, match=f"made with another {next(iter(change))}"):
-            search_of(dense.index, Question(**{**fields, **change}), colour, cursor=cursor)
+            search_of(dense.index, SearchQuery(**{**fields, **change}), colour, cursor=cursor)
 
     @settings(max_examples=100, deadline=None)
     @given(data=st.data())
@@ -901,9 +901,9 @@ class TestRefused:
     @pytest.mark.parametrize(
         "forge",
         [
-            lambda cursor: cursor["legs"][-1].update(mode="bogus"),
-            lambda cursor: cursor["legs"][0].update(mode=""),
-            lambda cursor: cursor["legs"][-1].update(kept=-1),
+            lambda cursor: cursor["phases"][-1].update(mode="bogus"),
+            lambda cursor: cursor["phases"][0].update(mode=""),
+            lambda cursor: cursor["phases"][-1].update(kept=-1),
             lambda cursor: cursor.update(pulls=[[0, []]]),
             lambda cursor: cursor.update(pulls=[[10**20, ["r1"]]]),
             lambda cursor: cursor.update(pulls=[[2, []], [3, ["r1"]]]),
@@ -951,7 +951,7 @@ class TestRefused:
         search.stop()
         with open_session(bench.index, bench.shape.question, cursor=cursor) as search:
             assert expected == search.fetch_next(100)
-            assert mode is search.report.legs[-1].retrieval_mode
+            assert mode is search.report.phases[-1].retrieval_mode
         assert not set(served) & set(expected)
         bench.index.close()
 
@@ -965,7 +965,7 @@ class TestFaults:
         _, cursor, _ = await cursor_at(_some_pages, bench, colour)
         expected = await drained(search_of(bench.index, bench.shape.question, colour, cursor=cursor))
         for place in range(1, len(SIZES) + 3):
-            plan = FaultPlan(Strike(fault, Moment.PAGE, place), clock=bench.clock, delay=0)
+            plan = FaultPlan(PlannedFault(fault, RequestKind.PAGE, place), clock=bench.clock, delay=0)
             index = faulty(bench.index, plan)
             search = search_of(index, bench.shape.question, colour, cursor=cursor)
             assert expected == await drained(search), place
@@ -980,7 +980,7 @@ class TestFaults:
         _, cursor, _ = await cursor_at(_rows_wait, bench, colour)
         expected = await drained(search_of(bench.index, bench.shape.question, colour, cursor=cursor))
         for place in range(1, 5):
-            plan = FaultPlan(Strike(fault, Moment.PAGE, place), clock=bench.clock, delay=0)
+            plan = FaultPlan(PlannedFault(fault, RequestKind.PAGE, place), clock=bench.clock, delay=0)
             search = search_of(faulty(bench.index, plan), bench.shape.question, colour, cursor=cursor)
             assert expected == await drained(search), place
         bench.open_queries_after_idling()
@@ -995,7 +995,7 @@ class TestFaults:
                 search = search_of(index, bench.shape.question, colour)
                 await moment(search, bench, plan)
                 cursor = await search.detach()
-                plan.strike(fault)
+                plan.inject(fault)
                 search = search_of(index, bench.shape.question, colour, cursor=cursor)
                 assert expected == await drained(search), fault
 

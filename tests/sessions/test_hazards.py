@@ -16,19 +16,19 @@ from nextk.errors import ClientError, LimitReached, NextKError
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
 from nextk.operations import Operation
-from nextk.retrieval import AsyncRetrievalSession, Cursor, Limits, Question, Reading, RetrievalSession, Terms
-from nextk.retrieval.budget import MAX_OPEN, budget_of
-from nextk.retrieval.cursor import digest_of
-from nextk.retrieval.run import BARREN
+from nextk.sessions import AsyncRetrievalSession, Cursor, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
+from nextk.sessions.cursor import digest_of
+from nextk.sessions.evaluation import MAX_EMPTY_PULLS
+from nextk.sessions.pool import MAX_OPEN, pool_of
 from nextk.until import (
     Accepted,
+    BatchCheck,
+    BatchObserver,
     Candidate,
-    Checking,
     DistinctBy,
-    Judge,
-    Learning,
     MaxResults,
     Policy,
+    PolicyState,
     RelativeScore,
     ScoreGap,
     TokenBudget,
@@ -88,17 +88,17 @@ def order(bench: Bench, **options: Any) -> list[str]:
 
 def permits(bench: Bench) -> int:
     """How many searches may still be opened."""
-    budget = budget_of(bench.index._carrier)
-    budget._settle()
+    budget = pool_of(bench.index._transport)
+    budget._process_returned()
     return budget._free
 
 
-def search_of(index: Index, colour: str, question: Question = DENSE, **options: Any) -> Any:
+def search_of(index: Index, colour: str, question: SearchQuery = DENSE, **options: Any) -> Any:
     """The same, of the usual question."""
     return searches.search_of(index, question, colour, **options)
 
 
-def reading_of(index: Index, colour: str, reading: Reading[Any], **options: Any) -> Any:
+def reading_of(index: Index, colour: str, reading: RowReader[Any], **options: Any) -> Any:
     """The same with another reading."""
     if colour == "async":
         return AsyncRetrievalSession(index.to_async(), DENSE, reading, **options)
@@ -173,12 +173,12 @@ class TestLoops:
         """A bound that ends a loop has cost it no row before the bound."""
         seen: list[str] = []
 
-        async def look() -> None:
+        async def look_ahead() -> None:
             async for row in rows_of(search_of(dense.index, colour, limits=Limits(max_results=15))):
                 seen.append(row)  # noqa: PERF401 - the rows of before the error
 
         with pytest.raises(LimitReached, match="max_results"):
-            await look()
+            await look_ahead()
         assert full[:15] == seen
 
 
@@ -272,7 +272,7 @@ class TestChecks:
     )
     async def test_errors_show_no_row(self, dense: Bench, colour: str, answer: Any) -> None:
         """An answer of a check that makes no sense is refused in words that hold nothing of a row."""
-        search = reading_of(dense.index, colour, Reading(lambda match: {"text": f"SECRET {match.id}"}))
+        search = reading_of(dense.index, colour, RowReader(lambda match: {"text": f"SECRET {match.id}"}))
         with pytest.raises(ClientError) as caught:
             await search.fetch_until(Accepted(3, answer))
         await search.stop()
@@ -288,7 +288,7 @@ class TestChecks:
         shown: list[Candidate] = []
         scores: list[float] = []
 
-        class Looking(Judge):
+        class Looking(PolicyState):
             def keeps(self, candidate: Candidate) -> bool:
                 scores.append(candidate.score)
                 shown.append(candidate)
@@ -298,13 +298,13 @@ class TestChecks:
                 shown.append(candidate)
                 return True
 
-            def took(self, candidate: Candidate) -> None:
+            def add(self, candidate: Candidate) -> None:
                 shown.append(candidate)
 
         class Scores(Policy):
             scores_only = True
 
-            def judge(self, memory: dict[str, Any]) -> Judge:
+            def new_state(self, memory: dict[str, Any]) -> PolicyState:
                 return Looking(self)
 
         check = Accepted(3, lambda rows: [row in full[5:8] for row in rows])
@@ -325,14 +325,16 @@ class TestChecks:
             with pytest.raises(ClientError, match="verdict"):
                 read_verdicts([odd, True], 2)
 
-    @pytest.mark.parametrize("made", [None, Judge, object(), "judge"], ids=["nothing", "a class", "an object", "text"])
+    @pytest.mark.parametrize(
+        "made", [None, PolicyState, object(), "judge"], ids=["nothing", "a class", "an object", "text"]
+    )
     async def test_no_judge(self, dense: Bench, full: list[str], colour: str, made: Any) -> None:
-        """A policy whose `judge` makes no judge is refused by its name, whosever it is; nothing is lost."""
+        """A policy whose `state` makes no judge is refused by its name, whosever it is; nothing is lost."""
 
         class Careless(Policy):
-            def judge(self, memory: dict[str, Any]) -> Judge:
-                judge: Judge = made
-                return judge
+            def new_state(self, memory: dict[str, Any]) -> PolicyState:
+                state: PolicyState = made
+                return state
 
         async with search_of(dense.index, colour) as search:
             with pytest.raises(ClientError, match="careless"):
@@ -345,12 +347,12 @@ class TestChecks:
     async def test_an_unfinished_judge(self, dense: Bench, colour: str) -> None:
         """So is one whose judge does not call `super().__init__`."""
 
-        class Unfinished(Judge):
+        class Unfinished(PolicyState):
             def __init__(self) -> None:
                 pass
 
         class Hasty(Policy):
-            def judge(self, memory: dict[str, Any]) -> Judge:
+            def new_state(self, memory: dict[str, Any]) -> PolicyState:
                 return Unfinished()
 
         async with search_of(dense.index, colour) as search:
@@ -359,8 +361,8 @@ class TestChecks:
 
     def test_what_judges_derive_from(self) -> None:
         """The judges that ask about many rows at once can be imported from where policies are."""
-        assert (True, True) == (issubclass(Checking, Judge), issubclass(Learning, Judge))
-        assert {"Checking", "Judge", "Learning", "Policy"} <= set(nextk.until.__all__)
+        assert (True, True) == (issubclass(BatchCheck, PolicyState), issubclass(BatchObserver, PolicyState))
+        assert {"BatchCheck", "PolicyState", "BatchObserver", "Policy"} <= set(nextk.until.__all__)
 
 
 @dataclass(frozen=True)
@@ -369,10 +371,10 @@ class Remembering(Policy):
 
     what: Any
 
-    def judge(self, memory: dict[str, Any]) -> Judge:
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Begin a call."""
         memory.update(self.what)
-        return Judge(self)
+        return PolicyState(self)
 
 
 def third(row: str) -> int:
@@ -465,7 +467,7 @@ class TestBounds:
     @pytest.mark.parametrize("deadline", [0, 0.0, -1, float("nan"), float("inf"), "1", True])
     def test_no_time_at_all(self, deadline: Any) -> None:
         """A deadline that leaves no time, or is no number of seconds, is refused, however it is given."""
-        for build in (Limits, Terms().within):
+        for build in (Limits, SearchConfig().with_overrides):
             with pytest.raises(ClientError, match="deadline"):
                 build(deadline=deadline)
 
@@ -479,7 +481,7 @@ class TestBounds:
 
 
 class Stuck(Recording):
-    """A carrier to an index that answers every further pull with the first page."""
+    """A transport to an index that answers every further pull with the first page."""
 
     page: Any = None
     stuck = True
@@ -506,13 +508,13 @@ class TestPulls:
     @pytest.mark.parametrize("until", [False, True])
     async def test_an_index_that_repeats_itself(self, dense: Bench, colour: str, *, until: bool) -> None:
         """A search that gets the same page for ever ends with an error after 100 of them, policy or not."""
-        carrier = Stuck(dense.index._carrier)
-        index: Any = Index._over(carrier)
+        transport = Stuck(dense.index._transport)
+        index: Any = Index._over(transport)
         search = search_of(index, colour, guards=Limits())
         assert 5 == len(await search.fetch_next(5))
         with pytest.raises(LimitReached, match="100 pages"):
             await (search.fetch_until(MaxResults(5)) if until else search.fetch_next(5))
-        assert (100, 100) == (BARREN, carrier.sent.count("resumable-query-next"))
+        assert (100, 100) == (MAX_EMPTY_PULLS, transport.sent.count("resumable-query-next"))
         assert (5, False) == (search.report.kept, search.exhausted)
         await search.stop()
 
@@ -524,7 +526,7 @@ class TestPulls:
             await search.widen(filter="")
             served += await search.fetch_next(5)
             assert (380, 380) == (len(served), len(set(served)))
-            assert search.report.legs[-1].pulls <= 10
+            assert search.report.phases[-1].pulls <= 10
             await search.stop()
 
     async def test_counts_never_go_down(self, dense: Bench, colour: str) -> None:
@@ -556,7 +558,7 @@ class TestPulls:
 
 
 def _leg(**fields: Any) -> Callable[[Cursor], Any]:
-    return lambda cursor: cursor["legs"][0].update(fields)
+    return lambda cursor: cursor["phases"][0].update(fields)
 
 
 def _size(size: Any) -> Callable[[Cursor], Any]:
@@ -577,7 +579,7 @@ FORGERIES: dict[str, Callable[[Cursor], Any]] = {
     "recovered": _field(recovered=-1),
     "dropped": _field(dropped={"accepted": -4}),
     "memories": _field(memories=[{"a": 1}]),
-    "no legs": _field(legs=[]),
+    "no legs": _field(phases=[]),
 }
 
 
@@ -590,7 +592,7 @@ class TestForgedCursors:
         with open_session(dense.index, DENSE) as search:
             search.fetch_next(3)
             cursor = cursor_of(search)
-        recording = Recording(dense.index._carrier)
+        recording = Recording(dense.index._transport)
         index: Any = Index._over(recording)
         for honest in (True, False):
             if not honest:
@@ -626,8 +628,8 @@ class TestParked:
             search = retriever.open(QUESTION)
             search.fetch_next(3)
             cursor = search.detach()
-            carrier: Any = index._carrier
-            engine = carrier._hold.engine
+            transport: Any = index._transport
+            engine = transport._shared_engine.engine
             assert 1 == engine.open_queries()
 
             async def leave() -> None:

@@ -20,9 +20,9 @@ import nextk
 from nextk import Index
 from nextk.errors import ClientError
 from nextk.operations import Operation
-from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalSession
-from nextk.retrieval import budget as budgets
-from nextk.retrieval.budget import MAX_OPEN, Budget, Permit, budget_of
+from nextk.sessions import AsyncRetrievalSession, RetrievalSession, SearchQuery
+from nextk.sessions import pool as pool_module
+from nextk.sessions.pool import MAX_OPEN, QueryPool, Slot, pool_of
 from nextk.until import Accepted, DistinctBy, MaxResults, Policy, TokenBudget
 from tests.support import searches
 from tests.support.searches import COLOURS, ROWS, SHAPES, Bench, drained, ids, open_async_session, open_session
@@ -59,12 +59,12 @@ def full(dense: Bench) -> list[str]:
 
 def permits(index: Index) -> int:
     """How many searches may still be opened."""
-    budget = budget_of(index._carrier)
-    budget._settle()
+    budget = pool_of(index._transport)
+    budget._process_returned()
     return budget._free
 
 
-def search_of(index: Index, colour: str, question: Question = DENSE, **options: Any) -> Any:
+def search_of(index: Index, colour: str, question: SearchQuery = DENSE, **options: Any) -> Any:
     """The same, of the usual question."""
     return searches.search_of(index, question, colour, **options)
 
@@ -141,8 +141,8 @@ def leave_in_a_cycle(dropped: Any) -> None:
 COLLECTED = """
 import faulthandler, gc, sys
 from nextk.errors import ClientError
-from nextk.retrieval import Reading, RetrievalSession
-from nextk.retrieval import budget
+from nextk.sessions import RowReader, RetrievalSession
+from nextk.sessions import pool
 from tests.support.searches import *
 
 faulthandler.dump_traceback_later(5, exit=True)  # should it hang
@@ -163,7 +163,7 @@ def collecting(function):
 for loop in (lambda search: search.pages(3), iter):
     bench = Bench.build(SHAPES["dense"])
     full = ids(bench.index.query(top_k=100, **question.parameters()))
-    search = RetrievalSession(bench.index, question, Reading(collecting(lambda match: match.id)))
+    search = RetrievalSession(bench.index, question, RowReader(collecting(lambda match: match.id)))
     rows = loop(search)
     served = 3 if isinstance(next(rows), list) else 1
     cycle = [rows]
@@ -174,10 +174,10 @@ for loop in (lambda search: search.pages(3), iter):
             due.append(True)
             assert full[served : served + 3] == search.fetch_next(3)
         else:
-            if moment == "budget":
-                budget.Future.set_result = collecting(budget.Future.set_result)
+            if moment == "pool":
+                pool.Future.set_result = collecting(pool.Future.set_result)
             else:  # the engine reads its clock under a lock; a pool of connections has such locks, too
-                bench.engine._cursors._clock = collecting(bench.engine._cursors._clock)
+                bench.engine._open_queries._clock = collecting(bench.engine._open_queries._clock)
             del search
             due.append(True)
             assert full[:3] == other.fetch_next(3)
@@ -200,9 +200,9 @@ class TestGarbageCollection:
         """Collected in the middle of a call of its own search, a loop does not wait for it, and the query is ended."""
         assert "stopped stopped done" == " ".join(output(COLLECTED, "call").split())
 
-    def test_under_the_lock_of_the_budget(self) -> None:
+    def test_under_the_lock_of_the_pool(self) -> None:
         """Collected while another search gets its permit, a loop does not wait for the lock that this one holds."""
-        assert "done" == output(COLLECTED, "budget")
+        assert "done" == output(COLLECTED, "pool")
 
     def test_under_the_locks_of_the_index(self) -> None:
         """Collected while another search is in the index, a loop does not wait for a lock that this one holds there."""
@@ -288,11 +288,11 @@ class TestReentry:
         """A model that embeds the question, and uses the search for it, is refused; nothing hangs."""
         asked: list[RetrievalSession[str]] = []
 
-        def embed(blank: Question) -> Question:
+        def embed(blank: SearchQuery) -> SearchQuery:
             method(asked[0])
             return replace(blank, vector=DENSE.vector)
 
-        asked.append(open_session(dense.index, Question(), embed=embed))
+        asked.append(open_session(dense.index, SearchQuery(), embed=embed))
 
         def call() -> None:
             with pytest.raises(ClientError, match="within it"):
@@ -339,12 +339,12 @@ class TestReentry:
             await call()
             return [True] * len(rows)
 
-        async def embed(blank: Question) -> Question:
+        async def embed(blank: SearchQuery) -> SearchQuery:
             await call()
             return replace(blank, vector=DENSE.vector)
 
         own = {"embed": embed} if inside == "embed" else {}
-        question = Question() if inside == "embed" else DENSE
+        question = SearchQuery() if inside == "embed" else DENSE
         async with open_async_session(dense.index.to_async(), question, **own) as search:
             asked.append(search)
             policy = Accepted(3, check) if inside == "check" else MaxResults(3)
@@ -419,7 +419,7 @@ def test_a_fork_in_a_call() -> None:
 
 
 PACKAGE = Path(nextk.__file__).parent
-STEPS = {str(file) for folder in ("retrieval", "until") for file in (PACKAGE / folder).glob("*.py")}
+STEPS = {str(file) for folder in ("sessions", "until") for file in (PACKAGE / folder).glob("*.py")}
 HANDLE = str(PACKAGE / "handle.py")
 Line = tuple[str, int]
 
@@ -484,7 +484,7 @@ CALLS: dict[str, Callable[[RetrievalSession[str]], list[str]]] = {
     "fetch_next, to the end": lambda search: search.fetch_next(ROWS + 5),
     "fetch_until": lambda search: search.fetch_until(MaxResults(5)),
     "fetch_until, with a check": lambda search: search.fetch_until(Accepted(3, lambda rows: [True] * len(rows))),
-    "a row of a loop": lambda search: search._call(search._search.fetching(1, 10)),
+    "a row of a loop": lambda search: search._call(search._machine.fetching(1, 10)),
 }
 
 
@@ -501,23 +501,23 @@ class TestInterrupts:
         for place in lines.places:
             with self.interrupted(dense, call, place, lost=lost) as (search, served, lines):
                 where = lines.run[-1]
-                search._busy._reset()  # see below
+                search._lock._reset()  # see below
                 assert full == served + search.fetch_next(100), where
             dense.index.info()
             assert (0, MAX_OPEN) == (dense.engine.open_queries(), permits(dense.index)), where
 
     def test_its_turn_ends(self, dense: Bench) -> None:
         """Wherever a call is interrupted as its turn begins or ends, the next one gets its turn."""
-        turns = {str(PACKAGE / "retrieval" / "turn.py")}
+        turns = {str(PACKAGE / "sessions" / "locks.py")}
         call = CALLS["fetch_next"]
         with self.interrupted(dense, call, None, only=turns, end="") as (_, _, lines):
             pass
         held = []
         for place in lines.places:
             with self.interrupted(dense, call, place, only=turns, end="") as (search, _, lines):
-                if not search._busy.free():
+                if not search._lock.is_free():
                     held.append(f"turn.py:{lines.run[-1][1]}")
-                    search._busy._reset()
+                    search._lock._reset()
         assert [] == held, "after an interrupt there nobody gets a turn any more"
 
     @contextlib.contextmanager
@@ -538,7 +538,7 @@ class TestInterrupts:
     ) -> None:
         """Interrupted while it waits for its turn, a search has taken no permit with it."""
         narrow(dense.index, 1)
-        held = budget_of(dense.index._carrier).acquire()
+        held = pool_of(dense.index._transport).acquire()
 
         def interrupted(turn: Any, timeout: float) -> None:
             raise KeyboardInterrupt
@@ -551,20 +551,20 @@ class TestInterrupts:
         held.release()
         with search:
             assert full[:3] == search.fetch_next(3)
-        budgets._budgets.pop(dense.index._carrier)
+        pool_module._pools.pop(dense.index._transport)
 
 
 class Turning:
-    """A carrier that lets the event loop turn before and after each request, so that each turn can be cancelled."""
+    """A transport that lets the event loop turn before and after each request, so that each turn can be cancelled."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.orphans = inner.orphans
-        self.leaving = inner.leaving
+        self.closing_hooks = inner.closing_hooks
         self.identity = inner.identity
 
     async def asend(self, operation: Operation[Any]) -> Any:
-        """Turn, carry, turn; as a carrier owes it, a query is stopped whose start nobody waits for any more."""
+        """Turn, carry, turn; as a transport owes it, a query is stopped whose start nobody waits for any more."""
         await asyncio.sleep(0)
         result = self.inner.send(operation)
         try:
@@ -597,7 +597,7 @@ class TestCancellation:
     @pytest.mark.parametrize("call", AWAITED.values(), ids=AWAITED)
     async def test_at_every_await(self, dense: Bench, full: list[str], call: Any, *, lost: bool) -> None:
         """Wherever a call is cancelled, the search goes on: no row is lost, none comes twice, nothing stays open."""
-        index = Index._over(Turning(dense.index._carrier)).to_async()  # type: ignore[arg-type]
+        index = Index._over(Turning(dense.index._transport)).to_async()  # type: ignore[arg-type]
         turns, done = 0, False
         while not done:
             search = open_async_session(index, DENSE)
@@ -619,10 +619,10 @@ class TestCancellation:
         assert 3 < turns
 
 
-def narrow(index: Index, capacity: int) -> Budget:
+def narrow(index: Index, capacity: int) -> QueryPool:
     """Give an index a small budget instead of its own, and much patience."""
-    carrier = index._carrier
-    budgets._budgets[carrier] = made = Budget(carrier.orphans, capacity, 60)
+    transport = index._transport
+    pool_module._pools[transport] = made = QueryPool(transport.orphans, capacity, 60)
     return made
 
 
@@ -631,10 +631,10 @@ class TestWaiting:
 
     async def test_a_dropped_permit(self, colour: str) -> None:
         """A permit that the collector finds is handed to whoever waits, at once and not when his patience ends."""
-        budget = Budget(deque(), 1, 60)
+        budget = QueryPool(deque(), 1, 60)
         held = [budget.acquire()]
         loop = asyncio.get_running_loop()
-        got: asyncio.Future[Permit] = loop.create_future()
+        got: asyncio.Future[Slot] = loop.create_future()
         if colour == "sync":
             thread = threading.Thread(
                 target=lambda: loop.call_soon_threadsafe(got.set_result, budget.acquire()), daemon=True
@@ -654,8 +654,8 @@ class TestWaiting:
     async def test_cancelled_as_its_turn_comes(self, dense: Bench, turns: int) -> None:
         """A search that is cancelled as it gets its permit opens no query after that, and keeps no permit."""
         budget = narrow(dense.index, 1)
-        recording = Recording(dense.index._carrier)
-        budgets._budgets[recording] = budget
+        recording = Recording(dense.index._transport)
+        pool_module._pools[recording] = budget
         held = budget.acquire()
         search = open_async_session(Index._over(recording).to_async(), DENSE)
         task = asyncio.create_task(search.fetch_next(3))
@@ -671,13 +671,13 @@ class TestWaiting:
         assert sent.count("resumable-query") == recording.sent.count("resumable-query")
         await search.stop()
         late = time.monotonic() + WITHIN_REACH
-        carrier: Any = dense.index._carrier
-        while (carrier._abandoned or dense.engine.open_queries()) and time.monotonic() < late:
+        transport: Any = dense.index._transport
+        while (transport._abandoned or dense.engine.open_queries()) and time.monotonic() < late:
             # a start that was on its way is stopped once it has come
             await asyncio.sleep(0.001)
             dense.index.info()
         assert (1, 0) == (budget._free, dense.engine.open_queries())
-        budgets._budgets.pop(dense.index._carrier)
+        pool_module._pools.pop(dense.index._transport)
 
 
 class TestStopping:
@@ -686,7 +686,7 @@ class TestStopping:
     @pytest.mark.parametrize("policy", [None, DistinctBy(lambda row: row, 9)])
     def test_from_another_thread(self, dense: Bench, policy: Policy | None) -> None:
         """A blocking call that another thread stops asks for no further page, and ends; so does the stop."""
-        recording = Recording(dense.index._carrier)
+        recording = Recording(dense.index._transport)
         search = open_session(Index._over(recording), DENSE, until=policy)
         entered, leave = threading.Event(), threading.Event()
 
@@ -709,7 +709,7 @@ class TestStopping:
 
     async def test_from_another_task(self, dense: Bench) -> None:
         """So does an asynchronous one."""
-        recording = Recording(dense.index._carrier)
+        recording = Recording(dense.index._transport)
         search = open_async_session(Index._over(recording).to_async(), DENSE)
         entered, leave = asyncio.Event(), asyncio.Event()
 
@@ -729,7 +729,7 @@ class TestStopping:
 
     def test_a_call_that_waits_for_its_turn(self, dense: Bench) -> None:
         """A call that waits for another one when the search is stopped asks for nothing at all."""
-        recording = Recording(dense.index._carrier)
+        recording = Recording(dense.index._transport)
         search = open_session(Index._over(recording), DENSE)
         entered, leave = threading.Event(), threading.Event()
 

@@ -17,14 +17,14 @@ from pydantic import SecretStr
 
 from nextk import AsyncIndex, Index, Vector
 from nextk.engine.engine import EmbeddedEngine
-from nextk.engine.opening import open_engine
-from nextk.errors import ClientError, LimitReached, TooManyQueries, TransportError, UpstashError
+from nextk.engine.factory import open_engine
+from nextk.errors import ClientError, LimitReached, RefusedError, TooManyQueries, TransportError
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
-from nextk.retrieval import Limits
-from nextk.retrieval import budget as budgets
-from nextk.retrieval.budget import MAX_OPEN, PATIENCE, Budget, Parked, Permit, budget_of
-from nextk.testing import Fault, FaultPlan, Moment, faulty
+from nextk.sessions import Limits
+from nextk.sessions import pool as budgets
+from nextk.sessions.pool import MAX_OPEN, MAX_WAIT, Parked, QueryPool, Slot, pool_of
+from nextk.testing import Fault, FaultPlan, RequestKind, faulty
 from nextk.until import Accepted, MaxResults
 from tests.support.local_server import LocalServer
 from tests.support.searches import (
@@ -43,11 +43,11 @@ from tests.support.sentence_index import TEXTS, sentences
 from tests.support.transports import Awaitable, Recording
 
 
-def narrow(index: Index, capacity: int, patience: float = 0.02) -> Budget:
+def narrow(index: Index, capacity: int, patience: float = 0.02) -> QueryPool:
     """Give an index a small budget instead of its own."""
-    carrier = index._carrier
-    budgets._budgets[carrier] = made = Budget(carrier.orphans, capacity, patience)
-    carrier.leaving.append(made.clear)
+    transport = index._transport
+    budgets._pools[transport] = made = QueryPool(transport.orphans, capacity, patience)
+    transport.closing_hooks.append(made.clear)
     return made
 
 
@@ -79,19 +79,19 @@ def dense() -> Iterator[Bench]:
 
 
 @pytest.fixture
-def small() -> Budget:
+def small() -> QueryPool:
     """Two permits, and little patience."""
-    return Budget(deque(), 2, 0.02)
+    return QueryPool(deque(), 2, 0.02)
 
 
-def free(budget: Budget) -> int:
+def free(budget: QueryPool) -> int:
     """How many permits can be had at once."""
     taken = []
-    patience, budget._patience = budget._patience, 0.001
+    patience, budget._max_wait = budget._max_wait, 0.001
     with contextlib.suppress(TooManyQueries):
         while True:
             taken.append(budget.acquire())
-    budget._patience = patience
+    budget._max_wait = patience
     for permit in taken:
         permit.release()
     return len(taken)
@@ -102,9 +102,9 @@ class TestPermits:
 
     def test_the_numbers(self) -> None:
         """Thirty-two at once, and five seconds of patience."""
-        assert (32, 5.0) == (MAX_OPEN, PATIENCE)
+        assert (32, 5.0) == (MAX_OPEN, MAX_WAIT)
 
-    async def test_one_too_many(self, small: Budget, colour: str) -> None:
+    async def test_one_too_many(self, small: QueryPool, colour: str) -> None:
         """Who finds no permit within the time is told so, and that no server was asked."""
         held = [small.acquire(), await small.aacquire()]
         with pytest.raises(TooManyQueries, match="2 searches are open") as caught:
@@ -115,7 +115,7 @@ class TestPermits:
             permit.release()
         assert 2 == free(small)
 
-    def test_it_is_given_back_once(self, small: Budget) -> None:
+    def test_it_is_given_back_once(self, small: QueryPool) -> None:
         """Releasing again gives nothing back again."""
         held = [small.acquire(), small.acquire()]
         for _ in range(3):
@@ -126,9 +126,9 @@ class TestPermits:
 
     def test_a_thread_waits(self) -> None:
         """A thread that waits gets the permit that comes back."""
-        budget = Budget(deque(), 1, 60)
+        budget = QueryPool(deque(), 1, 60)
         held = budget.acquire()
-        got: list[Permit] = []
+        got: list[Slot] = []
         thread = threading.Thread(target=lambda: got.append(budget.acquire()))
         thread.start()
         while not budget._waiting:
@@ -142,7 +142,7 @@ class TestPermits:
 
     async def test_a_task_waits(self) -> None:
         """A task that waits gets the permit that comes back, and does not block the event loop meanwhile."""
-        budget = Budget(deque(), 1, 60)
+        budget = QueryPool(deque(), 1, 60)
         held = budget.acquire()
         task = asyncio.create_task(budget.aacquire())
         await until(lambda: bool(budget._waiting))
@@ -152,7 +152,7 @@ class TestPermits:
 
     async def test_first_come_first_served(self) -> None:
         """Threads and tasks get their turn in the order in which they came."""
-        budget = Budget(deque(), 1, 60)
+        budget = QueryPool(deque(), 1, 60)
         held = budget.acquire()
         order: list[int] = []
 
@@ -181,7 +181,7 @@ class TestPermits:
 
     async def test_cancelled_while_waiting(self) -> None:
         """A task that is cancelled while it waits takes no permit with it."""
-        budget = Budget(deque(), 1, 60)
+        budget = QueryPool(deque(), 1, 60)
         held = budget.acquire()
         tasks = [asyncio.create_task(budget.aacquire()) for _ in range(3)]
         await until(lambda: len(budget._waiting) == 3)
@@ -195,7 +195,7 @@ class TestPermits:
     @pytest.mark.parametrize("steps", range(5))
     async def test_cancelled_as_its_turn_comes(self, steps: int) -> None:
         """Whenever a cancellation meets the turn, the permit is not lost."""
-        budget = Budget(deque(), 1, 60)
+        budget = QueryPool(deque(), 1, 60)
         held = budget.acquire()
         task = asyncio.create_task(budget.aacquire())
         await until(lambda: bool(budget._waiting))
@@ -204,14 +204,14 @@ class TestPermits:
             await asyncio.sleep(0)
         task.cancel()
         for outcome in await asyncio.gather(task, return_exceptions=True):
-            if isinstance(outcome, Permit):
+            if isinstance(outcome, Slot):
                 outcome.release()
         del outcome, task
         assert 1 == free(budget)
 
     def test_the_event_loop_ends(self) -> None:
         """An event loop that ends while a task waits takes no permit with it."""
-        budget = Budget(deque(), 1, 60)
+        budget = QueryPool(deque(), 1, 60)
         held = budget.acquire()
 
         async def leave_waiting() -> None:
@@ -223,7 +223,7 @@ class TestPermits:
         held.release()
         assert 1 == free(budget)
 
-    def test_dropped(self, small: Budget) -> None:
+    def test_dropped(self, small: QueryPool) -> None:
         """A permit that is dropped is there for whoever asks next."""
         held = [small.acquire(), small.acquire()]
         del held[0]
@@ -235,7 +235,7 @@ class TestPermits:
     @pytest.mark.parametrize("colour", COLOURS)
     async def test_dropped_while_somebody_waits(self, colour: str) -> None:
         """A permit that is dropped is not lost to one who waits already: he has it by the end of his patience."""
-        budget = Budget(deque(), 1, 0.15)
+        budget = QueryPool(deque(), 1, 0.15)
         held = [budget.acquire()]
         with ThreadPoolExecutor(1) as pool:
             loop = asyncio.get_running_loop()
@@ -251,7 +251,7 @@ class TestPermits:
 
     async def test_never_more_than_there_are(self) -> None:
         """However many threads and tasks ask at once, no more than the capacity have a permit, and all get one."""
-        budget = Budget(deque(), 3, 60)
+        budget = QueryPool(deque(), 3, 60)
         room = Room()
 
         def block() -> None:
@@ -306,13 +306,13 @@ class Room:
             self.done += 1
 
 
-async def give_up(budget: Budget) -> None:
+async def give_up(budget: QueryPool) -> None:
     """Ask for a permit, and be cancelled."""
     task = asyncio.create_task(budget.aacquire())
     await asyncio.sleep(0)
     task.cancel()
     for outcome in await asyncio.gather(task, return_exceptions=True):
-        if isinstance(outcome, Permit):
+        if isinstance(outcome, Slot):
             outcome.release()
 
 
@@ -320,12 +320,12 @@ class TestParked:
     """Queries that wait to be taken up again."""
 
     @staticmethod
-    def park(budget: Budget, *names: str) -> None:
+    def park(budget: QueryPool, *names: str) -> None:
         """Park a query under each name."""
         for name in names:
             budget.park(name, Parked(f"uuid of {name}", [], 0, budget.acquire()))
 
-    async def test_evicted(self, small: Budget, colour: str) -> None:
+    async def test_evicted(self, small: QueryPool, colour: str) -> None:
         """Who needs room gets that of the query that was parked first, which is stopped."""
         self.park(small, "a", "b")
         permit = await (small.aacquire() if colour == "async" else Awaitable(small).acquire())
@@ -334,11 +334,11 @@ class TestParked:
         claimed = small.claim("b")
         assert claimed is not None
         assert "uuid of b" == claimed.uuid
-        claimed.permit.release()
+        claimed.slot.release()
         permit.release()
         assert 2 == free(small)
 
-    def test_it_is_claimed_once(self, small: Budget) -> None:
+    def test_it_is_claimed_once(self, small: QueryPool) -> None:
         """Whoever comes first gets it, and it is not evicted then."""
         self.park(small, "a")
         claimed = small.claim("a")
@@ -349,9 +349,9 @@ class TestParked:
             small.acquire()
         assert [] == list(small._orphans)
         other.release()
-        claimed.permit.release()
+        claimed.slot.release()
 
-    def test_under_the_same_name(self, small: Budget) -> None:
+    def test_under_the_same_name(self, small: QueryPool) -> None:
         """Of two under one name the second one stays, and the first one is stopped and gives its room back."""
         self.park(small, "a")
         small.park("a", Parked("another", [], 0, small.acquire()))
@@ -360,10 +360,10 @@ class TestParked:
         claimed = small.claim("a")
         assert claimed is not None
         assert "another" == claimed.uuid
-        claimed.permit.release()
+        claimed.slot.release()
         assert 2 == free(small)
 
-    def test_clearing(self, small: Budget) -> None:
+    def test_clearing(self, small: QueryPool) -> None:
         """Clearing stops all of them and gives their room back; again it does nothing."""
         self.park(small, "a", "b")
         small.clear()
@@ -373,7 +373,7 @@ class TestParked:
 
     async def test_parked_while_somebody_waits(self, colour: str) -> None:
         """Who waits already gets the room of a query that is parked meanwhile."""
-        budget = Budget(deque(), 1, 1)
+        budget = QueryPool(deque(), 1, 1)
         held = budget.acquire()
         with ThreadPoolExecutor(1) as pool:
             loop = asyncio.get_running_loop()
@@ -399,8 +399,8 @@ class TestSessions:
         for search in open_ones:
             assert expected == await search.fetch_next(3)
         assert 32 == dense.engine.open_queries()
-        budget = budget_of(dense.index._carrier)
-        budget._patience = 0.02
+        budget = pool_of(dense.index._transport)
+        budget._max_wait = 0.02
         for colour in COLOURS:
             late = search_of(dense.index, dense.shape.question, colour)
             with pytest.raises(TooManyQueries, match="leave each by `with`"):
@@ -422,7 +422,7 @@ class TestSessions:
             await search.fetch_next(1)
             late = open_async_session(dense.index.to_async(), dense.shape.question)
             pulling = asyncio.create_task(late.fetch_next(4))
-            await until(lambda: bool(budget_of(dense.index._carrier)._waiting))
+            await until(lambda: bool(pool_of(dense.index._transport)._waiting))
             assert 1 == dense.engine.open_queries()
             await search.stop()
             assert 4 == len(await pulling)
@@ -449,7 +449,7 @@ class TestSessions:
         cursor = None
         served = await search.fetch_next(4)
         cursor = await search.detach()
-        other = search_of(dense.index, dense.shape.question, colour, query=["other"])
+        other = search_of(dense.index, dense.shape.question, colour, texts=["other"])
         await other.fetch_next(1)  # the parked one is evicted
         dense.index.info()
         assert 1 == dense.engine.open_queries()
@@ -514,7 +514,7 @@ class TestSessions:
         served = search.fetch_next(3)
         async with open_async_session(dense.index.to_async(), dense.shape.question) as late:
             pulling = asyncio.create_task(late.fetch_next(4))
-            await until(lambda: bool(budget_of(dense.index._carrier)._waiting))
+            await until(lambda: bool(pool_of(dense.index._transport)._waiting))
             cursor = search.detach()
             assert 4 == len(await pulling)
         with open_session(dense.index, dense.shape.question, cursor=cursor) as search:
@@ -587,19 +587,19 @@ async def _araise(bench: Bench) -> None:
 
 async def _fail_to_start(bench: Bench) -> None:
     for colour in COLOURS:
-        recording = Recording(bench.index._carrier)
+        recording = Recording(bench.index._transport)
         narrow(Index._over(recording), 1)
         recording.failures["resumable-query"] = TransportError("not now")
         async with search_of(Index._over(recording), bench.shape.question, colour) as search:
             with pytest.raises(TransportError):
                 await search.fetch_next(3)
-        assert 1 == free(budget_of(recording))
+        assert 1 == free(pool_of(recording))
 
 
 async def _refused_start(bench: Bench) -> None:
     for colour in COLOURS:
         async with search_of(bench.index, replace(bench.shape.question, filter="number <"), colour) as search:
-            with pytest.raises(UpstashError):
+            with pytest.raises(RefusedError):
                 await search.fetch_next(3)
 
 
@@ -634,7 +634,7 @@ async def _aleave_pages(bench: Bench) -> None:
     async for rows in search.pages(3):
         assert 3 == len(rows)
         break
-    await until(lambda: bool(budget_of(bench.index._carrier)._free))  # the event loop has closed the generator
+    await until(lambda: bool(pool_of(bench.index._transport)._free))  # the event loop has closed the generator
 
 
 async def _aleave_rows(bench: Bench) -> None:
@@ -642,7 +642,7 @@ async def _aleave_rows(bench: Bench) -> None:
     async for row in search:
         assert row
         break
-    await until(lambda: bool(budget_of(bench.index._carrier)._free))  # the event loop has closed the generator
+    await until(lambda: bool(pool_of(bench.index._transport)._free))  # the event loop has closed the generator
 
 
 async def _raise_in_pages(bench: Bench) -> None:
@@ -717,18 +717,18 @@ async def _cancelled_task(bench: Bench) -> None:
 
 async def _timeout_in_a_pull(bench: Bench) -> None:
     """The pull itself is cut off, after the server has advanced."""
-    for at in (Moment.START, Moment.NEXT):
+    for at in (RequestKind.START, RequestKind.NEXT):
         plan = FaultPlan(clock=bench.clock, delay=60)
         index = faulty(bench.index, plan)
         narrow(index, 1)
         async with open_async_session(index.to_async(), bench.shape.question) as search:
-            if at is Moment.NEXT:
+            if at is RequestKind.NEXT:
                 await search.fetch_next(3)
-            plan.strike(Fault.DELAY, at)
+            plan.inject(Fault.DELAY, at)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
                     await search.fetch_next(3)
-        assert 1 == free(budget_of(index._carrier))
+        assert 1 == free(pool_of(index._transport))
         assert plan.open == plan.lost
     assert 0 == bench.open_queries_after_idling()
 
@@ -837,7 +837,7 @@ class TestNoRoom:
         bench = Bench.build(SHAPES[name], max_open_queries=cap)
         others = hogs(bench, cap)
         expected = ids(bench.index.query(top_k=1_000, **bench.shape.question.parameters()))
-        recording = Recording(bench.index._carrier)
+        recording = Recording(bench.index._transport)
         search = search_of(Index._over(recording), bench.shape.question, colour)
         served: list[str] = []
         for size in SIZES:
@@ -962,8 +962,8 @@ class TestNoRoom:
         narrow(dense.index, 1)
         with open_session(dense.index, dense.shape.question) as search:
             search.fetch_next(1)
-            recording = Recording(dense.index._carrier)
-            budgets._budgets[recording] = budget_of(dense.index._carrier)
+            recording = Recording(dense.index._transport)
+            budgets._pools[recording] = pool_of(dense.index._transport)
             with pytest.raises(TooManyQueries):
                 open_session(Index._over(recording), dense.shape.question).fetch_next(1)
             assert [] == recording.sent

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from nextk import AsyncIndex, Index, Vector
 from nextk.errors import ClientError, LimitReached, PageUncertain
-from nextk.retrieval import AsyncRetrievalSession
-from nextk.testing import Fault, FaultPlan, Moment, Strike, faulty
+from nextk.sessions import AsyncRetrievalSession
+from nextk.testing import Fault, FaultPlan, PlannedFault, RequestKind, faulty
 from nextk.testing.server import FaultyServer
 from tests.support.searches import (
     DRAIN,
@@ -21,7 +21,7 @@ from tests.support.searches import (
     SHAPES,
     SIZES,
     Bench,
-    Run,
+    SearchRun,
     Shape,
     arun,
     open_async_session,
@@ -37,23 +37,23 @@ STRIKES = st.lists(st.tuples(st.sampled_from(Fault), st.integers(1, 40)), max_si
 """Faults and the page requests that they hit, those of recoveries included."""
 
 
-def in_process(bench: Bench, *strikes: Strike) -> tuple[Index, FaultPlan]:
+def in_process(bench: Bench, *strikes: PlannedFault) -> tuple[Index, FaultPlan]:
     """A client of the index that fails as planned."""
     plan = FaultPlan(*strikes, clock=bench.clock, delay=0)
     return faulty(bench.index, plan), plan
 
 
-def recoveries(strike: Strike) -> int:
+def recoveries(strike: PlannedFault) -> int:
     """How often a search has to be asked anew after one fault: a lost or ended query, once it is open."""
     return int(strike.nth > 1 and (strike.fault in LOST or strike.fault.ends_query))
 
 
 def orphans(plan: FaultPlan) -> int:
     """How many starts were lost after the server had opened a query."""
-    return sum(strike.at is Moment.START and strike.fault.loses_reply for strike in plan.injected)
+    return sum(strike.at is RequestKind.START and strike.fault.loses_reply for strike in plan.injected)
 
 
-def check(expected: Run, actual: Run, strike: Strike, plan: FaultPlan) -> None:
+def check(expected: SearchRun, actual: SearchRun, strike: PlannedFault, plan: FaultPlan) -> None:
     """A disturbed search is the undisturbed one, page by page, and says what happened."""
     assert expected.pages == actual.pages, strike
     assert [strike.fault] == [injected.fault for injected in plan.injected]
@@ -79,7 +79,7 @@ def dense() -> Iterator[Bench]:
     bench.index.close()
 
 
-def undisturbed(bench: Bench) -> Run:
+def undisturbed(bench: Bench) -> SearchRun:
     """The search without faults."""
     return run(open_session(bench.index, bench.shape.question))
 
@@ -91,14 +91,14 @@ class TestEveryFaultEverywhere:
         """An undisturbed search makes as many page requests as are disturbed below, and the last page is empty."""
         index, plan = in_process(bench)
         report = run(open_session(index, bench.shape.question)).report
-        assert max(PLACES) == plan.count(Moment.PAGE) == report.pulls
+        assert max(PLACES) == plan.count(RequestKind.PAGE) == report.pulls
 
     @pytest.mark.parametrize("fault", Fault)
     def test_in_process(self, bench: Bench, fault: Fault) -> None:
         """Every fault at every page of the blocking colour."""
         expected, found = undisturbed(bench), 0
         for place in PLACES:
-            strike = Strike(fault, Moment.PAGE, place)
+            strike = PlannedFault(fault, RequestKind.PAGE, place)
             index, plan = in_process(bench, strike)
             check(expected, run(open_session(index, bench.shape.question)), strike, plan)
             found += orphans(plan)
@@ -109,7 +109,7 @@ class TestEveryFaultEverywhere:
         """Every fault at every page of the asynchronous colour."""
         expected, found = undisturbed(bench), 0
         for place in PLACES:
-            strike = Strike(fault, Moment.PAGE, place)
+            strike = PlannedFault(fault, RequestKind.PAGE, place)
             index, plan = in_process(bench, strike)
             check(expected, await arun(open_async_session(index.to_async(), bench.shape.question)), strike, plan)
             found += orphans(plan)
@@ -118,10 +118,10 @@ class TestEveryFaultEverywhere:
     @pytest.mark.parametrize("fault", Fault)
     def test_at_stopping(self, bench: Bench, fault: Fault) -> None:
         """A fault while the query is being stopped harms nobody, and the query is stopped."""
-        index, plan = in_process(bench, Strike(fault, Moment.STOP))
+        index, plan = in_process(bench, PlannedFault(fault, RequestKind.STOP))
         with open_session(index, bench.shape.question) as search:
             search.fetch_next(3)
-        assert [Strike(fault, Moment.STOP)] == plan.injected
+        assert [PlannedFault(fault, RequestKind.STOP)] == plan.injected
         assert 0 == bench.engine.open_queries()
 
 
@@ -149,7 +149,7 @@ class TestOverHttp:
     """The same where requests really get lost."""
 
     @staticmethod
-    def disturb(server: FaultyServer, *strikes: Strike) -> FaultPlan:
+    def disturb(server: FaultyServer, *strikes: PlannedFault) -> FaultPlan:
         """Put a plan in force."""
         server.app.plan = FaultPlan(*strikes, clock=server.app.plan.clock, delay=0)
         return server.app.plan
@@ -161,7 +161,7 @@ class TestOverHttp:
         self.disturb(server)
         expected, found = run(open_session(index, shape.question)), 0
         for place in (1, 4, 8):
-            strike = Strike(fault, Moment.PAGE, place)
+            strike = PlannedFault(fault, RequestKind.PAGE, place)
             plan = self.disturb(server, strike)
             check(expected, run(open_session(index, shape.question)), strike, plan)
             found += orphans(plan)
@@ -175,7 +175,7 @@ class TestOverHttp:
         native, found = index.to_async(), 0
         expected = await arun(open_async_session(native, shape.question))
         for place in (1, 4, 8):
-            strike = Strike(fault, Moment.PAGE, place)
+            strike = PlannedFault(fault, RequestKind.PAGE, place)
             plan = self.disturb(server, strike)
             check(expected, await arun(open_async_session(native, shape.question)), strike, plan)
             found += orphans(plan)
@@ -187,7 +187,7 @@ class TestOverHttp:
         server, shape, index = served
         self.disturb(server)
         expected = run(open_session(index, shape.question))
-        strike = Strike(Fault.DELAY, Moment.NEXT, 3)
+        strike = PlannedFault(Fault.DELAY, RequestKind.NEXT, 3)
         server.app.plan = plan = FaultPlan(strike, clock=server.app.plan.clock, delay=5)
         with Index(server.url, server.token, timeout=0.1) as impatient:
             actual = run(open_session(impatient, shape.question))
@@ -204,7 +204,7 @@ class TestFaultAfterFault:
     def test_here_and_there(self, name: str, strikes: list[tuple[Fault, int]]) -> None:
         """Faults at any places, recoveries included: whoever asks on gets the undisturbed pages."""
         bench = Bench.build(SHAPES[name])
-        index, plan = in_process(bench, *(Strike(fault, Moment.PAGE, nth) for fault, nth in strikes))
+        index, plan = in_process(bench, *(PlannedFault(fault, RequestKind.PAGE, nth) for fault, nth in strikes))
         actual = run(open_session(index, bench.shape.question), patience=5)
         assert undisturbed(bench).pages == actual.pages
         assert plan.open == plan.lost
@@ -220,7 +220,7 @@ class TestFaultAfterFault:
         with open_session(index, dense.shape.question) as search:
             served = search.fetch_next(7)
             for place in range(1, 6):  # whatever is lost: the page, or a page of the recovery
-                plan.strike(fault, Moment.NEXT if place == 1 else Moment.START)
+                plan.inject(fault, RequestKind.NEXT if place == 1 else RequestKind.START)
             with pytest.raises(PageUncertain):
                 search.fetch_next(5)
             assert (False, 7) == (search.exhausted, search.report.kept)
@@ -234,9 +234,9 @@ class TestFaultAfterFault:
         index, plan = in_process(dense)
         with open_session(index, dense.shape.question, max_recovery=12) as search:
             served = search.fetch_next(12)
-            plan.strike(Fault.DROP_REPLY)
+            plan.inject(Fault.DROP_REPLY)
             served += search.fetch_next(3)
-            plan.strike(Fault.DROP_REPLY)
+            plan.inject(Fault.DROP_REPLY)
             for _ in range(2):
                 with pytest.raises(LimitReached, match="max_recovery=12"):
                     search.fetch_next(3)
@@ -247,7 +247,7 @@ class TestFaultAfterFault:
     def test_only_rows_count(self) -> None:
         """What a recovery costs are the rows that came, however many had been asked for."""
         bench = Bench.build(SHAPES["filtered"])
-        index, _ = in_process(bench, Strike(Fault.EVICT, Moment.NEXT, 2))
+        index, _ = in_process(bench, PlannedFault(Fault.EVICT, RequestKind.NEXT, 2))
         with open_session(index, bench.shape.question, max_recovery=100) as search:
             served = search.fetch_next(10) + search.fetch_next(200)
         assert undisturbed(bench).ids == served
@@ -258,7 +258,7 @@ class TestFaultAfterFault:
         """A recovery frees the old query before it opens the new one."""
         bench = Bench.build(SHAPES["dense"], max_open_queries=1)
         expected = undisturbed(bench)
-        index, _ = in_process(bench, Strike(fault, Moment.NEXT, 2))
+        index, _ = in_process(bench, PlannedFault(fault, RequestKind.NEXT, 2))
         assert expected.pages == run(open_session(index, bench.shape.question)).pages
         bench.index.close()
 
@@ -284,7 +284,7 @@ class Writes:
             else:
                 self.bench.index.delete(f"r{number}")
 
-    def check(self, actual: Run) -> None:
+    def check(self, actual: SearchRun) -> None:
         """No id twice, every id served that was there all the time, and nothing new but after a recovery."""
         assert len(actual.ids) == len(set(actual.ids))
         assert self.untouched - self.written <= set(actual.ids)
@@ -305,7 +305,7 @@ class TestWritesInBetween:
         """No id twice, and every id served that was present and unmodified throughout."""
         bench = Bench.build(SHAPES[name])
         writes = Writes(bench, between)
-        index, plan = in_process(bench, *(Strike(fault, Moment.PAGE, nth) for fault, nth in strikes))
+        index, plan = in_process(bench, *(PlannedFault(fault, RequestKind.PAGE, nth) for fault, nth in strikes))
         writes.check(run(open_session(index, bench.shape.question), writes, patience=5))
         assert plan.open == plan.lost
         assert len(plan.lost) == bench.engine.open_queries()
@@ -320,9 +320,9 @@ class TestWritesInBetween:
         """The same in the other colour."""
         bench = Bench.build(SHAPES[name])
         writes = Writes(bench, between)
-        index, plan = in_process(bench, *(Strike(fault, Moment.PAGE, nth) for fault, nth in strikes))
+        index, plan = in_process(bench, *(PlannedFault(fault, RequestKind.PAGE, nth) for fault, nth in strikes))
 
-        async def search() -> Run:
+        async def search() -> SearchRun:
             return await arun(open_async_session(index.to_async(), bench.shape.question), writes, patience=5)
 
         writes.check(asyncio.run(search()))
@@ -336,7 +336,7 @@ class TestWritesInBetween:
             served = search.fetch_next(5)
             dense.index.delete(served[:2])
             dense.index.upsert([Vector("new", [0.5, -0.2, 0.8, 0.1])])
-            plan.strike(Fault.RESTART)
+            plan.inject(Fault.RESTART)
             served += search.fetch_next(100)
             assert search.report.changed
         assert (ROWS + 1, ROWS + 1) == (len(served), len(set(served)))
@@ -352,7 +352,7 @@ class TestCancellation:
         """Whenever it happens, no row is lost, none comes twice, and the query is stopped."""
         expected = undisturbed(bench)
         for place in PLACES:
-            plan = FaultPlan(Strike(Fault.DELAY, Moment.PAGE, place), clock=bench.clock, delay=60)
+            plan = FaultPlan(PlannedFault(Fault.DELAY, RequestKind.PAGE, place), clock=bench.clock, delay=60)
             search = open_async_session(faulty(bench.index, plan).to_async(), bench.shape.question)
             served: list[str] = []
             async with search:
@@ -372,7 +372,7 @@ class TestCancellation:
         native = index.to_async()
         expected = await arun(open_async_session(native, shape.question))
         server.app.plan = plan = FaultPlan(
-            Strike(Fault.DELAY, Moment.PAGE, place), clock=server.app.plan.clock, delay=60
+            PlannedFault(Fault.DELAY, RequestKind.PAGE, place), clock=server.app.plan.clock, delay=60
         )
         search = open_async_session(native, shape.question)
         rows: list[str] = []
@@ -406,7 +406,7 @@ class TestCancellation:
 
     async def test_at_the_end(self, dense: Bench) -> None:
         """The last rows have come and the query is being stopped: who is cancelled then gets them next time."""
-        plan = FaultPlan(Strike(Fault.DELAY, Moment.STOP), delay=60)
+        plan = FaultPlan(PlannedFault(Fault.DELAY, RequestKind.STOP), delay=60)
         search = open_async_session(faulty(dense.index, plan).to_async(), dense.shape.question)
         async with search:
             pulling = asyncio.create_task(search.fetch_next(100))
@@ -417,7 +417,7 @@ class TestCancellation:
 
     async def test_while_stopping(self, dense: Bench) -> None:
         """A stop that is cancelled under way still stops the query."""
-        plan = FaultPlan(Strike(Fault.DELAY, Moment.STOP), delay=60)
+        plan = FaultPlan(PlannedFault(Fault.DELAY, RequestKind.STOP), delay=60)
         search = open_async_session(faulty(dense.index, plan).to_async(), dense.shape.question)
         await search.fetch_next(3)
         stopping = asyncio.create_task(search.stop())
@@ -463,7 +463,9 @@ class TestAtOnce:
     @pytest.mark.parametrize("fault", Fault)
     def test_threads(self, bench: Bench, fault: Fault) -> None:
         """Threads wait for each other: disjoint pages, together the whole, faults or not."""
-        index, plan = in_process(bench, Strike(fault, Moment.PAGE, 3), Strike(fault, Moment.PAGE, 9))
+        index, plan = in_process(
+            bench, PlannedFault(fault, RequestKind.PAGE, 3), PlannedFault(fault, RequestKind.PAGE, 9)
+        )
         pages: list[list[str]] = []
         barrier = threading.Barrier(4)
 
@@ -485,7 +487,9 @@ class TestAtOnce:
     @pytest.mark.parametrize("fault", Fault)
     async def test_tasks(self, bench: Bench, fault: Fault) -> None:
         """Tasks wait for each other: disjoint pages, together the whole, faults or not."""
-        index, plan = in_process(bench, Strike(fault, Moment.PAGE, 3), Strike(fault, Moment.PAGE, 9))
+        index, plan = in_process(
+            bench, PlannedFault(fault, RequestKind.PAGE, 3), PlannedFault(fault, RequestKind.PAGE, 9)
+        )
         pages: list[list[str]] = []
 
         async def pull() -> None:
@@ -504,7 +508,7 @@ class TestAtOnce:
     )
     async def test_stopped_by_another_task(self, dense: Bench, place: int) -> None:
         """Who is pulling when another task stops the session gets rows or a clear error."""
-        plan = FaultPlan(Strike(Fault.DELAY, Moment.PAGE, place), delay=0.02)
+        plan = FaultPlan(PlannedFault(Fault.DELAY, RequestKind.PAGE, place), delay=0.02)
         search = open_async_session(faulty(dense.index, plan).to_async(), dense.shape.question)
 
         async def drain() -> None:
@@ -530,7 +534,7 @@ class TestLoops:
 
     def test_contended(self, dense: Bench) -> None:
         """It does so even where several tasks pulled at once in each of them."""
-        plan = FaultPlan(*(Strike(Fault.DELAY, Moment.PAGE, place) for place in PLACES), delay=0.005)
+        plan = FaultPlan(*(PlannedFault(Fault.DELAY, RequestKind.PAGE, place) for place in PLACES), delay=0.005)
         search = open_async_session(faulty(dense.index, plan).to_async(), dense.shape.question)
 
         async def two() -> list[str]:

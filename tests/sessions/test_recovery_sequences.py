@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nextk.errors import PageUncertain, QueryNotFound
-from nextk.retrieval import Cursor, RetrievalSession
-from nextk.testing import Fault, FaultPlan, Moment, faulty
-from nextk.until import Judge, Policy
+from nextk.sessions import Cursor, RetrievalSession
+from nextk.testing import Fault, FaultPlan, RequestKind, faulty
+from nextk.until import Policy, PolicyState
 from tests.support.searches import DRAIN, ROWS, SHAPES, Bench, ids, open_session
 
 NUMBERS = st.integers(0, ROWS + 9)
@@ -21,12 +21,12 @@ NUMBERS = st.integers(0, ROWS + 9)
 class One(Policy):
     """Keeps one row of the page that it pulls: the others wait."""
 
-    def judge(self, memory: dict[str, Any]) -> Judge:
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Begin a call."""
         return _One(self)
 
 
-class _One(Judge):
+class _One(PolicyState):
     def enough(self) -> bool:
         return self.kept == 1
 
@@ -105,14 +105,14 @@ class SearchMachine(RuleBasedStateMachine):
         assert len(rows) == 1 or self.search.exhausted
         self.model = replace(self.model, served=(*self.model.served, *rows))
 
-    @rule(fault=st.sampled_from(Fault), at=st.sampled_from([Moment.PAGE, Moment.NEXT, Moment.STOP]))
-    def go_wrong(self, fault: Fault, at: Moment) -> None:
+    @rule(fault=st.sampled_from(Fault), at=st.sampled_from([RequestKind.PAGE, RequestKind.NEXT, RequestKind.STOP]))
+    def go_wrong(self, fault: Fault, at: RequestKind) -> None:
         """Let the next request fail; of the stops never so many in a row that repeating one does not help."""
-        if at is Moment.STOP:
+        if at is RequestKind.STOP:
             if self.plan.count(at) < self.calm_stops:
                 return
             self.calm_stops = self.plan.count(at) + 2
-        self.plan.strike(fault, at)
+        self.plan.inject(fault, at)
 
     @rule()
     def idle(self) -> None:
@@ -191,7 +191,7 @@ class SearchMachine(RuleBasedStateMachine):
     def little_is_open(self) -> None:
         """One query at the most, besides those whose start was lost, that are parked, or are to be stopped next."""
         own = int(not self.search.exhausted)
-        orphans = len(self.bench.index._carrier.orphans)
+        orphans = len(self.bench.index._transport.orphans)
         assert self.bench.engine.open_queries() <= own + len(self.plan.lost) + len(self.parked) + orphans
 
     def teardown(self) -> None:
@@ -206,7 +206,7 @@ class SearchMachine(RuleBasedStateMachine):
         assert self.search.exhausted
         self.complete()
         self.search.stop()
-        for leave in self.bench.index._carrier.leaving:  # as when the index is closed
+        for leave in self.bench.index._transport.closing_hooks:  # as when the index is closed
             leave()
         self.bench.index.info()
         assert self.bench.engine.open_queries() <= len(self.plan.lost)

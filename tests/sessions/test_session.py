@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError, TransportError
-from nextk.retrieval import AsyncRetrievalSession, Question, Reading, RetrievalSession
+from nextk.sessions import AsyncRetrievalSession, RetrievalSession, RowReader, SearchQuery
 from nextk.types import Data, QueryResult
 from tests.support.local_server import LocalServer
 from tests.support.searches import IDS, SHAPES, Bench, ids, open_session
@@ -29,13 +29,13 @@ def index() -> Iterator[Index]:
 def nothing_left_open(index: Index) -> Iterator[None]:
     """After every test the index holds no open query."""
     yield
-    carrier: Any = index._carrier
-    assert 0 == carrier._hold.engine.open_queries()
+    transport: Any = index._transport
+    assert 0 == transport._shared_engine.engine.open_queries()
 
 
 def session(index: Index, **settings: Any) -> RetrievalSession[str]:
     """A session whose rows are ids."""
-    return RetrievalSession(index, Question(data=QUESTION, **settings), IDS)
+    return RetrievalSession(index, SearchQuery(data=QUESTION, **settings), IDS)
 
 
 class TestSession:
@@ -55,14 +55,14 @@ class TestSession:
 
     def test_it_is_lazy(self, index: Index) -> None:
         """A session that nobody pulls from asks nothing."""
-        recording = Recording(index._carrier)
+        recording = Recording(index._transport)
         with session(Index._over(recording)):
             pass
         assert [] == recording.sent
 
     def test_the_end(self, index: Index) -> None:
         """A short page is not yet the end for the caller; after an empty pull it is, and nothing more is asked."""
-        recording = Recording(index._carrier)
+        recording = Recording(index._transport)
         with session(Index._over(recording), filter="place < 3") as search:
             assert (3, True) == (len(search.fetch_next(5)), search.exhausted)
             sent = list(recording.sent)
@@ -118,14 +118,14 @@ class TestSession:
         def convert(match: QueryResult) -> str | None:
             return match.id if match.id in expected else None
 
-        with RetrievalSession(index, Question(data=QUESTION), Reading(convert)) as search:
+        with RetrievalSession(index, SearchQuery(data=QUESTION), RowReader(convert)) as search:
             assert expected[:5] == search.fetch_next(5)
             assert expected[5:] == search.fetch_next(500)
             assert {"no_text": len(TEXTS) - len(expected)} == search.report.dropped
 
     def test_rows_survive_a_later_failure(self, index: Index) -> None:
         """Where one call needs two pulls and the second fails, the first one's rows are there next time."""
-        recording = Recording(index._carrier)
+        recording = Recording(index._transport)
         with session(Index._over(recording), filter="place < 3") as search:
             recording.failures["resumable-query-next"] = TransportError("not now")
             with pytest.raises(TransportError):
@@ -150,7 +150,7 @@ class TestAsyncSession:
     async def test_pages_are_one_long_query(self, index: Index, native: AsyncIndex) -> None:
         """Pages, one after the other, are one exhaustive query."""
         expected = ids(index.query(data=QUESTION, top_k=1_000))
-        async with AsyncRetrievalSession(native, Question(data=QUESTION), IDS) as search:
+        async with AsyncRetrievalSession(native, SearchQuery(data=QUESTION), IDS) as search:
             served = await search.fetch_next(3)
             while page := await search.fetch_next(17):
                 served += page
@@ -162,7 +162,7 @@ class TestAsyncSession:
 
     async def test_iteration_stops_the_query(self, index: Index, native: AsyncIndex) -> None:
         """A loop sees every row, and its end is the session's: exhausted, and still to be asked."""
-        search = AsyncRetrievalSession(native, Question(data=QUESTION), IDS)
+        search = AsyncRetrievalSession(native, SearchQuery(data=QUESTION), IDS)
         assert ids(index.query(data=QUESTION, top_k=1_000)) == [row async for row in search]
         assert repr(search).startswith("<AsyncRetrievalSession exhausted")
         assert [] == await search.fetch_next(1)
@@ -171,7 +171,7 @@ class TestAsyncSession:
         """Leaving by an exception stops the query and lets the exception through."""
 
         async def body() -> None:
-            async with AsyncRetrievalSession(native, Question(data=QUESTION), IDS) as search:
+            async with AsyncRetrievalSession(native, SearchQuery(data=QUESTION), IDS) as search:
                 await search.fetch_next(1)
                 raise KeyError
 
@@ -180,8 +180,8 @@ class TestAsyncSession:
 
     async def test_rows_survive_a_later_failure(self, index: Index) -> None:
         """Where one call needs two pulls and the second fails, the first one's rows are there next time."""
-        recording = Recording(index._carrier)
-        question = Question(data=QUESTION, filter="place < 3")
+        recording = Recording(index._transport)
+        question = SearchQuery(data=QUESTION, filter="place < 3")
         async with AsyncRetrievalSession(AsyncIndex._over(recording), question, IDS) as search:
             recording.failures["resumable-query-next"] = TransportError("not now")
             with pytest.raises(TransportError):
@@ -206,10 +206,10 @@ def test_first_page_and_plain_query(order: str) -> None:
 FORKED = """
 import os, sys
 from nextk import Index
-from nextk.retrieval import Question, Reading, RetrievalSession
+from nextk.sessions import SearchQuery, RowReader, RetrievalSession
 
 index = Index(sys.argv[1], sys.argv[2])
-search = RetrievalSession(index, Question(data="sky"), Reading(lambda match: match.id))
+search = RetrievalSession(index, SearchQuery(data="sky"), RowReader(lambda match: match.id))
 search.fetch_next(3)
 receive, send = os.pipe()
 if os.fork() == 0:

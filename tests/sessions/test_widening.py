@@ -14,8 +14,8 @@ from nextk import Index
 from nextk.errors import ClientError, NextKError
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
-from nextk.retrieval import Cursor, Question, Report, RetrievalMode
-from nextk.testing import Fault, FaultPlan, Moment, Strike, faulty
+from nextk.sessions import Cursor, Report, RetrievalMode, SearchQuery
+from nextk.testing import Fault, FaultPlan, PlannedFault, RequestKind, faulty
 from nextk.until import MaxResults, MinScore, TokenBudget
 from tests.support.searches import COLOURS, DRAIN, SHAPES, Bench, Some, drained, ids, open_session, search_of
 from tests.support.sentence_index import QUESTION, TEXTS, sentences
@@ -25,7 +25,7 @@ DENSE, SPARSE, HYBRID = RetrievalMode
 
 
 @dataclass(frozen=True)
-class Step:
+class Effect:
     """One widening.
 
     Attributes:
@@ -33,11 +33,11 @@ class Step:
         change: The keywords of `widen`.
     """
 
-    first: Question
+    first: SearchQuery
     change: dict[str, Any]
 
     @property
-    def second(self) -> Question:
+    def second(self) -> SearchQuery:
         """The question after it."""
         mode, through = self.change.get("retrieval_mode"), self.change.get("filter")
         return replace(
@@ -50,19 +50,19 @@ class Step:
 _BOTH = SHAPES["hybrid"].question
 _FEW = "number < 9"
 STEPS = {
-    "dense to hybrid": Step(replace(_BOTH, mode=DENSE), {"retrieval_mode": "hybrid"}),
-    "dense to sparse": Step(replace(_BOTH, mode=DENSE), {"retrieval_mode": SPARSE}),
-    "sparse to dense": Step(replace(_BOTH, mode=SPARSE), {"retrieval_mode": "DENSE"}),
-    "looser filter": Step(replace(_BOTH, filter=_FEW), {"filter": "number < 25"}),
-    "no filter": Step(replace(_BOTH, mode=DENSE, filter=_FEW), {"filter": ""}),
-    "both": Step(replace(_BOTH, mode=DENSE, filter=_FEW), {"retrieval_mode": "hybrid", "filter": "number < 25"}),
+    "dense to hybrid": Effect(replace(_BOTH, mode=DENSE), {"retrieval_mode": "hybrid"}),
+    "dense to sparse": Effect(replace(_BOTH, mode=DENSE), {"retrieval_mode": SPARSE}),
+    "sparse to dense": Effect(replace(_BOTH, mode=SPARSE), {"retrieval_mode": "DENSE"}),
+    "looser filter": Effect(replace(_BOTH, filter=_FEW), {"filter": "number < 25"}),
+    "no filter": Effect(replace(_BOTH, mode=DENSE, filter=_FEW), {"filter": ""}),
+    "both": Effect(replace(_BOTH, mode=DENSE, filter=_FEW), {"retrieval_mode": "hybrid", "filter": "number < 25"}),
 }
 
 
 @pytest.fixture(params=[*STEPS.values()], ids=[*STEPS])
-def step(request: pytest.FixtureRequest) -> Step:
+def step(request: pytest.FixtureRequest) -> Effect:
     """Each widening in turn."""
-    widening: Step = request.param
+    widening: Effect = request.param
     return widening
 
 
@@ -105,12 +105,12 @@ def cursor_of(search: Any) -> Cursor:
     return cursor
 
 
-def everything(bench: Bench, question: Question) -> list[str]:
+def everything(bench: Bench, question: SearchQuery) -> list[str]:
     """What one exhaustive plain query finds."""
     return ids(bench.index.query(top_k=1_000, **question.parameters()))
 
 
-def paged(bench: Bench, question: Question, sizes: list[int]) -> list[str]:
+def paged(bench: Bench, question: SearchQuery, sizes: list[int]) -> list[str]:
     """What the bare query brings with pulls of these sizes, and what is left."""
     page, handle = bench.index.resumable_query(top_k=sizes[0], **question.parameters())
     with handle:
@@ -123,18 +123,18 @@ def paged(bench: Bench, question: Question, sizes: list[int]) -> list[str]:
 def adds_up(report: Report) -> None:
     """The parts of a search make the whole, and every row that was pulled went somewhere."""
     for name in ("pulls", "pulled", "repeated", "kept"):
-        assert getattr(report, name) == sum(getattr(leg, name) for leg in report.legs), name
+        assert getattr(report, name) == sum(getattr(phase, name) for phase in report.phases), name
     gone_somewhere = report.kept + sum(report.dropped.values()) + report.repeated + report.waiting
-    assert report.pulled == gone_somewhere or (len(report.legs) > 1 and report.pulled > gone_somewhere)  # put back
-    assert 0 == report.legs[0].began
-    assert [leg.began for leg in report.legs] == sorted(leg.began for leg in report.legs)
+    assert report.pulled == gone_somewhere or (len(report.phases) > 1 and report.pulled > gone_somewhere)  # put back
+    assert 0 == report.phases[0].began
+    assert [phase.began for phase in report.phases] == sorted(phase.began for phase in report.phases)
 
 
 class TestEveryStep:
     """Each kind of widening, on both fusion orders, in both colours."""
 
     @pytest.mark.parametrize("count", [1, 4, 100])
-    async def test_never_again_and_all_of_it(self, bench: Bench, step: Step, count: int, colour: str) -> None:
+    async def test_never_again_and_all_of_it(self, bench: Bench, step: Effect, count: int, colour: str) -> None:
         """No id comes twice, everything of the wider search comes, and in its order; also after an exhausted leg."""
         search = search_of(bench.index, step.first, colour)
         first = await search.fetch_next(count)
@@ -149,7 +149,7 @@ class TestEveryStep:
             assert [id_ for id_ in everything(bench, step.second) if id_ not in first] == rest
         assert search.exhausted
 
-    async def test_the_report(self, bench: Bench, step: Step, colour: str) -> None:
+    async def test_the_report(self, bench: Bench, step: Effect, colour: str) -> None:
         """Each leg is reported for itself: its mode, where it began, what it pulled, repeated and kept."""
         search = search_of(bench.index, step.first, colour)
         first = [*await search.fetch_next(3), *await search.fetch_next(4)]
@@ -160,20 +160,20 @@ class TestEveryStep:
         rest = await drained(search)
         report: Report = search.report
         adds_up(report)
-        one, two = report.legs
+        one, two = report.phases
         assert (step.first.mode, step.second.mode) == (one.retrieval_mode, two.retrieval_mode)
         assert (0, 2, 7, 0, 7) == (one.began, one.pulls, one.pulled, one.repeated, one.kept)
         wider = everything(bench, step.second)
         assert (7, len(wider), len(set(first) & set(wider))) == (two.began, two.pulled, two.repeated)
         assert (len(rest) + 8, True, False, 0) == (two.kept, report.exhausted, report.changed, report.recovered)
 
-    async def test_rows_that_wait_are_put_back(self, bench: Bench, step: Step, colour: str) -> None:
+    async def test_rows_that_wait_are_put_back(self, bench: Bench, step: Effect, colour: str) -> None:
         """What was pulled before and nobody has looked at comes as the wider search finds it, if it does."""
         search = search_of(bench.index, step.first, colour)
         first = await search.fetch_until(Some(2))
         assert search.report.waiting > 3
         await search.widen(**step.change)
-        assert (0, 2, 0) == (search.report.waiting, search.report.legs[0].kept, search.report.legs[1].pulls)
+        assert (0, 2, 0) == (search.report.waiting, search.report.phases[0].kept, search.report.phases[1].pulls)
         rest = await drained(search)
         adds_up(search.report)
         assert len(rest) == len({*first, *rest}) - 2
@@ -181,9 +181,9 @@ class TestEveryStep:
         if bench.shape is SHAPES["hybrid"]:  # else pages depend on their sizes
             assert [id_ for id_ in everything(bench, step.second) if id_ not in first] == rest
 
-    async def test_nothing_is_sent_before_the_next_pull(self, bench: Bench, step: Step, colour: str) -> None:
+    async def test_nothing_is_sent_before_the_next_pull(self, bench: Bench, step: Effect, colour: str) -> None:
         """Widening by itself sends nothing; the next pull lets go of the old query before it starts the new one."""
-        recording = Recording(bench.index._carrier)
+        recording = Recording(bench.index._transport)
         search = search_of(Index._over(recording), step.first, colour)
         await search.fetch_next(3)
         before = list(recording.sent)
@@ -194,14 +194,14 @@ class TestEveryStep:
         assert ["resumable-query-end", "resumable-query"] == recording.sent[len(before) :][:2]
         await search.stop()
 
-    async def test_before_the_first_pull(self, bench: Bench, step: Step, colour: str) -> None:
+    async def test_before_the_first_pull(self, bench: Bench, step: Effect, colour: str) -> None:
         """A search that is widened before it began is the wider search."""
         search = search_of(bench.index, step.first, colour)
         await search.widen(**step.change)
         rows = await drained(search)
         assert set(everything(bench, step.second)) == set(rows)
         assert len(rows) == len(set(rows))
-        assert [0, len(rows)] == [leg.kept for leg in search.report.legs]
+        assert [0, len(rows)] == [phase.kept for phase in search.report.phases]
 
 
 class TestSeveral:
@@ -266,7 +266,7 @@ class TestSeveral:
         rest = await drained(search)
         dense = everything(bench, replace(_BOTH, mode=DENSE))
         assert [id_ for id_ in dense if id_ not in rows] == rest
-        assert [DENSE, SPARSE, DENSE] == [leg.retrieval_mode for leg in search.report.legs]
+        assert [DENSE, SPARSE, DENSE] == [phase.retrieval_mode for phase in search.report.phases]
         adds_up(search.report)
 
 
@@ -293,7 +293,7 @@ class TestRefused:
         with pytest.raises(ClientError, match="changes nothing"):
             await search.widen(**change)
         assert everything(hybrid, question) == rows + await drained(search)
-        assert 1 == len(search.report.legs)
+        assert 1 == len(search.report.phases)
 
     @pytest.mark.parametrize("mode", ["", "densest", 1])
     async def test_no_mode(self, hybrid: Bench, mode: Any, colour: str) -> None:
@@ -338,7 +338,7 @@ class TestCursors:
 
     @pytest.mark.parametrize("before", [3, 100])
     @pytest.mark.parametrize("after", [[], [5, 1, 100]], ids=repr)
-    async def test_it_goes_on(self, bench: Bench, step: Step, before: int, after: list[int], colour: str) -> None:
+    async def test_it_goes_on(self, bench: Bench, step: Effect, before: int, after: list[int], colour: str) -> None:
         """Resumed with the wider question, the rest is the rest; with the narrower view it is refused."""
         search = search_of(bench.index, step.first, colour)
         await search.fetch_next(before)
@@ -349,14 +349,14 @@ class TestCursors:
         expected = await drained(search)
         for mode in (step.second.mode, step.first.mode):  # the mode is the cursor's
             again = search_of(bench.index, replace(step.second, mode=mode), colour, cursor=cursor)
-            assert report.legs == again.report.legs
+            assert report.phases == again.report.phases
             assert expected == await drained(again)
             adds_up(again.report)
         if step.first.filter != step.second.filter:
             with pytest.raises(ClientError, match="filter"):
                 search_of(bench.index, step.first, colour, cursor=cursor)
 
-    async def test_detached(self, bench: Bench, step: Step, colour: str) -> None:
+    async def test_detached(self, bench: Bench, step: Effect, colour: str) -> None:
         """A widened search that is detached and taken up needs no replay."""
         search = search_of(bench.index, step.first, colour)
         await search.fetch_next(3)
@@ -368,7 +368,7 @@ class TestCursors:
         assert expected == await drained(again)
         assert 0 == again.report.recovered
 
-    async def test_detached_before_the_wider_pull(self, bench: Bench, step: Step, colour: str) -> None:
+    async def test_detached_before_the_wider_pull(self, bench: Bench, step: Effect, colour: str) -> None:
         """A search that is detached right after a widening goes on with the wider search, not with the old query."""
         search = search_of(bench.index, step.first, colour)
         first = await search.fetch_next(3)
@@ -378,7 +378,7 @@ class TestCursors:
         assert {*first, *everything(bench, step.second)} == {*first, *rest}
 
     @pytest.mark.parametrize("detached", [False, True])
-    async def test_widened_after_a_resume(self, bench: Bench, step: Step, colour: str, *, detached: bool) -> None:
+    async def test_widened_after_a_resume(self, bench: Bench, step: Effect, colour: str, *, detached: bool) -> None:
         """A resumed search that is widened before its first pull is the wider search, and no id comes again."""
         search = search_of(bench.index, step.first, colour)
         first = await search.fetch_next(4)
@@ -389,13 +389,13 @@ class TestCursors:
         rest = await drained(search)
         assert len(first + rest) == len({*first, *rest})
         assert {*first, *everything(bench, step.second)} == {*first, *rest}
-        assert [4, len(rest)] == [leg.kept for leg in search.report.legs]
+        assert [4, len(rest)] == [phase.kept for phase in search.report.phases]
         bench.index.info()
         assert 0 == bench.engine.open_queries()
 
     @pytest.mark.parametrize("detached", [False, True])
     async def test_rows_of_the_narrower_leg_wait(
-        self, bench: Bench, step: Step, colour: str, *, detached: bool
+        self, bench: Bench, step: Effect, colour: str, *, detached: bool
     ) -> None:
         """Taken after rows were put back, a cursor brings everything of the wider search, and no id again."""
         search = search_of(bench.index, step.first, colour)
@@ -408,7 +408,7 @@ class TestCursors:
         assert len(rows) == len(set(rows))
         assert set(everything(bench, step.second)) <= set(rows)
 
-    async def test_resumed_with_rows_that_wait_then_widened(self, bench: Bench, step: Step, colour: str) -> None:
+    async def test_resumed_with_rows_that_wait_then_widened(self, bench: Bench, step: Effect, colour: str) -> None:
         """Widened right after a resume, a search brings everything of the wider search, and no id again."""
         search = search_of(bench.index, step.first, colour)
         first = await search.fetch_until(Some(2))
@@ -439,7 +439,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("fault", Fault)
     @pytest.mark.parametrize("step", [STEPS["dense to hybrid"], STEPS["both"]], ids=["mode", "both"])
-    async def test_at_every_page(self, bench: Bench, step: Step, fault: Fault, colour: str) -> None:
+    async def test_at_every_page(self, bench: Bench, step: Effect, fault: Fault, colour: str) -> None:
         """Any fault at any page of a widened search changes nothing."""
 
         async def pages(plan: FaultPlan) -> list[list[str]]:
@@ -455,8 +455,8 @@ class TestFaults:
 
         calm = FaultPlan()
         expected = await pages(calm)
-        for place in range(1, calm.count(Moment.PAGE) + 1):
-            plan = FaultPlan(Strike(fault, Moment.PAGE, place), clock=bench.clock, delay=0)
+        for place in range(1, calm.count(RequestKind.PAGE) + 1):
+            plan = FaultPlan(PlannedFault(fault, RequestKind.PAGE, place), clock=bench.clock, delay=0)
             assert expected == await pages(plan), place
             assert [fault] == [strike.fault for strike in plan.injected]
         bench.open_queries_after_idling()  # lost starts
@@ -475,7 +475,7 @@ class TestPolicies:
         await search.widen(retrieval_mode="dense")
         assert everything(hybrid, replace(_BOTH, mode=DENSE)) == rows + await drained(search)
 
-    async def test_set_aside_rows_are_offered_again(self, bench: Bench, step: Step, colour: str) -> None:
+    async def test_set_aside_rows_are_offered_again(self, bench: Bench, step: Effect, colour: str) -> None:
         """Rows that did not fit before a widening are offered again after it."""
         search = search_of(bench.index, step.first, colour)
         rows = await search.fetch_until(TokenBudget(2, count=lambda text: 1 if text.endswith("1") else 50))

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from nextk.bodies import Delete, Record, Update, VectorQuery
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
 from nextk.engine.values import Match
-from nextk.requests import Delete, Record, Update, VectorQuery
 
 
 def row(match: Match) -> tuple[str, float]:

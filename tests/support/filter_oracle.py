@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from nextk.engine.filter.tree import And, Compare, Contains, Glob, HasField, In, Index, Node, Or, Path, Value
+from nextk.engine.filter.tree import And, ArrayStep, Compare, Contains, Glob, HasField, In, Node, Or, Path, Value
 
 Metadata: TypeAlias = dict[str, Any] | None
 
@@ -20,7 +20,7 @@ def look_up(metadata: Metadata, path: Path) -> object:
         if isinstance(step, str):
             value = value.get(step, MISSING) if isinstance(value, dict) else MISSING
         elif isinstance(value, list):
-            place = len(value) - step.place if step.from_end else step.place
+            place = len(value) - step.position if step.from_end else step.position
             value = value[place] if 0 <= place < len(value) else MISSING
         else:
             value = MISSING
@@ -83,7 +83,7 @@ KEYS = ["a", "A", "in", "k-1#x"]
 STRINGS = st.sampled_from(["", "a", "1", '["a"]', "{}"]) | st.text("ab'\"\\*é\n☂", max_size=3)
 INTEGERS = st.integers(-2, 2) | st.sampled_from([2**53 + 1, 2**63 - 1, -(2**63)])
 FLOATS = st.sampled_from([0.0, -1.0, 0.5, 2.0**53, 2.0**63, 1e-7]) | st.floats(allow_nan=False, allow_infinity=False)
-STEPS = st.sampled_from(KEYS) | st.builds(Index, st.integers(0, 2), st.booleans())
+STEPS = st.sampled_from(KEYS) | st.builds(ArrayStep, st.integers(0, 2), st.booleans())
 
 paths = st.builds(lambda key, steps: (key, *steps), st.sampled_from(KEYS), st.lists(STEPS, max_size=2))
 literals: st.SearchStrategy[Value] = st.one_of(STRINGS, INTEGERS, FLOATS, st.booleans())
@@ -133,7 +133,7 @@ def written(value: Value) -> str:
 def field(path: Path) -> str:
     """A path as a filter spells it."""
     steps = (
-        f".{step}" if isinstance(step, str) else f"[#-{step.place}]" if step.from_end else f"[{step.place}]"
+        f".{step}" if isinstance(step, str) else f"[#-{step.position}]" if step.from_end else f"[{step.position}]"
         for step in path
     )
     return "".join(steps).removeprefix(".")

@@ -11,10 +11,10 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph.state import CompiledStateGraph
 
 from nextk import Index
-from nextk.agents import ResumableSearchMiddleware
+from nextk.agents.memory import empty_memory, id_of
 from nextk.langchain import ResumableRetriever
-from nextk.retrieval.book import empty, id_of
-from nextk.retrieval.budget import budget_of
+from nextk.langchain.agents import ResumableSearchMiddleware
+from nextk.sessions.pool import pool_of
 from tests.support.sentence_index import QUESTION
 
 OTHER = "where is the fire and the stone?"
@@ -32,7 +32,7 @@ def search(query: str = QUESTION, tool: str = "search") -> Wish:
 
 def more(query: str = QUESTION, tool: str = "more_results") -> Wish:
     """The model wants more of what it has searched."""
-    return tool, {"search_id": id_of(query, empty())}
+    return tool, {"search_id": id_of(query, empty_memory())}
 
 
 SEARCH_MORE_MORE: list[Line] = [[search()], [more()], [more()], "done"]
@@ -67,8 +67,8 @@ class ScriptedModel(BaseChatModel):
 
 def left_open(index: Index) -> int:
     """How many queries an embedded index holds, besides those left for a next call, which are stopped now."""
-    carrier: Any = index._carrier
-    engine, budget = carrier._hold.engine, budget_of(carrier)
+    transport: Any = index._transport
+    engine, budget = transport._shared_engine.engine, pool_of(transport)
     index.info()  # sends away what was dropped
     besides: int = engine.open_queries() - len(budget._parked)
     budget.clear()

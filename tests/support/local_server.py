@@ -3,16 +3,16 @@
 from types import TracebackType
 from typing import Any
 
-from nextk.engine.opening import open_engine
+from nextk.engine.factory import open_engine
 from nextk.engine.protocol import Engine
 from nextk.server.app import create_app
-from nextk.testing.server import InThread
+from nextk.testing.server import ServerThread
 
 TOKEN = "test-token"
 READ_ONLY_TOKEN = "test-read-only-token"
 
 
-class LocalServer(InThread):
+class LocalServer(ServerThread):
     """Serves whatever is in `engines`, from entering the block until leaving it; then closes them all.
 
     Attributes:

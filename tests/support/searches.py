@@ -7,13 +7,13 @@ from typing import Any
 
 from nextk import AsyncIndex, Index, Vector
 from nextk.engine.engine import EmbeddedEngine
-from nextk.engine.opening import open_engine
+from nextk.engine.factory import open_engine
 from nextk.errors import PageUncertain, QueryNotFound
-from nextk.retrieval import AsyncRetrievalSession, Question, Reading, Report, RetrievalSession, Terms
-from nextk.testing import Clock
-from nextk.transport.in_process import Hold, InProcessCarrier
+from nextk.sessions import AsyncRetrievalSession, Report, RetrievalSession, RowReader, SearchConfig, SearchQuery
+from nextk.testing import ManualClock
+from nextk.transport.in_process import InProcessTransport, SharedEngine
 from nextk.types import QueryResult, SparseVector
-from nextk.until import Judge, Policy
+from nextk.until import Policy, PolicyState
 from tests.support.transports import Awaitable
 
 DIMENSION = 4
@@ -38,7 +38,7 @@ class Shape:
     """
 
     schema: dict[str, Any]
-    question: Question = field(default_factory=Question)
+    question: SearchQuery = field(default_factory=SearchQuery)
 
     def record(self, number: int, seed: int = 0) -> Vector:
         """The record `r<number>`; another seed gives it other vectors."""
@@ -58,15 +58,15 @@ _DENSE = [0.5, -0.2, 0.8, 0.1]
 _SPARSE = SparseVector([1, 2, 3, 4], [0.9, 0.4, 0.7, 0.2])
 
 SHAPES = {
-    "dense": Shape({"type": "dense", "dimension": DIMENSION}, Question(vector=_DENSE)),
-    "sparse": Shape({"type": "sparse"}, Question(sparse_vector=_SPARSE)),
-    "hybrid": Shape({"type": "hybrid", "dimension": DIMENSION}, Question(vector=_DENSE, sparse_vector=_SPARSE)),
+    "dense": Shape({"type": "dense", "dimension": DIMENSION}, SearchQuery(vector=_DENSE)),
+    "sparse": Shape({"type": "sparse"}, SearchQuery(sparse_vector=_SPARSE)),
+    "hybrid": Shape({"type": "hybrid", "dimension": DIMENSION}, SearchQuery(vector=_DENSE, sparse_vector=_SPARSE)),
     "hybrid-batch": Shape(
         {"type": "hybrid", "dimension": DIMENSION, "fusion_order": "batch"},
-        Question(vector=_DENSE, sparse_vector=_SPARSE),
+        SearchQuery(vector=_DENSE, sparse_vector=_SPARSE),
     ),
     "filtered": Shape(
-        {"type": "dense", "dimension": DIMENSION}, Question(vector=_DENSE, filter="number >= 2 AND number < 28")
+        {"type": "dense", "dimension": DIMENSION}, SearchQuery(vector=_DENSE, filter="number >= 2 AND number < 28")
     ),
 }
 
@@ -85,16 +85,16 @@ class Bench:
     shape: Shape
     index: Index
     engine: EmbeddedEngine
-    clock: Clock
+    clock: ManualClock
 
     @classmethod
     def build(cls, shape: Shape, **options: Any) -> "Bench":
         """A new index with the records of its shape; the options are the engine's."""
-        clock = Clock()
+        clock = ManualClock()
         engine = open_engine(None, shape.schema, clock=clock, **options)
         assert isinstance(engine, EmbeddedEngine)
-        hold = Hold(None, engine)
-        index = Index._over(InProcessCarrier(hold, lambda: hold))
+        hold = SharedEngine(None, engine)
+        index = Index._over(InProcessTransport(hold, lambda: hold))
         index.upsert(shape.records())
         return cls(shape, index, engine, clock)
 
@@ -106,7 +106,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Run:
+class SearchRun:
     """What a search brought: pages of ids, and its report."""
 
     pages: list[list[str]]
@@ -118,26 +118,28 @@ class Run:
         return [id_ for page in self.pages for id_ in page]
 
 
-IDS = Reading(lambda match: match.id)
+IDS = RowReader(lambda match: match.id)
 """Rows are ids."""
 
 
-def open_session(index: Index, question: Question, **options: Any) -> RetrievalSession[str]:
+def open_session(index: Index, question: SearchQuery, **options: Any) -> RetrievalSession[str]:
     """A session whose rows are ids; the options are its own, or those of its terms."""
     return RetrievalSession(index, question, IDS, **_sorted(options))
 
 
-def open_async_session(index: AsyncIndex, question: Question, **options: Any) -> AsyncRetrievalSession[str]:
+def open_async_session(index: AsyncIndex, question: SearchQuery, **options: Any) -> AsyncRetrievalSession[str]:
     """The same in the other colour."""
     return AsyncRetrievalSession(index, question, IDS, **_sorted(options))
 
 
 def _sorted(options: dict[str, Any]) -> dict[str, Any]:
-    own: dict[str, Any] = {name: options.pop(name) for name in ("embed", "query", "cursor") if name in options}
-    return {**own, "terms": Terms(**options)}
+    own: dict[str, Any] = {name: options.pop(name) for name in ("embed", "texts", "cursor") if name in options}
+    return {**own, "config": SearchConfig(**options)}
 
 
-def run(search: RetrievalSession[str], between: Callable[[int], None] = lambda _place: None, patience: int = 1) -> Run:
+def run(
+    search: RetrievalSession[str], between: Callable[[int], None] = lambda _place: None, patience: int = 1
+) -> SearchRun:
     """Pull `SIZES`, then drain, then stop.
 
     Args:
@@ -157,12 +159,12 @@ def run(search: RetrievalSession[str], between: Callable[[int], None] = lambda _
                 except (PageUncertain, QueryNotFound):
                     if not attempt:
                         raise
-        return Run(pages, search.report)
+        return SearchRun(pages, search.report)
 
 
 async def arun(
     search: AsyncRetrievalSession[str], between: Callable[[int], None] = lambda _place: None, patience: int = 1
-) -> Run:
+) -> SearchRun:
     """The same in the other colour."""
     pages: list[list[str]] = []
     async with search:
@@ -176,14 +178,14 @@ async def arun(
                 except (PageUncertain, QueryNotFound):
                     if not attempt:
                         raise
-        return Run(pages, search.report)
+        return SearchRun(pages, search.report)
 
 
 COLOURS = ["sync", "async"]
 """The ids of the two colours of a session."""
 
 
-def search_of(index: Index, question: Question, colour: str, **options: Any) -> Any:
+def search_of(index: Index, question: SearchQuery, colour: str, **options: Any) -> Any:
     """A session of either colour, whose methods are awaited."""
     if colour == "async":
         return open_async_session(index.to_async(), question, **options)
@@ -205,11 +207,11 @@ class Some(Policy):
 
     n: int
 
-    def judge(self, memory: dict[str, Any]) -> Judge:
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Begin a call."""
         return _Some(self)
 
 
-class _Some(Judge):
+class _Some(PolicyState):
     def enough(self) -> bool:
         return bool(self.kept == self.policy.n)

@@ -22,6 +22,6 @@ def sentences(texts: Sequence[str] = TEXTS) -> Iterator[Index]:
 
 def open_queries(index: Index) -> int:
     """How many resumable queries an embedded index holds."""
-    carrier: Any = index._carrier
-    count: int = carrier._hold.engine.open_queries()
+    transport: Any = index._transport
+    count: int = transport._shared_engine.engine.open_queries()
     return count

@@ -1,4 +1,4 @@
-"""The four ways to an index: two colours of the client over two carriers.
+"""The four ways to an index: two colours of the client over two transports.
 
 A test is written once, with `await`. The blocking client takes part through `Awaitable`, which turns each of its calls
 into one that is awaited.
@@ -17,12 +17,12 @@ import httpx
 from nextk import AsyncIndex, Index
 from nextk.dispatch import dispatch
 from nextk.engine.engine import EmbeddedEngine
-from nextk.engine.opening import open_engine
+from nextk.engine.factory import open_engine
 from nextk.operations import Operation
-from nextk.transport.in_process import Hold, InProcessCarrier
+from nextk.transport.in_process import InProcessTransport, SharedEngine
 from tests.support.local_server import LocalServer
 
-CARRIERS = ["sync-in-process", "sync-http", "async-in-process", "async-http"]
+TRANSPORTS = ["sync-in-process", "sync-http", "async-in-process", "async-http"]
 """The ids of the four ways."""
 
 _numbers = itertools.count()
@@ -59,12 +59,12 @@ class Awaitable:
 
 
 class Recording:
-    """A carrier that notes the commands it carries, and fails on those it is told to fail on."""
+    """A transport that notes the commands it carries, and fails on those it is told to fail on."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.orphans = inner.orphans
-        self.leaving = inner.leaving
+        self.closing_hooks = inner.closing_hooks
         self.sent: list[str] = []
         self.failures: dict[str, BaseException] = {}
 
@@ -99,11 +99,11 @@ class Recording:
 
 @dataclass
 class Opener:
-    """Opens indexes over one of the carriers, each on an engine of its own, and closes them.
+    """Opens indexes over one of the transports, each on an engine of its own, and closes them.
 
     Attributes:
-        way: One of `CARRIERS`.
-        server: Where the engines of the HTTP carriers are served; `None` in process.
+        way: One of `TRANSPORTS`.
+        server: Where the engines of the HTTP transports are served; `None` in process.
         leaves_open: How many resumable queries the test leaves open on purpose.
     """
 
@@ -138,11 +138,11 @@ class Opener:
             if not blocking:
                 return AsyncIndex(where, access, retries=0)
             return cast("AsyncIndex", Awaitable(Index(where, access, retries=0)))
-        hold = Hold(None, engine)
-        carrier = InProcessCarrier(hold, lambda: hold)
+        hold = SharedEngine(None, engine)
+        transport = InProcessTransport(hold, lambda: hold)
         if not blocking:
-            return AsyncIndex._over(carrier)
-        return cast("AsyncIndex", Awaitable(Index._over(carrier)))
+            return AsyncIndex._over(transport)
+        return cast("AsyncIndex", Awaitable(Index._over(transport)))
 
     def engine(self, index: AsyncIndex) -> EmbeddedEngine:
         """The engine behind an index that was opened here."""
@@ -151,8 +151,8 @@ class Opener:
     def record(self, index: AsyncIndex) -> Recording:
         """From now on, note what an index sends."""
         client = index.inner if isinstance(index, Awaitable) else index
-        recording = Recording(client._carrier)
-        client._carrier = recording
+        recording = Recording(client._transport)
+        client._transport = recording
         return recording
 
     async def close(self) -> int:

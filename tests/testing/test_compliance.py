@@ -1,4 +1,4 @@
-"""What sessions promise, over every carrier and through every adapter."""
+"""What sessions promise, over every transport and through every adapter."""
 
 import contextlib
 from collections.abc import AsyncIterator, Collection, Iterator
@@ -9,7 +9,7 @@ import pytest
 from nextk import AsyncIndex, Index
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
-from nextk.retrieval import AsyncRetrievalSession, Cursor, RetrievalSession
+from nextk.sessions import AsyncRetrievalSession, Cursor, RetrievalSession
 from nextk.testing import AsyncSessionCompliance, FaultPlan, SessionCompliance
 from nextk.testing.server import FaultyServer
 from nextk.types import Data

@@ -13,14 +13,14 @@ import pytest
 from nextk import AsyncIndex, Index
 from nextk.engine.protocol import Engine
 from nextk.errors import AuthenticationError, PageUncertain, QueryNotFound
-from nextk.retrieval import RetrievalSession
-from nextk.testing import Clock, Fault, FaultPlan, Moment, SessionCompliance, Strike, faulty
+from nextk.sessions import RetrievalSession
+from nextk.testing import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind, SessionCompliance, faulty
 from nextk.testing.server import FaultyServer
 from tests.support.searches import IDS, SHAPES, Bench, ids
-from tests.support.transports import CARRIERS, Awaitable
+from tests.support.transports import TRANSPORTS, Awaitable
 
 SHAPE = SHAPES["dense"]
-CLOCK = Clock()
+CLOCK = ManualClock()
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ class Disturbed:
         return [match.id for match in self.engine.fetch_next(uuid, 1_000)]
 
 
-@pytest.fixture(params=CARRIERS)
+@pytest.fixture(params=TRANSPORTS)
 async def disturbed(request: pytest.FixtureRequest) -> AsyncIterator[Disturbed]:
-    """An index over each carrier; afterwards only lost starts are open, and nothing once they have expired."""
+    """An index over each transport; afterwards only lost starts are open, and nothing once they have expired."""
     blocking, http = request.param.startswith("sync"), request.param.endswith("http")
     if http:
         server: FaultyServer = request.getfixturevalue("server")
@@ -91,10 +91,10 @@ class TestFaults:
         handle, first = await disturbed.start(3)
         second = ids(await handle.fetch_next(2))
         assert disturbed.expected(0, 5) == first + second
-        assert [1, 1, 2, 0] == [disturbed.plan.count(moment) for moment in Moment]
+        assert [1, 1, 2, 0] == [disturbed.plan.count(moment) for moment in RequestKind]
         assert (1, 0) == (len(disturbed.plan.open), len(disturbed.plan.lost))
         await handle.stop()
-        assert (1, frozenset()) == (disturbed.plan.count(Moment.STOP), disturbed.plan.open)
+        assert (1, frozenset()) == (disturbed.plan.count(RequestKind.STOP), disturbed.plan.open)
         assert [] == disturbed.plan.injected
 
     @pytest.mark.parametrize(
@@ -102,29 +102,29 @@ class TestFaults:
     )
     async def test_a_lost_page(self, disturbed: Disturbed, fault: Fault, advanced: int) -> None:
         """The page's fate is unknown to the client, and the server has advanced, or has not."""
-        disturbed.plan.strike(fault, Moment.NEXT)
+        disturbed.plan.inject(fault, RequestKind.NEXT)
         handle, _ = await disturbed.start(3)
         with pytest.raises(PageUncertain):
             await handle.fetch_next(2)
         (uuid,) = disturbed.plan.open
         assert disturbed.expected(3 + advanced, 1_000) == disturbed.remaining(uuid)
         await handle.stop()
-        assert [Strike(fault, Moment.NEXT, 1)] == disturbed.plan.injected
+        assert [PlannedFault(fault, RequestKind.NEXT, 1)] == disturbed.plan.injected
 
     @pytest.mark.parametrize(
         ("fault", "opened"), [(Fault.DROP_REQUEST, 0), (Fault.DROP_REPLY, 1), (Fault.ERROR_PAGE, 1)]
     )
     async def test_a_lost_start(self, disturbed: Disturbed, fault: Fault, opened: int) -> None:
         """A start whose reply is lost leaves a query that nobody can name, until it expires."""
-        disturbed.plan.strike(fault)
+        disturbed.plan.inject(fault)
         with pytest.raises(PageUncertain):
             await disturbed.start(3)
         assert opened == disturbed.engine.open_queries() == len(disturbed.plan.lost)
 
     async def test_a_late_page(self, disturbed: Disturbed) -> None:
         """A page that comes late comes whole."""
-        disturbed.plan.strike(Fault.DELAY, Moment.START)
-        disturbed.plan.strike(Fault.DELAY, Moment.NEXT)
+        disturbed.plan.inject(Fault.DELAY, RequestKind.START)
+        disturbed.plan.inject(Fault.DELAY, RequestKind.NEXT)
         handle, first = await disturbed.start(3)
         assert disturbed.expected(0, 5) == first + ids(await handle.fetch_next(2))
         assert frozenset() == disturbed.plan.lost
@@ -135,7 +135,7 @@ class TestFaults:
         """The server says that the query does not exist; an eviction spares the others."""
         handle, _ = await disturbed.start(3)
         other, _ = await disturbed.start(3)
-        disturbed.plan.strike(fault)
+        disturbed.plan.inject(fault)
         with pytest.raises(QueryNotFound):
             await handle.fetch_next(2)
         assert others == disturbed.engine.open_queries() == len(disturbed.plan.open)
@@ -148,18 +148,18 @@ class TestFaults:
     @pytest.mark.parametrize("fault", [Fault.DROP_REQUEST, Fault.DROP_REPLY, Fault.ERROR_PAGE, Fault.DELAY])
     async def test_a_lost_stop_is_repeated(self, disturbed: Disturbed, fault: Fault) -> None:
         """A stop may be repeated, and to hear then that the query is gone is success."""
-        disturbed.plan.strike(fault, Moment.STOP)
+        disturbed.plan.inject(fault, RequestKind.STOP)
         handle, _ = await disturbed.start(3)
         await handle.stop()
         assert 0 == disturbed.engine.open_queries() == len(disturbed.plan.open)
-        assert 2 - (fault is Fault.DELAY) == disturbed.plan.count(Moment.STOP)
+        assert 2 - (fault is Fault.DELAY) == disturbed.plan.count(RequestKind.STOP)
 
     async def test_expiring_is_real(self, disturbed: Disturbed) -> None:
         """The clock of the engine moves: queries that the plan has never seen expire, too."""
         handle, _ = await disturbed.start(3)
         (uuid,) = disturbed.plan.open
         disturbed.plan.ended(uuid)
-        disturbed.plan.strike(Fault.EXPIRE)
+        disturbed.plan.inject(Fault.EXPIRE)
         with pytest.raises(QueryNotFound):
             await handle.fetch_next(1)
 
@@ -171,9 +171,9 @@ class TestFaults:
 
     async def test_everything_else_is_left_alone(self, disturbed: Disturbed) -> None:
         """Requests that have nothing to do with resumable queries are neither counted nor disturbed."""
-        disturbed.plan.strike(Fault.DROP_REQUEST)
+        disturbed.plan.inject(Fault.DROP_REQUEST)
         assert 30 == (await disturbed.index.info()).vector_count
-        assert [0, 0, 0, 0] == [disturbed.plan.count(moment) for moment in Moment]
+        assert [0, 0, 0, 0] == [disturbed.plan.count(moment) for moment in RequestKind]
 
 
 class TestPlan:
@@ -181,30 +181,40 @@ class TestPlan:
 
     def test_the_nth_of_a_kind(self) -> None:
         """Starts, pages and stops are counted by themselves; what happened says which request it was."""
-        strikes = [Strike(Fault.DELAY, Moment.NEXT, 2), Strike(Fault.EVICT, Moment.PAGE, 5)]
+        strikes = [PlannedFault(Fault.DELAY, RequestKind.NEXT, 2), PlannedFault(Fault.EVICT, RequestKind.PAGE, 5)]
         plan = FaultPlan(*strikes)
-        moments = [Moment.START, Moment.NEXT, Moment.STOP, Moment.NEXT, Moment.START, Moment.NEXT]
-        assert [None, None, None, Fault.DELAY, None, Fault.EVICT] == [plan.meet(moment) for moment in moments]
-        assert 5 == plan.count(Moment.PAGE)
-        assert [Strike(Fault.DELAY, Moment.NEXT, 2), Strike(Fault.EVICT, Moment.NEXT, 3)] == plan.injected
+        moments = [
+            RequestKind.START,
+            RequestKind.NEXT,
+            RequestKind.STOP,
+            RequestKind.NEXT,
+            RequestKind.START,
+            RequestKind.NEXT,
+        ]
+        assert [None, None, None, Fault.DELAY, None, Fault.EVICT] == [plan.on_request(moment) for moment in moments]
+        assert 5 == plan.count(RequestKind.PAGE)
+        assert [
+            PlannedFault(Fault.DELAY, RequestKind.NEXT, 2),
+            PlannedFault(Fault.EVICT, RequestKind.NEXT, 3),
+        ] == plan.injected
         assert "Fault.EVICT" in repr(plan)
 
     def test_the_next_of_a_kind(self) -> None:
         """Faults that are asked for one by one hit one request after the other."""
         plan = FaultPlan()
-        plan.meet(Moment.START)
-        plan.strike(Fault.DELAY)
-        plan.strike(Fault.EVICT)
-        assert [Fault.DELAY, Fault.EVICT, None] == [plan.meet(Moment.NEXT) for _ in range(3)]
+        plan.on_request(RequestKind.START)
+        plan.inject(Fault.DELAY)
+        plan.inject(Fault.EVICT)
+        assert [Fault.DELAY, Fault.EVICT, None] == [plan.on_request(RequestKind.NEXT) for _ in range(3)]
 
     def test_two_for_one_request(self) -> None:
         """Of two faults for one request the first one happens."""
-        plan = FaultPlan(Strike(Fault.DELAY), Strike(Fault.EVICT, Moment.START))
-        assert [Fault.DELAY, None] == [plan.meet(Moment.START), plan.meet(Moment.START)]
+        plan = FaultPlan(PlannedFault(Fault.DELAY), PlannedFault(Fault.EVICT, RequestKind.START))
+        assert [Fault.DELAY, None] == [plan.on_request(RequestKind.START), plan.on_request(RequestKind.START)]
 
     def test_a_clock(self) -> None:
         """Time passes when told to."""
-        clock = Clock()
+        clock = ManualClock()
         clock.advance(2)
         clock.advance(0.5)
         assert 2.5 == clock()
@@ -215,7 +225,7 @@ class TestServer:
 
     def test_impatient_clients(self, server: FaultyServer) -> None:
         """A client that gives up on a late reply does not know the page's fate; its start is lost."""
-        plan = server.app.plan = FaultPlan(Strike(Fault.DELAY), clock=CLOCK, delay=5)
+        plan = server.app.plan = FaultPlan(PlannedFault(Fault.DELAY), clock=CLOCK, delay=5)
         with Index(server.url, server.token, timeout=0.1) as index, pytest.raises(PageUncertain):
             index.resumable_query(top_k=3, **SHAPE.question.parameters())
         assert (1, 1) == (len(plan.lost), server.engine.open_queries())
@@ -226,11 +236,11 @@ class TestServer:
         plan = server.app.plan = FaultPlan(clock=CLOCK)
         with Index(server.url, "wrong") as index, pytest.raises(AuthenticationError):
             index.resumable_query(top_k=3, **SHAPE.question.parameters())
-        assert (1, frozenset()) == (plan.count(Moment.START), plan.open)
+        assert (1, frozenset()) == (plan.count(RequestKind.START), plan.open)
 
     def test_odd_requests(self, server: FaultyServer) -> None:
         """What is not a request of ours is answered as ever."""
-        server.app.plan = FaultPlan(Strike(Fault.EVICT, Moment.NEXT), clock=CLOCK)
+        server.app.plan = FaultPlan(PlannedFault(Fault.EVICT, RequestKind.NEXT), clock=CLOCK)
         headers = {"Authorization": f"Bearer {server.token}"}
         for body in (b"", b"[]", b'{"uuid": 1}', b"{"):
             reply = httpx.post(f"{server.url}/resumable-query-next", content=body, headers=headers)
@@ -241,7 +251,7 @@ class TestServer:
 def test_a_cancelled_start_is_lost() -> None:
     """Who stops waiting for the reply of a start does not learn the name of the query."""
     bench = Bench.build(SHAPE)
-    plan = FaultPlan(Strike(Fault.DELAY), delay=30)
+    plan = FaultPlan(PlannedFault(Fault.DELAY), delay=30)
 
     async def start() -> None:
         starting = asyncio.create_task(

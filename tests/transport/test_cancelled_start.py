@@ -12,7 +12,7 @@ import pytest
 from nextk import AsyncIndex
 from nextk.engine.engine import EmbeddedEngine
 from nextk.transport import http
-from nextk.transport.http import HttpCarrier
+from nextk.transport.http import HttpTransport
 from tests.support.local_server import LocalServer
 from tests.support.scripted_server import HANG_UP, TOKEN, Act, ScriptedServer, answer, error, late, result
 
@@ -66,9 +66,9 @@ CANCELLATIONS = [by_task, by_scope, by_deadline, by_timeout, by_wait_for]
 Cancellation = Callable[[Start, ScriptedServer], Coroutine[Any, Any, None]]
 
 
-def carrier_of(index: AsyncIndex) -> HttpCarrier:
-    """The carrier of an index that is served."""
-    return cast("HttpCarrier", index._carrier)
+def transport_of(index: AsyncIndex) -> HttpTransport:
+    """The transport of an index that is served."""
+    return cast("HttpTransport", index._transport)
 
 
 @pytest.mark.parametrize("cancel", CANCELLATIONS)
@@ -88,9 +88,9 @@ async def test_the_next_call_stops_it(cancel: Cancellation) -> None:
         async with AsyncIndex(server.url, TOKEN) as index:
             await cancel(lambda: index.resumable_query([1.0]), server)
             gc.collect()
-            await asyncio.wait(list(carrier_of(index)._abandoned))
+            await asyncio.wait(list(transport_of(index)._abandoned))
             assert [""] == await index.list_namespaces()
-            assert set() == carrier_of(index)._abandoned
+            assert set() == transport_of(index)._abandoned
         assert ["resumable-query", "resumable-query-end", "list-namespaces"] == server.commands
 
 
@@ -121,14 +121,14 @@ async def test_cancelled_between_two_attempts() -> None:
 async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Closing waits for a start only so long, then leaves its query to expire and says so."""
     caplog.set_level(logging.INFO, "nextk")
-    monkeypatch.setattr(http, "FAREWELL", 0.05)
+    monkeypatch.setattr(http, "CLOSE_TIMEOUT", 0.05)
     with ScriptedServer(late(STARTED, 0.6)) as server:
         async with AsyncIndex(server.url, TOKEN) as index:
             await by_task(lambda: index.resumable_query([1.0]), server)
-            starts = list(carrier_of(index)._abandoned)
+            starts = list(transport_of(index)._abandoned)
             await index.close()
             await asyncio.wait(starts)
-            assert set() == carrier_of(index)._abandoned
+            assert set() == transport_of(index)._abandoned
     assert ["resumable-query"] == server.commands
     assert "is left to expire, if there is one: the event loop has ended, or the index was closed" in caplog.text
 
@@ -143,7 +143,7 @@ def test_the_end_of_the_loop() -> None:
         index = AsyncIndex(server.url, TOKEN)
         asyncio.run(leave(index, server))
         gc.collect()
-        assert set() == carrier_of(index)._abandoned
+        assert set() == transport_of(index)._abandoned
         assert ["resumable-query"] == server.commands
 
 
@@ -172,7 +172,7 @@ async def test_a_cancelled_stop_of_an_orphan_is_made_up_for() -> None:
     """A call that is cancelled while it stops a dropped query leaves that to the next call."""
     with ScriptedServer(late(result("Success"))) as server:
         async with AsyncIndex(server.url, TOKEN) as index:
-            index._carrier.orphans.append("u")
+            index._transport.orphans.append("u")
             await by_task(index.list_namespaces, server)
-            assert ["u"] == list(index._carrier.orphans)
+            assert ["u"] == list(index._transport.orphans)
         assert ["resumable-query-end"] * 2 == server.commands

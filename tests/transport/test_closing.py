@@ -53,7 +53,7 @@ def test_while_it_stops_what_was_dropped(monkeypatch: pytest.MonkeyPatch) -> Non
     """Nor does a dropped query get lost that way."""
     between = ClosedInBetween(monkeypatch, httpx.Client)
     with ScriptedServer(result("Success"), result([""])) as server, Index(server.url, TOKEN, retries=0) as index:
-        index._carrier.orphans.append("u")
+        index._transport.orphans.append("u")
         between.index = index
         assert [""] == index.list_namespaces()
         assert ["resumable-query-end", "list-namespaces"] == server.commands

@@ -1,6 +1,6 @@
 """The wire when it fails: what is repeated, what is not, and what a caller is told.
 
-The scripted server misbehaves in every way that `nextk.transport.outcome` lists; no page may be asked for twice once
+The scripted server misbehaves in every way that `nextk.transport.retries` lists; no page may be asked for twice once
 the server may have seen it.
 """
 
@@ -27,9 +27,9 @@ from nextk.errors import (
     NextKError,
     PageUncertain,
     QueryNotFound,
+    RefusedError,
     TooManyQueries,
     TransportError,
-    UpstashError,
 )
 from nextk.handle import AsyncResumableQueryHandle
 from tests.support.scripted_server import (
@@ -94,7 +94,7 @@ async def opened(index: AsyncIndex) -> AsyncResumableQueryHandle:
 def stopped(handle: AsyncResumableQueryHandle) -> None:
     """Forget a handle that the script has no act for."""
     inner = handle.inner if isinstance(handle, Awaitable) else handle
-    inner._progress.uuid, inner._progress.state = "", type(inner._progress.state).STOPPED
+    inner._state.uuid, inner._state.status = "", type(inner._state.status).STOPPED
 
 
 UNCERTAIN: dict[str, Act] = {
@@ -166,7 +166,7 @@ class TestPages:
         with ScriptedServer(STARTED, *[TOO_MANY_REQUESTS] * 3, NEXT) as server:
             async with client(server) as index:
                 handle = await opened(index)
-                with pytest.raises(UpstashError) as caught:
+                with pytest.raises(RefusedError) as caught:
                     await handle.fetch_next(1)
                 assert 429 == caught.value.status
                 assert ["b"] == [match.id for match in await handle.fetch_next(1)]
@@ -189,7 +189,7 @@ class TestPages:
         with pytest.raises(TransportError) as caught:
             await handle.fetch_next(1)
         assert type(caught.value) is TransportError
-        assert "OPEN" == handle._progress.state.name
+        assert "OPEN" == handle._state.status.name
         stopped(handle)
         await index.close()
 
@@ -198,7 +198,7 @@ class TestPages:
         """A JSON refusal is an answer: its own error at once."""
         with ScriptedServer(act) as server:
             async with client(server) as index:
-                with pytest.raises(UpstashError) as caught:
+                with pytest.raises(RefusedError) as caught:
                     await index.resumable_query([1.0], 1)
             body = json.loads(act.reply.partition(b"\r\n\r\n")[2]) if act.reply else {}
             assert (body["error"], body["status"]) == (str(caught.value), caught.value.status)
@@ -317,7 +317,7 @@ class TestOthers:
         """A JSON refusal is raised at once, whatever its status."""
         with ScriptedServer(act) as server:
             async with client(server) as index:
-                with pytest.raises(UpstashError) as caught:
+                with pytest.raises(RefusedError) as caught:
                     await index.query([1.0])
             assert caught.value.status in (500, 422)
             assert 1 == server.connections
@@ -327,7 +327,7 @@ class TestOthers:
         with ScriptedServer(TOO_MANY_REQUESTS, result(PAGE), *[BARE_429] * 3) as server:
             async with client(server) as index:
                 assert ["a"] == [match.id for match in await index.query([1.0])]
-                with pytest.raises(UpstashError) as caught:
+                with pytest.raises(RefusedError) as caught:
                     await index.query([1.0])
             assert (429, 5) == (caught.value.status, server.connections)
 
@@ -433,7 +433,7 @@ class TestCancellation:
                 with pytest.raises(asyncio.CancelledError):
                     await task
                 assert ["resumable-query", "resumable-query-next", "resumable-query-end"] == server.commands
-                with pytest.raises(UpstashError):
+                with pytest.raises(RefusedError):
                     await handle.fetch_next(1)
                 assert 3 == server.connections
 
@@ -449,7 +449,7 @@ class TestCancellation:
                         scope.cancel()
                 assert scope.cancelled_caught
                 assert "resumable-query-end" == server.commands[-1]
-                assert not handle._progress.held
+                assert not handle._state.held
 
     async def test_deadline(self) -> None:
         """A page that misses a deadline of its caller stops its query, within the deadline's own block."""
@@ -521,7 +521,7 @@ class TestCancellation:
             go_on.set()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            with pytest.raises(UpstashError):
+            with pytest.raises(RefusedError):
                 await handle.fetch_next(1)
             await index.info()
             assert 0 == engine_of(index).open_queries()
@@ -530,7 +530,7 @@ class TestCancellation:
         """A start that is cancelled while the engine works on it leaves no query behind: the next call stops it."""
         async with AsyncIndex.embedded(type="dense", dimension=1) as index:
             engine, orphans = engine_of(index), Noticed()
-            index._carrier.orphans = orphans
+            index._transport.orphans = orphans
             await self.cancel_start(index, gated_start)
             gated_start.go_on.set()
             assert await asyncio.to_thread(orphans.appended.wait, 5)
@@ -576,7 +576,7 @@ class TestCancellation:
 
 def engine_of(index: AsyncIndex) -> EmbeddedEngine:
     """The engine of an embedded index."""
-    return cast("EmbeddedEngine", cast("Any", index)._carrier._hold.engine)
+    return cast("EmbeddedEngine", cast("Any", index)._transport._shared_engine.engine)
 
 
 class TestDropped:
@@ -736,7 +736,7 @@ print(asyncio.run(ask()), asyncio.run(ask_and_close()))
 
 FAILURES: dict[str, NextKError] = {
     "client": ClientError("misuse"),
-    "upstash": UpstashError("no", 422),
+    "upstash": RefusedError("no", 422),
     "authentication": AuthenticationError("no", 401),
     "not found": QueryNotFound("no", 404),
     "too many": TooManyQueries("no", 403),
@@ -763,16 +763,17 @@ class TestErrors:
         assert tree == {
             "NextKError": ["Exception"],
             "ClientError": ["NextKError", "ValueError"],
+            "RefusedError": ["NextKError"],
+            "AuthenticationError": ["RefusedError"],
+            "QueryNotFound": ["RefusedError"],
             "UpstashError": ["NextKError"],
-            "AuthenticationError": ["UpstashError"],
-            "QueryNotFound": ["UpstashError"],
-            "TooManyQueries": ["UpstashError"],
+            "TooManyQueries": ["RefusedError"],
             "TransportError": ["NextKError"],
             "PageUncertain": ["TransportError"],
             "LimitReached": ["NextKError"],
             "MissingExtraError": ["NextKError", "ImportError"],
         }
-        assert {type(failure).__name__ for failure in FAILURES.values()} == set(errors.__all__) - {"NextKError"}
+        assert {type(failure).__name__ for failure in FAILURES.values()} == set(errors.__all__) - {"NextKError", "UpstashError"}
 
     @pytest.mark.parametrize("act", [*UNCERTAIN.values(), REFUSED, error(401, "Unauthorized: Invalid auth token")])
     async def test_no_token(self, client: Client, act: Act, caplog: pytest.LogCaptureFixture) -> None:
@@ -781,7 +782,7 @@ class TestErrors:
         with ScriptedServer(STARTED, *[act] * 4) as server:
             async with client(server) as index:
                 page, handle = await index.resumable_query([1.0], 1)
-                shown = [repr(index), repr(handle), repr(index._carrier), repr(page)]
+                shown = [repr(index), repr(handle), repr(index._transport), repr(page)]
                 for call in (handle.fetch_next(1), index.query([1.0])):
                     with pytest.raises(NextKError) as caught:
                         await call

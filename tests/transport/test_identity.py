@@ -1,4 +1,4 @@
-"""What a carrier tells about its index, and whom it tells that it is closed."""
+"""What a transport tells about its index, and whom it tells that it is closed."""
 
 from pathlib import Path
 
@@ -17,50 +17,50 @@ SHOW = """
 import sys
 from nextk import Index
 with Index.embedded(sys.argv[1]) as index:
-    print(index._carrier.identity)
+    print(index._transport.identity)
 """
 
 
 class TestIdentity:
-    """Which index a carrier leads to."""
+    """Which index a transport leads to."""
 
     def test_http(self) -> None:
         """A served index is known by its URL, without what is secret in it and however it ends."""
         urls = [f"http://user:{PASSWORD}@127.0.0.1:1/indexes/a", "http://127.0.0.1:1/indexes/a/"]
-        assert {"http://127.0.0.1:1/indexes/a"} == {Index(url, TOKEN)._carrier.identity for url in urls}
+        assert {"http://127.0.0.1:1/indexes/a"} == {Index(url, TOKEN)._transport.identity for url in urls}
 
     def test_in_process(self, tmp_path: Path) -> None:
         """An embedded index is known by the id that is stored with it, in every process that opens it."""
         path = tmp_path / "index"
         with Index.embedded(path, type="dense", dimension=1) as index:
-            identity = index._carrier.identity
-            assert identity == index.to_async()._carrier.identity
+            identity = index._transport.identity
+            assert identity == index.to_async()._transport.identity
         assert identity == output(SHOW, path)
         with Index.embedded(path) as again:
-            assert identity == again._carrier.identity
+            assert identity == again._transport.identity
 
     def test_in_memory(self) -> None:
         """Two indexes in memory are told apart."""
         with Index.embedded(type="dense", dimension=1) as one, Index.embedded(type="dense", dimension=1) as other:
-            assert one._carrier.identity != other._carrier.identity
+            assert one._transport.identity != other._transport.identity
 
     def test_closed(self) -> None:
         """An embedded index that is closed does not know any more."""
         index = Index.embedded(type="dense", dimension=1)
         index.close()
         with pytest.raises(ClientError, match="this index is closed"):
-            _ = index._carrier.identity
+            _ = index._transport.identity
 
     def test_wrapped(self) -> None:
-        """A carrier around another one leads to the same index, and tells the same people."""
+        """A transport around another one leads to the same index, and tells the same people."""
         with Index.embedded(type="dense", dimension=1) as index:
-            for wrapper in (Recording(index._carrier), faulty(index, FaultPlan())._carrier):
-                assert index._carrier.identity == wrapper.identity
-                assert index._carrier.leaving is wrapper.leaving
+            for wrapper in (Recording(index._transport), faulty(index, FaultPlan())._transport):
+                assert index._transport.identity == wrapper.identity
+                assert index._transport.closing_hooks is wrapper.closing_hooks
 
 
 class TestLeaving:
-    """Those who keep queries open on a carrier are asked for them before it closes."""
+    """Those who keep queries open on a transport are asked for them before it closes."""
 
     async def test_before_the_orphans(self, open_index: Opener) -> None:
         """What they hand over on closing is stopped."""
@@ -70,23 +70,23 @@ class TestLeaving:
         await index.upsert([("a", [1.0])])
         _, handle = await index.resumable_query([1.0])
         inner = getattr(handle, "inner", handle)
-        carrier, progress = inner._carrier, inner._progress
+        transport, progress = inner._transport, inner._state
 
         def leave() -> None:
             if progress.held:
-                progress.end()
-                carrier.orphans.append(progress.uuid)
+                progress.stop_operation()
+                transport.orphans.append(progress.uuid)
 
-        carrier.leaving.append(leave)
+        transport.closing_hooks.append(leave)
         await index.close()
         assert 0 == engine.open_queries()
 
     async def test_every_time(self, open_index: Opener) -> None:
         """Each close asks once, even if nothing else is to be done."""
         index = open_index("dense", dimension=1)
-        carrier = getattr(index, "inner", index)._carrier
+        transport = getattr(index, "inner", index)._transport
         calls: list[str] = []
-        carrier.leaving.append(lambda: calls.append("called"))
+        transport.closing_hooks.append(lambda: calls.append("called"))
         await index.close()
         await index.close()
         assert ["called"] * 2 == calls

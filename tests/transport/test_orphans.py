@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from nextk import AsyncIndex, Index
-from nextk.transport.orphans import Orphans, Server
+from nextk.transport.orphans import Orphans, ServerAddress
 from tests.support.scripted_server import HANG_UP, TOKEN, Act, ScriptedServer, error, result
 from tests.support.subprocesses import output
 
@@ -28,7 +28,7 @@ def connections(listener: socket.socket) -> int:
 def places() -> list[str]:
     """The servers whose queues are kept in memory."""
     gc.collect()
-    return [server.place for server in Orphans._known]
+    return [server.safe_url for server in Orphans._known]
 
 
 class TestExit:
@@ -40,7 +40,7 @@ atexit.register(lambda: print(time.monotonic() - ended < 5))  # what is register
 from nextk import Index
 for url in sys.argv[1:]:
     for uuid in "abc":
-        Index(url, "t")._carrier.orphans.append(uuid)
+        Index(url, "t")._transport.orphans.append(uuid)
 ended = time.monotonic()
 """
 
@@ -65,7 +65,7 @@ class TestGivingUp:
         with ScriptedServer(HANG_UP, result([""])) as server:
             with Index(server.url, TOKEN) as index:
                 for uuid in "abc":
-                    index._carrier.orphans.append(uuid)
+                    index._transport.orphans.append(uuid)
                 if colour == "sync":
                     assert [""] == index.list_namespaces()
                 else:
@@ -82,7 +82,7 @@ class TestGivingUp:
         with ScriptedServer(act) as server:
             with Index(server.url, TOKEN) as index:
                 for uuid in "abc":
-                    index._carrier.orphans.append(uuid)
+                    index._transport.orphans.append(uuid)
             assert ["a", "b", "c"] == [seen.body["uuid"] for seen in server.seen]
 
 
@@ -93,8 +93,8 @@ class TestQueues:
         """What one index drops, another one of the same server stops; another user of it does not."""
         url = "http://127.0.0.1:1/shared"
         first, second, other = Index(url, TOKEN), Index(url, TOKEN), Index(url, "other")
-        assert first._carrier.orphans is second._carrier.orphans
-        assert first._carrier.orphans is not other._carrier.orphans
+        assert first._transport.orphans is second._transport.orphans
+        assert first._transport.orphans is not other._transport.orphans
 
     def test_forgotten(self) -> None:
         """A server that no index leads to any more is forgotten."""
@@ -107,7 +107,7 @@ class TestQueues:
     def test_kept(self) -> None:
         """Unless it has a query to stop: the next index of that server does it, and then it is forgotten."""
         with ScriptedServer() as server:
-            Index(server.url, TOKEN)._carrier.orphans.append("u")
+            Index(server.url, TOKEN)._transport.orphans.append("u")
             assert server.url in places()
             Index(server.url, TOKEN).close()
             assert ["resumable-query-end"] == server.commands
@@ -116,24 +116,24 @@ class TestQueues:
 
     def test_appended_while_it_empties(self) -> None:
         """A finaliser that appends just when the queue was found empty is not overlooked."""
-        queue = Orphans(Server("http://127.0.0.1:1", TOKEN))
+        queue = Orphans(ServerAddress("http://127.0.0.1:1", TOKEN))
         super(Orphans, queue).append("u")  # as if its note of it had been overtaken
-        queue._settle()
+        queue._update_waiting()
         assert queue is Orphans.waiting.pop(id(queue))
 
     FORK = """
 import os, sys
 from nextk import Index
 index = Index(sys.argv[1], "t")
-index._carrier.orphans.append("parent's")
+index._transport.orphans.append("parent's")
 child = os.fork()
 if child == 0:
     index.list_namespaces()
-    index._carrier.orphans.append("child's")
+    index._transport.orphans.append("child's")
     index.close()
     os._exit(0)
 os.waitpid(child, 0)
-print(list(index._carrier.orphans))
+print(list(index._transport.orphans))
 """
 
     def test_fork(self) -> None:
@@ -148,5 +148,5 @@ async def test_async_close_stops_them() -> None:
     """Closing an asynchronous index that was never used stops what was dropped on its server."""
     with ScriptedServer() as server:
         async with AsyncIndex(server.url, TOKEN) as index:
-            index._carrier.orphans.append("u")
+            index._transport.orphans.append("u")
         assert ["resumable-query-end"] == server.commands

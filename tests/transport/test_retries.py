@@ -1,12 +1,12 @@
-"""What a reply means where a proxy answers in the server's place, and what a carrier refuses before it sends."""
+"""What a reply means where a proxy answers in the server's place, and what a transport refuses before it sends."""
 
 from typing import Any
 
 import pytest
 
 from nextk import Index, operations
-from nextk.errors import ClientError, PageUncertain, TransportError, UpstashError
-from nextk.transport.outcome import Answer, Attempts, encode
+from nextk.errors import ClientError, PageUncertain, RefusedError, TransportError
+from nextk.transport.retries import Answer, Attempts, encode
 
 DEEP = 100_000
 
@@ -19,7 +19,7 @@ def attempts(operation: operations.Operation[Any], retries: int = 0) -> Attempts
 @pytest.mark.parametrize("operation", [operations.fetch_next("u", 1), operations.info()], ids=["page", "read"])
 def test_a_json_refusal_in_other_words_is_an_answer(operation: operations.Operation[Any]) -> None:
     """A refusal below 500 counts as one whatever its key, and keeps its words and status: no page is in doubt."""
-    with pytest.raises(UpstashError, match="no such field") as caught:
+    with pytest.raises(RefusedError, match="no such field") as caught:
         attempts(operation).reply(422, b'{"detail": "no such field"}')
     assert 422 == caught.value.status
 

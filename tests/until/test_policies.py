@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 
 import nextk.until
 from nextk.errors import ClientError, LimitReached, PageUncertain
-from nextk.retrieval import Limits, Question, Reading, Terms
-from nextk.retrieval.search import Search
-from nextk.retrieval.steps import Abandon, Check, Next, Start, Step, Steps
-from nextk.testing import Clock
+from nextk.sessions import Limits, RowReader, SearchConfig, SearchQuery
+from nextk.sessions.effects import CallCheck, Effect, Effects, Next, Release, Start
+from nextk.sessions.machine import SearchMachine
+from nextk.testing import ManualClock
 from nextk.types import QueryResult
 from nextk.until import (
     Accepted,
     Candidate,
     DistinctBy,
-    Judge,
     MaxResults,
     MinScore,
     Policy,
+    PolicyState,
     RelativeScore,
     ScoreGap,
     TokenBudget,
@@ -100,7 +100,7 @@ class Paper:
         until: The policy of the search.
         slow: Seconds that each page takes.
         asked: Bounds that the caller of `open` gave.
-        terms: The keywords of `Terms`.
+        config: The keywords of `SearchConfig`.
     """
 
     def __init__(
@@ -110,18 +110,18 @@ class Paper:
         *,
         slow: float = 0,
         asked: dict[str, Any] | None = None,
-        **terms: Any,
+        **config: Any,
     ) -> None:
-        self.clock = Clock()
+        self.clock = ManualClock()
         self.sizes: list[int] = []
         self.checks: list[list[str]] = []
         self._left = list(matches)
         self._slow = slow
-        reading: Reading[QueryResult] = Reading(
+        reading: RowReader[QueryResult] = RowReader(
             lambda match: match if match.data else None, lambda item: str(item.data)
         )
-        bounds = Terms(until=until, clock=self.clock, **terms).within(**(asked or {}))
-        self.search = Search(Question(vector=[1.0]), reading, [], bounds)
+        bounds = SearchConfig(until=until, clock=self.clock, **config).with_overrides(**(asked or {}))
+        self.search = SearchMachine(SearchQuery(vector=[1.0]), reading, [], bounds)
 
     def fetch_next(self, n: int) -> list[QueryResult]:
         """The next so many rows."""
@@ -141,7 +141,7 @@ class Paper:
         """Why the last call ended."""
         return self.search.report.stop_reason
 
-    def _drive(self, steps: Steps[list[QueryResult]]) -> list[QueryResult]:
+    def _drive(self, steps: Effects[list[QueryResult]]) -> list[QueryResult]:
         try:
             step = next(steps)
             while True:
@@ -157,17 +157,17 @@ class Paper:
         finally:
             steps.close()
 
-    def _do(self, step: Step) -> Any:
+    def _do(self, step: Effect) -> Any:
         match step:
             case Start(size) | Next(size):
                 self.sizes.append(size)
                 self.clock.advance(self._slow)
                 page, self._left = self._left[:size], self._left[size:]
                 return page
-            case Check(check, items):
+            case CallCheck(check, items):
                 self.checks.append(names(items))
                 return check(items)
-            case Abandon():
+            case Release():
                 return []
         raise AssertionError(step)
 
@@ -187,12 +187,12 @@ class Saying(Policy):
         """Its label."""
         return self.label
 
-    def judge(self, memory: dict[str, Any]) -> Judge:
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Say what was told."""
         return _SayingJudge(self)
 
 
-class _SayingJudge(Judge):
+class _SayingJudge(PolicyState):
     shown = -1
 
     def keeps(self, candidate: Candidate) -> bool:
@@ -285,13 +285,13 @@ class TestValues:
                 for bad in (-1, float("nan"), float("inf"), "3", True)
             ],
             ("deadline", lambda: Limits(deadline=0)),
-            *[("until", lambda bad=bad: Terms(until=bad)) for bad in (3, "max_results", MaxResults)],
-            *[("max_idle", lambda bad=bad: Terms(max_idle=bad)) for bad in (0, 1.5, None, True)],
-            *[("max_recovery", lambda bad=bad: Terms(max_recovery=bad)) for bad in (-1, 1.5, None, True)],
-            ("until", lambda: Terms().within(until=10)),  # type: ignore[arg-type]
-            ("max_results", lambda: Terms().within(max_results=0)),
-            ("max_pulls", lambda: Terms().within(max_pulls=0)),
-            ("deadline", lambda: Terms().within(deadline=-1)),
+            *[("until", lambda bad=bad: SearchConfig(until=bad)) for bad in (3, "max_results", MaxResults)],
+            *[("max_idle", lambda bad=bad: SearchConfig(max_idle=bad)) for bad in (0, 1.5, None, True)],
+            *[("max_recovery", lambda bad=bad: SearchConfig(max_recovery=bad)) for bad in (-1, 1.5, None, True)],
+            ("until", lambda: SearchConfig().with_overrides(until=10)),  # type: ignore[arg-type]
+            ("max_results", lambda: SearchConfig().with_overrides(max_results=0)),
+            ("max_pulls", lambda: SearchConfig().with_overrides(max_pulls=0)),
+            ("deadline", lambda: SearchConfig().with_overrides(deadline=-1)),
             ("policy", lambda: Paper([]).fetch_until(10)),  # type: ignore[arg-type]
         ],
     )
@@ -824,15 +824,15 @@ class Referee:
 
     def call(self, policy: Policy | None, wanted: int = ENDLESS) -> list[QueryResult]:
         """The rows of one call."""
-        own = [(leaf, leaf.judge(memory)) for leaf, memory in zip(self.standing, self.memories, strict=True)]
+        own = [(leaf, leaf.new_state(memory)) for leaf, memory in zip(self.standing, self.memories, strict=True)]
         driving = (
-            own if policy is self.until else [(leaf, leaf.judge({})) for leaf in policy.leaves()] if policy else []
+            own if policy is self.until else [(leaf, leaf.new_state({})) for leaf in policy.leaves()] if policy else []
         )
         seats = own if driving is own else own + driving
         if wanted < ENDLESS:
             driving = []
-        for _, judge in driving:
-            judge.look([match.score for match in self.waiting[: judge.lookahead]])
+        for _, state in driving:
+            state.look_ahead([match.score for match in self.waiting[: state.lookahead]])
         kept: list[QueryResult] = []
         aside: list[QueryResult] = []
         place, self.reason = 0, "exhausted"
@@ -844,14 +844,14 @@ class Referee:
             )
             if (cause := self._cause(seats, candidate)) is not None:
                 self.dropped[cause] += 1
-            elif False in {judge.fits(candidate) for _, judge in driving}:  # all of them are asked
+            elif False in {state.fits(candidate) for _, state in driving}:  # all of them are asked
                 aside.append(match)
             else:
-                for _, judge in seats:
-                    judge.kept += 1
-                    judge.took(candidate)
+                for _, state in seats:
+                    state.kept += 1
+                    state.add(candidate)
                 kept.append(match)
-            said = [leaf.name if judge.enough() else None for leaf, judge in driving]
+            said = [leaf.name if state.enough() else None for leaf, state in driving]
             reason = policy.reason(iter(said)) if policy is not None and driving else None
             if reason is not None or len(kept) == wanted:
                 self.reason = reason
@@ -860,15 +860,15 @@ class Referee:
         return kept
 
     @staticmethod
-    def _cause(seats: list[tuple[Policy, Judge]], candidate: Candidate) -> str | None:
-        near = [(leaf, judge.keeps(candidate)) for leaf, judge in seats if leaf.scores_only]
+    def _cause(seats: list[tuple[Policy, PolicyState]], candidate: Candidate) -> str | None:
+        near = [(leaf, state.keeps(candidate)) for leaf, state in seats if leaf.scores_only]
         if (far := next((leaf.name for leaf, yes in near if not yes), None)) is not None:
             return far
         for leaf, _ in seats:
             if isinstance(leaf, Accepted) and not candidate.metadata["good"]:
                 return leaf.name
-        rest = ((leaf, judge) for leaf, judge in seats if not leaf.scores_only and not isinstance(leaf, Accepted))
-        return next((leaf.name for leaf, judge in rest if not judge.keeps(candidate)), None)
+        rest = ((leaf, state) for leaf, state in seats if not leaf.scores_only and not isinstance(leaf, Accepted))
+        return next((leaf.name for leaf, state in rest if not state.keeps(candidate)), None)
 
 
 class TestJoined:
@@ -1129,10 +1129,10 @@ class TestBounds:
 class Remembering(Policy):
     """Notes in its memory how often it was called, and keeps everything."""
 
-    def judge(self, memory: dict[str, Any]) -> Judge:
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Count this call."""
         memory["calls"] = memory.get("calls", 0) + 1
-        return Judge(self)
+        return PolicyState(self)
 
 
 class Breaking(Policy):
@@ -1141,20 +1141,20 @@ class Breaking(Policy):
     def __init__(self, where: str, error: Exception) -> None:
         self.where, self.error = where, error
 
-    def judge(self, memory: dict[str, Any]) -> Judge:
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Break where told to."""
-        judge = Judge(self)
-        judge.lookahead = 1
+        state = PolicyState(self)
+        state.lookahead = 1
 
         def fail(*_: Any) -> Any:
-            if judge.kept >= 2 or self.where in ("look", "judge"):
+            if state.kept >= 2 or self.where in ("look_ahead", "new_state"):
                 raise self.error
             return self.where != "enough"
 
-        if self.where == "judge":
+        if self.where == "new_state":
             fail()
-        setattr(judge, self.where, fail)
-        return judge
+        setattr(state, self.where, fail)
+        return state
 
 
 class TestOwn:
@@ -1164,7 +1164,7 @@ class TestOwn:
         """The policy that the contract prints works as printed."""
         found = re.search(r"```python\n(.*?)```", str(nextk.until.policy.__doc__), re.DOTALL)
         assert found
-        scope: dict[str, Any] = {"Policy": Policy, "Judge": Judge}
+        scope: dict[str, Any] = {"Policy": Policy, "PolicyState": PolicyState}
         exec(found[1], scope)  # noqa: S102 - our own documentation
         matches = [row(place, year=2000 + year) for place, year in enumerate([20, 19, 21, 18, 22, 23])]
         paper = Paper(matches)
@@ -1193,7 +1193,7 @@ class TestOwn:
         paper.fetch_until(Remembering() | MaxResults(1))
         assert [{"calls": 3}, {}] == [memory for _, memory in paper.search.position("").memories]
 
-    @pytest.mark.parametrize("where", ["judge", "look", "keeps", "fits", "took", "enough"])
+    @pytest.mark.parametrize("where", ["new_state", "look_ahead", "keeps", "fits", "add", "enough"])
     @pytest.mark.parametrize("error", [KeyError("mine"), TypeError("mine"), LimitReached("mine")])
     @pytest.mark.parametrize("ours", [False, True])
     def test_exceptions(self, where: str, error: Exception, ours: bool) -> None:
@@ -1212,15 +1212,15 @@ class TestOwn:
         seen: list[Any] = []
 
         class Looking(Policy):
-            def judge(self, memory: dict[str, Any]) -> Judge:
-                judge = Judge(self)
+            def new_state(self, memory: dict[str, Any]) -> PolicyState:
+                state = PolicyState(self)
 
                 def keeps(one: Candidate) -> bool:
                     seen.append((one.id, one.score, one.best, one.metadata, one.item, one.text))
                     return True
 
-                judge.keeps = keeps  # type: ignore[method-assign, assignment]
-                return judge
+                state.keeps = keeps  # type: ignore[method-assign, assignment]
+                return state
 
         matches = [row(0, 0.9, 2, year=1), row(1, 0.8, 3)]
         Paper(matches).fetch_until(Looking())
@@ -1231,12 +1231,12 @@ class TestOwn:
         seen: list[list[float]] = []
 
         class Window(Policy):
-            def judge(self, memory: dict[str, Any]) -> Judge:
-                judge = Judge(self)
-                judge.lookahead = 4
-                judge.look = lambda scores: seen.append(list(scores))  # type: ignore[method-assign]
-                judge.enough = lambda: judge.kept == 3  # type: ignore[method-assign]
-                return judge
+            def new_state(self, memory: dict[str, Any]) -> PolicyState:
+                state = PolicyState(self)
+                state.lookahead = 4
+                state.look_ahead = lambda scores: seen.append(list(scores))  # type: ignore[method-assign]
+                state.enough = lambda: state.kept == 3  # type: ignore[method-assign]
+                return state
 
         paper = Paper(scored([0.9, 0.8, 0.7, 0.6, 0.5]))
         assert [[0, 1, 2], [3, 4]] == [places(paper.fetch_until(Window())) for _ in range(2)]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextk.errors import ClientError
-from nextk.retrieval import Limits
+from nextk.sessions import Limits
 from nextk.until import Accepted, DistinctBy, MaxResults, MinScore, Ranking, RerankStable
 from tests.support.rerank_oracle import ranked, settled
 from tests.support.searches import ROWS, SHAPES, Bench, open_async_session, open_session, run
@@ -40,11 +40,11 @@ class Scorer:
 
     def __init__(self, scores: dict[str, float]) -> None:
         self.scores = scores
-        self.asked: list[list[str]] = []
+        self.page_count: list[list[str]] = []
 
     def __call__(self, ids: list[str]) -> list[float]:
         """Their scores."""
-        self.asked.append(list(ids))
+        self.page_count.append(list(ids))
         return [self.scores[id_] for id_ in ids]
 
     async def awaited(self, ids: list[str]) -> list[float]:
@@ -91,10 +91,10 @@ class TestStop:
         assert permitted[:end] == rows
         assert ("exhausted" if end is None else "rerank_stable") == reason
         assert end is not None or exhausted
-        assert rows == [id_ for asked in scorer.asked for id_ in asked]  # each once, and none that was denied
+        assert rows == [id_ for asked in scorer.page_count for id_ in asked]  # each once, and none that was denied
         assert ranked(scores, rows) == ranking.best(rows)
         assert ranked(scores, rows)[:n] == ranking.best(rows, n)
-        assert max(map(len, scorer.asked), default=0) <= window
+        assert max(map(len, scorer.page_count), default=0) <= window
         assert 0 == BENCH.engine.open_queries()
 
     def test_as_soon_as_possible(self, bench: Bench) -> None:
@@ -103,7 +103,7 @@ class TestStop:
         with search_of(bench) as search:
             rows = search.fetch_until(RerankStable(3, scorer, patience=2, window=5))
         assert ORDER[:15] == rows
-        assert [5, 5, 5] == list(map(len, scorer.asked))
+        assert [5, 5, 5] == list(map(len, scorer.page_count))
 
     def test_a_late_best_row(self, bench: Bench) -> None:
         """A row that comes late and is among the best begins the patience anew."""
@@ -136,7 +136,7 @@ class TestStop:
         keys = DistinctBy(lambda id_: int(id_[1:]) % 10, 10**6)
         with search_of(bench) as search:
             rows = search.fetch_until(RerankStable(9, scorer, window=4) | keys | MinScore(least))
-        assert rows == [id_ for asked in scorer.asked for id_ in asked]
+        assert rows == [id_ for asked in scorer.page_count for id_ in asked]
         assert len(rows) < 12 <= search.report.pulled
 
 
@@ -157,7 +157,7 @@ class TestOfASearch:
         scorer = Scorer(falling(ORDER))
         with search_of(bench, until=RerankStable(3, scorer)) as search:
             rows = search.fetch_next(4)
-        assert ORDER[:4] == rows == [id_ for asked in scorer.asked for id_ in asked]
+        assert ORDER[:4] == rows == [id_ for asked in scorer.page_count for id_ in asked]
 
 
 class TestColours:
@@ -229,7 +229,7 @@ class TestBadInput:
         scorer = Scorer({**falling(ORDER), ORDER[8]: 1.0})
 
         def failing(ids: list[str]) -> list[float]:
-            if len(scorer.asked) + 1 == fatal:
+            if len(scorer.page_count) + 1 == fatal:
                 raise ZeroDivisionError
             return scorer(ids)
 

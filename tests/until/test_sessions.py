@@ -15,17 +15,25 @@ import pytest
 
 from nextk import Index, Vector
 from nextk.errors import ClientError, LimitReached, PageUncertain
-from nextk.retrieval import AsyncRetrievalSession, Limits, Question, Reading, RetrievalMode, RetrievalSession, Terms
-from nextk.testing import Clock, Fault, FaultPlan, Moment, Strike, faulty
+from nextk.sessions import (
+    AsyncRetrievalSession,
+    Limits,
+    RetrievalMode,
+    RetrievalSession,
+    RowReader,
+    SearchConfig,
+    SearchQuery,
+)
+from nextk.testing import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind, faulty
 from nextk.types import QueryResult
 from nextk.until import (
     Accepted,
     Candidate,
     DistinctBy,
-    Judge,
     MaxResults,
     MinScore,
     Policy,
+    PolicyState,
     RelativeScore,
     ScoreGap,
     TokenBudget,
@@ -34,9 +42,9 @@ from tests.support.searches import SHAPES, Bench, Shape
 from tests.support.sentence_index import QUESTION, TEXTS, sentences
 from tests.support.transports import Awaitable, Recording
 
-ASKED = Question(vector=[1.0, 0.0])
+ASKED = SearchQuery(vector=[1.0, 0.0])
 """What every record of a fan is asked: `r0` is nearest, then `r1`, and so on."""
-WHOLE: Reading[QueryResult] = Reading(lambda match: match, lambda match: "x" * int((match.metadata or {})["size"]))
+WHOLE: RowReader[QueryResult] = RowReader(lambda match: match, lambda match: "x" * int((match.metadata or {})["size"]))
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,10 @@ def text() -> Iterator[Index]:
 def nothing_left_open(small: Bench, large: Bench, text: Index) -> Iterator[None]:
     """After every test the indexes hold no open query."""
     yield
-    carrier: Any = text._carrier
-    assert [0, 0, 0] == [engine.open_queries() for engine in (small.engine, large.engine, carrier._hold.engine)]
+    transport: Any = text._transport
+    assert [0, 0, 0] == [
+        engine.open_queries() for engine in (small.engine, large.engine, transport._shared_engine.engine)
+    ]
 
 
 @dataclass(frozen=True)
@@ -93,17 +103,17 @@ class Colour:
 
     native: bool
 
-    def open(self, index: Index, question: Question = ASKED, *, cursor: Any = None, **terms: Any) -> Any:
+    def open(self, index: Index, question: SearchQuery = ASKED, *, cursor: Any = None, **config: Any) -> Any:
         """A session whose rows are matches; the rest is its terms, bounds being asked for by the caller of `open`."""
-        asked = {name: terms.pop(name) for name in ("max_results", "max_pulls", "deadline") if name in terms}
-        bounds = Terms(**terms).within(**asked)
+        asked = {name: config.pop(name) for name in ("max_results", "max_pulls", "deadline") if name in config}
+        bounds = SearchConfig(**config).with_overrides(**asked)
         if self.native:
-            return AsyncRetrievalSession(index.to_async(), question, WHOLE, terms=bounds, cursor=cursor)
-        return Awaitable(RetrievalSession(index, question, WHOLE, terms=bounds, cursor=cursor))
+            return AsyncRetrievalSession(index.to_async(), question, WHOLE, config=bounds, cursor=cursor)
+        return Awaitable(RetrievalSession(index, question, WHOLE, config=bounds, cursor=cursor))
 
-    def over(self, carrier: Any, question: Question = ASKED, **terms: Any) -> Any:
-        """A session over a carrier."""
-        return self.open(Index._over(carrier), question, **terms)
+    def over(self, transport: Any, question: SearchQuery = ASKED, **config: Any) -> Any:
+        """A session over a transport."""
+        return self.open(Index._over(transport), question, **config)
 
 
 @pytest.fixture(params=["blocking", "async"])
@@ -189,7 +199,7 @@ class TestCalls:
             lambda: TokenBudget(dice.randint(1, 12), count=len, patience=dice.randint(1, 4)),
             lambda: DistinctBy("source", dice.randint(1, 3)) | TokenBudget(9, count=len),
         ]
-        plan = FaultPlan(*[Strike(Fault.DROP_REPLY, Moment.NEXT, nth) for nth in (2, 4)] if seed % 2 else [])
+        plan = FaultPlan(*[PlannedFault(Fault.DROP_REPLY, RequestKind.NEXT, nth) for nth in (2, 4)] if seed % 2 else [])
         served: list[int] = []
         async with colour.open(faulty(small.index, plan)) as search:
             while not search.exhausted or search.report.waiting:
@@ -243,7 +253,7 @@ class TestCalls:
 
     async def test_policies_are_refused_before_anything_is_sent(self, colour: Colour, small: Bench) -> None:
         """Without a policy, or with what is none, nothing is sent."""
-        recording = Recording(small.index._carrier)
+        recording = Recording(small.index._transport)
         async with colour.over(recording) as search:
             with pytest.raises(ClientError, match="needs a policy"):
                 await search.fetch_until()
@@ -257,7 +267,7 @@ class TestBounds:
 
     async def test_20_permitted_of_2_percent(self, colour: Colour, large: Bench) -> None:
         """Twenty permitted rows of a thousand come in one call: its pulls double up to 200 rows."""
-        recording = Recording(large.index._carrier)
+        recording = Recording(large.index._transport)
         async with colour.over(recording) as search:
             policy = Accepted(20, lambda items: [item.metadata["number"] % 50 == 49 for item in items])
             assert list(range(49, 1_000, 50)) == numbers(await search.fetch_until(policy))
@@ -281,7 +291,7 @@ class TestBounds:
 
     async def test_deadline(self, colour: Colour, large: Bench) -> None:
         """It begins no pull after ten seconds by the clock of its terms."""
-        clock = Clock()
+        clock = ManualClock()
 
         def slow(items: list[Any]) -> list[bool]:
             clock.advance(4)
@@ -303,7 +313,7 @@ class TestBounds:
     )
     async def test_limits(self, colour: Colour, small: Bench, bound: dict[str, Any], served: int) -> None:
         """A bound that the caller set is told by `LimitReached`, never by nothing; it lasts."""
-        clock = Clock()
+        clock = ManualClock()
         async with colour.open(small.index, clock=clock, **bound) as search:
             rows = await search.fetch_next(5)
             clock.advance(3)
@@ -351,13 +361,13 @@ class TestContinuing:
     """What policies leave for the next call is there after a cursor, a detour and a widening."""
 
     @staticmethod
-    async def elsewhere(colour: Colour, bench: Bench, search: Any, how: str, **terms: Any) -> Any:
+    async def elsewhere(colour: Colour, bench: Bench, search: Any, how: str, **config: Any) -> Any:
         """The search, gone on with in some way."""
         if how == "here":
             return search
         cursor = await search.detach() if how == "detached" else cursor_of(search)
         await search.stop()
-        return colour.open(bench.index, cursor=cursor, **terms)
+        return colour.open(bench.index, cursor=cursor, **config)
 
     @pytest.mark.parametrize("how", ["here", "detached", "resumed"])
     async def test_what_was_skipped_comes_first(self, colour: Colour, small: Bench, how: str) -> None:
@@ -641,12 +651,12 @@ BOTH = SHAPES["hybrid"].question
 class Picky(Policy):
     """Sets every other row aside."""
 
-    def judge(self, memory: dict[str, Any]) -> Judge:
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Begin a call."""
         return PickyJudge(self)
 
 
-class PickyJudge(Judge):
+class PickyJudge(PolicyState):
     """Its call."""
 
     seen = 0
@@ -668,9 +678,9 @@ class TestFused:
         assert 0 == bench.engine.open_queries()
 
     @staticmethod
-    async def refuse(colour: Colour, index: Index, question: Question, policy: Policy) -> None:
+    async def refuse(colour: Colour, index: Index, question: SearchQuery, policy: Policy) -> None:
         """Every call that a policy of scores would judge is refused, before any row is pulled."""
-        recording = Recording(index._carrier)
+        recording = Recording(index._transport)
         name = next(leaf.name for leaf in policy.leaves() if leaf.scores_only)
         async with colour.over(recording, question) as search:
             with pytest.raises(ClientError, match=f"{name} judges by scores"):
@@ -695,20 +705,20 @@ class TestFused:
     @pytest.mark.parametrize("mode", [None, RetrievalMode.HYBRID])
     async def test_by_text(self, colour: Colour, text: Index, policy: Policy, mode: RetrievalMode | None) -> None:
         """They refuse a search by text that the index fuses, whether it was asked to or chooses to."""
-        await self.refuse(colour, text, Question(data=QUESTION, mode=mode), policy)
+        await self.refuse(colour, text, SearchQuery(data=QUESTION, mode=mode), policy)
 
     @pytest.mark.parametrize("policy", SCORES)
     @pytest.mark.parametrize(
         "question",
         [
-            Question(vector=BOTH.vector),
-            Question(sparse_vector=BOTH.sparse_vector),
+            SearchQuery(vector=BOTH.vector),
+            SearchQuery(sparse_vector=BOTH.sparse_vector),
             replace(BOTH, mode=RetrievalMode.DENSE),
             replace(BOTH, mode=RetrievalMode.SPARSE),
         ],
     )
     async def test_one_component_of_a_hybrid_index(
-        self, colour: Colour, hybrid: Bench, policy: Policy, question: Question
+        self, colour: Colour, hybrid: Bench, policy: Policy, question: SearchQuery
     ) -> None:
         """They judge a search by one of the vectors, also over a hybrid index."""
         async with colour.open(hybrid.index, question) as search:
@@ -717,23 +727,23 @@ class TestFused:
     @pytest.mark.parametrize("mode", [RetrievalMode.DENSE, RetrievalMode.SPARSE])
     async def test_one_component_by_text(self, colour: Colour, text: Index, mode: RetrievalMode) -> None:
         """They judge a search by text in one component."""
-        async with colour.open(text, Question(data=QUESTION, mode=mode), guards=Limits()) as search:
+        async with colour.open(text, SearchQuery(data=QUESTION, mode=mode), guards=Limits()) as search:
             every_one = await search.fetch_next(99)
         least = every_one[0].score * 0.75
         expected = [match.id for match in every_one if match.score >= least]
-        async with colour.open(text, Question(data=QUESTION, mode=mode), guards=Limits()) as search:
+        async with colour.open(text, SearchQuery(data=QUESTION, mode=mode), guards=Limits()) as search:
             assert expected == [match.id for match in await search.fetch_until(MinScore(least))]
 
     async def test_an_index_of_one_component_that_chooses(self, colour: Colour) -> None:
         """They judge a search by text that leaves its mode to an index of one component."""
         with Index.embedded(type="sparse", sparse_embedding="bm25") as index:
             index.upsert([("a", "the blue sky"), ("b", "the blue sea")])
-            async with colour.open(index, Question(data="blue"), until=RelativeScore(0.5)) as search:
+            async with colour.open(index, SearchQuery(data="blue"), until=RelativeScore(0.5)) as search:
                 assert 2 == len(await search.fetch_next(3))
 
     async def test_widened_into_ranks(self, colour: Colour, text: Index) -> None:
         """A search that is widened to both components is refused from then on."""
-        question = Question(data=QUESTION, mode=RetrievalMode.DENSE)
+        question = SearchQuery(data=QUESTION, mode=RetrievalMode.DENSE)
         async with colour.open(text, question, until=MinScore(0)) as search:
             assert 3 == len(await search.fetch_next(3))
             await search.widen(retrieval_mode="hybrid")
@@ -744,7 +754,7 @@ class TestFused:
 
     async def test_rows_of_ranks_that_wait(self, colour: Colour, text: Index) -> None:
         """Rows that a fused search has set aside are not judged by their scores after it was widened."""
-        async with colour.open(text, Question(data=QUESTION, mode=RetrievalMode.HYBRID)) as search:
+        async with colour.open(text, SearchQuery(data=QUESTION, mode=RetrievalMode.HYBRID)) as search:
             assert await search.fetch_until(Picky() | MaxResults(2))
             await search.widen(retrieval_mode="dense")
             assert search.report.waiting

@@ -1,17 +1,1 @@
-"""Agents that search, and go on searching: two tools over one retriever. Needs `pip install 'nextk[agents]'`."""
-
-from nextk.extras import require
-
-require("langchain.agents", extra="agents")  # first, so that its absence says how to install it
-
-from nextk.agents.middleware import ResumableSearchMiddleware  # noqa: E402
-from nextk.agents.state import ResumableSearchState, SearchArtifact, new_scope  # noqa: E402
-from nextk.agents.tools import create_resumable_search_tools  # noqa: E402
-
-__all__ = [
-    "ResumableSearchMiddleware",
-    "ResumableSearchState",
-    "SearchArtifact",
-    "create_resumable_search_tools",
-    "new_scope",
-]
+"""Shared by all agents' search tools, free of any framework: what the tools remember, and what a model reads."""

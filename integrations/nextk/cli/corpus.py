@@ -46,7 +46,7 @@ class Passage:
     parent: str
 
 
-class _Source(NamedTuple):
+class _SourceText(NamedTuple):
     name: str
     text: str
     title: str
@@ -95,7 +95,7 @@ def root_name(root: Path | str) -> str:
     return Path(root).resolve().name
 
 
-def _passages(sources: Iterable[_Source]) -> Iterator[Passage]:
+def _passages(sources: Iterable[_SourceText]) -> Iterator[Passage]:
     numbers = Counter[str]()  # across sources: a property and its setter share a name, as may a class and a module
     for source in sources:
         for piece in split_text(source.text):
@@ -105,7 +105,7 @@ def _passages(sources: Iterable[_Source]) -> Iterator[Passage]:
             yield Passage(name, f"{source.title}\n\n{piece}", source.title, source.parent)
 
 
-def _topics() -> Iterator[_Source]:
+def _topics() -> Iterator[_SourceText]:
     try:
         from pydoc_data.topics import topics  # large, and absent from some trimmed installs
     except ImportError:
@@ -113,17 +113,17 @@ def _topics() -> Iterator[_Source]:
     names = {text: name for name, text in topics.items()}  # "else" has the text of "if", which comes later
     for text, name in names.items():
         title, _, body = text.partition("\n")
-        yield _Source(f"topic:{name}", re.sub(r"\A\*+\n", "", body), title, f"topic:{name}")
+        yield _SourceText(f"topic:{name}", re.sub(r"\A\*+\n", "", body), title, f"topic:{name}")
 
 
-def _docstrings(root: Path) -> Iterator[_Source]:
+def _docstrings(root: Path) -> Iterator[_SourceText]:
     for path in _files(root, lambda folder: folder.isidentifier() and folder not in _TEST_FOLDERS):
         if path.suffix == ".py" and path.stem.isidentifier():
             *package, name = path.relative_to(root).with_suffix("").parts
             module = ".".join(package if name == "__init__" else [*package, name])
             for title, text in _definitions(_parse(path), module):
                 if len(text) >= _SHORTEST_DOCSTRING:
-                    yield _Source(title, text, title, module)
+                    yield _SourceText(title, text, title, module)
 
 
 def _parse(path: Path) -> ast.Module:
@@ -150,7 +150,7 @@ def _definitions(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
             yield from _definitions(child, name)
 
 
-def _file_sources(root: Path, on_skip: Callable[[Path, str], None]) -> Iterator[_Source]:
+def _file_sources(root: Path, on_skip: Callable[[Path, str], None]) -> Iterator[_SourceText]:
     name = root_name(root)
     if root.is_file():
         yield from _file_source(root, name, name, on_skip)
@@ -163,7 +163,7 @@ def _file_sources(root: Path, on_skip: Callable[[Path, str], None]) -> Iterator[
             on_skip(path, f"not one of {' '.join(_TEXT_KINDS)}")
 
 
-def _file_source(path: Path, name: str, title: str, on_skip: Callable[[Path, str], None]) -> Iterator[_Source]:
+def _file_source(path: Path, name: str, title: str, on_skip: Callable[[Path, str], None]) -> Iterator[_SourceText]:
     try:
         name.encode()
         text = path.read_text("utf-8-sig")
@@ -180,7 +180,7 @@ def _file_source(path: Path, name: str, title: str, on_skip: Callable[[Path, str
             on_skip(path, "empty")
         else:
             heading, body = without_title(text) if path.suffix.lower() == ".md" else ("", text)
-            yield _Source(name, body, heading or title, name)
+            yield _SourceText(name, body, heading or title, name)
 
 
 def _files(root: Path, enters: Callable[[str], bool] = lambda _folder: True) -> Iterator[Path]:

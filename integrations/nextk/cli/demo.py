@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from nextk.cli.arguments import question
 from nextk.cli.corpus import Passage, standard_library
-from nextk.cli.places import PLACES, default_index, demo_index, holds_something, index_to_write
+from nextk.cli.locations import LOCATIONS_HELP, default_index, demo_index, holds_something, index_to_write
 from nextk.errors import ClientError
 from nextk.extras import require
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nextk.cli.pulls import Row, Trace
+    from nextk.cli.pulls import ResultRow, Trace
     from nextk.cli.screen import Screen
     from nextk.client import Index
 
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--index", metavar="FILE", type=Path, help="where the index is kept (default: demo.nextk)")
     parser.add_argument("--rebuild", action="store_true", help="build the index anew")
-    parser.epilog = PLACES
+    parser.epilog = LOCATIONS_HELP
 
 
 def run(arguments: argparse.Namespace, corpus: Callable[[], Iterable[Passage]] = standard_library) -> int:
@@ -71,9 +71,9 @@ def run(arguments: argparse.Namespace, corpus: Callable[[], Iterable[Passage]] =
     with Index.embedded(path) as index:
         _introduce(out, path, index.info().vector_count, seconds)
         index.query(data=QUESTIONS[0], top_k=1)  # loads the text model, or it would count against the first framework
-        for asked in [arguments.question] if arguments.question else QUESTIONS:
-            pair = [pull(index, asked, PULLS) for pull in (through_langchain, through_llama_index)]
-            agreed &= _show(out, asked, *pair)
+        for text in [arguments.question] if arguments.question else QUESTIONS:
+            pair = [pull(index, text, PULLS) for pull in (through_langchain, through_llama_index)]
+            agreed &= _show(out, text, *pair)
             traces += pair
     _next_steps(out, path, traces)
     return 0 if agreed else 1
@@ -92,8 +92,8 @@ def build(path: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
     Raises:
         ClientError: Another process is building it.
     """
-    from nextk.cli.building import MODELS, fill
     from nextk.cli.screen import progress
+    from nextk.cli.writing import MODELS, fill
     from nextk.client import Index
 
     partial = path.with_name(f"{path.name}.partial")
@@ -150,24 +150,24 @@ def _introduce(out: "Screen", path: Path, count: int, seconds: float | None) -> 
     out.say((short_path(path), "dim"))
 
 
-def _show(out: "Screen", asked: str, first: "Trace", second: "Trace") -> bool:
+def _show(out: "Screen", text: str, first: "Trace", second: "Trace") -> bool:
     """Print what one framework got, and where the other differs; whether the ids are the same."""
     from nextk.cli import screen
 
     same = [row.id for row in first.rows] == [row.id for row in second.rows]
     both = f"{first.framework} and {second.framework}"
     out.say("")
-    out.say((asked, "bold cyan"))
+    out.say((text, "bold cyan"))
     out.say((f"{both} agree on every id", "green") if same else (f"{both} give different ids", "bold red"))
     names = ("pull", "#", "score", "id", "text") if out.width >= screen.WIDE else ("pull", "#", "score", "id")
     widest = {"id": out.width // 2 - 10} if "text" in names else None
     table = screen.columns(*names, right=("#", "score"), filling=names[-1], widest=widest)
     labels = [label for pull, page in enumerate(first.pages) for label in screen.pull_labels(pull, len(page))]
-    for place, (mine, others) in enumerate(zip_longest(first.rows, second.rows)):
-        label = labels[place] if place < len(labels) else ""
-        _add(table, label, place + 1, mine)
+    for position, (mine, others) in enumerate(zip_longest(first.rows, second.rows)):
+        label = labels[position] if position < len(labels) else ""
+        _add(table, label, position + 1, mine)
         if not (mine and others and mine.id == others.id):
-            _add(table, "", place + 1, others, second.framework)
+            _add(table, "", position + 1, others, second.framework)
     if table.row_count:
         out.show(table)
     width = max(len(first.framework), len(second.framework))
@@ -177,7 +177,7 @@ def _show(out: "Screen", asked: str, first: "Trace", second: "Trace") -> bool:
     return same
 
 
-def _add(table: "Table", label: str, rank: int, row: "Row | None", differing: str = "") -> None:
+def _add(table: "Table", label: str, rank: int, row: "ResultRow | None", differing: str = "") -> None:
     """Add what a framework got in a place; its name leads where it differs from the other one."""
     from nextk.cli import screen
 

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from nextk.cli.places import PLACES, index_to_read
+from nextk.cli.locations import LOCATIONS_HELP, index_to_read
 from nextk.extras import require
 
 SUMMARY = "show what an index holds"
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--index", metavar="FILE", type=Path, help="the index (default: see below)")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
-    parser.epilog = PLACES
+    parser.epilog = LOCATIONS_HELP
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nextk.cli.places import PLACES, index_to_write
+from nextk.cli.locations import LOCATIONS_HELP, index_to_write
 from nextk.extras import require
 
 SUMMARY = "read a folder of texts into an index"
@@ -23,15 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", type=Path, help="a folder, or one text file")
     parser.add_argument("--index", metavar="FILE", type=Path, help="the index (default: default.nextk), made if absent")
     parser.add_argument("--namespace", default="", metavar="NAME", help="a part of the index of its own")
-    parser.epilog = f"{PLACES}\n\n{_IDS}"
+    parser.epilog = f"{LOCATIONS_HELP}\n\n{_IDS}"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, embed and store; what could not be read is named, by reason."""
     require("rich", extra="local")
     from nextk.cli import screen
-    from nextk.cli.building import MODELS, fill, ids_of_root, remove
     from nextk.cli.corpus import read_folder, root_name
+    from nextk.cli.writing import MODELS, fill, ids_of_root, remove
     from nextk.client import Index
 
     skipped: dict[str, list[Path]] = {}

@@ -20,7 +20,7 @@ from nextk.errors import NextKError
 _MISTAKE, _INTERRUPTED, _UNREAD = 2, 130, 141
 
 
-class Command(Protocol):
+class CommandModule(Protocol):
     """What a module of a command offers; it imports what it needs when it runs, so that `--help` is instant."""
 
     @property
@@ -37,7 +37,7 @@ class Command(Protocol):
         ...
 
 
-COMMANDS: Mapping[str, Command] = {"demo": demo, "ingest": ingest, "query": query, "info": info, "serve": serve}
+COMMANDS: Mapping[str, CommandModule] = {"demo": demo, "ingest": ingest, "query": query, "info": info, "serve": serve}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -86,9 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal can show every text; stderr never fails
     parser = build_parser()
-    asked = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
     try:
-        return _run(parser, asked)
+        return _run(parser, parsed)
     except NextKError as error:
         return _mistake(str(error))
     except sqlite3.Error as error:
@@ -103,16 +103,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _mistake(str(error))
 
 
-def _run(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
-    if asked.version:
+def _run(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int:
+    if parsed.version:
         from nextk import __version__
 
         sys.stdout.write(f"nextk {__version__}\n")
         return 0
-    if not hasattr(asked, "run"):
+    if not hasattr(parsed, "run"):
         parser.print_help()
         return 0
-    code: int = asked.run(asked)
+    code: int = parsed.run(parsed)
     sys.stdout.flush()  # a reader that has left shows here, where it is handled
     return code
 

@@ -9,7 +9,7 @@ from nextk.client import Index
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ResultRow:
     """A retrieved passage."""
 
     id: str
@@ -29,11 +29,11 @@ class Trace:
     """
 
     framework: str
-    pages: list[list[Row]]
+    pages: list[list[ResultRow]]
     seconds: float
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ResultRow]:
         """All rows in the order in which they came."""
         return [row for page in self.pages for row in page]
 
@@ -57,19 +57,19 @@ def through_llama_index(index: Index, question: str, sizes: Sequence[int]) -> Tr
 
 
 def _trace(
-    framework: str, fetch_next: Callable[[int], list[Any]], sizes: Sequence[int], read: Callable[[Any], Row]
+    framework: str, fetch_next: Callable[[int], list[Any]], sizes: Sequence[int], read: Callable[[Any], ResultRow]
 ) -> Trace:
     started = time.perf_counter()
     pages = [[read(item) for item in fetch_next(size)] for size in sizes]
     return Trace(framework, pages, time.perf_counter() - started)
 
 
-def _from_document(document: Any) -> Row:
+def _from_document(document: Any) -> ResultRow:
     metadata = document.metadata
-    return Row(str(document.id), float(metadata["score"]), str(metadata.get("title", "")), document.page_content)
+    return ResultRow(str(document.id), float(metadata["score"]), str(metadata.get("title", "")), document.page_content)
 
 
-def _from_node(node: Any) -> Row:
+def _from_node(node: Any) -> ResultRow:
     passage = node.node
     title = str(passage.metadata.get("title", ""))
-    return Row(str(passage.node_id), float(node.score or 0), title, passage.get_content())
+    return ResultRow(str(passage.node_id), float(node.score or 0), title, passage.get_content())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nextk.cli.arguments import count, question
-from nextk.cli.places import PLACES, index_to_read
+from nextk.cli.locations import LOCATIONS_HELP, index_to_read
 from nextk.extras import require
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", default="", metavar="EXPR", help="on metadata, as in: parent = 'asyncio.tasks'")
     parser.add_argument("--namespace", default="", metavar="NAME", help="the part of the index to search")
     parser.add_argument("--json", action="store_true", help="one line of JSON per match")
-    parser.epilog = PLACES
+    parser.epilog = LOCATIONS_HELP
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,7 +63,7 @@ def _pages(index: "Index", arguments: argparse.Namespace) -> Iterator[list["Quer
     """The first page, and the further ones; without any, nothing is kept open."""
     from nextk.types import WeightingStrategy
 
-    asked: dict[str, Any] = {
+    parameters: dict[str, Any] = {
         "data": arguments.text,
         "top_k": arguments.top_k,
         "filter": arguments.filter,
@@ -73,9 +73,9 @@ def _pages(index: "Index", arguments: argparse.Namespace) -> Iterator[list["Quer
         "include_data": True,
     }
     if not arguments.more:
-        yield index.query(**asked)
+        yield index.query(**parameters)
         return
-    page, handle = index.resumable_query(**asked)
+    page, handle = index.resumable_query(**parameters)
     with handle:
         yield page
         for count in arguments.more:

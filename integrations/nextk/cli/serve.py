@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextk.cli.arguments import count
-from nextk.cli.places import PLACES
+from nextk.cli.locations import LOCATIONS_HELP
 from nextk.extras import require
 
 if TYPE_CHECKING:
@@ -61,17 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-body", metavar="MIB", type=count(), default=64, help="largest request, in MiB (default: 64)"
     )
     parser.add_argument("--quiet", action="store_true", help="log no requests")
-    parser.epilog = _EPILOG + PLACES
+    parser.epilog = _EPILOG + LOCATIONS_HELP
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     for module in ("rich", "numpy", "orjson", "lark", "starlette", "uvicorn", "prometheus_client"):
         require(module, extra="server")
-    from nextk.server.access import Tokens
     from nextk.server.app import create_app
+    from nextk.server.auth import Tokens
+    from nextk.server.engines import open_engines
     from nextk.server.listening import listen, run, url_of
-    from nextk.server.opening import opened
     from nextk.server.spec import parse_specs
 
     specs = parse_specs(arguments.index)
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     _log(quiet=arguments.quiet)
     with (
         contextlib.closing(listen(arguments.host, arguments.port, protected=protected)) as listener,
-        opened(specs, arguments.data) as engines,
+        open_engines(specs, arguments.data) as engines,
     ):
         app = create_app(engines, token=token, read_only_token=read_only_token, max_body=arguments.max_body * 2**20)
         _welcome(url_of(listener), engines, arguments.data, protected=protected)
@@ -103,8 +103,8 @@ def _welcome(url: str, engines: Mapping[str, "Engine"], data: Path | None, *, pr
     where = "in memory" if data is None else f"in {screen.short_path(data)}"
     out.say(("nextk serves ", "bold"), (url, "bold"), (f"   indexes {where}; stop with Ctrl-C", "dim"))
     table = screen.columns("index", "path", "schema", "records", right=("records",))
-    for place, (name, engine) in enumerate(engines.items()):
-        path = f"/indexes/{name}" + ("" if place else "  and  /")
+    for position, (name, engine) in enumerate(engines.items()):
+        path = f"/indexes/{name}" + ("" if position else "  and  /")
         table.add_row(
             screen.cell(name), screen.cell(path), _schema(engine.schema), f"{sum(engine.stats().counts.values()):,}"
         )

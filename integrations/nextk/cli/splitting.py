@@ -41,11 +41,11 @@ def without_title(markdown: str) -> tuple[str, str]:
     """
     fence = ""
     lines = markdown.splitlines(keepends=True)
-    for place, line in enumerate(lines):
+    for position, line in enumerate(lines):
         if found := _FENCE.match(line):
             fence = "" if fence == found[1] else fence or found[1]
         elif not fence and (heading := re.match(r"# +(.*?)[ #]*$", line)) and heading[1]:
-            above, below = "".join(lines[:place]), "".join(lines[place + 1 :])
+            above, below = "".join(lines[:position]), "".join(lines[position + 1 :])
             at_top = below.strip() and not above.strip()
             return heading[1].strip(), below if at_top else markdown
     return "", markdown
@@ -86,8 +86,8 @@ def _merged(parts: Iterable[Sequence[str]], limit: int, border: str) -> list[str
     """Join the first piece of a part to what stands before it, where both fit; blank pieces are left out."""
     merged: list[str] = []
     for pieces in parts:
-        for place, piece in enumerate(pieces):
-            if merged and place == 0 and len(merged[-1]) + len(border) + len(piece) <= limit:
+        for position, piece in enumerate(pieces):
+            if merged and position == 0 and len(merged[-1]) + len(border) + len(piece) <= limit:
                 merged[-1] += border + piece
             else:
                 merged.append(piece)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextk.engine.postings import Postings
-from nextk.engine.values import Sparse
+from nextk.engine.values import SparseArrays
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -69,7 +69,9 @@ class Columns:
             postings=self._postings,
         )
 
-    def append(self, rows: Sequence[int], vectors: NDArray[np.float32] | None, sparse: Sequence[Sparse] | None) -> None:
+    def append(
+        self, rows: Sequence[int], vectors: NDArray[np.float32] | None, sparse: Sequence[SparseArrays] | None
+    ) -> None:
         """Add the current vectors of some rows; earlier versions of them die.
 
         Args:

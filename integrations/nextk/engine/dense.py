@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextk.engine.columns import Snapshot
-from nextk.engine.ranking import Ranking
+from nextk.engine.ranking import LazyRanking
 from nextk.engine.schema import Similarity
 
 _BLOCK = 4_096  # rows scored exactly at a time: float64 copies of them stay in the cache
@@ -19,7 +19,7 @@ _LARGEST = float(np.finfo(np.float32).max)  # a reply has no word for infinity
 _SMALLEST = 2.0**-126  # a product below this may be lost altogether
 
 
-def ranking(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity) -> Ranking:
+def ranking(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity) -> LazyRanking:
     """All live rows in the order of their similarity to the query.
 
     Args:
@@ -29,13 +29,13 @@ def ranking(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similari
     """
     rows = snapshot.rows[snapshot.slots]
     if snapshot.matrix is None or not len(rows):
-        return Ranking(rows[:0], np.empty(0, np.float32))
+        return LazyRanking(rows[:0], np.empty(0, np.float32))
     score = _SCORES[similarity]
     exact = _Exact(snapshot.matrix, snapshot.slots, query.astype(np.float64), score)
     estimates, error = _estimate(snapshot, query, similarity)
     if not np.isfinite(estimates).all():  # numbers too large for float32 products
-        return Ranking(rows, exact(np.arange(len(rows))))
-    return Ranking(rows, estimates, error, exact)
+        return LazyRanking(rows, exact(np.arange(len(rows))))
+    return LazyRanking(rows, estimates, error, exact)
 
 
 def scores(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity) -> NDArray[np.float32]:
@@ -90,10 +90,10 @@ class _Exact:
         self._query = query
         self._score = score
 
-    def __call__(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        result = np.empty(len(places), np.float32)
-        for start in range(0, len(places), _BLOCK):
-            block = self._slots[places[start : start + _BLOCK]]
+    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        result = np.empty(len(positions), np.float32)
+        for start in range(0, len(positions), _BLOCK):
+            block = self._slots[positions[start : start + _BLOCK]]
             result[start : start + _BLOCK] = self._score(self._matrix[block].astype(np.float64), self._query)
         return result
 

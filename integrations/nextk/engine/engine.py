@@ -11,19 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from nextk.bodies import MAX_ROWS, Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
 from nextk.engine import pages, records, search
+from nextk.engine.cache import EngineCache
 from nextk.engine.columns import Columns
-from nextk.engine.cursors import Clock, OpenCursors
 from nextk.engine.filter.syntax import parse
 from nextk.engine.fusion import Order
-from nextk.engine.memory import Memory
-from nextk.engine.protocol import Stats, Stretch
+from nextk.engine.open_queries import Clock, OpenQueries
+from nextk.engine.protocol import RangePage, Stats
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage, StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
 from nextk.engine.values import Match
-from nextk.errors import UpstashError
-from nextk.requests import MAX_ROWS, Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
+from nextk.errors import RefusedError
 
 MAX_OPEN_QUERIES = 100
 _VECTORS = Include.model_validate({"includeVectors": True})
@@ -53,15 +53,15 @@ class EmbeddedEngine:
     ) -> None:
         self.name = name
         self._storage = storage
-        self._memory = Memory(storage)
+        self._cache = EngineCache(storage)
         self._models = records.Models(dense_model, sparse_model)
         self._lock = threading.RLock()
-        self._cursors = OpenCursors(max_open_queries, clock)
+        self._open_queries = OpenQueries(max_open_queries, clock)
 
     @property
     def schema(self) -> Schema:
         """The fixed properties of the index."""
-        return self._memory.schema
+        return self._cache.schema
 
     @property
     def id(self) -> str:
@@ -93,51 +93,51 @@ class EmbeddedEngine:
         """Remove the records of some ids, of a prefix, or of a filter; how many were there."""
         records.refuse_unclear(selection)
         with self._lock:
-            memory = self._memory.current()
-            key = memory.keys.get(namespace)
+            cache = self._cache.current()
+            key = cache.keys.get(namespace)
             if key is None:
                 return 0
-            rows, columns = self._storage.rows_selected(key, selection), memory.columns(key)
-            memory.doubt(key)
+            rows, columns = self._storage.rows_selected(key, selection), cache.columns(key)
+            cache.invalidate(key)
             with self._storage.transaction():
                 deleted = self._storage.delete(rows)
             columns.kill(rows)
-            memory.settle({key: columns})
+            cache.validate({key: columns})
             return deleted
 
     def reset(self, namespace: str | None) -> None:
         """Empty one namespace, or every one for `None`; a namespace that does not exist stays so."""
         with self._lock:
-            memory = self._memory.current()
-            keys = [key for name, key in memory.keys.items() if namespace in (None, name)]
-            memory.doubt(*keys)
+            cache = self._cache.current()
+            keys = [key for name, key in cache.keys.items() if namespace in (None, name)]
+            cache.invalidate(*keys)
             with self._storage.transaction():
                 for key in keys:
                     self._storage.clear(key)
-            memory.settle({key: Columns() for key in keys})
+            cache.validate({key: Columns() for key in keys})
 
     def _write(self, namespace: str, stored: Sequence[StoredRecord]) -> None:
         latest = {record.id: record for record in stored}.values()
         with self._lock:
-            memory = self._memory.current()
-            schema = records.decide_dimension(memory.schema, stored)
-            key = memory.keys.get(namespace)
-            columns = Columns() if key is None else memory.columns(key)
-            memory.doubt(key)
+            cache = self._cache.current()
+            schema = records.decide_dimension(cache.schema, stored)
+            key = cache.keys.get(namespace)
+            columns = Columns() if key is None else cache.columns(key)
+            cache.invalidate(key)
             with self._storage.transaction():
                 key = key or self._storage.add_namespace(namespace)
                 rows = [self._storage.upsert(key, record) for record in latest]
-                if schema != memory.schema:
+                if schema != cache.schema:
                     self._storage.save_schema(schema)
             batch = [(row, record.vector, record.sparse) for row, record in zip(rows, latest, strict=True)]
             records.append(columns, batch)
-            memory.keys[namespace] = key
-            memory.schema = schema
-            memory.settle({key: columns})
+            cache.keys[namespace] = key
+            cache.schema = schema
+            cache.validate({key: columns})
 
     def _stored(self, namespace: str, id_: str) -> StoredRecord | None:
         with self._lock:
-            key = self._memory.current().keys.get(namespace)
+            key = self._cache.current().keys.get(namespace)
             return None if key is None else self._storage.read(key, id_)
 
     # Searching
@@ -153,50 +153,50 @@ class EmbeddedEngine:
         rank = self._search(namespace, query)
         if rank is None:
             return "", []
-        self._cursors.require_room()
-        return self._cursors.start(rank(), functools.partial(self._read, query=query), max_idle, query.top_k)
+        self._open_queries.require_room()
+        return self._open_queries.start(rank(), functools.partial(self._read, query=query), max_idle, query.top_k)
 
     def require_open(self, uuid: str) -> None:
         """Raise `QueryNotFound` unless the resumable query is open."""
-        self._cursors.require(uuid)
+        self._open_queries.require(uuid)
 
     def fetch_next(self, uuid: str, count: int) -> list[Match]:
         """The next `count` matches of an open query; fewer near the end, none after it."""
-        return self._cursors.fetch_next(uuid, count)
+        return self._open_queries.fetch_next(uuid, count)
 
     def stop(self, uuid: str) -> None:
         """End an open query."""
-        self._cursors.stop(uuid)
+        self._open_queries.stop(uuid)
 
     def open_queries(self) -> int:
         """How many resumable queries are open."""
-        return len(self._cursors)
+        return len(self._open_queries)
 
     def sweep(self) -> None:
         """Drop resumable queries that have been idle for too long."""
-        self._cursors.sweep()
+        self._open_queries.sweep()
 
     def _search(self, namespace: str, query: Query) -> Callable[..., Order] | None:
         """Take the moment that is searched; the ranking itself is left to the caller, and needs no lock."""
-        self._cursors.sweep()
-        question = records.question(query, self.schema, self._models)
+        self._open_queries.sweep()
+        components = records.components_of(query, self.schema, self._models)
         passes = parse(query.filter)
         with self._lock:
-            memory = self._memory.current()
-            schema, key = memory.schema, memory.keys.get(namespace)
-            records.refuse_dimension(question, schema)  # under the lock: a first write may be deciding it right now
+            cache = self._cache.current()
+            schema, key = cache.schema, cache.keys.get(namespace)
+            records.refuse_dimension(components, schema)  # under the lock: a first write may be deciding it right now
             if key is None:
                 return None
-            whole = memory.columns(key).snapshot()
+            whole = cache.columns(key).snapshot()
             seen = whole if passes is None else whole.restricted_to(self._storage.rows_where(key, query.filter))
-        return functools.partial(search.order, question, schema, whole, seen)
+        return functools.partial(search.order, components, schema, whole, seen)
 
     def _read(self, order: Order, count: int, query: Query) -> list[Match]:
         """Read the next rows that still exist and still pass the filter."""
 
         def load(rows: Sequence[int]) -> Mapping[int, Match]:
             with self._lock:
-                self._memory.current()
+                self._cache.current()
                 return self._storage.load(rows, query, query.filter)
 
         return pages.read(order, count, load)
@@ -206,32 +206,32 @@ class EmbeddedEngine:
     def fetch(self, namespace: str, fetch: Fetch) -> list[Match | None]:
         """Records by id, one slot each, or by prefix."""
         with self._lock:
-            key = self._memory.current().keys.get(namespace)
+            key = self._cache.current().keys.get(namespace)
             if key is None:
                 return [None] * len(fetch.ids or ())
             if fetch.ids is None:
-                rows = self._storage.rows_below(key, fetch.prefix or "", most=MAX_ROWS)
+                rows = self._storage.rows_below(key, fetch.prefix or "", limit=MAX_ROWS)
                 return list(self._storage.load(rows, fetch).values())
             found = self._storage.load(self._storage.rows_of(key, fetch.ids), fetch)
         by_id = {match.id: match for match in found.values()}
         return [by_id.get(wanted) for wanted in fetch.ids]
 
-    def range(self, namespace: str, request: Range) -> Stretch:
+    def range(self, namespace: str, request: Range) -> RangePage:
         """Records in insertion order; the cursor is the last row that was read."""
         with self._lock:
-            key = self._memory.current().keys.get(namespace)
+            key = self._cache.current().keys.get(namespace)
             if key is None:
-                return Stretch("", [])
+                return RangePage("", [])
             rows = self._storage.rows_after(key, int(request.cursor or 0), request.prefix, request.limit + 1)
             page = rows[: request.limit]
             found = self._storage.load(page, request)
-        return Stretch(str(page[-1]) if len(rows) > len(page) else "", [found[row] for row in page])
+        return RangePage(str(page[-1]) if len(rows) > len(page) else "", [found[row] for row in page])
 
     def random(self, namespace: str) -> Match | None:
         """Some record with its vectors, or none where there is none."""
         with self._lock:
-            key = self._memory.current().keys.get(namespace)
-            count = 0 if key is None else len(self._memory.columns(key))
+            key = self._cache.current().keys.get(namespace)
+            count = 0 if key is None else len(self._cache.columns(key))
             if key is None or not count:
                 return None
             row = self._storage.row_at(key, random.randrange(count))  # noqa: S311 - no secret depends on it
@@ -240,8 +240,8 @@ class EmbeddedEngine:
     def stats(self) -> Stats:
         """Bytes on disk, and records per namespace."""
         with self._lock:
-            memory = self._memory.current()
-            counts = {name: len(memory.columns(key)) for name, key in memory.keys.items()}
+            cache = self._cache.current()
+            counts = {name: len(cache.columns(key)) for name, key in cache.keys.items()}
             return Stats(self._storage.size(), counts)
 
     # Namespaces
@@ -249,40 +249,40 @@ class EmbeddedEngine:
     def list_namespaces(self) -> list[str]:
         """Every namespace, the default one first."""
         with self._lock:
-            return list(self._memory.current().keys)
+            return list(self._cache.current().keys)
 
     def delete_namespace(self, namespace: str) -> None:
         """Remove a namespace and its records; open queries on it have no further pages."""
         if not namespace:
             message = "The default namespace cannot be deleted; reset it instead"
-            raise UpstashError(message, 422)
+            raise RefusedError(message, 422)
         with self._lock:
             key = self._require_namespace(namespace)
-            self._memory.doubt(key)
+            self._cache.invalidate(key)
             with self._storage.transaction():
                 self._storage.drop_namespace(key)
-            del self._memory.keys[namespace]
-            self._memory.settle({})
+            del self._cache.keys[namespace]
+            self._cache.validate({})
 
     def rename_namespace(self, namespace: str, new: str, *, replace: bool) -> bool:
         """Give a namespace another name; open queries on it go on. `False` where it has that name already."""
         if not namespace or not new:
             message = "The default namespace can be neither renamed nor replaced"
-            raise UpstashError(message, 422)
+            raise RefusedError(message, 422)
         with self._lock:
             key = self._require_namespace(namespace)
             if namespace == new:
                 return False
-            target = self._memory.keys.get(new)
+            target = self._cache.keys.get(new)
             if target is not None and not replace:
                 message = f"Namespace {new} for the index {self.name} already exists; set deleteExisting to replace it"
-                raise UpstashError(message, 422)
-            self._memory.doubt(target)
+                raise RefusedError(message, 422)
+            self._cache.invalidate(target)
             with self._storage.transaction():
                 if target is not None:
                     self._storage.drop_namespace(target)
                 self._storage.rename_namespace(key, new)
-            self._memory.current()
+            self._cache.current()
             return True
 
     def close(self) -> None:
@@ -291,8 +291,8 @@ class EmbeddedEngine:
             self._storage.close()
 
     def _require_namespace(self, namespace: str) -> int:
-        key = self._memory.current().keys.get(namespace)
+        key = self._cache.current().keys.get(namespace)
         if key is None:
             message = f"Namespace {namespace} for the index {self.name} does not exist"
-            raise UpstashError(message, 404)
+            raise RefusedError(message, 404)
         return key

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nextk.engine.ranking import Ranked, Ranking, ranked
+from nextk.engine.ranking import LazyRanking, Ranked, ranked
 from nextk.types import FusionAlgorithm
 
 _RRF_OFFSET = 60
@@ -85,21 +85,21 @@ def fuse(legs: Sequence[Ranked], mapping: Mapping) -> Ranked:
     """
     rows = np.concatenate([leg.rows for leg in legs])
     shares = np.concatenate([mapping(leg.scores) for leg in legs])
-    distinct, places = np.unique(rows, return_inverse=True)
-    return ranked(distinct, np.bincount(places, shares, len(distinct)).astype(np.float32))
+    distinct, positions = np.unique(rows, return_inverse=True)
+    return ranked(distinct, np.bincount(positions, shares, len(distinct)).astype(np.float32))
 
 
 def global_order(legs: Sequence[Ranked], algorithm: FusionAlgorithm) -> Order:
     """One order over full lists."""
     fused = fuse(legs, _GLOBAL[algorithm])
-    return Ranking(fused.rows, fused.scores)
+    return LazyRanking(fused.rows, fused.scores)
 
 
 @dataclass(slots=True)
 class _Leg:
     """One component's list: what has been read of it and not yet been returned."""
 
-    source: Ranking
+    source: LazyRanking
     waiting: Ranked
 
     def best(self, count: int, returned: set[int]) -> Ranked:
@@ -129,7 +129,7 @@ class BatchOrder:
 
     splits = False  # the size of a pull decides how it is fused
 
-    def __init__(self, legs: Sequence[Ranking], algorithm: FusionAlgorithm, depth: int = 0) -> None:
+    def __init__(self, legs: Sequence[LazyRanking], algorithm: FusionAlgorithm, depth: int = 0) -> None:
         self._legs = [_Leg(leg, Ranked(np.empty(0, np.int64), np.empty(0, np.float32))) for leg in legs]
         self._mapping = _BATCH[algorithm]
         self._depth = depth

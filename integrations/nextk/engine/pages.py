@@ -26,9 +26,9 @@ def read(order: Order, count: int, load: Load) -> list[Match]:
         if not len(taken):
             break
         found = load(taken.rows.tolist())
-        for place, (row, score) in enumerate(zip(taken.rows.tolist(), taken.scores, strict=True)):
+        for position, (row, score) in enumerate(zip(taken.rows.tolist(), taken.scores, strict=True)):
             if len(page) == count:
-                order.put_back(taken.split(place)[1])
+                order.put_back(taken.split(position)[1])
                 break
             if row in found:
                 page.append(replace(found[row], score=score))

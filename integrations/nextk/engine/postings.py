@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nextk.engine.values import Sparse
+from nextk.engine.values import SparseArrays
 
 
 class Entries(NamedTuple):
@@ -69,10 +69,10 @@ class Segment:
 
     def of(self, dimension: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The slots that have a dimension, and their values."""
-        place = int(np.searchsorted(self.dimensions, dimension))
-        if place == len(self.dimensions) or self.dimensions[place] != dimension:
+        position = int(np.searchsorted(self.dimensions, dimension))
+        if position == len(self.dimensions) or self.dimensions[position] != dimension:
             return self.slots[:0], self.values[:0]
-        entries = slice(self.starts[place], self.starts[place + 1])
+        entries = slice(self.starts[position], self.starts[position + 1])
         return self.slots[entries], self.values[entries]
 
 
@@ -87,7 +87,7 @@ class Postings:
         """No vectors at all."""
         return cls(())
 
-    def with_vectors(self, first: int, vectors: Sequence[Sparse]) -> "Postings":
+    def with_vectors(self, first: int, vectors: Sequence[SparseArrays]) -> "Postings":
         """These postings, and the vectors of the slots `first`, `first + 1`, ..."""
         sizes = [len(vector.indices) for vector in vectors]
         slots = np.repeat(np.arange(first, first + len(vectors), dtype=np.int64), sizes)

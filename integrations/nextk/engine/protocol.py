@@ -1,6 +1,6 @@
 """What the rest of nextk may ask of an engine, embedded or not.
 
-The methods take validated requests (`nextk.requests`) and refuse with `nextk.errors.UpstashError` in the service's own
+The methods take validated requests (`nextk.bodies`) and refuse with `nextk.errors.RefusedError` in the service's own
 words. They block; an engine is safe to call from several threads.
 """
 
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from nextk.bodies import Delete, Fetch, Query, Range, Record, TextRecord, Update
 from nextk.engine.schema import Schema
 from nextk.engine.values import Match
-from nextk.requests import Delete, Fetch, Query, Range, Record, TextRecord, Update
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class RangePage:
     """Records in insertion order; `next_cursor` is `""` once nothing is left."""
 
     next_cursor: str
@@ -80,7 +80,7 @@ class Engine(Protocol):
         """Records by id, one slot each, or by prefix."""
         ...
 
-    def range(self, namespace: str, request: Range) -> Stretch:
+    def range(self, namespace: str, request: Range) -> RangePage:
         """Records in insertion order."""
         ...
 

@@ -36,7 +36,7 @@ def ranked(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> Ranked:
     return Ranked(rows[order], scores[order])
 
 
-class Ranking:
+class LazyRanking:
     """Rows in order, taken from the front a few at a time.
 
     Sorting is lazy: a chunk is cut off with a partition, in linear time, and chunks double. The scores to cut by may be
@@ -90,10 +90,10 @@ class Ranking:
             near = estimates >= cut - 2 * self._error
             # Every row left out has an estimate below `cut - 2 error`, so an exact score below this:
             safe_from = cut - self._error
-        places = self._left[near]
-        scores = self._exact(places)
+        positions = self._left[near]
+        scores = self._exact(positions)
         safe = scores.astype(np.float64) >= safe_from  # in float32 the bound itself would be rounded
-        self._ready = self._ready.followed_by(ranked(self._rows[places[safe]], scores[safe]))
+        self._ready = self._ready.followed_by(ranked(self._rows[positions[safe]], scores[safe]))
         near[near] = safe
         self._left = self._left[~near]
 
@@ -104,5 +104,5 @@ class Ranking:
         if not len(self._ready):
             self._ready = Ranked(self._ready.rows.copy(), self._ready.scores.copy())
 
-    def _exact(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self._estimates[places].astype(np.float32) if self._rescore is None else self._rescore(places)
+    def _exact(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self._estimates[positions].astype(np.float32) if self._rescore is None else self._rescore(positions)

@@ -13,15 +13,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from nextk.bodies import Delete, Query, Record, SparseBody, TextRecord, Update, Vectors
 from nextk.engine.columns import Columns
 from nextk.engine.schema import MAX_DIMENSION, Schema
-from nextk.engine.search import Question
+from nextk.engine.search import QueryComponents
 from nextk.engine.storage import Storage, StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
-from nextk.engine.values import Sparse
-from nextk.errors import NextKError, UpstashError
-from nextk.requests import Delete, Query, Record, TextRecord, Update, Vectors
-from nextk.requests import Sparse as SparseBody
+from nextk.engine.values import SparseArrays
+from nextk.errors import NextKError, RefusedError
 from nextk.types import MetadataUpdateMode, QueryMode, WeightingStrategy
 
 log = logging.getLogger("nextk.engine")
@@ -38,11 +37,13 @@ class Models:
     dense: DenseModel | None
     sparse: SparseModel | None
 
-    def embed(self, texts: Sequence[str], schema: Schema) -> list[tuple[NDArray[np.float32] | None, Sparse | None]]:
+    def embed(
+        self, texts: Sequence[str], schema: Schema
+    ) -> list[tuple[NDArray[np.float32] | None, SparseArrays | None]]:
         """The components of texts, as the index needs them to store a record.
 
         Raises:
-            UpstashError: The index lacks a model.
+            RefusedError: The index lacks a model.
         """
         _require_models(schema, dense=schema.dense, sparse=schema.sparse)
         with _at_work():
@@ -85,7 +86,7 @@ def decide_dimension(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
     """The schema once records are written: the first dense vector of an index decides its dimension.
 
     Raises:
-        UpstashError: A vector has another dimension than the index.
+        RefusedError: A vector has another dimension than the index.
     """
     for record in records:
         if record.vector is None:
@@ -93,44 +94,44 @@ def decide_dimension(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
         if schema.dimension is None:
             if not 1 <= len(record.vector) <= MAX_DIMENSION:
                 message = f"Invalid vector dimension: {len(record.vector)}, expected: 1 to {MAX_DIMENSION}"
-                raise UpstashError(message, 422)
+                raise RefusedError(message, 422)
             schema = schema.with_dimension(len(record.vector))
         _require_dimension(len(record.vector), schema)
     return schema
 
 
-def question(query: Query, schema: Schema, models: Models) -> Question:
+def components_of(query: Query, schema: Schema, models: Models) -> QueryComponents:
     """What a query searches for: the components it brings, or those of its text, less what its mode leaves out.
 
     Raises:
-        UpstashError: A component is missing or unsupported; or a model is missing.
+        RefusedError: A component is missing or unsupported; or a model is missing.
     """
     if query.data is not None:
         vector, sparse = _embed_query(query.data, query.query_mode, schema, models)
     else:
         vector, sparse = _query_components(query, schema)
     weighted = query.weighting_strategy is WeightingStrategy.IDF
-    return Question(vector, sparse, weighted, query.fusion_algorithm)
+    return QueryComponents(vector, sparse, weighted, query.fusion_algorithm)
 
 
-def refuse_dimension(question: Question, schema: Schema) -> None:
-    """Raise `UpstashError` for a vector of another dimension than the index has by now."""
-    if question.vector is not None and schema.dimension is not None:
-        _require_dimension(len(question.vector), schema)
+def refuse_dimension(components: QueryComponents, schema: Schema) -> None:
+    """Raise `RefusedError` for a vector of another dimension than the index has by now."""
+    if components.vector is not None and schema.dimension is not None:
+        _require_dimension(len(components.vector), schema)
 
 
 def refuse_unclear(selection: Delete) -> None:
-    """Raise `UpstashError` unless exactly one way to select records is given."""
+    """Raise `RefusedError` unless exactly one way to select records is given."""
     if sum(given is not None for given in (selection.ids, selection.prefix, selection.filter)) != 1:
         message = "Only and only one of the ids, prefix, or filter must be provided."
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
 
 
 def encode_metadata(metadata: dict[str, Any] | None) -> str | None:
     """Metadata as it is stored: JSON text.
 
     Raises:
-        UpstashError: It is too large or too deep.
+        RefusedError: It is too large or too deep.
     """
     if metadata is None:
         return None
@@ -138,14 +139,14 @@ def encode_metadata(metadata: dict[str, Any] | None) -> str | None:
         encoded = orjson.dumps(metadata)
     except (TypeError, RecursionError) as error:
         message = f"Metadata cannot be stored: {error}"
-        raise UpstashError(message, 422) from error
+        raise RefusedError(message, 422) from error
     if len(encoded) > MAX_METADATA_BYTES:
         message = f"Metadata is {len(encoded)} bytes; at most {MAX_METADATA_BYTES} are allowed"
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
     if b"\\u0000" in encoded and _holds_nul(metadata):
         # SQLite ends a string there, so a filter would take "acme\0x" for "acme".
         message = "Metadata must not contain the NUL character"
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
     return encoded.decode()
 
 
@@ -160,7 +161,7 @@ def _holds_nul(value: Any) -> bool:
 def load_columns(storage: Storage, key: int) -> Columns:
     """The vectors of a namespace, read into memory."""
     columns = Columns()
-    batch: list[tuple[int, NDArray[np.float32] | None, Sparse | None]] = []
+    batch: list[tuple[int, NDArray[np.float32] | None, SparseArrays | None]] = []
     for stored in storage.vectors(key):
         batch.append(stored)
         if len(batch) == _LOAD_BATCH:
@@ -170,7 +171,7 @@ def load_columns(storage: Storage, key: int) -> Columns:
     return columns
 
 
-def append(columns: Columns, batch: Sequence[tuple[int, NDArray[np.float32] | None, Sparse | None]]) -> None:
+def append(columns: Columns, batch: Sequence[tuple[int, NDArray[np.float32] | None, SparseArrays | None]]) -> None:
     """Add rows with their vectors to the columns; all have the same components."""
     if not batch:
         return
@@ -182,19 +183,19 @@ def append(columns: Columns, batch: Sequence[tuple[int, NDArray[np.float32] | No
     )
 
 
-def _components(given: Vectors, schema: Schema) -> tuple[NDArray[np.float32] | None, Sparse | None]:
+def _components(given: Vectors, schema: Schema) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
     """The components of a record to store: exactly those of the index's type."""
     _refuse_unsupported(given, schema)
     if schema.dense and given.vector is None:
         message = "This index requires dense vectors"
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
     if schema.sparse and given.sparse_vector is None:
         message = "This index requires sparse vectors"
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
     return _dense(given.vector), _sparse(given.sparse_vector)
 
 
-def _query_components(query: Query, schema: Schema) -> tuple[NDArray[np.float32] | None, Sparse | None]:
+def _query_components(query: Query, schema: Schema) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
     """The components that a query searches by: at least one, none that the index lacks."""
     _refuse_unsupported(query, schema)
     vector, sparse = _dense(query.vector), _sparse(query.sparse_vector)
@@ -203,13 +204,13 @@ def _query_components(query: Query, schema: Schema) -> tuple[NDArray[np.float32]
         sparse = None if query.query_mode is QueryMode.DENSE else sparse
     if vector is None and sparse is None:
         message = "This index requires dense vectors" if schema.dense else "This index requires sparse vectors"
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
     return vector, sparse
 
 
 def _embed_query(
     text: str, mode: QueryMode, schema: Schema, models: Models
-) -> tuple[NDArray[np.float32] | None, Sparse | None]:
+) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
     both = schema.dense and schema.sparse
     dense = schema.dense and not (both and mode is QueryMode.SPARSE)
     sparse = schema.sparse and not (both and mode is QueryMode.DENSE)
@@ -227,11 +228,11 @@ def _at_work() -> Iterator[None]:
     try:
         yield
     except NextKError as error:
-        raise UpstashError(str(error), 422) from error
+        raise RefusedError(str(error), 422) from error
     except Exception as error:
         log.exception("an embedding model failed")
         message = f"The embedding model failed: {type(error).__name__}: {error}"
-        raise UpstashError(message, 422) from error
+        raise RefusedError(message, 422) from error
 
 
 def _require_models(schema: Schema, *, dense: bool, sparse: bool) -> None:
@@ -239,30 +240,32 @@ def _require_models(schema: Schema, *, dense: bool, sparse: bool) -> None:
         message = (
             "Embedding data for this index is not allowed. The index must be created with an embedding model to use it."
         )
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
 
 
 def _refuse_unsupported(given: Vectors, schema: Schema) -> None:
     if given.vector is not None and not schema.dense:
         message = "This index does not support dense vectors"
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
     if given.sparse_vector is not None and not schema.sparse:
         message = "This index does not support sparse vectors"
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
 
 
 def _require_dimension(got: int, schema: Schema) -> None:
     if got != schema.dimension:
         message = f"Invalid vector dimension: {got}, expected: {schema.dimension}"
-        raise UpstashError(message, 422)
+        raise RefusedError(message, 422)
 
 
 def _dense(vector: list[float] | None) -> NDArray[np.float32] | None:
     return None if vector is None else np.array(vector, np.float32)
 
 
-def _sparse(given: SparseBody | None) -> Sparse | None:
-    return None if given is None else Sparse(np.array(given.indices, np.int32), np.array(given.values, np.float32))
+def _sparse(given: SparseBody | None) -> SparseArrays | None:
+    return (
+        None if given is None else SparseArrays(np.array(given.indices, np.int32), np.array(given.values, np.float32))
+    )
 
 
 def _updated_metadata(stored: str | None, update: Update) -> str | None:

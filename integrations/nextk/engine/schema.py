@@ -141,14 +141,14 @@ class Schema:
             fusion_order=FusionOrder(stored["fusion_order"]),
         )
 
-    def refuse_contradiction(self, asked: Mapping[str, Any]) -> None:
+    def refuse_contradiction(self, keywords: Mapping[str, Any]) -> None:
         """Compare with the keywords of a reopening; those left out (`None`) agree with anything.
 
         Raises:
             ClientError: A keyword differs from what is stored; the message names both.
         """
         for field in fields(self):
-            wanted, stored = asked.get(field.name), getattr(self, field.name)
+            wanted, stored = keywords.get(field.name), getattr(self, field.name)
             if wanted is None:
                 continue
             given = wanted.upper() if isinstance(stored, Enum) else wanted

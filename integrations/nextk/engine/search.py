@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from nextk.engine import dense, fusion, sparse
 from nextk.engine.columns import Snapshot
-from nextk.engine.ranking import Ranking, ranked
+from nextk.engine.ranking import LazyRanking, ranked
 from nextk.engine.schema import FusionOrder, Schema
-from nextk.engine.values import Sparse
+from nextk.engine.values import SparseArrays
 from nextk.types import FusionAlgorithm
 
 ONE_SHOT_DEPTH = 100
@@ -17,7 +17,7 @@ ONE_SHOT_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class QueryComponents:
     """What is searched for: one component, or both.
 
     Attributes:
@@ -28,30 +28,30 @@ class Question:
     """
 
     vector: NDArray[np.float32] | None
-    sparse: Sparse | None
+    sparse: SparseArrays | None
     weighted: bool
     fusion: FusionAlgorithm
 
 
-def order(question: Question, schema: Schema, whole: Snapshot, seen: Snapshot, depth: int = 0) -> fusion.Order:
+def order(components: QueryComponents, schema: Schema, whole: Snapshot, seen: Snapshot, depth: int = 0) -> fusion.Order:
     """Rank what matches.
 
     Args:
-        question: What is searched for; at least one component.
+        components: What is searched for; at least one component.
         schema: The index's metric and fusion order.
         whole: The namespace, for its statistics.
         seen: The part of it that the filter lets through.
         depth: Candidates per component that a batch order looks at, at least.
     """
-    if question.sparse is None:
-        assert question.vector is not None
-        return dense.ranking(seen, question.vector, schema.similarity)
-    matching, scores = sparse.scores(seen, question.sparse, whole if question.weighted else None)
+    if components.sparse is None:
+        assert components.vector is not None
+        return dense.ranking(seen, components.vector, schema.similarity)
+    matching, scores = sparse.scores(seen, components.sparse, whole if components.weighted else None)
     rows = seen.rows[matching]
-    if question.vector is None:
-        return Ranking(rows, scores)
+    if components.vector is None:
+        return LazyRanking(rows, scores)
     if schema.fusion_order is FusionOrder.BATCH:
-        legs = [dense.ranking(seen, question.vector, schema.similarity), Ranking(rows, scores)]
-        return fusion.BatchOrder(legs, question.fusion, depth)
-    every = ranked(seen.rows[seen.slots], dense.scores(seen, question.vector, schema.similarity))
-    return fusion.global_order([every, ranked(rows, scores)], question.fusion)
+        legs = [dense.ranking(seen, components.vector, schema.similarity), LazyRanking(rows, scores)]
+        return fusion.BatchOrder(legs, components.fusion, depth)
+    every = ranked(seen.rows[seen.slots], dense.scores(seen, components.vector, schema.similarity))
+    return fusion.global_order([every, ranked(rows, scores)], components.fusion)

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextk.engine.columns import Snapshot
-from nextk.engine.values import Sparse
+from nextk.engine.values import SparseArrays
 
 
 def scores(
-    snapshot: Snapshot, query: Sparse, statistics: Snapshot | None
+    snapshot: Snapshot, query: SparseArrays, statistics: Snapshot | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Score every record that shares a dimension with the query.
 

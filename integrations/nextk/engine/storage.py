@@ -17,12 +17,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from nextk.bodies import MAX_ID_BYTES, Delete, Include
 from nextk.engine import file
 from nextk.engine.filter import sql as filters
 from nextk.engine.filter.syntax import parse
 from nextk.engine.schema import Schema
-from nextk.engine.values import Match, Sparse
-from nextk.requests import MAX_ID_BYTES, Delete, Include
+from nextk.engine.values import Match, SparseArrays
 
 _FLOAT, _INT = np.dtype("<f4"), np.dtype("<i4")  # in the file, whatever the machine
 _MAX_VARIABLES = 500  # well below what any SQLite allows in one statement
@@ -42,7 +42,7 @@ class StoredRecord:
 
     id: str
     vector: NDArray[np.float32] | None
-    sparse: Sparse | None
+    sparse: SparseArrays | None
     metadata: str | None
     data: str | None
 
@@ -155,7 +155,7 @@ class Storage:
             return None
         return StoredRecord(found[0], _floats(found[1]), _sparse(found[2], found[3]), found[4], found[5])
 
-    def vectors(self, key: int) -> Iterator[tuple[int, NDArray[np.float32] | None, Sparse | None]]:
+    def vectors(self, key: int) -> Iterator[tuple[int, NDArray[np.float32] | None, SparseArrays | None]]:
         """Row, dense and sparse vector of every record, in the order of the rows."""
         stored = self._connection.execute(
             "SELECT row, vector, sparse_indices, sparse_values FROM records WHERE namespace = ? ORDER BY row", (key,)
@@ -188,26 +188,26 @@ class Storage:
             )
         ]
 
-    def rows_below(self, key: int, prefix: str, *, most: int = -1) -> list[int]:
-        """The rows of the ids that start with a prefix, in the order of the ids; `most` bounds them."""
+    def rows_below(self, key: int, prefix: str, *, limit: int = -1) -> list[int]:
+        """The rows of the ids that start with a prefix, in the order of the ids; `limit` bounds them."""
         found = self._connection.execute(
             "SELECT row FROM records WHERE namespace = ? AND id BETWEEN ? AND ? ORDER BY id LIMIT ?",
-            (key, prefix, prefix + _LAST, most),
+            (key, prefix, prefix + _LAST, limit),
         )
         return [row for (row,) in found]
 
-    def rows_after(self, key: int, row: int, prefix: str, most: int) -> list[int]:
+    def rows_after(self, key: int, row: int, prefix: str, limit: int) -> list[int]:
         """The next rows in insertion order whose ids start with a prefix."""
         found = self._connection.execute(
             "SELECT row FROM records WHERE namespace = ? AND row > ? AND id BETWEEN ? AND ? ORDER BY row LIMIT ?",
-            (key, row, prefix, prefix + _LAST, most),
+            (key, row, prefix, prefix + _LAST, limit),
         )
         return [number for (number,) in found]
 
-    def row_at(self, key: int, place: int) -> int | None:
+    def row_at(self, key: int, position: int) -> int | None:
         """The row at a place of the insertion order, counted from 0."""
         found = self._connection.execute(
-            "SELECT row FROM records WHERE namespace = ? ORDER BY row LIMIT 1 OFFSET ?", (key, place)
+            "SELECT row FROM records WHERE namespace = ? ORDER BY row LIMIT 1 OFFSET ?", (key, position)
         ).fetchone()
         return None if found is None else found[0]
 
@@ -279,10 +279,10 @@ def _floats(blob: bytes | None) -> NDArray[np.float32] | None:
     return None if blob is None else np.frombuffer(blob, _FLOAT).astype(np.float32, copy=False)
 
 
-def _sparse(indices: bytes | None, values: bytes | None) -> Sparse | None:
+def _sparse(indices: bytes | None, values: bytes | None) -> SparseArrays | None:
     if indices is None or values is None:
         return None
-    return Sparse(
+    return SparseArrays(
         np.frombuffer(indices, _INT).astype(np.int32, copy=False),
         np.frombuffer(values, _FLOAT).astype(np.float32, copy=False),
     )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Sparse(NamedTuple):
+class SparseArrays(NamedTuple):
     """A sparse vector: `indices` int32 (n,) and `values` float32 (n,), in the order in which they were given."""
 
     indices: NDArray[np.int32]
@@ -25,6 +25,6 @@ class Match:
     id: str
     score: np.float32 | None = None
     vector: NDArray[np.float32] | None = None
-    sparse_vector: Sparse | None = None
+    sparse_vector: SparseArrays | None = None
     metadata: str | None = None
     data: str | None = None

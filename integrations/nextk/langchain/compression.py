@@ -15,13 +15,14 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict, Field
 
+from nextk.arguments import require_count
 from nextk.errors import ClientError
 from nextk.langchain.retriever import ResumableRetriever
 from nextk.langchain.settings import DEFAULT_K
-from nextk.retrieval import Report
-from nextk.retrieval.terms import Asked, Terms
+from nextk.sessions import Report
+from nextk.sessions.config import Overrides, SearchConfig
 from nextk.until import Candidate, Policy
-from nextk.until.policy import Judge, Learning, require_count
+from nextk.until.policy import BatchObserver, PolicyState
 from nextk.until.reranking import Stability
 
 log = logging.getLogger("nextk.langchain")
@@ -124,20 +125,20 @@ class ResumableCompressionRetriever(BaseRetriever):
         min_documents: int | None = None,
         filter: str | None = None,
         namespace: str | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> list[Document]:
         def compress(documents: list[Document]) -> Sequence[Document]:
             shown = self._shown(documents)
             return self.base_compressor.compress_documents(shown, query, callbacks=run_manager.get_child())
 
-        judge = self._judge(min_documents, compress)
-        retriever = self._bounded(asked)
+        state = self._new_state(min_documents, compress)
+        retriever = self._with_bounds(overrides)
         config: RunnableConfig = {"callbacks": run_manager.get_child()}
         with retriever.open(query, filter=filter, namespace=namespace, config=config) as search:
-            search.fetch_until(_stopping(judge, retriever.until))
-            if rest := judge.rest():
-                judge.read(compress(rest))
-        return judge.result(search.report)
+            search.fetch_until(_stopping(state, retriever.until))
+            if rest := state.rest():
+                state.read(compress(rest))
+        return state.result(search.report)
 
     async def _aget_relevant_documents(
         self,
@@ -147,20 +148,20 @@ class ResumableCompressionRetriever(BaseRetriever):
         min_documents: int | None = None,
         filter: str | None = None,
         namespace: str | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> list[Document]:
         async def compress(documents: list[Document]) -> Sequence[Document]:
             shown = self._shown(documents)
             return await self.base_compressor.acompress_documents(shown, query, callbacks=run_manager.get_child())
 
-        judge = self._judge(min_documents, compress)
-        retriever = self._bounded(asked)
+        state = self._new_state(min_documents, compress)
+        retriever = self._with_bounds(overrides)
         config: RunnableConfig = {"callbacks": run_manager.get_child()}
         async with retriever.aopen(query, filter=filter, namespace=namespace, config=config) as search:
-            await search.fetch_until(_stopping(judge, retriever.until))
-            if rest := judge.rest():
-                judge.read(await compress(rest))
-        return judge.result(search.report)
+            await search.fetch_until(_stopping(state, retriever.until))
+            if rest := state.rest():
+                state.read(await compress(rest))
+        return state.result(search.report)
 
     def _count(self, min_documents: int | None) -> int:
         """How many documents there have to be.
@@ -179,59 +180,59 @@ class ResumableCompressionRetriever(BaseRetriever):
             raise ClientError(message)
         return count
 
-    def _judge(self, min_documents: int | None, compress: Callable[[list[Document]], Any]) -> "_Compressing":
+    def _new_state(self, min_documents: int | None, compress: Callable[[list[Document]], Any]) -> "_CompressionState":
         count = self._count(min_documents)
         if self.mode == "filter":
-            return _Filtering(count, count, compress)
-        return _Reranking(count, self.window, self.patience, compress)
+            return _FilterMode(count, count, compress)
+        return _RerankMode(count, self.window, self.patience, compress)
 
     def _shown(self, documents: list[Document]) -> list[Document]:
         """What the compressor is given: in rerank mode it gets the same documents again and again."""
         return documents if self.mode == "filter" else [document.model_copy(deep=True) for document in documents]
 
-    def _bounded(self, asked: Asked) -> ResumableRetriever:
+    def _with_bounds(self, overrides: Overrides) -> ResumableRetriever:
         """The retriever, with the policy and the bounds of this call.
 
         Raises:
             ClientError: `until` is not a policy, or a bound is not above 0.
         """
         own = {"max_results": self.max_results, "max_pulls": self.max_pulls, "deadline": self.deadline}
-        Terms().within(**asked)
+        SearchConfig().with_overrides(**overrides)
         # As the retriever's own, which end a call with what it has: bounds of a search raise LimitReached.
-        given = {name: value for name, value in {**own, **asked}.items() if value is not None}
+        given = {name: value for name, value in {**own, **overrides}.items() if value is not None}
         return self.base_retriever.model_copy(update=given)
 
 
 class _Compression(Policy):
     """The policy of one call, whose judge also holds what the call returns."""
 
-    def __init__(self, judge: "_Compressing") -> None:
-        self._only = judge
+    def __init__(self, state: "_CompressionState") -> None:
+        self._only = state
 
-    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         return self._only
 
 
-def _stopping(judge: "_Compressing", until: Policy | None) -> Policy:
+def _stopping(state: "_CompressionState", until: Policy | None) -> Policy:
     """When to stop: when there is enough, or when the scores are too low for anything more."""
     leaves = [] if until is None else until.leaves()
-    policy: Policy = judge.policy
+    policy: Policy = state.policy
     return reduce(or_, [leaf for leaf in leaves if leaf.scores_only], policy)
 
 
-class _Compressing(Learning):
+class _CompressionState(BatchObserver):
     """One call.
 
     Args:
         count: How many documents there have to be.
         rows: How many the first page is to bring.
-        ask: The compressor; blocking or not.
+        compress: The compressor; blocking or not.
     """
 
-    def __init__(self, count: int, rows: int, ask: Callable[[list[Document]], Any]) -> None:
+    def __init__(self, count: int, rows: int, compress: Callable[[list[Document]], Any]) -> None:
         super().__init__(_Compression(self))
-        self.rows = rows
-        self.ask = ask
+        self.first_pull = rows
+        self.observe = compress
         self.documents: list[Document] = []  # what the compressor has returned
         self._count = count
 
@@ -251,11 +252,11 @@ class _Compressing(Learning):
         return self.documents
 
 
-class _Filtering(_Compressing):
+class _FilterMode(_CompressionState):
     """Every page is compressed once."""
 
-    def learn(self, asked: list[Candidate], answer: Any) -> None:  # noqa: ARG002
-        self.unasked = []
+    def learn(self, overrides: list[Candidate], answer: Any) -> None:  # noqa: ARG002
+        self.unobserved = []
         self.read(answer)
 
     def read(self, answer: object) -> None:
@@ -265,20 +266,20 @@ class _Filtering(_Compressing):
         return len(self.documents) >= self._count
 
 
-class _Reranking(_Compressing):
-    """Everything is compressed anew after every window: `unasked` is never emptied."""
+class _RerankMode(_CompressionState):
+    """Everything is compressed anew after every window: `unobserved` is never emptied."""
 
-    def __init__(self, count: int, window: int, patience: int, ask: Callable[[list[Document]], Any]) -> None:
-        super().__init__(count, window, ask)
+    def __init__(self, count: int, window: int, patience: int, compress: Callable[[list[Document]], Any]) -> None:
+        super().__init__(count, window, compress)
         self._window = window
         self._stability = Stability(patience)
-        self._asked = 0
+        self._compressed = 0
 
-    def asks_about(self, *, pausing: bool) -> list[Candidate]:  # noqa: ARG002
-        return self.unasked if len(self.unasked) == self._asked + self._window else []
+    def batch(self, *, pausing: bool) -> list[Candidate]:  # noqa: ARG002
+        return self.unobserved if len(self.unobserved) == self._compressed + self._window else []
 
-    def learn(self, asked: list[Candidate], answer: Any) -> None:
-        self._asked = len(asked)
+    def learn(self, overrides: list[Candidate], answer: Any) -> None:
+        self._compressed = len(overrides)
         self.read(answer)
         if len(self.documents) == self._count:
             self._stability.saw((document.id, document.page_content) for document in self.documents)
@@ -287,7 +288,7 @@ class _Reranking(_Compressing):
         self.documents = _documents_in(answer)[: self._count]
 
     def rest(self) -> list[Document]:
-        return [candidate.item for candidate in self.unasked] if len(self.unasked) > self._asked else []
+        return [candidate.item for candidate in self.unobserved] if len(self.unobserved) > self._compressed else []
 
     def enough(self) -> bool:
         return self._stability.reached

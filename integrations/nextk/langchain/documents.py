@@ -6,14 +6,14 @@ from typing import Any
 from langchain_core.documents import Document
 
 from nextk.errors import ClientError
-from nextk.retrieval.building import content_id
-from nextk.retrieval.rows import Passage, passage, passages
+from nextk.retrievers.record_text import RecordText, read_text, read_texts
+from nextk.retrievers.writing import content_id
 from nextk.types import Data, QueryResult
 
 
 def documents_of(matches: Sequence[QueryResult], text_keys: Sequence[str], score_key: str | None) -> list[Document]:
     """The documents of the rows that hold a text, in order; as `document_of`."""
-    return [_document(match, found, score_key) for match, found in passages(matches, text_keys)]
+    return [_document(match, found, score_key) for match, found in read_texts(matches, text_keys)]
 
 
 def document_of(match: QueryResult, text_keys: Sequence[str], score_key: str | None) -> Document | None:
@@ -27,7 +27,7 @@ def document_of(match: QueryResult, text_keys: Sequence[str], score_key: str | N
     Raises:
         ClientError: A record's own metadata has the `score_key`.
     """
-    found = passage(match, text_keys)
+    found = read_text(match, text_keys)
     return None if found is None else _document(match, found, score_key)
 
 
@@ -96,11 +96,11 @@ def parts_of(
     )
 
 
-def _document(match: QueryResult, passage: Passage, score_key: str | None) -> Document:
-    metadata = passage.metadata
+def _document(match: QueryResult, read_text: RecordText, score_key: str | None) -> Document:
+    metadata = read_text.metadata
     if score_key is not None:
         if score_key in metadata:
             message = f"score_key={score_key!r} is a key of record {match.id!r}'s own metadata: choose another"
             raise ClientError(message)
         metadata[score_key] = match.score
-    return Document(page_content=passage.text, metadata=metadata, id=match.id)
+    return Document(page_content=read_text.text, metadata=metadata, id=match.id)

@@ -8,14 +8,14 @@ from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, Callba
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig
 
-from nextk.langchain.from_vectorstore import fields_of
-from nextk.langchain.sessions import AsyncTracedSession, TracedSession
+from nextk.langchain.from_store import fields_of
 from nextk.langchain.settings import DEFAULT_K
 from nextk.langchain.streaming import Streaming
+from nextk.langchain.tracing import AsyncTracedSession, TracedSession
 from nextk.langchain.writing import Writing
-from nextk.retrieval import AsyncRetrievalSession, RetrievalSession
-from nextk.retrieval.cursor import query_of
-from nextk.retrieval.terms import Asked
+from nextk.sessions import AsyncRetrievalSession, RetrievalSession
+from nextk.sessions.config import Overrides
+from nextk.sessions.cursor import texts_of
 
 
 class ResumableRetriever(Streaming, Writing):
@@ -194,7 +194,7 @@ class ResumableRetriever(Streaming, Writing):
         filter: str | None = None,
         namespace: str | None = None,
         config: RunnableConfig | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> RetrievalSession[Document]:
         """Start a search that is continued on demand. Nothing is sent before the first pull.
 
@@ -204,16 +204,16 @@ class ResumableRetriever(Streaming, Writing):
             namespace: Likewise.
             config: Each call on the session is a retriever run under it; absent: under the one of the chain or graph
                 that calls. Its `run_id` is that of the first one.
-            **asked: `until`, instead of the retriever's own: what it does not keep, no call hands out. And bounds of
-                this search as a whole, then `LimitReached`: `max_results` documents, `max_pulls` pages, `deadline`
+            **overrides: `until`, instead of the retriever's own: what it does not keep, no call hands out. And bounds
+                of this search as a whole, then `LimitReached`: `max_results` documents, `max_pulls` pages, `deadline`
                 seconds from the first pull. Absent: no bound, but the retriever's own on each `fetch_until`.
 
         Returns:
             The session; leave it by `with`, so that the index need not keep the search.
         """
-        terms = self._terms().within(**asked)
-        kind = partial(TracedSession, self._tracing(query, config))
-        return self._session(query, self._blank(filter, namespace), terms, None, kind)
+        search_config = self._search_config().with_overrides(**overrides)
+        session_type = partial(TracedSession, self._tracing(query, config))
+        return self._session(query, self._template(filter, namespace), search_config, None, session_type)
 
     def aopen(
         self,
@@ -222,12 +222,12 @@ class ResumableRetriever(Streaming, Writing):
         filter: str | None = None,
         namespace: str | None = None,
         config: RunnableConfig | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[Document]:
         """The same for an event loop: `async with retriever.aopen(query) as search`."""
-        terms = self._terms().within(**asked)
-        kind = partial(AsyncTracedSession, self._tracing(query, config))
-        return self._asession(query, self._blank(filter, namespace), terms, None, kind)
+        search_config = self._search_config().with_overrides(**overrides)
+        session_type = partial(AsyncTracedSession, self._tracing(query, config))
+        return self._asession(query, self._template(filter, namespace), search_config, None, session_type)
 
     def resume(
         self,
@@ -236,7 +236,7 @@ class ResumableRetriever(Streaming, Writing):
         filter: str | None = None,
         namespace: str | None = None,
         config: RunnableConfig | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> RetrievalSession[Document]:
         """Go on with a search from its cursor, in any process and as often as wanted; each time the same rows come.
 
@@ -245,16 +245,16 @@ class ResumableRetriever(Streaming, Writing):
             filter: As it was when the cursor was made, if it was not the retriever's own; a cursor holds none.
             namespace: Likewise.
             config: As for `open`.
-            **asked: As for `open`. Documents and pages of before count.
+            **overrides: As for `open`. Documents and pages of before count.
 
         Raises:
             ClientError: It is no cursor, was edited, or belongs to another index, filter, namespace, fusion or
                 weighting.
         """
-        terms = self._terms().within(**asked)
-        query = query_of(cursor)[0]
-        kind = partial(TracedSession, self._tracing(query, config))
-        return self._session(query, self._blank(filter, namespace), terms, cursor, kind)
+        search_config = self._search_config().with_overrides(**overrides)
+        query = texts_of(cursor)[0]
+        session_type = partial(TracedSession, self._tracing(query, config))
+        return self._session(query, self._template(filter, namespace), search_config, cursor, session_type)
 
     def aresume(
         self,
@@ -263,13 +263,13 @@ class ResumableRetriever(Streaming, Writing):
         filter: str | None = None,
         namespace: str | None = None,
         config: RunnableConfig | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[Document]:
         """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
-        terms = self._terms().within(**asked)
-        query = query_of(cursor)[0]
-        kind = partial(AsyncTracedSession, self._tracing(query, config))
-        return self._asession(query, self._blank(filter, namespace), terms, cursor, kind)
+        search_config = self._search_config().with_overrides(**overrides)
+        query = texts_of(cursor)[0]
+        session_type = partial(AsyncTracedSession, self._tracing(query, config))
+        return self._asession(query, self._template(filter, namespace), search_config, cursor, session_type)
 
     # BaseRetriever reads this signature: it passes an argument of `invoke` on because it stands here, and one that does
     # not is Python's own TypeError.
@@ -281,15 +281,15 @@ class ResumableRetriever(Streaming, Writing):
         k: int | None = None,
         filter: str | None = None,
         namespace: str | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> list[Document]:
-        blank, k = self._blank(filter, namespace), self._count(k)
-        if (terms := self._bounded(k, asked)) is not None:
-            with self._session(query, blank, terms) as search:
+        template, k = self._template(filter, namespace), self._resolve_k(k)
+        if (search_config := self._one_call_config(k, overrides)) is not None:
+            with self._session(query, template, search_config) as search:
                 return search.fetch_until()
-        source = self._searched()
-        question = self._embedder().embed(query, blank, source)
-        return self._documents(source.blocking.query(top_k=DEFAULT_K if k is None else k, **question.parameters()))
+        connection = self._get_connection()
+        question = self._embedder().embed(query, template, connection)
+        return self._documents(connection.index.query(top_k=DEFAULT_K if k is None else k, **question.parameters()))
 
     async def _aget_relevant_documents(
         self,
@@ -299,12 +299,14 @@ class ResumableRetriever(Streaming, Writing):
         k: int | None = None,
         filter: str | None = None,
         namespace: str | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> list[Document]:
-        blank, k = self._blank(filter, namespace), self._count(k)
-        if (terms := self._bounded(k, asked)) is not None:
-            async with self._asession(query, blank, terms) as search:
+        template, k = self._template(filter, namespace), self._resolve_k(k)
+        if (search_config := self._one_call_config(k, overrides)) is not None:
+            async with self._asession(query, template, search_config) as search:
                 return await search.fetch_until()
-        source = self._searched()
-        question = await self._embedder().aembed(query, blank, source)
-        return self._documents(await source.native.query(top_k=DEFAULT_K if k is None else k, **question.parameters()))
+        connection = self._get_connection()
+        question = await self._embedder().aembed(query, template, connection)
+        return self._documents(
+            await connection.async_index.query(top_k=DEFAULT_K if k is None else k, **question.parameters())
+        )

@@ -12,27 +12,35 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensur
 from langchain_core.runnables.utils import AnyConfigurableField
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
+from nextk.arguments import choose, require_count
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.langchain.documents import document_of, documents_of, text_of
 from nextk.langchain.question import Embedder
-from nextk.langchain.sessions import Tracing
-from nextk.retrieval import AsyncRetrievalSession, Limits, Question, Reading, RetrievalMode, RetrievalSession, Terms
-from nextk.retrieval.question import choose
-from nextk.retrieval.rows import TEXT_KEYS
-from nextk.retrieval.source import Closing, Source
-from nextk.retrieval.terms import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Asked
-from nextk.retrieval.trail import MAX_RECOVERY
+from nextk.langchain.tracing import Tracing
+from nextk.retrievers.connection import ClosingMixin, Connection
+from nextk.retrievers.record_text import TEXT_KEYS
+from nextk.sessions import (
+    AsyncRetrievalSession,
+    Limits,
+    RetrievalMode,
+    RetrievalSession,
+    RowReader,
+    SearchConfig,
+    SearchQuery,
+)
+from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Overrides
+from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 from nextk.until import Policy
-from nextk.until.policy import require_count, require_policy
+from nextk.until.policy import require_policy
 
 DEFAULT_K = 4
 """How many documents one call returns where nothing says so, as everywhere in LangChain."""
 
 
-class Settings(Closing, BaseRetriever):
+class Settings(ClosingMixin, BaseRetriever):
     """The fields of `ResumableRetriever`, which documents them."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -58,7 +66,7 @@ class Settings(Closing, BaseRetriever):
     score_key: str | None = None
     document_mapper: Callable[[QueryResult], Document | None] | None = None
 
-    _source: Source | None = PrivateAttr(default=None)
+    _connection: Connection | None = PrivateAttr(default=None)
 
     # Not in a validator, which would make a ValidationError of a ClientError; and hidden from type checkers, to which
     # the fields are the signature.
@@ -68,15 +76,15 @@ class Settings(Closing, BaseRetriever):
             if fields.get("until") is not None:
                 require_policy(fields["until"], "until")
             super().__init__(**fields)
-            self._blank()
-            self._reading()
-            self._searched()
+            self._template()
+            self._row_reader()
+            self._get_connection()
 
-    def _terms(self) -> Terms:
+    def _search_config(self) -> SearchConfig:
         guards = Limits(self.max_results, self.max_pulls, self.deadline)
-        return Terms(self.until, guards, max_idle=self.max_idle, max_recovery=self.max_recovery)
+        return SearchConfig(self.until, guards, max_idle=self.max_idle, max_recovery=self.max_recovery)
 
-    def _count(self, k: int | None) -> int | None:
+    def _resolve_k(self, k: int | None) -> int | None:
         """How many documents a call may return: as it says, else the retriever.
 
         Raises:
@@ -87,51 +95,51 @@ class Settings(Closing, BaseRetriever):
         require_count(k, "k")
         return k
 
-    def _bounded(self, k: int | None, asked: Asked) -> Terms | None:
+    def _one_call_config(self, k: int | None, overrides: Overrides) -> SearchConfig | None:
         """The terms of one call that goes on until a policy has enough; `None` where one plain query answers.
 
         Raises:
             ClientError: There are bounds, and no policy that they could bound.
         """
-        if self.until is None and not any(value is not None for value in asked.values()):
+        if self.until is None and not any(value is not None for value in overrides.values()):
             return None
-        return self._terms().for_one_call(k, **asked)
+        return self._search_config().for_one_call(k, **overrides)
 
     def _session(
         self,
         query: str,
-        blank: Question,
-        terms: Terms,
+        template: SearchQuery,
+        search_config: SearchConfig,
         cursor: Mapping[str, Any] | None = None,
-        kind: Callable[..., RetrievalSession[Document]] = RetrievalSession,
+        session_type: Callable[..., RetrievalSession[Document]] = RetrievalSession,
     ) -> RetrievalSession[Document]:
-        source, embedder = self._searched(), self._embedder()
-        return kind(
-            source.blocking,
-            blank,
-            self._reading(),
-            embed=lambda asked: embedder.embed(query, asked, source),
-            query=[query],
-            terms=terms,
+        connection, embedder = self._get_connection(), self._embedder()
+        return session_type(
+            connection.index,
+            template,
+            self._row_reader(),
+            embed=lambda overrides: embedder.embed(query, overrides, connection),
+            texts=[query],
+            config=search_config,
             cursor=cursor,
         )
 
     def _asession(
         self,
         query: str,
-        blank: Question,
-        terms: Terms,
+        template: SearchQuery,
+        search_config: SearchConfig,
         cursor: Mapping[str, Any] | None = None,
-        kind: Callable[..., AsyncRetrievalSession[Document]] = AsyncRetrievalSession,
+        session_type: Callable[..., AsyncRetrievalSession[Document]] = AsyncRetrievalSession,
     ) -> AsyncRetrievalSession[Document]:
-        source, embedder = self._searched(), self._embedder()
-        return kind(
-            source.native,
-            blank,
-            self._reading(),
-            embed=lambda asked: embedder.aembed(query, asked, source),
-            query=[query],
-            terms=terms,
+        connection, embedder = self._get_connection(), self._embedder()
+        return session_type(
+            connection.async_index,
+            template,
+            self._row_reader(),
+            embed=lambda overrides: embedder.aembed(query, overrides, connection),
+            texts=[query],
+            config=search_config,
             cursor=cursor,
         )
 
@@ -141,13 +149,13 @@ class Settings(Closing, BaseRetriever):
         first = run_id or config.get("run_id")
         return Tracing(query, self.get_name(), self.tags, self.metadata, self._get_ls_params(), config, first)
 
-    def _blank(self, filter: str | None = None, namespace: str | None = None) -> Question:
+    def _template(self, filter: str | None = None, namespace: str | None = None) -> SearchQuery:
         """What every question of this retriever has in common.
 
         Raises:
             ClientError: The mode needs a model that is missing, or the models contradict each other.
         """
-        return Question(
+        return SearchQuery(
             mode=self._embedder().mode(choose(RetrievalMode, self.retrieval_mode, "retrieval_mode")),
             filter=self.filter if filter is None else filter,
             namespace=self.namespace if namespace is None else namespace,
@@ -163,7 +171,7 @@ class Settings(Closing, BaseRetriever):
     def _text_keys(self) -> Sequence[str]:
         return [self.text_key] if isinstance(self.text_key, str) else self.text_key
 
-    def _reading(self) -> Reading[Document]:
+    def _row_reader(self) -> RowReader[Document]:
         """How rows are read.
 
         Raises:
@@ -173,22 +181,22 @@ class Settings(Closing, BaseRetriever):
             if self.score_key is not None:
                 message = "document_mapper= makes the whole document, the score in it as well: leave out score_key="
                 raise ClientError(message)
-            return Reading(self.document_mapper, text_of)
+            return RowReader(self.document_mapper, text_of)
         text_keys, score_key = self._text_keys, self.score_key
-        return Reading(lambda match: document_of(match, text_keys, score_key), text_of)
+        return RowReader(lambda match: document_of(match, text_keys, score_key), text_of)
 
     def _documents(self, matches: Sequence[QueryResult]) -> list[Document]:
         if self.document_mapper is not None:
             return [document for match in matches if (document := self.document_mapper(match)) is not None]
         return documents_of(matches, self._text_keys, self.score_key)
 
-    def _searched(self) -> Source:
+    def _get_connection(self) -> Connection:
         """The index; found anew where a copy was given another one."""
         token = None if self.token is None else self.token.get_secret_value()
-        source = self._source
-        if source is None or not source.made_from(self.index, self.url, token):
-            self._source = source = Source(self.index, self.url, token)
-        return source
+        connection = self._connection
+        if connection is None or not connection.made_from(self.index, self.url, token):
+            self._connection = connection = Connection(self.index, self.url, token)
+        return connection
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
         """What a trace says of this retriever."""
@@ -205,7 +213,7 @@ class Settings(Closing, BaseRetriever):
         """As LangChain's, which makes a retriever anew for each call: all of them share this one's connections."""
         if {"index", "url", "token"} & kwargs.keys():
             return super().configurable_fields(**kwargs)
-        shared = self.model_copy(update={"index": self._searched().blocking, "url": None, "token": None})
+        shared = self.model_copy(update={"index": self._get_connection().index, "url": None, "token": None})
         return super(Settings, shared).configurable_fields(**kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
@@ -228,5 +236,5 @@ class Settings(Closing, BaseRetriever):
                 "takes its index from the environment where it is read"
             )
             raise ClientError(message) from error
-        self._searched()
+        self._get_connection()
         return super().__getstate__()

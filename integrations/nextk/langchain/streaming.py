@@ -11,20 +11,20 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig
 
 from nextk.errors import LimitReached
-from nextk.langchain.sessions import Tracing
 from nextk.langchain.settings import DEFAULT_K, Settings
-from nextk.retrieval import AsyncRetrievalSession, Question, RetrievalSession, Terms
-from nextk.retrieval.terms import Asked
+from nextk.langchain.tracing import Tracing
+from nextk.sessions import AsyncRetrievalSession, RetrievalSession, SearchConfig, SearchQuery
+from nextk.sessions.config import Overrides
 
 Page = list[Document]
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _StreamPlan:
     """What pages a stream has, and when it ends."""
 
-    blank: Question
-    terms: Terms
+    template: SearchQuery
+    search_config: SearchConfig
     size: int | None
     tracing: Tracing
 
@@ -32,23 +32,23 @@ class _Plan:
         """Whether no further page is wanted: nothing is left, or a bound is reached."""
         report = search.report
         pulls = 0 if report.waiting else report.pulls  # what has been pulled is handed out
-        seconds = self.terms.clock() - began
-        spent = self.terms.limits.spent(results=report.kept, pulls=pulls, seconds=seconds)
-        return search.exhausted or spent is not None
+        seconds = self.search_config.clock() - began
+        bound = self.search_config.limits.reached(results=report.kept, pulls=pulls, seconds=seconds)
+        return search.exhausted or bound is not None
 
 
 class Streaming(Settings):
     """What hands out page after page."""
 
-    def stream(self, input: str, config: RunnableConfig | None = None, **asked: Any) -> Iterator[Page]:
+    def stream(self, input: str, config: RunnableConfig | None = None, **overrides: Any) -> Iterator[Page]:
         """Page after page of one search, each pulled when it is asked for; leaving the loop stops the search.
 
         Args:
             input: The question.
             config: Each page is a retriever run under it; its `run_id` is that of the first one.
-            **asked: `k`, how many documents a page holds; absent: as many as `invoke` returns. With a policy, a page is
-                what `fetch_until` brings, at most `k` documents if that is set. `filter`, `namespace` and `until`,
-                instead of the retriever's own. And bounds of the stream as a whole: it ends after `max_results`
+            **overrides: `k`, how many documents a page holds; absent: as many as `invoke` returns. With a policy, a
+                page is what `fetch_until` brings, at most `k` documents if that is set. `filter`, `namespace` and
+                `until`, instead of the retriever's own. And bounds of the whole stream: it ends after `max_results`
                 documents (absent: the retriever's own, 200), `max_pulls` pulls or `deadline` seconds.
 
         Returns:
@@ -57,11 +57,11 @@ class Streaming(Settings):
         Raises:
             TypeError: Another keyword argument is given.
         """
-        return self._pages(self._plan(input, config, **asked))
+        return self._pages(self._plan(input, config, **overrides))
 
-    def astream(self, input: str, config: RunnableConfig | None = None, **asked: Any) -> AsyncIterator[Page]:
+    def astream(self, input: str, config: RunnableConfig | None = None, **overrides: Any) -> AsyncIterator[Page]:
         """The same for an event loop. Leaving the loop early stops the search soon; `aclose()` waits for it."""
-        return self._apages(self._plan(input, config, **asked))
+        return self._apages(self._plan(input, config, **overrides))
 
     # In a chain, parts of an answer are added up for whoever comes next: pages without end would fill a prompt that
     # `invoke` fills with k documents.
@@ -77,9 +77,9 @@ class Streaming(Settings):
         if parts := [part async for part in input]:
             yield await self.ainvoke(reduce(add, parts), config, **kwargs)
 
-    def _pages(self, plan: _Plan) -> Iterator[Page]:
-        with self._session(plan.tracing.query, plan.blank, plan.terms) as search:
-            began = plan.terms.clock()
+    def _pages(self, plan: _StreamPlan) -> Iterator[Page]:
+        with self._session(plan.tracing.query, plan.template, plan.search_config) as search:
+            began = plan.search_config.clock()
             while not plan.over(search, began):
                 with plan.tracing.run() as run:
                     try:
@@ -96,9 +96,9 @@ class Streaming(Settings):
                     return
                 yield page
 
-    async def _apages(self, plan: _Plan) -> AsyncIterator[Page]:
-        async with self._asession(plan.tracing.query, plan.blank, plan.terms) as search:
-            began = plan.terms.clock()
+    async def _apages(self, plan: _StreamPlan) -> AsyncIterator[Page]:
+        async with self._asession(plan.tracing.query, plan.template, plan.search_config) as search:
+            began = plan.search_config.clock()
             while not plan.over(search, began):
                 async with plan.tracing.arun() as run:
                     try:
@@ -127,15 +127,15 @@ class Streaming(Settings):
         filter: str | None = None,
         namespace: str | None = None,
         run_id: UUID | None = None,
-        **asked: Unpack[Asked],
-    ) -> _Plan:
-        k = self._count(k)
-        terms = self._terms().within(**asked)
-        if terms.limits.max_results is None:  # a chain that drains the stream must not drain the index
-            terms = replace(terms, limits=replace(terms.limits, max_results=self.max_results))
-        size = (DEFAULT_K if k is None else k) if terms.until is None else None
+        **overrides: Unpack[Overrides],
+    ) -> _StreamPlan:
+        k = self._resolve_k(k)
+        search_config = self._search_config().with_overrides(**overrides)
+        if search_config.limits.max_results is None:  # a chain that drains the stream must not drain the index
+            search_config = replace(search_config, limits=replace(search_config.limits, max_results=self.max_results))
+        size = (DEFAULT_K if k is None else k) if search_config.until is None else None
         tracing = self._tracing(query, config, run_id)
-        return _Plan(self._blank(filter, namespace), terms.capped(k), size, tracing)
+        return _StreamPlan(self._template(filter, namespace), search_config.capped(k), size, tracing)
 
 
 async def _alone(page: Page) -> AsyncIterator[Page]:

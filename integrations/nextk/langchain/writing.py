@@ -8,11 +8,12 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
+from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.langchain.documents import parts_of, records_of
 from nextk.langchain.settings import Settings
-from nextk.requests import MAX_ROWS
-from nextk.retrieval.building import (
+from nextk.retrievers.connection import Connection
+from nextk.retrievers.writing import (
     BATCH,
     aembed_sparsely,
     embed_sparsely,
@@ -20,13 +21,12 @@ from nextk.retrieval.building import (
     open_embedded,
     require_as_many,
 )
-from nextk.retrieval.source import Source
 from nextk.types import Data, SparseVector, Vector
 
-_PLACES = ("index", "url", "token")
+_LOCATION_FIELDS = ("index", "url", "token")
 
 
-class Stored(TypedDict, total=False):
+class StoreOptions(TypedDict, total=False):
     """How texts are stored.
 
     Attributes:
@@ -50,7 +50,7 @@ class Writing(Settings):
         self,
         texts: Iterable[str],
         metadatas: Sequence[dict[str, Any]] | None = None,
-        **how: Unpack[Stored],
+        **options: Unpack[StoreOptions],
     ) -> list[str]:
         """Store texts, so that this retriever finds them.
 
@@ -60,7 +60,7 @@ class Writing(Settings):
         Args:
             texts: What is to be found.
             metadatas: One for each text; JSON.
-            **how: `ids`, `namespace`, `batch_size` and `show_progress`; see `Stored`.
+            **options: `ids`, `namespace`, `batch_size` and `show_progress`; see `StoreOptions`.
 
         Returns:
             The id of each text.
@@ -70,26 +70,26 @@ class Writing(Settings):
                 own, or nobody embeds. Nothing is stored.
             NextKError: A batch was not stored. A note on the exception says how many were.
         """
-        return _Task(self, texts, metadatas, **how).run()
+        return _StoreTask(self, texts, metadatas, **options).run()
 
     async def aadd_texts(
         self,
         texts: Iterable[str],
         metadatas: Sequence[dict[str, Any]] | None = None,
-        **how: Unpack[Stored],
+        **options: Unpack[StoreOptions],
     ) -> list[str]:
         """The same without blocking the event loop."""
-        return await _Task(self, texts, metadatas, **how).arun()
+        return await _StoreTask(self, texts, metadatas, **options).arun()
 
-    def add_documents(self, documents: Iterable[Document], **how: Unpack[Stored]) -> list[str]:
+    def add_documents(self, documents: Iterable[Document], **options: Unpack[StoreOptions]) -> list[str]:
         """Store documents, as `add_texts` does; a document's own id is kept, unless `ids` has another."""
-        texts, metadatas, ids = parts_of(documents, how.pop("ids", None))
-        return self.add_texts(texts, metadatas, ids=ids, **how)  # type: ignore[misc]
+        texts, metadatas, ids = parts_of(documents, options.pop("ids", None))
+        return self.add_texts(texts, metadatas, ids=ids, **options)  # type: ignore[misc]
 
-    async def aadd_documents(self, documents: Iterable[Document], **how: Unpack[Stored]) -> list[str]:
+    async def aadd_documents(self, documents: Iterable[Document], **options: Unpack[StoreOptions]) -> list[str]:
         """The same without blocking the event loop."""
-        texts, metadatas, ids = parts_of(documents, how.pop("ids", None))
-        return await self.aadd_texts(texts, metadatas, ids=ids, **how)  # type: ignore[misc]
+        texts, metadatas, ids = parts_of(documents, options.pop("ids", None))
+        return await self.aadd_texts(texts, metadatas, ids=ids, **options)  # type: ignore[misc]
 
     def delete(
         self, ids: str | Sequence[str] | None = None, *, filter: str | None = None, namespace: str | None = None
@@ -108,16 +108,18 @@ class Writing(Settings):
             ClientError: There are neither ids nor a filter, or both.
         """
         namespace = self.namespace if namespace is None else namespace
-        index = self._searched().blocking
-        return sum(index.delete(namespace=namespace, **part).deleted for part in _parts(ids, filter))
+        index = self._get_connection().index
+        return sum(index.delete(namespace=namespace, **part).deleted for part in _delete_requests(ids, filter))
 
     async def adelete(
         self, ids: str | Sequence[str] | None = None, *, filter: str | None = None, namespace: str | None = None
     ) -> int:
         """The same without blocking the event loop."""
         namespace = self.namespace if namespace is None else namespace
-        index = self._searched().native
-        return sum([(await index.delete(namespace=namespace, **part)).deleted for part in _parts(ids, filter)])
+        index = self._get_connection().async_index
+        return sum(
+            [(await index.delete(namespace=namespace, **part)).deleted for part in _delete_requests(ids, filter)]
+        )
 
     @classmethod
     def from_texts(
@@ -154,7 +156,7 @@ class Writing(Settings):
             ClientError: The numbers of texts, metadatas and ids differ, metadata is not JSON, or an index is given.
             MissingExtraError: The engine is not installed.
         """
-        texts = _listed(texts)
+        texts = _as_list(texts)
         records_of(texts, metadatas, ids)  # so that nothing is made of what cannot be stored
         retriever = cls._embedded(path, embedding, sparse_embedding, kwargs)
         try:
@@ -179,7 +181,7 @@ class Writing(Settings):
         **kwargs: Any,
     ) -> Self:
         """The same without blocking the event loop."""
-        texts = _listed(texts)
+        texts = _as_list(texts)
         records_of(texts, metadatas, ids)
         opening = asyncio.create_task(asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs))
         try:
@@ -227,7 +229,7 @@ class Writing(Settings):
         cls, path: str | os.PathLike[str] | None, embedding: Any, sparse_embedding: Any, kwargs: dict[str, Any]
     ) -> Self:
         """A retriever that owns a new or reopened index, and with it the models."""
-        if given := [name for name in _PLACES if name in kwargs]:
+        if given := [name for name in _LOCATION_FIELDS if name in kwargs]:
             message = (
                 f"from_texts makes an index of its own, so {given[0]}= has no place here: to store in one that exists, "
                 f"make ResumableRetriever({given[0]}=...) and call its add_texts or add_documents"
@@ -239,14 +241,14 @@ class Writing(Settings):
         index = open_embedded(path, embedding, sparse_embedding)
         try:
             retriever = cls(index=index, embedding=True, **kwargs)
-            retriever._source = Source(index, owned=True)
+            retriever._connection = Connection(index, owned=True)
         except BaseException:
             index.close()
             raise
         return retriever
 
 
-class _Task:
+class _StoreTask:
     """Texts on their way into an index: checked at once, embedded and stored batch by batch."""
 
     def __init__(
@@ -260,13 +262,13 @@ class _Task:
         batch_size: int = BATCH,
         show_progress: bool = False,
     ) -> None:
-        self._source, keys = retriever._searched(), retriever._text_keys  # noqa: SLF001 - half of the same class
+        self._connection, keys = retriever._get_connection(), retriever._text_keys  # noqa: SLF001 - half of the same class
         self._dense: Embeddings | Literal[True] | None = retriever.embedding
         self._sparse = retriever.sparse_embedding
         self._key = keys[0] if keys else None
         self._namespace = retriever.namespace if namespace is None else namespace
         self._size, self._show = batch_size, show_progress
-        records = records_of(_listed(texts), metadatas, ids, reserved=keys)
+        records = records_of(_as_list(texts), metadatas, ids, reserved=keys)
         self._ids = [str(record.id) for record in records]
         self._records = list({str(record.id): record for record in records}.values())  # of one id the last one stays
 
@@ -277,20 +279,20 @@ class _Task:
     def run(self) -> list[str]:
         """Store them; returns the id of each text."""
         with in_batches(self._records, self._size, show_progress=self._show) as (batches, stored):
-            if batches and self._dense is None and self._index_embeds and not self._source.embeds_text(None):
+            if batches and self._dense is None and self._index_embeds and not self._connection.embeds_text(None):
                 raise ClientError(_NO_MODEL)
             for batch in batches:
-                self._source.blocking.upsert(self._rows(batch), self._namespace)
+                self._connection.index.upsert(self._rows(batch), self._namespace)
                 stored()
         return self._ids
 
     async def arun(self) -> list[str]:
         """The same without blocking the event loop."""
         with in_batches(self._records, self._size, show_progress=self._show) as (batches, stored):
-            if batches and self._dense is None and self._index_embeds and not await self._source.aembeds_text(None):
+            if batches and self._dense is None and self._index_embeds and not await self._connection.aembeds_text(None):
                 raise ClientError(_NO_MODEL)
             for batch in batches:
-                await self._source.native.upsert(await self._arows(batch), self._namespace)
+                await self._connection.async_index.upsert(await self._arows(batch), self._namespace)
                 stored()
         return self._ids
 
@@ -318,12 +320,12 @@ class _Task:
         return [
             Vector(
                 record.id,
-                None if dense is None else list(map(float, dense[place])),
+                None if dense is None else list(map(float, dense[position])),
                 {**(record.metadata or {}), **({} if self._key is None else {self._key: record.data})},
                 record.data if self._key is None else None,
-                None if sparse is None else sparse[place],
+                None if sparse is None else sparse[position],
             )
-            for place, record in enumerate(batch)
+            for position, record in enumerate(batch)
         ]
 
 
@@ -333,14 +335,14 @@ _NO_MODEL = (
 )
 
 
-def _listed(texts: Iterable[str]) -> list[str]:
+def _as_list(texts: Iterable[str]) -> list[str]:
     if isinstance(texts, str):
         message = "texts is one string, and each of its letters would be a document: give a list"
         raise ClientError(message)
     return list(texts)
 
 
-def _parts(ids: str | Sequence[str] | None, filter: str | None) -> list[dict[str, Any]]:
+def _delete_requests(ids: str | Sequence[str] | None, filter: str | None) -> list[dict[str, Any]]:
     """The requests that remove what is meant, as keywords of `Index.delete`."""
     if (ids is None) == (not filter):
         message = "delete() takes ids, or a filter that is not empty: exactly one of the two"

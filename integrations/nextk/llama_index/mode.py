@@ -2,9 +2,9 @@
 
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
+from nextk.arguments import choose
 from nextk.errors import ClientError
-from nextk.retrieval import RetrievalMode
-from nextk.retrieval.question import choose
+from nextk.sessions import RetrievalMode
 
 _MODES = {
     VectorStoreQueryMode.DEFAULT: RetrievalMode.DENSE,

@@ -12,13 +12,13 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import BaseSynthesizer
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from nextk.arguments import require_count
 from nextk.errors import ClientError, LimitReached
 from nextk.llama_index.question import bundle_of
 from nextk.llama_index.retriever import ResumableRetriever
-from nextk.retrieval import AsyncRetrievalSession, Report, RetrievalSession
-from nextk.retrieval.terms import MAX_PULL, Asked
+from nextk.sessions import AsyncRetrievalSession, Report, RetrievalSession
+from nextk.sessions.config import MAX_PULL, Overrides
 from nextk.until import MaxResults, Policy
-from nextk.until.policy import require_count
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
@@ -77,7 +77,7 @@ class RefillingQueryEngine(RetrieverQueryEngine):
                 raise ClientError(message)
         super().__init__(retriever, response_synthesizer, node_postprocessors, callback_manager)
         self._min_nodes = min_nodes
-        self._refilling = _Refilling(
+        self._refilling = _RefillingRetriever(
             _resumable(retriever), min_nodes, self._apply_node_postprocessors, self._async_apply_node_postprocessors
         )
 
@@ -126,26 +126,26 @@ def _resumable(retriever: BaseRetriever) -> ResumableRetriever:
     return retriever
 
 
-class _Refilling(BaseRetriever):
+class _RefillingRetriever(BaseRetriever):
     """All rounds as one retrieval: one span, one pair of events, one callback, as if there had been one round."""
 
     def __init__(
         self,
-        source: ResumableRetriever,
+        retriever: ResumableRetriever,
         min_nodes: int,
         process: Callable[[list[NodeWithScore], QueryBundle], list[NodeWithScore]],
         aprocess: Callable[[list[NodeWithScore], QueryBundle], Awaitable[list[NodeWithScore]]],
     ) -> None:
-        super().__init__(source.callback_manager)
-        self._source = source
+        super().__init__(retriever.callback_manager)
+        self._retriever = retriever
         self._min_nodes = min_nodes
         self._process = process
         self._aprocess = aprocess
 
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        rounds = _Rounds(self._source, self._min_nodes)
-        with self._source.open(query_bundle, **rounds.asked) as search:
+        rounds = _RefillRounds(self._retriever, self._min_nodes)
+        with self._retriever.open(query_bundle, **rounds.overrides) as search:
             while True:
                 try:
                     page = RetrievalSession.fetch_until(search, rounds.policy)  # quietly: this is one retrieval
@@ -154,7 +154,7 @@ class _Refilling(BaseRetriever):
                         raise
                     page = []
                 if page or not rounds.count:
-                    followed = self._source._handle_recursive_retrieval(query_bundle, page)  # noqa: SLF001
+                    followed = self._retriever._handle_recursive_retrieval(query_bundle, page)  # noqa: SLF001
                     rounds.add(followed)
                     rounds.passed = self._process(rounds.copies(), query_bundle)
                 if rounds.over(page, search.report.stop_reason) or search.exhausted:
@@ -162,8 +162,8 @@ class _Refilling(BaseRetriever):
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        rounds = _Rounds(self._source, self._min_nodes)
-        async with self._source.aopen(query_bundle, **rounds.asked) as search:
+        rounds = _RefillRounds(self._retriever, self._min_nodes)
+        async with self._retriever.aopen(query_bundle, **rounds.overrides) as search:
             while True:
                 try:
                     page = await AsyncRetrievalSession.fetch_until(search, rounds.policy)
@@ -172,7 +172,7 @@ class _Refilling(BaseRetriever):
                         raise
                     page = []
                 if page or not rounds.count:
-                    followed = await self._source._ahandle_recursive_retrieval(query_bundle, page)  # noqa: SLF001
+                    followed = await self._retriever._ahandle_recursive_retrieval(query_bundle, page)  # noqa: SLF001
                     rounds.add(followed)
                     rounds.passed = await self._aprocess(rounds.copies(), query_bundle)
                 if rounds.over(page, search.report.stop_reason) or search.exhausted:
@@ -194,35 +194,35 @@ class _Refilling(BaseRetriever):
 
 
 @dataclass
-class _Rounds:
+class _RefillRounds:
     """What was retrieved so far for one question, and what comes next. No I/O."""
 
-    source: ResumableRetriever
+    retriever: ResumableRetriever
     min_nodes: int
     count: int = 0  # of rounds
     passed: list[NodeWithScore] = field(default_factory=list)
     _nodes: list[NodeWithScore] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        terms = self.source._terms  # noqa: SLF001 - its own package
-        self._until, self._guards = terms.until, terms.guards
-        self._cap = self.source._cap  # noqa: SLF001 - likewise
-        self._began = terms.clock()
-        self._clock = terms.clock
+        search_config = self.retriever._search_config  # noqa: SLF001 - its own package
+        self._until, self._guards = search_config.until, search_config.guards
+        self._cap = self.retriever._cap  # noqa: SLF001 - likewise
+        self._began = search_config.clock()
+        self._clock = search_config.clock
         self._scores = [] if self._until is None else [leaf for leaf in self._until.leaves() if leaf.scores_only]
 
     @property
     def _first(self) -> int:
-        return max(self.source.similarity_top_k, self.min_nodes)
+        return max(self.retriever.similarity_top_k, self.min_nodes)
 
     @property
-    def asked(self) -> Asked:
+    def overrides(self) -> Overrides:
         """What is asked of the search as a whole: the bounds of the retriever, which otherwise hold for each round."""
         guards = self._guards
-        asked = Asked(max_results=guards.max_results, max_pulls=guards.max_pulls, deadline=guards.deadline)
+        overrides = Overrides(max_results=guards.max_results, max_pulls=guards.max_pulls, deadline=guards.deadline)
         if self._until is not None and self._cap is not None:
-            asked["until"] = self._until | MaxResults(self._first)
-        return asked
+            overrides["until"] = self._until | MaxResults(self._first)
+        return overrides
 
     @property
     def policy(self) -> Policy | None:
@@ -237,7 +237,7 @@ class _Rounds:
     def bounded(self, report: Report) -> bool:
         """Whether a bound keeps the search from going on."""
         seconds = self._clock() - self._began
-        return self._guards.spent(results=report.kept, pulls=report.pulls, seconds=seconds) is not None
+        return self._guards.reached(results=report.kept, pulls=report.pulls, seconds=seconds) is not None
 
     def add(self, nodes: Sequence[NodeWithScore]) -> None:
         """A round has brought these nodes; what several of them lead to counts once."""

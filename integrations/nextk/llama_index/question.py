@@ -9,10 +9,10 @@ from llama_index.core.schema import QueryBundle, QueryType
 from llama_index.core.settings import Settings
 
 from nextk.errors import ClientError
-from nextk.retrieval import Question, RetrievalMode, resolve_mode
-from nextk.retrieval.building import aembed_sparsely, embed_sparsely
-from nextk.retrieval.source import Source
-from nextk.retrieval.sparse_model import SparseModel
+from nextk.retrievers.connection import Connection
+from nextk.retrievers.sparse_model import SparseQueryModel
+from nextk.retrievers.writing import aembed_sparsely, embed_sparsely
+from nextk.sessions import RetrievalMode, SearchQuery, resolve_mode
 from nextk.types import SparseVector
 
 
@@ -21,7 +21,7 @@ class Embedder:
 
     Args:
         embed_model: The dense model.
-        sparse_embedding: The sparse model, of any kind that `SparseModel` takes.
+        sparse_embedding: The sparse model, of any kind that `SparseQueryModel` takes.
         embedding: `True`: the index embeds the text.
 
     Raises:
@@ -36,63 +36,65 @@ class Embedder:
             raise ClientError(message)
         self._dense = embed_model
         self._sparse_given = sparse_embedding
-        self._sparse = None if sparse_embedding is None else SparseModel(sparse_embedding)
+        self._sparse = None if sparse_embedding is None else SparseQueryModel(sparse_embedding)
         self._index_embeds = embedding is not None
 
-    def mode(self, asked: RetrievalMode | None) -> RetrievalMode | None:
+    def mode(self, requested: RetrievalMode | None) -> RetrievalMode | None:
         """The mode of a search by these models, as `resolve_mode` decides it.
 
         Raises:
             ClientError: The mode needs a model that is missing.
         """
         return resolve_mode(
-            asked,
+            requested,
             dense=self._dense is not None,
             sparse=self._sparse is not None,
             dense_name="embed_model",
             sparse_name="sparse_embedding",
         )
 
-    def embed(self, bundle: QueryBundle, blank: Question, source: Source) -> Question:
+    def embed(self, bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
         """Fill in a question.
 
         Args:
             bundle: What is asked; a vector that it has already is used.
-            blank: The mode, and all else that the search is to have.
-            source: The index; asked, once, whether it embeds text, where there is no model.
+            template: The mode, and all else that the search is to have.
+            connection: The index; asked, once, whether it embeds text, where there is no model.
 
         Raises:
             ClientError: The question is empty, or nobody embeds it.
         """
-        if not self._given and (self._index_embeds or source.embeds_text(blank.mode)):
-            return replace(blank, data=only_text_of(bundle))
+        if not self._given and (self._index_embeds or connection.embeds_text(template.mode)):
+            return replace(template, data=single_text(bundle))
         vector = sparse_vector = None
-        if _needs_dense(blank):
-            vector = bundle.embedding or self._dense_model().get_agg_embedding_from_queries(texts_of(bundle))
-        if _needs_sparse(blank):
-            sparse_vector = self._sparse_model().embed(texts_of(bundle))
-        return replace(blank, vector=vector, sparse_vector=sparse_vector)
+        if _needs_dense(template):
+            vector = bundle.embedding or self._dense_model().get_agg_embedding_from_queries(embedding_texts(bundle))
+        if _needs_sparse(template):
+            sparse_vector = self._sparse_model().embed(embedding_texts(bundle))
+        return replace(template, vector=vector, sparse_vector=sparse_vector)
 
-    async def aembed(self, bundle: QueryBundle, blank: Question, source: Source) -> Question:
+    async def aembed(self, bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
         """The same without blocking the event loop."""
-        if not self._given and (self._index_embeds or await source.aembeds_text(blank.mode)):
-            return replace(blank, data=only_text_of(bundle))
+        if not self._given and (self._index_embeds or await connection.aembeds_text(template.mode)):
+            return replace(template, data=single_text(bundle))
         vector = sparse_vector = None
-        if _needs_dense(blank):
-            vector = bundle.embedding or await self._dense_model().aget_agg_embedding_from_queries(texts_of(bundle))
-        if _needs_sparse(blank):
-            sparse_vector = await self._sparse_model().aembed(texts_of(bundle))
-        return replace(blank, vector=vector, sparse_vector=sparse_vector)
+        if _needs_dense(template):
+            vector = bundle.embedding or await self._dense_model().aget_agg_embedding_from_queries(
+                embedding_texts(bundle)
+            )
+        if _needs_sparse(template):
+            sparse_vector = await self._sparse_model().aembed(embedding_texts(bundle))
+        return replace(template, vector=vector, sparse_vector=sparse_vector)
 
     def vectors(
-        self, texts: Sequence[str], given: Sequence[list[float] | None], source: Source
+        self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection
     ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
         """The vectors of documents: dense and sparse, those of them that there are models for.
 
         Args:
             texts: What is embedded.
             given: The dense vectors that there are already.
-            source: The index; asked, once, whether it embeds text, where there is no model.
+            connection: The index; asked, once, whether it embeds text, where there is no model.
 
         Returns:
             `None` where the index embeds.
@@ -100,7 +102,7 @@ class Embedder:
         Raises:
             ClientError: Nobody embeds.
         """
-        if not self._given and (self._index_embeds or source.embeds_text(None)):
+        if not self._given and (self._index_embeds or connection.embeds_text(None)):
             return None
         dense = None
         if self._dense is not None or self._sparse is None:
@@ -110,10 +112,10 @@ class Embedder:
         return dense, None if self._sparse_given is None else embed_sparsely(self._sparse_given, texts)
 
     async def avectors(
-        self, texts: Sequence[str], given: Sequence[list[float] | None], source: Source
+        self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection
     ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
         """The same without blocking the event loop."""
-        if not self._given and (self._index_embeds or await source.aembeds_text(None)):
+        if not self._given and (self._index_embeds or await connection.aembeds_text(None)):
             return None
         dense = None
         if self._dense is not None or self._sparse is None:
@@ -135,19 +137,19 @@ class Embedder:
             message = "this index embeds no text for such a search: pass embed_model=, or set Settings.embed_model"
             raise ClientError(message) from error
 
-    def _sparse_model(self) -> SparseModel:
+    def _sparse_model(self) -> SparseQueryModel:
         if self._sparse is None:
             message = "this index embeds no text for such a search: pass sparse_embedding="
             raise ClientError(message)
         return self._sparse
 
 
-def _needs_dense(blank: Question) -> bool:
-    return blank.mode is None or blank.mode.dense
+def _needs_dense(template: SearchQuery) -> bool:
+    return template.mode is None or template.mode.dense
 
 
-def _needs_sparse(blank: Question) -> bool:
-    return blank.mode is not None and blank.mode.sparse
+def _needs_sparse(template: SearchQuery) -> bool:
+    return template.mode is not None and template.mode.sparse
 
 
 def bundle_of(query: QueryType) -> QueryBundle:
@@ -155,17 +157,17 @@ def bundle_of(query: QueryType) -> QueryBundle:
     return QueryBundle(query) if isinstance(query, str) else query
 
 
-def put_of(bundle: QueryBundle) -> list[str]:
+def cursor_texts(bundle: QueryBundle) -> list[str]:
     """The question as cursors keep it: its text, then the other ways in which it is put."""
     return [bundle.query_str, *(bundle.custom_embedding_strs or [])]
 
 
-def bundle_of_put(put: Sequence[str]) -> QueryBundle:
+def bundle_from_texts(texts: Sequence[str]) -> QueryBundle:
     """The question that a cursor keeps."""
-    return QueryBundle(put[0], custom_embedding_strs=list(put[1:]) or None)
+    return QueryBundle(texts[0], custom_embedding_strs=list(texts[1:]) or None)
 
 
-def texts_of(bundle: QueryBundle) -> list[str]:
+def embedding_texts(bundle: QueryBundle) -> list[str]:
     """The ways in which a question is put.
 
     Raises:
@@ -178,13 +180,13 @@ def texts_of(bundle: QueryBundle) -> list[str]:
     return texts
 
 
-def only_text_of(bundle: QueryBundle) -> str:
+def single_text(bundle: QueryBundle) -> str:
     """The one way in which a question is put.
 
     Raises:
         ClientError: There is none, or more than one.
     """
-    texts = texts_of(bundle)
+    texts = embedding_texts(bundle)
     if len(texts) > 1:
         message = (
             f"the index embeds one text, but the question has {len(texts)} custom_embedding_strs: "

@@ -1,7 +1,5 @@
 """The retriever: LlamaIndex's contract over a search that can go on."""
 
-import functools
-import operator
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, Unpack
@@ -15,32 +13,40 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle, QueryType
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
+from nextk.arguments import choose
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.llama_index.filters import translate
+from nextk.llama_index.from_store import FromStores
+from nextk.llama_index.instrumentation import observed
 from nextk.llama_index.mode import mode_of, top_k_of
-from nextk.llama_index.narrowing import Filters, NodePostprocessors
 from nextk.llama_index.nodes import node_of, nodes_of, text_of
-from nextk.llama_index.observing import observed
-from nextk.llama_index.origins import Origins
-from nextk.llama_index.question import Embedder, bundle_of, bundle_of_put, put_of
-from nextk.llama_index.sessions import AsyncObservedSession, ObservedSession
+from nextk.llama_index.policies import MetadataPolicy, always_on
+from nextk.llama_index.question import Embedder, bundle_from_texts, bundle_of, cursor_texts
+from nextk.llama_index.traced_sessions import AsyncObservedSession, ObservedSession
 from nextk.llama_index.writing import Writing
-from nextk.retrieval import AsyncRetrievalSession, Limits, Question, Reading, RetrievalMode, RetrievalSession, Terms
-from nextk.retrieval.cursor import query_of
-from nextk.retrieval.question import choose
-from nextk.retrieval.rows import TEXT_KEYS
-from nextk.retrieval.source import Closing, Source
-from nextk.retrieval.terms import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Asked
-from nextk.retrieval.trail import MAX_RECOVERY
+from nextk.retrievers.connection import ClosingMixin, Connection
+from nextk.retrievers.record_text import TEXT_KEYS
+from nextk.sessions import (
+    AsyncRetrievalSession,
+    Limits,
+    RetrievalMode,
+    RetrievalSession,
+    RowReader,
+    SearchConfig,
+    SearchQuery,
+)
+from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Overrides
+from nextk.sessions.cursor import texts_of
+from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, WeightingStrategy
 from nextk.until import MaxResults, Policy
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
-class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
+class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
     """A retriever over a vector index that can go on where its first results end.
 
     `retrieve` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: the
@@ -146,11 +152,11 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
     ) -> None:
         super().__init__(callback_manager, object_map, objects, verbose)
         self._embedder = Embedder(embed_model, sparse_embedding, embedding=embedding)
-        narrowed = translate(filters, doc_ids, node_ids)
-        self._pushed_down = narrowed.filter
-        self._meant = None if narrowed.residual is None else Filters(narrowed.residual)
+        translation = translate(filters, doc_ids, node_ids)
+        self._pushed_down = translation.filter
+        self._residual = None if translation.residual is None else MetadataPolicy(translation.residual)
         self._postprocessors = list(node_postprocessors)
-        self._blank = Question(
+        self._template = SearchQuery(
             mode=self._embedder.mode(mode_of(retrieval_mode, vector_store_query_mode, alpha)),
             filter=self._joined(filter),
             namespace=namespace,
@@ -158,17 +164,17 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
             weighting=choose(WeightingStrategy, weighting, "weighting"),
         )
         guards = Limits(max_results, max_pulls, deadline)
-        self._terms = Terms(until, guards, max_idle=max_idle, max_recovery=max_recovery)
+        self._search_config = SearchConfig(until, guards, max_idle=max_idle, max_recovery=max_recovery)
         self._url, self._own_filter = url, filter
         self._text_keys = [text_key] if isinstance(text_key, str) else list(text_key)
         self._cap: int | None = None
-        top_k = top_k_of(similarity_top_k, hybrid_top_k, self._blank.mode)
+        top_k = top_k_of(similarity_top_k, hybrid_top_k, self._template.mode)
         if top_k is not None:
             self.similarity_top_k = top_k
-        self._source = Source(index, url, token)
+        self._connection = Connection(index, url, token)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._source!r}, similarity_top_k={self.similarity_top_k})"
+        return f"{type(self).__name__}({self._connection!r}, similarity_top_k={self.similarity_top_k})"
 
     @property
     def similarity_top_k(self) -> int:
@@ -185,7 +191,7 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
     @property
     def index(self) -> Index:
         """The index that is searched, for blocking calls."""
-        return self._source.blocking
+        return self._connection.index
 
     def to_config(self) -> dict[str, Any]:
         """What this retriever is set to, as JSON: `ResumableRetriever(**config, ...)` is one like it.
@@ -193,22 +199,27 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
         It has no token and no model, no policy, no postprocessors and no `MetadataFilters`, nor where an index in this
         process is: those are given anew.
         """
-        blank, terms = self._blank, self._terms
-        words = {"retrieval_mode": blank.mode, "fusion": blank.fusion, "weighting": blank.weighting}
+        template, search_config = self._template, self._search_config
+        words = {"retrieval_mode": template.mode, "fusion": template.fusion, "weighting": template.weighting}
         return {
             "url": self._url,
             "similarity_top_k": self._cap,
             **{name: None if word is None else word.value.lower() for name, word in words.items()},
             "filter": self._own_filter,
-            "namespace": blank.namespace,
-            **asdict(terms.guards),
-            "max_idle": terms.max_idle,
-            "max_recovery": terms.max_recovery,
+            "namespace": template.namespace,
+            **asdict(search_config.guards),
+            "max_idle": search_config.max_idle,
+            "max_recovery": search_config.max_recovery,
             "text_key": list(self._text_keys),
         }
 
     def open(
-        self, query: QueryType, *, filter: str | None = None, namespace: str | None = None, **asked: Unpack[Asked]
+        self,
+        query: QueryType,
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
+        **overrides: Unpack[Overrides],
     ) -> RetrievalSession[NodeWithScore]:
         """Start a search that is continued on demand. Nothing is sent before the first pull.
 
@@ -216,23 +227,28 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
             query: The question.
             filter: Instead of the retriever's own.
             namespace: Likewise.
-            **asked: `until`, instead of the retriever's own: what it does not keep, no call hands out. And bounds of
-                this search as a whole, then `LimitReached`: `max_results` nodes, `max_pulls` pages, `deadline` seconds
-                from the first pull. Absent: no bound, but the retriever's own on each `fetch_until`.
+            **overrides: `until`, instead of the retriever's own: what it does not keep, no call hands out. And bounds
+                of this search as a whole, then `LimitReached`: `max_results` nodes, `max_pulls` pages, `deadline`
+                seconds from the first pull. Absent: no bound, but the retriever's own on each `fetch_until`.
 
         Returns:
             The session; leave it by `with`, so that the index need not keep the search. An `IndexNode` comes as it is:
             only `retrieve` follows it to its object.
         """
-        blank = self._within(filter, namespace)
-        return self._session(bundle_of(query), blank, self._terms.within(**asked))
+        template = self._template_for(filter, namespace)
+        return self._session(bundle_of(query), template, self._search_config.with_overrides(**overrides))
 
     def aopen(
-        self, query: QueryType, *, filter: str | None = None, namespace: str | None = None, **asked: Unpack[Asked]
+        self,
+        query: QueryType,
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
+        **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[NodeWithScore]:
         """The same for an event loop: `async with retriever.aopen(query) as search`."""
-        blank = self._within(filter, namespace)
-        return self._asession(bundle_of(query), blank, self._terms.within(**asked))
+        template = self._template_for(filter, namespace)
+        return self._asession(bundle_of(query), template, self._search_config.with_overrides(**overrides))
 
     def resume(
         self,
@@ -240,7 +256,7 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
         *,
         filter: str | None = None,
         namespace: str | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> RetrievalSession[NodeWithScore]:
         """Go on with a search from its cursor, in any process and as often as wanted; each time the same rows come.
 
@@ -248,14 +264,16 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
             cursor: From `cursor()` or `detach()` of a session of this retriever, or of one like it.
             filter: As it was when the cursor was made, if it was not the retriever's own; a cursor holds none.
             namespace: Likewise.
-            **asked: As for `open`. Nodes and pages of before count.
+            **overrides: As for `open`. Nodes and pages of before count.
 
         Raises:
             ClientError: It is no cursor, was edited, or belongs to another index, filter, namespace, fusion or
                 weighting.
         """
-        blank = self._within(filter, namespace)
-        return self._session(bundle_of_put(query_of(cursor)), blank, self._terms.within(**asked), cursor)
+        template = self._template_for(filter, namespace)
+        return self._session(
+            bundle_from_texts(texts_of(cursor)), template, self._search_config.with_overrides(**overrides), cursor
+        )
 
     def aresume(
         self,
@@ -263,57 +281,63 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
         *,
         filter: str | None = None,
         namespace: str | None = None,
-        **asked: Unpack[Asked],
+        **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[NodeWithScore]:
         """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
-        blank = self._within(filter, namespace)
-        return self._asession(bundle_of_put(query_of(cursor)), blank, self._terms.within(**asked), cursor)
+        template = self._template_for(filter, namespace)
+        return self._asession(
+            bundle_from_texts(texts_of(cursor)), template, self._search_config.with_overrides(**overrides), cursor
+        )
 
-    def _reading(self) -> Reading[NodeWithScore]:
-        return Reading(lambda match: node_of(match, self._text_keys), text_of)
+    def _row_reader(self) -> RowReader[NodeWithScore]:
+        return RowReader(lambda match: node_of(match, self._text_keys), text_of)
 
     def _joined(self, filter: str) -> str:
         """A filter of the caller's, and what is pushed down of `filters`; either may hold an OR."""
         parts = [part for part in (filter, self._pushed_down) if part]
         return parts[0] if len(parts) == 1 else " AND ".join(f"({part})" for part in parts)
 
-    def _within(self, filter: str | None, namespace: str | None) -> Question:
-        return self._blank.within(filter=None if filter is None else self._joined(filter), namespace=namespace)
+    def _template_for(self, filter: str | None, namespace: str | None) -> SearchQuery:
+        return self._template.within(filter=None if filter is None else self._joined(filter), namespace=namespace)
 
-    def _always(self, bundle: QueryBundle, *, native: bool) -> Policy | None:
-        """What has to be checked here of every row."""
-        policies: list[Policy] = [] if self._meant is None else [self._meant]
-        if self._postprocessors:
-            policies.append(NodePostprocessors(self._postprocessors, bundle, native))
-        return functools.reduce(operator.or_, policies) if policies else None
+    def _always_on(self, bundle: QueryBundle, *, awaited: bool) -> Policy | None:
+        return always_on(self._residual, self._postprocessors, bundle, awaited=awaited)
 
     def _session(
-        self, bundle: QueryBundle, blank: Question, terms: Terms, cursor: Mapping[str, Any] | None = None
+        self,
+        bundle: QueryBundle,
+        template: SearchQuery,
+        search_config: SearchConfig,
+        cursor: Mapping[str, Any] | None = None,
     ) -> RetrievalSession[NodeWithScore]:
         return ObservedSession(
             self,
             bundle,
-            self._source.blocking,
-            blank,
-            self._reading(),
-            embed=lambda asked: self._embedder.embed(bundle, asked, self._source),
-            query=put_of(bundle),
-            terms=replace(terms, always=self._always(bundle, native=False)),
+            self._connection.index,
+            template,
+            self._row_reader(),
+            embed=lambda overrides: self._embedder.embed(bundle, overrides, self._connection),
+            texts=cursor_texts(bundle),
+            config=replace(search_config, always=self._always_on(bundle, awaited=False)),
             cursor=cursor,
         )
 
     def _asession(
-        self, bundle: QueryBundle, blank: Question, terms: Terms, cursor: Mapping[str, Any] | None = None
+        self,
+        bundle: QueryBundle,
+        template: SearchQuery,
+        search_config: SearchConfig,
+        cursor: Mapping[str, Any] | None = None,
     ) -> AsyncRetrievalSession[NodeWithScore]:
         return AsyncObservedSession(
             self,
             bundle,
-            self._source.native,
-            blank,
-            self._reading(),
-            embed=lambda asked: self._embedder.aembed(bundle, asked, self._source),
-            query=put_of(bundle),
-            terms=replace(terms, always=self._always(bundle, native=True)),
+            self._connection.async_index,
+            template,
+            self._row_reader(),
+            embed=lambda overrides: self._embedder.aembed(bundle, overrides, self._connection),
+            texts=cursor_texts(bundle),
+            config=replace(search_config, always=self._always_on(bundle, awaited=True)),
             cursor=cursor,
         )
 
@@ -347,29 +371,29 @@ class ResumableRetriever(Origins, Writing, Closing, BaseRetriever):
     @property
     def _plain(self) -> bool:
         """Whether one plain query answers."""
-        return self._terms.until is None and self._meant is None and not self._postprocessors
+        return self._search_config.until is None and self._residual is None and not self._postprocessors
 
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         if not self._plain:
-            with self._session(query_bundle, self._blank, self._terms.capped(self._cap)) as search:
+            with self._session(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
                 # not by its own method: the base class tells of this retrieval already
                 return RetrievalSession.fetch_until(search, self._enough())
-        question = self._embedder.embed(query_bundle, self._blank, self._source)
-        matches = self._source.blocking.query(top_k=self.similarity_top_k, **question.parameters())
+        question = self._embedder.embed(query_bundle, self._template, self._connection)
+        matches = self._connection.index.query(top_k=self.similarity_top_k, **question.parameters())
         return nodes_of(matches, self._text_keys)
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         if not self._plain:
-            async with self._asession(query_bundle, self._blank, self._terms.capped(self._cap)) as search:
+            async with self._asession(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
                 return await AsyncRetrievalSession.fetch_until(search, self._enough())
-        question = await self._embedder.aembed(query_bundle, self._blank, self._source)
-        matches = await self._source.native.query(top_k=self.similarity_top_k, **question.parameters())
+        question = await self._embedder.aembed(query_bundle, self._template, self._connection)
+        matches = await self._connection.async_index.query(top_k=self.similarity_top_k, **question.parameters())
         return nodes_of(matches, self._text_keys)
 
     def _enough(self) -> Policy | None:
-        return MaxResults(self.similarity_top_k) if self._terms.until is None else None
+        return MaxResults(self.similarity_top_k) if self._search_config.until is None else None
 
-    def _searched(self) -> Source:
-        return self._source
+    def _get_connection(self) -> Connection:
+        return self._connection

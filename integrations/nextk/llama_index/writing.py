@@ -14,9 +14,9 @@ from nextk.errors import ClientError
 from nextk.llama_index.filters import translate
 from nextk.llama_index.nodes import record_of, vector_of
 from nextk.llama_index.question import Embedder
-from nextk.retrieval import Question
-from nextk.retrieval.building import BATCH, in_batches, open_embedded
-from nextk.retrieval.source import Source
+from nextk.retrievers.connection import Connection
+from nextk.retrievers.writing import BATCH, in_batches, open_embedded
+from nextk.sessions import SearchQuery
 from nextk.types import Data, Vector
 
 
@@ -24,8 +24,8 @@ class Writing:
     """What stores and removes."""
 
     _embedder: Embedder
-    _blank: Question
-    _source: Source
+    _template: SearchQuery
+    _connection: Connection
 
     @classmethod
     def from_nodes(
@@ -66,7 +66,7 @@ class Writing:
         try:
             made: Any = cls  # this is half of a class: the other one has the constructor
             retriever: Self = made(index, embedding=True, **kwargs)
-            retriever._source = Source(index, owned=True)
+            retriever._connection = Connection(index, owned=True)
             retriever.insert_nodes(nodes, batch_size=batch_size, show_progress=show_progress)
         except BaseException:
             index.close()
@@ -119,8 +119,8 @@ class Writing:
         with in_batches(latest, batch_size, show_progress=show_progress) as (batches, stored):
             for batch in batches:
                 texts = [node.get_content(MetadataMode.EMBED) for node in batch]
-                made = self._embedder.vectors(texts, [node.embedding for node in batch], self._source)
-                self._source.blocking.upsert(_rows(batch, made), self._blank.namespace)
+                made = self._embedder.vectors(texts, [node.embedding for node in batch], self._connection)
+                self._connection.index.upsert(_rows(batch, made), self._template.namespace)
                 stored()
         return [node.node_id for node in nodes]
 
@@ -132,8 +132,8 @@ class Writing:
         with in_batches(latest, batch_size, show_progress=show_progress) as (batches, stored):
             for batch in batches:
                 texts = [node.get_content(MetadataMode.EMBED) for node in batch]
-                made = await self._embedder.avectors(texts, [node.embedding for node in batch], self._source)
-                await self._source.native.upsert(_rows(batch, made), self._blank.namespace)
+                made = await self._embedder.avectors(texts, [node.embedding for node in batch], self._connection)
+                await self._connection.async_index.upsert(_rows(batch, made), self._template.namespace)
                 stored()
         return [node.node_id for node in nodes]
 
@@ -150,12 +150,14 @@ class Writing:
             ClientError: The id holds characters that no filter can name; delete its nodes by their ids.
         """
         of_document = _of_document(ref_doc_id)
-        return self._source.blocking.delete(filter=of_document, namespace=self._blank.namespace).deleted
+        return self._connection.index.delete(filter=of_document, namespace=self._template.namespace).deleted
 
     async def adelete_ref_doc(self, ref_doc_id: str) -> int:
         """The same without blocking the event loop."""
         of_document = _of_document(ref_doc_id)
-        return (await self._source.native.delete(filter=of_document, namespace=self._blank.namespace)).deleted
+        return (
+            await self._connection.async_index.delete(filter=of_document, namespace=self._template.namespace)
+        ).deleted
 
 
 def _rows(nodes: Sequence[BaseNode], made: tuple[Any, Any] | None) -> list[Data] | list[Vector]:
@@ -163,8 +165,8 @@ def _rows(nodes: Sequence[BaseNode], made: tuple[Any, Any] | None) -> list[Data]
         return [record_of(node) for node in nodes]
     dense, sparse = made
     return [
-        vector_of(node, None if dense is None else dense[place], None if sparse is None else sparse[place])
-        for place, node in enumerate(nodes)
+        vector_of(node, None if dense is None else dense[position], None if sparse is None else sparse[position])
+        for position, node in enumerate(nodes)
     ]
 
 

@@ -17,10 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from nextk.dispatch import Reply, dispatch, refusal
 from nextk.engine.protocol import Engine
-from nextk.errors import UpstashError
-from nextk.server.access import Tokens
+from nextk.errors import RefusedError
+from nextk.server.auth import Tokens
 from nextk.server.metrics import Metrics
-from nextk.server.routing import UNKNOWN, Target
+from nextk.server.routing import UNKNOWN, RequestTarget
 
 log = logging.getLogger("nextk.server")
 
@@ -109,7 +109,7 @@ class _Service:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request = Request(scope, receive)
-        target = Target.parse(_raw_target(scope))
+        target = RequestTarget.parse(_raw_target(scope))
         name = self._index_name(target)
         try:
             reply = await self._reply(request, target, name)
@@ -124,32 +124,32 @@ class _Service:
         """The figures, for those who may read."""
         try:
             self._tokens.read_only_for(request.headers)
-        except UpstashError as error:
+        except RefusedError as error:
             return _response(refusal(str(error), error.status))
         return Response(await run_in_threadpool(self._metrics.render), media_type="text/plain; version=0.0.4")
 
-    async def _reply(self, request: Request, target: Target, name: str | None) -> Reply:
+    async def _reply(self, request: Request, target: RequestTarget, name: str | None) -> Reply:
         try:
             read_only = self._tokens.read_only_for(request.headers)
             if request.method not in METHODS:
                 message = f"Method not allowed: {request.method}"
-                raise UpstashError(message, 405)
+                raise RefusedError(message, 405)
             engine = self._engine(target, name)
             body = await self._body(request)
-        except UpstashError as error:
+        except RefusedError as error:
             return refusal(str(error), error.status)
         return await run_in_threadpool(dispatch, engine, target.rest, body, read_only=read_only)
 
-    def _index_name(self, target: Target) -> str | None:
+    def _index_name(self, target: RequestTarget) -> str | None:
         if target.index is not None:
             return target.index
         return self._root if self._root is not None else next(iter(self._engines), None)
 
-    def _engine(self, target: Target, name: str | None) -> Engine:
+    def _engine(self, target: RequestTarget, name: str | None) -> Engine:
         engine = None if name is None else self._engines.get(name)
         if engine is None:
             message = "Not found: there is no index" + (f" {name}" if target.index is not None else " at the root")
-            raise UpstashError(message, 404)
+            raise RefusedError(message, 404)
         return engine
 
     async def _body(self, request: Request) -> bytes:
@@ -165,7 +165,7 @@ class _Service:
                 body += chunk
         if too_large:
             message = f"Request body is larger than {self._max_body} bytes"
-            raise UpstashError(message, 413)
+            raise RefusedError(message, 413)
         return bytes(body)
 
     def _note(self, name: str | None, command: str, status: int, seconds: float) -> None:

@@ -31,9 +31,9 @@ from typing import Any
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
-from nextk.retrieval import AsyncRetrievalSession, Cursor, RetrievalSession
-from nextk.testing.carrier import faulty
-from nextk.testing.faults import Fault, FaultPlan, Moment, Strike
+from nextk.sessions import AsyncRetrievalSession, Cursor, RetrievalSession
+from nextk.testing.faults import Fault, FaultPlan, PlannedFault, RequestKind
+from nextk.testing.transport import faulty
 
 _SIZES = (1, 3, 2)  # the first pulls; later ones take as many as the last
 
@@ -60,7 +60,7 @@ class _Compliance:
         return [self.id_of(row) for row in rows]
 
     @staticmethod
-    def _plan(*strikes: Strike) -> FaultPlan:
+    def _plan(*strikes: PlannedFault) -> FaultPlan:
         return FaultPlan(*strikes, delay=0)
 
     def _check_whole(self, served: list[str]) -> None:
@@ -139,9 +139,9 @@ class SessionCompliance(_Compliance):
             assert not search.exhausted
             assert not search.fetch_next(1)
             assert search.exhausted
-            requests = plan.count(Moment.PAGE)
+            requests = plan.count(RequestKind.PAGE)
             assert not search.fetch_next(1)
-            assert requests == plan.count(Moment.PAGE)
+            assert requests == plan.count(RequestKind.PAGE)
 
     def test_iteration(self) -> None:
         """A loop sees every row once; when it is left early, the query is stopped."""
@@ -155,7 +155,7 @@ class SessionCompliance(_Compliance):
         plan = self._plan()
         with self._search(plan) as search, search:
             pass
-        assert plan.count(Moment.PAGE) == 0
+        assert plan.count(RequestKind.PAGE) == 0
 
     def test_stopping(self) -> None:
         """Stopping twice is stopping once, and a stopped session refuses to go on."""
@@ -190,12 +190,12 @@ class SessionCompliance(_Compliance):
         with self._search(quiet) as search:
             undisturbed = self._drain(search)
         for fault in Fault:
-            for place in range(1, quiet.count(Moment.PAGE) + 1):
-                plan = self._plan(Strike(fault, Moment.PAGE, place))
+            for nth in range(1, quiet.count(RequestKind.PAGE) + 1):
+                plan = self._plan(PlannedFault(fault, RequestKind.PAGE, nth))
                 with self._search(plan) as search:
                     assert undisturbed == self._drain(search), plan
                 assert len(plan.injected) == 1, plan
-                disturbing = place > 1 and fault is not Fault.DELAY
+                disturbing = nth > 1 and fault is not Fault.DELAY
                 assert not disturbing or search.report.recovered == 1, plan
 
     def test_cursors(self) -> None:
@@ -204,14 +204,14 @@ class SessionCompliance(_Compliance):
             plan = self._plan()
             disturbed = faulty(index, plan)
             undisturbed = self._drain(self.open_session(disturbed))
-            for place in range(len(undisturbed)):
+            for nth in range(len(undisturbed)):
                 for detached in (False, True):
                     with self.open_session(disturbed) as search:
-                        begun = [self._ids(search.fetch_next(_size(number))) for number in range(place)]
+                        begun = [self._ids(search.fetch_next(_size(number))) for number in range(nth)]
                         cursor = _carried(search.detach() if detached else search.cursor())
                     for _ in range(2):
-                        rest = self._drain(self.resume_session(disturbed, cursor), place)
-                        assert undisturbed == begun + rest, f"resumed at pull {place}"
+                        rest = self._drain(self.resume_session(disturbed, cursor), nth)
+                        assert undisturbed == begun + rest, f"resumed at pull {nth}"
             _check_closed(plan)
 
 
@@ -266,9 +266,9 @@ class AsyncSessionCompliance(_Compliance):
             assert not search.exhausted
             assert not await search.fetch_next(1)
             assert search.exhausted
-            requests = plan.count(Moment.PAGE)
+            requests = plan.count(RequestKind.PAGE)
             assert not await search.fetch_next(1)
-            assert requests == plan.count(Moment.PAGE)
+            assert requests == plan.count(RequestKind.PAGE)
 
     async def test_iteration(self) -> None:
         """A loop sees every row once."""
@@ -280,7 +280,7 @@ class AsyncSessionCompliance(_Compliance):
         plan = self._plan()
         async with self._search(plan) as search, search:
             pass
-        assert plan.count(Moment.PAGE) == 0
+        assert plan.count(RequestKind.PAGE) == 0
 
     async def test_stopping(self) -> None:
         """Stopping twice is stopping once, and a stopped session refuses to go on."""
@@ -315,12 +315,12 @@ class AsyncSessionCompliance(_Compliance):
         async with self._search(quiet) as search:
             undisturbed = await self._drain(search)
         for fault in Fault:
-            for place in range(1, quiet.count(Moment.PAGE) + 1):
-                plan = self._plan(Strike(fault, Moment.PAGE, place))
+            for nth in range(1, quiet.count(RequestKind.PAGE) + 1):
+                plan = self._plan(PlannedFault(fault, RequestKind.PAGE, nth))
                 async with self._search(plan) as search:
                     assert undisturbed == await self._drain(search), plan
                 assert len(plan.injected) == 1, plan
-                disturbing = place > 1 and fault is not Fault.DELAY
+                disturbing = nth > 1 and fault is not Fault.DELAY
                 assert not disturbing or search.report.recovered == 1, plan
 
     async def test_cursors(self) -> None:
@@ -329,12 +329,12 @@ class AsyncSessionCompliance(_Compliance):
             plan = self._plan()
             disturbed = faulty(index, plan)
             undisturbed = await self._drain(self.open_session(disturbed))
-            for place in range(len(undisturbed)):
+            for nth in range(len(undisturbed)):
                 for detached in (False, True):
                     async with self.open_session(disturbed) as search:
-                        begun = [self._ids(await search.fetch_next(_size(number))) for number in range(place)]
+                        begun = [self._ids(await search.fetch_next(_size(number))) for number in range(nth)]
                         cursor = _carried(await search.detach() if detached else search.cursor())
                     for _ in range(2):
-                        rest = await self._drain(self.resume_session(disturbed, cursor), place)
-                        assert undisturbed == begun + rest, f"resumed at pull {place}"
+                        rest = await self._drain(self.resume_session(disturbed, cursor), nth)
+                        assert undisturbed == begun + rest, f"resumed at pull {nth}"
             _check_closed(plan)

@@ -1,4 +1,4 @@
-"""What goes wrong, and when: plain data and decisions, shared by the faulty carrier and the faulty server."""
+"""What goes wrong, and when: plain data and decisions, shared by the faulty transport and the faulty server."""
 
 import threading
 from collections import Counter
@@ -44,7 +44,7 @@ class Fault(Enum):
         return self in (Fault.EXPIRE, Fault.EVICT, Fault.RESTART)
 
 
-class Moment(Enum):
+class RequestKind(Enum):
     """Which requests are counted."""
 
     START = "start"
@@ -59,15 +59,15 @@ class Moment(Enum):
     @classmethod
     def of(cls, command: str) -> Self | None:
         """What a command is; `None` for those that have nothing to do with resumable queries."""
-        return cls(_MOMENTS[command]) if command in _MOMENTS else None
+        return cls(_KINDS[command]) if command in _KINDS else None
 
     @property
-    def counted_as(self) -> tuple["Moment", ...]:
+    def counted_as(self) -> tuple["RequestKind", ...]:
         """The moments that a request of this kind counts as."""
-        return (self,) if self is Moment.STOP else (self, Moment.PAGE)
+        return (self,) if self is RequestKind.STOP else (self, RequestKind.PAGE)
 
 
-_MOMENTS = {
+_KINDS = {
     "resumable-query": "start",
     "resumable-query-data": "start",
     "resumable-query-next": "next",
@@ -76,7 +76,7 @@ _MOMENTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Strike:
+class PlannedFault:
     """A fault, and the request that it hits.
 
     Attributes:
@@ -86,11 +86,11 @@ class Strike:
     """
 
     fault: Fault
-    at: Moment = Moment.PAGE
+    at: RequestKind = RequestKind.PAGE
     nth: int = 1
 
 
-class Clock:
+class ManualClock:
     """Seconds that pass only when told to: the clock of an engine under test."""
 
     def __init__(self) -> None:
@@ -113,27 +113,27 @@ class FaultPlan:
     """Which faults happen, which have happened, and what they left behind. Safe to use from several threads.
 
     Args:
-        strikes: The faults; of several that hit the same request only the first one happens.
+        planned: The faults; of several that hit the same request only the first one happens.
         clock: That of the engine, for `Fault.EXPIRE`; absent: one of its own. An engine that reads another clock lets
             the query go all the same, as if it had been stopped.
         delay: Seconds by which `Fault.DELAY` holds a reply back.
 
     Attributes:
-        injected: What has happened, with the kind of request and its number among those: never `Moment.PAGE`.
+        injected: What has happened, with the kind of request and its number among those: never `RequestKind.PAGE`.
     """
 
-    def __init__(self, *strikes: Strike, clock: Clock | None = None, delay: float = 0.05) -> None:
-        self.clock = clock or Clock()
+    def __init__(self, *planned: PlannedFault, clock: ManualClock | None = None, delay: float = 0.05) -> None:
+        self.clock = clock or ManualClock()
         self.delay = delay
-        self.injected: list[Strike] = []
-        self._strikes = list(strikes)
-        self._counts: Counter[Moment] = Counter()
+        self.injected: list[PlannedFault] = []
+        self._planned = list(planned)
+        self._counts: Counter[RequestKind] = Counter()
         self._open: set[str] = set()
         self._lost: set[str] = set()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"FaultPlan({', '.join(map(repr, self._strikes))}), injected {self.injected}"
+        return f"FaultPlan({', '.join(map(repr, self._planned))}), injected {self.injected}"
 
     @property
     def open(self) -> frozenset[str]:
@@ -147,32 +147,32 @@ class FaultPlan:
         with self._lock:
             return frozenset(self._open & self._lost)
 
-    def count(self, at: Moment) -> int:
+    def count(self, at: RequestKind) -> int:
         """How many requests of a kind there have been."""
         with self._lock:
             return self._counts[at]
 
-    def strike(self, fault: Fault, at: Moment = Moment.PAGE) -> None:
+    def inject(self, fault: Fault, at: RequestKind = RequestKind.PAGE) -> None:
         """Let a fault hit the next request of a kind, or the one after those that are due already."""
         with self._lock:
-            due = [strike.nth for strike in self._strikes if strike.at is at]
-            self._strikes.append(Strike(fault, at, max([self._counts[at], *due]) + 1))
+            due = [inject.nth for inject in self._planned if inject.at is at]
+            self._planned.append(PlannedFault(fault, at, max([self._counts[at], *due]) + 1))
 
-    # What a faulty carrier or server tells, and asks
+    # What a faulty transport or server tells, and asks
 
-    def meet(self, moment: Moment) -> Fault | None:
+    def on_request(self, kind: RequestKind) -> Fault | None:
         """Count a request; what goes wrong with it."""
         with self._lock:
-            self._counts.update(moment.counted_as)
-            hit = [strike for strike in self._strikes if strike.at in moment.counted_as]
-            fault = next((strike.fault for strike in hit if strike.nth == self._counts[strike.at]), None)
+            self._counts.update(kind.counted_as)
+            hit = [inject for inject in self._planned if inject.at in kind.counted_as]
+            fault = next((inject.fault for inject in hit if inject.nth == self._counts[inject.at]), None)
             if fault is not None:
-                self.injected.append(Strike(fault, moment, self._counts[moment]))
+                self.injected.append(PlannedFault(fault, kind, self._counts[kind]))
         if fault is Fault.EXPIRE:
             self.clock.pass_max_idle()
         return fault
 
-    def doomed(self, fault: Fault | None, uuid: str | None) -> Sequence[str]:
+    def queries_to_end(self, fault: Fault | None, uuid: str | None) -> Sequence[str]:
         """The queries that a fault ends before a request arrives, which speaks of `uuid`."""
         with self._lock:
             if fault is Fault.EVICT:

@@ -13,13 +13,13 @@ import uvicorn
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nextk.engine.opening import open_engine
+from nextk.engine.factory import open_engine
 from nextk.engine.protocol import Engine
-from nextk.errors import UpstashError
+from nextk.errors import RefusedError
 from nextk.server.app import create_app
 from nextk.server.listening import configure, listen, url_of
-from nextk.server.routing import Target
-from nextk.testing.faults import ERROR_PAGE, ERROR_STATUS, Fault, FaultPlan, Moment
+from nextk.server.routing import RequestTarget
+from nextk.testing.faults import ERROR_PAGE, ERROR_STATUS, Fault, FaultPlan, RequestKind
 
 _NAME = "faulty"
 
@@ -40,25 +40,25 @@ class FaultyApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or fail to."""
-        moment = Moment.of(Target.parse(scope["path"]).command) if scope["type"] == "http" else None
-        if moment is None:
+        kind = RequestKind.of(RequestTarget.parse(scope["path"]).command) if scope["type"] == "http" else None
+        if kind is None:
             await self._app(scope, receive, send)
             return
         plan, body = self.plan, await _body(receive)
-        fault = plan.meet(moment)
-        for uuid in plan.doomed(fault, _uuid(body)):
+        fault = plan.on_request(kind)
+        for uuid in plan.queries_to_end(fault, _uuid(body)):
             await run_in_threadpool(self._end, uuid)
         if fault is Fault.DROP_REQUEST:
             await _break_off(send)
             return
         reply = await self._answer(scope, body)
-        _note(plan, moment, _uuid(body), reply)
+        _record(plan, kind, _uuid(body), reply)
         if fault is Fault.DROP_REPLY:
             await _break_off(send)
         elif fault is Fault.ERROR_PAGE:
             await _send_error_page(send)
         elif fault is not Fault.DELAY or await _still_there(receive, plan.delay):
-            if moment is Moment.START:
+            if kind is RequestKind.START:
                 plan.delivered(_uuid_of_reply(reply))
             for message in reply:
                 await send(message)
@@ -78,11 +78,11 @@ class FaultyApp:
 
     def _end(self, uuid: str) -> None:
         for engine in self._engines.values():
-            with contextlib.suppress(UpstashError):
+            with contextlib.suppress(RefusedError):
                 engine.stop(uuid)
 
 
-class InThread:
+class ServerThread:
     """Runs an ASGI application on a free port of this machine, in a thread, inside a `with` block.
 
     Attributes:
@@ -107,7 +107,7 @@ class InThread:
         self._listener.close()
 
 
-class FaultyServer(InThread):
+class FaultyServer(ServerThread):
     """Serves one index in memory on a free port of this machine, inside a `with` block.
 
     Args:
@@ -155,12 +155,12 @@ def _uuid(body: bytes) -> str | None:
     return uuid if isinstance(uuid, str) else None
 
 
-def _note(plan: FaultPlan, moment: Moment, asked: str | None, reply: list[Message]) -> None:
+def _record(plan: FaultPlan, kind: RequestKind, uuid: str | None, reply: list[Message]) -> None:
     found = reply[0]["status"] == 200
-    if moment is Moment.START:
+    if kind is RequestKind.START:
         plan.started(_uuid_of_reply(reply) if found else "")
-    elif moment is Moment.STOP or not found:
-        plan.ended(asked or "")
+    elif kind is RequestKind.STOP or not found:
+        plan.ended(uuid or "")
 
 
 def _uuid_of_reply(reply: list[Message]) -> str:

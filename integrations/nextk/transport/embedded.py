@@ -1,21 +1,21 @@
-"""The carrier of an embedded index: one engine per process and file, whoever opens it and how often."""
+"""The transport of an embedded index: one engine per process and file, whoever opens it and how often."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nextk.engine.opening import open_engine, refuse_contradiction
+from nextk.engine.factory import open_engine, refuse_contradiction
 from nextk.errors import ClientError
-from nextk.transport.in_process import Hold, InProcessCarrier, hold
+from nextk.transport.in_process import InProcessTransport, SharedEngine, share_engine
 
 
-def open_carrier(path: str | os.PathLike[str] | None, asked: Mapping[str, Any]) -> InProcessCarrier:
+def open_transport(path: str | os.PathLike[str] | None, keywords: Mapping[str, Any]) -> InProcessTransport:
     """Open or make an embedded index.
 
     Args:
         path: Its file; `None` keeps it in memory.
-        asked: The schema keywords of `Index.embedded`; `None` for those left out.
+        keywords: The schema keywords of `Index.embedded`; `None` for those left out.
 
     Raises:
         ClientError: A keyword is unknown, contradicts the stored index, or a model of the caller's own is missing; or
@@ -27,14 +27,14 @@ def open_carrier(path: str | os.PathLike[str] | None, asked: Mapping[str, Any]) 
         message = f"path={path!r} cannot be used: {error}"
         raise ClientError(message) from error
 
-    def reopen() -> Hold:
-        held, new = hold(real, lambda: open_engine(real, asked))
+    def reopen() -> SharedEngine:
+        shared, new = share_engine(real, lambda: open_engine(real, keywords))
         if not new:
             try:
-                refuse_contradiction(held.engine.schema, asked)
+                refuse_contradiction(shared.engine.schema, keywords)
             except ClientError:
-                held.release()
+                shared.release()
                 raise
-        return held
+        return shared
 
-    return InProcessCarrier(reopen(), reopen)
+    return InProcessTransport(reopen(), reopen)

@@ -17,9 +17,9 @@ import httpx
 
 from nextk.errors import ClientError
 from nextk.operations import Operation
-from nextk.transport import FAREWELL
-from nextk.transport.orphans import Orphans, Server
-from nextk.transport.outcome import Answer, Attempts, encode
+from nextk.transport import CLOSE_TIMEOUT
+from nextk.transport.orphans import Orphans, ServerAddress
+from nextk.transport.retries import Answer, Attempts, encode
 
 log = logging.getLogger("nextk.transport")
 
@@ -44,7 +44,7 @@ def _trust() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-class Connections:
+class HttpClients:
     """Open connections: those of the blocking calls, and those of each event loop, all of one process."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Connections:
             self.by_loop.pop(loop, None)
 
 
-class HttpCarrier:
+class HttpTransport:
     """Carries operations to a server: one pool of connections per process, and one per event loop.
 
     Args:
@@ -72,26 +72,26 @@ class HttpCarrier:
     """
 
     def __init__(self, url: str, token: str, *, retries: int, retry_interval: float, timeout: float) -> None:
-        self.server = Server(url.rstrip("/"), token)
+        self.server = ServerAddress(url.rstrip("/"), token)
         self._orphans = Orphans.of(self.server)
         self.orphans: deque[str] = self._orphans
-        self.leaving: list[Callable[[], None]] = []
+        self.closing_hooks: list[Callable[[], None]] = []
         self._retries = retries
         self._retry_interval = retry_interval
         self._timeout = timeout
-        self._connections = Connections()
+        self._connections = HttpClients()
         self._abandoned: set[asyncio.Task[Any]] = set()  # starts that nobody waits for any more
 
     def __repr__(self) -> str:
-        return f"HttpCarrier({self.server.place!r})"
+        return f"HttpCarrier({self.server.safe_url!r})"
 
     @property
     def identity(self) -> str:
         """The URL, without a user and password."""
-        return self.server.place
+        return self.server.safe_url
 
     def send(self, operation: Operation[T]) -> T:
-        """Carry an operation; see `nextk.transport.Carrier`."""
+        """Carry an operation; see `nextk.transport.Transport`."""
         self._stop_orphans()
         attempts = Attempts(operation, self._retries)
         while (answer := self._attempt(operation, attempts)) is None:
@@ -119,12 +119,12 @@ class HttpCarrier:
         The index may be used again afterwards, which opens new ones. A call that another thread is about to send does
         so as well; one that is under way is broken off.
         """
-        self._leave()
+        self._run_closing_hooks()
         self._close_blocking()
 
     async def aclose(self) -> None:
         """Stop orphans and close the connections of the running event loop, and those of the blocking calls."""
-        self._leave()
+        self._run_closing_hooks()
         own, loop = self._own(), asyncio.get_running_loop()
         try:
             await self._await_abandoned(loop)
@@ -136,9 +136,9 @@ class HttpCarrier:
                 await client.aclose()
         await asyncio.to_thread(self._close_blocking)
 
-    def _leave(self) -> None:
-        for leave in tuple(self.leaving):
-            leave()
+    def _run_closing_hooks(self) -> None:
+        for hook in tuple(self.closing_hooks):
+            hook()
 
     def _close_blocking(self) -> None:
         own = self._own()
@@ -154,7 +154,7 @@ class HttpCarrier:
         try:
             response = self._send(operation, self._timeout)
         except httpx.HTTPError as error:
-            self._lost(attempts, error)
+            self._on_failure(attempts, error)
             return None
         return attempts.reply(response.status_code, response.content)
 
@@ -162,7 +162,7 @@ class HttpCarrier:
         try:
             response = await self._asend(operation, self._timeout)
         except httpx.HTTPError as error:
-            self._lost(attempts, error)
+            self._on_failure(attempts, error)
             return None
         return attempts.reply(response.status_code, response.content)
 
@@ -189,27 +189,29 @@ class HttpCarrier:
     async def _await_abandoned(self, loop: asyncio.AbstractEventLoop) -> None:
         starts = [start for start in list(self._abandoned) if start.get_loop() is loop]
         if starts:
-            _, late = await asyncio.wait(starts, timeout=FAREWELL)
+            _, late = await asyncio.wait(starts, timeout=CLOSE_TIMEOUT)
             for start in late:
                 start.cancel()
 
     def _stop_orphans(self) -> None:
-        self._orphans.drain(lambda operation: self._send(operation, FAREWELL), time.monotonic() + FAREWELL)
+        self._orphans.drain(lambda operation: self._send(operation, CLOSE_TIMEOUT), time.monotonic() + CLOSE_TIMEOUT)
 
     async def _astop_orphans(self) -> None:
-        await self._orphans.adrain(lambda operation: self._asend(operation, FAREWELL), time.monotonic() + FAREWELL)
+        await self._orphans.adrain(
+            lambda operation: self._asend(operation, CLOSE_TIMEOUT), time.monotonic() + CLOSE_TIMEOUT
+        )
 
-    def _lost(self, attempts: Attempts[T], error: httpx.HTTPError) -> None:
+    def _on_failure(self, attempts: Attempts[T], error: httpx.HTTPError) -> None:
         """Decide what follows from a failure; return to try again."""
         if isinstance(error, _MISUSE):
-            message = f"the request to {self.server.place} cannot be sent: {error}"
+            message = f"the request to {self.server.safe_url} cannot be sent: {error}"
             raise ClientError(message) from error
-        attempts.lost(error, where=self.server.place, sent=not isinstance(error, _NEVER_SENT))
+        attempts.no_reply(error, where=self.server.safe_url, sent=not isinstance(error, _NEVER_SENT))
 
-    def _own(self) -> Connections:
+    def _own(self) -> HttpClients:
         """The connections of this process; a forked child must not use its parent's."""
         if self._connections.pid != os.getpid():
-            self._connections = Connections()
+            self._connections = HttpClients()
         return self._connections
 
     def _send(self, operation: Operation[Any], seconds: float) -> httpx.Response:
@@ -247,7 +249,7 @@ class HttpCarrier:
 
 
 def _request(
-    server: Server, client: httpx.Client | httpx.AsyncClient, operation: Operation[Any], seconds: float
+    server: ServerAddress, client: httpx.Client | httpx.AsyncClient, operation: Operation[Any], seconds: float
 ) -> httpx.Request:
     headers = {"Authorization": f"Bearer {server.token}"}
     content = encode(operation)
@@ -257,7 +259,7 @@ def _request(
         url = f"{server.url}/{operation.path}"
         return client.build_request("POST", url, content=content, headers=headers, timeout=seconds)
     except httpx.InvalidURL as error:
-        message = f"{server.place!r} is not a usable URL: {error}"
+        message = f"{server.safe_url!r} is not a usable URL: {error}"
         raise ClientError(message) from error
 
 
@@ -268,12 +270,12 @@ def _require_closed(client: httpx.Client | httpx.AsyncClient, error: RuntimeErro
 
 
 @atexit.register
-def _say_farewell() -> None:
+def _stop_orphans_at_exit() -> None:
     """Stop the queries whose handles were dropped and that no later call has stopped, as far as time allows."""
     queues = list(Orphans.waiting.values())
     if not queues:
         return
-    end = time.monotonic() + FAREWELL
+    end = time.monotonic() + CLOSE_TIMEOUT
     with httpx.Client(cookies=_NoCookies(), verify=_trust()) as client:
         for done, queue in enumerate(queues):
             now = time.monotonic()
@@ -283,7 +285,7 @@ def _say_farewell() -> None:
                 queue.abandon("the process ends")
 
 
-def _sender(server: Server, client: httpx.Client, deadline: float) -> Callable[[Operation[None]], object]:
+def _sender(server: ServerAddress, client: httpx.Client, deadline: float) -> Callable[[Operation[None]], object]:
     def send(operation: Operation[None]) -> httpx.Response:
         return client.send(_request(server, client, operation, max(deadline - time.monotonic(), 0.001)))
 

@@ -19,21 +19,21 @@ from nextk.dispatch import dispatch
 from nextk.engine.protocol import Engine
 from nextk.errors import ClientError, NextKError
 from nextk.operations import Operation, stop
-from nextk.transport import FAREWELL
-from nextk.transport.outcome import Attempts, encode
+from nextk.transport import CLOSE_TIMEOUT
+from nextk.transport.retries import Attempts, encode
 
 T = TypeVar("T")
 
 _WORKERS = 4  # threads that carry the async calls of one engine
 
 
-class Hold:
-    """One engine, and how many carriers use it."""
+class SharedEngine:
+    """One engine, and how many transports use it."""
 
     def __init__(self, path: Path | None, engine: Engine) -> None:
         self.path = path
         self.engine = engine
-        self.carriers = 1
+        self.users = 1
         self._executor: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()  # of its own: the other one is held while an engine opens
         self._pid = os.getpid()
@@ -48,63 +48,63 @@ class Hold:
             return self._executor
 
     def release(self) -> None:
-        """One carrier fewer; the last one closes the engine."""
-        with _lock:
-            self.carriers -= 1
-            if self.carriers:
+        """One transport fewer; the last one closes the engine."""
+        with _shared_lock:
+            self.users -= 1
+            if self.users:
                 return
         if self._executor is not None:
             self._executor.shutdown()
-        with _lock:  # until it is closed: who opens the path next must find it free
-            if self.path is not None and _holds.get(self.path) is self:
-                del _holds[self.path]
+        with _shared_lock:  # until it is closed: who opens the path next must find it free
+            if self.path is not None and _shared.get(self.path) is self:
+                del _shared[self.path]
             self.engine.close()
 
 
-_lock = threading.RLock()
+_shared_lock = threading.RLock()
 # Weak: an index that is dropped unclosed is closed with its last reference.
-_holds: "weakref.WeakValueDictionary[Path, Hold]" = weakref.WeakValueDictionary()
+_shared: "weakref.WeakValueDictionary[Path, SharedEngine]" = weakref.WeakValueDictionary()
 
 
-def hold(path: Path | None, open_engine: Callable[[], Engine]) -> tuple[Hold, bool]:
+def share_engine(path: Path | None, open_engine: Callable[[], Engine]) -> tuple[SharedEngine, bool]:
     """The engine at a path: the one that this process has open already, or a new one.
 
     Returns:
         The hold, and whether it is new.
     """
     if path is None:
-        return Hold(None, open_engine()), True
-    with _lock:
-        known = _holds.get(path)
-        if known is not None and known.carriers:
-            known.carriers += 1
+        return SharedEngine(None, open_engine()), True
+    with _shared_lock:
+        known = _shared.get(path)
+        if known is not None and known.users:
+            known.users += 1
             return known, False
-        if known is not None:  # its last carrier is letting go of it
+        if known is not None:  # its last transport is letting go of it
             known.engine.close()
-        _holds[path] = made = Hold(path, open_engine())
+        _shared[path] = made = SharedEngine(path, open_engine())
         return made, True
 
 
-class InProcessCarrier:
+class InProcessTransport:
     """Carries operations to an engine in this process.
 
     Args:
-        held: The engine, already counted for this carrier.
+        shared: The engine, already counted for this transport.
         reopen: Opens the engine again, in a forked child.
     """
 
-    def __init__(self, held: Hold, reopen: Callable[[], Hold]) -> None:
+    def __init__(self, shared: SharedEngine, reopen: Callable[[], SharedEngine]) -> None:
         self.orphans: deque[str] = deque()
-        self.leaving: list[Callable[[], None]] = []
-        self._hold: Hold | None = held
+        self.closing_hooks: list[Callable[[], None]] = []
+        self._shared_engine: SharedEngine | None = shared
         self._reopen = reopen
         self._abandoned: list[Future[Any]] = []  # starts that nobody waits for any more
         self._abandoning = threading.Lock()
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
-        held = self._hold
-        return f"InProcessCarrier({'closed' if held is None else str(held.path or 'in memory')!r})"
+        shared = self._shared_engine
+        return f"InProcessCarrier({'closed' if shared is None else str(shared.path or 'in memory')!r})"
 
     @property
     def identity(self) -> str:
@@ -112,10 +112,10 @@ class InProcessCarrier:
         return self._open().engine.id
 
     def send(self, operation: Operation[T]) -> T:
-        """Carry an operation; see `nextk.transport.Carrier`."""
+        """Carry an operation; see `nextk.transport.Transport`."""
         engine = self._open().engine
         self._stop_orphans(engine)
-        return _carry(engine, operation)
+        return _dispatch(engine, operation)
 
     async def asend(self, operation: Operation[T]) -> T:
         """Carry an operation on a thread of the engine, so that the event loop is never blocked."""
@@ -129,35 +129,37 @@ class InProcessCarrier:
             raise
 
     def close(self) -> None:
-        """Let go of the engine; the last carrier closes it."""
-        for leave in tuple(self.leaving):
-            leave()
-        held, self._hold = self._hold, None
-        if held is not None and self._pid == os.getpid():
-            wait(self._abandoned, FAREWELL)
+        """Let go of the engine; the last transport closes it."""
+        for hook in tuple(self.closing_hooks):
+            hook()
+        shared, self._shared_engine = self._shared_engine, None
+        if shared is not None and self._pid == os.getpid():
+            wait(self._abandoned, CLOSE_TIMEOUT)
             for start in list(self._abandoned):
                 self._disown(start)
-            self._stop_orphans(held.engine)
-            held.release()
+            self._stop_orphans(shared.engine)
+            shared.release()
 
     async def aclose(self) -> None:
         """The same without blocking the event loop."""
         await asyncio.to_thread(self.close)
 
-    def _open(self) -> Hold:
-        if self._hold is None:
+    def _open(self) -> SharedEngine:
+        if self._shared_engine is None:
             message = "this index is closed"
             raise ClientError(message)
         if self._pid != os.getpid():
-            with _lock:  # together or not at all: the parent's engine must never be used here, however often we try
-                held = self._hold if self._hold.path is None else self._reopen()
-                self._hold, self._pid = held, os.getpid()
-        return self._hold
+            with (
+                _shared_lock
+            ):  # together or not at all: the parent's engine must never be used here, however often we try
+                shared = self._shared_engine if self._shared_engine.path is None else self._reopen()
+                self._shared_engine, self._pid = shared, os.getpid()
+        return self._shared_engine
 
     def _stop_orphans(self, engine: Engine) -> None:
         while self.orphans:
             with contextlib.suppress(NextKError, IndexError):
-                _carry(engine, stop(self.orphans.popleft()))
+                _dispatch(engine, stop(self.orphans.popleft()))
 
     def _disown(self, start: "Future[Any]") -> None:
         """Queue the query of a start that nobody waits for, when it is done or when we close."""
@@ -169,7 +171,7 @@ class InProcessCarrier:
                 self.orphans.append(start.result()[0])
 
 
-def _carry(engine: Engine, operation: Operation[T]) -> T:
+def _dispatch(engine: Engine, operation: Operation[T]) -> T:
     reply = dispatch(engine, operation.path, encode(operation))
     answer = Attempts(operation, 0).reply(reply.status, reply.body)
     assert answer is not None, "nothing is repeated in process"
@@ -180,13 +182,15 @@ def _forget_engines() -> None:
     """In a forked child: an engine on disk still belongs to the parent.
 
     Its connection must not even be closed here: SQLite would fold the parent's log in and delete it. So the engine is
-    never freed, and a carrier opens its path anew when it is next used. An engine in memory is the child's own copy.
+    never freed, and a transport opens its path anew when it is next used. An engine in memory is the child's own copy.
     """
-    for held in _holds.values():
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(held.engine))
-    _holds.clear()
-    _lock.release()
+    for shared in _shared.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(shared.engine))
+    _shared.clear()
+    _shared_lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget_engines)
+    os.register_at_fork(
+        before=_shared_lock.acquire, after_in_parent=_shared_lock.release, after_in_child=_forget_engines
+    )

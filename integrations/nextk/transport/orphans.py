@@ -17,14 +17,14 @@ log = logging.getLogger("nextk.transport")
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerAddress:
     """Where requests go, and as whom. The token never shows in a representation."""
 
     url: str
     token: str = field(repr=False)
 
     @property
-    def place(self) -> str:
+    def safe_url(self) -> str:
         """The URL as an error may show it: without the user and password that it may hold."""
         parts = urlsplit(self.url)
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -33,7 +33,7 @@ class Server:
 class Orphans(deque[str]):
     """The resumable queries of one server whose handles were dropped.
 
-    The carriers of the server hold it. While there is something in it this class does, too: a query that is dropped
+    The transports of the server hold it. While there is something in it this class does, too: a query that is dropped
     together with its index still has its end. Finalisers append here, so nothing takes a lock.
 
     Attributes:
@@ -42,15 +42,15 @@ class Orphans(deque[str]):
     """
 
     waiting: ClassVar[dict[int, "Orphans"]] = {}
-    _known: ClassVar["weakref.WeakValueDictionary[Server, Orphans]"] = weakref.WeakValueDictionary()
+    _known: ClassVar["weakref.WeakValueDictionary[ServerAddress, Orphans]"] = weakref.WeakValueDictionary()
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerAddress) -> None:
         super().__init__()
         self.server = server
 
     @classmethod
-    def of(cls, server: Server) -> "Orphans":
-        """Those of a server: one queue for all its carriers."""
+    def of(cls, server: ServerAddress) -> "Orphans":
+        """Those of a server: one queue for all its transports."""
         return cls._known.setdefault(server, cls(server))
 
     def append(self, uuid: str, /) -> None:
@@ -74,7 +74,7 @@ class Orphans(deque[str]):
         """Leave all of them, and some more, to expire."""
         log.info("dropped queries that could not be stopped are left to expire, %d: %s", len(self) + more, reason)
         self.clear()
-        self._settle()
+        self._update_waiting()
 
     def _next(self, deadline: float) -> str | None:
         if time.monotonic() >= deadline:
@@ -82,7 +82,7 @@ class Orphans(deque[str]):
         try:
             return self.popleft()
         except IndexError:
-            self._settle()
+            self._update_waiting()
             return None
 
     @contextmanager
@@ -95,7 +95,7 @@ class Orphans(deque[str]):
             self.append(uuid)
             raise
 
-    def _settle(self) -> None:
+    def _update_waiting(self) -> None:
         self.waiting.pop(id(self), None)
         if self:  # a finaliser was faster
             self.waiting[id(self)] = self

@@ -21,25 +21,25 @@ it, and all of them count the rows that were kept.
 | `ScoreGap(buffer=, min_k=)`       | everything                     | some rows behind the largest gap (adaptive-k)  |
 | `RerankStable(n, rerank)`         | everything                     | when a reranker's best `n` rows stay the same  |
 
-Your own is a subclass of `Policy` and one of `Judge`; see there.
+Your own is a subclass of `Policy` and one of `PolicyState`; see there.
 """
 
 from nextk.until.counting import Accepted, DistinctBy, MaxResults
-from nextk.until.policy import Candidate, Checking, Judge, Learning, Policy
+from nextk.until.policy import BatchCheck, BatchObserver, Candidate, Policy, PolicyState
 from nextk.until.reranking import Ranking, RerankStable
 from nextk.until.scores import MinScore, RelativeScore, ScoreGap
 from nextk.until.tokens import TokenBudget, estimate_tokens
 
 __all__ = [
     "Accepted",
+    "BatchCheck",
+    "BatchObserver",
     "Candidate",
-    "Checking",
     "DistinctBy",
-    "Judge",
-    "Learning",
     "MaxResults",
     "MinScore",
     "Policy",
+    "PolicyState",
     "Ranking",
     "RelativeScore",
     "RerankStable",

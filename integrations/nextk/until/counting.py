@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from nextk.arguments import require_count
 from nextk.errors import ClientError
-from nextk.until.policy import Candidate, Checking, Judge, Policy, require_count
+from nextk.until.policy import BatchCheck, Candidate, Policy, PolicyState
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,15 @@ class MaxResults(Policy):
     def __post_init__(self) -> None:
         require_count(self.n, "n")
 
-    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Count rows."""
-        return _Counting(self)
+        return _RowCount(self)
 
 
-class _Counting(Judge):
+class _RowCount(PolicyState):
     def __init__(self, policy: "MaxResults | Accepted") -> None:
         super().__init__(policy)
-        self.rows = policy.n
+        self.first_pull = policy.n
 
     def enough(self) -> bool:
         return bool(self.kept >= self.policy.n)
@@ -64,12 +65,12 @@ class Accepted(Policy):
             message = f"check={self.check!r} cannot be called: give a function from list to list[bool]"
             raise ClientError(message)
 
-    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Ask the check."""
-        return _Asking(self)
+        return _CheckState(self)
 
 
-class _Asking(_Counting, Checking):
+class _CheckState(_RowCount, BatchCheck):
     def __init__(self, policy: Accepted) -> None:
         super().__init__(policy)
         self.check = policy.check
@@ -82,20 +83,20 @@ def read_verdicts(answer: object, count: int) -> list[bool]:
         ClientError: It is not one bool for each.
     """
     try:
-        said = list(answer)  # type: ignore[call-overload]
+        verdicts = list(answer)  # type: ignore[call-overload]
     except TypeError:
-        said = None
-    if said is None or isinstance(answer, str | bytes | dict | set | frozenset):
+        verdicts = None
+    if verdicts is None or isinstance(answer, str | bytes | dict | set | frozenset):
         message = f"the check returned {type(answer).__name__}: it has to return a list of bools, one for each row"
         raise ClientError(message)
-    if len(said) != count:
-        message = f"the check returned {len(said)} verdicts on {count} rows: it has to return one bool for each row"
+    if len(verdicts) != count:
+        message = f"the check returned {len(verdicts)} verdicts on {count} rows: it has to return one bool for each row"
         raise ClientError(message)
-    odd = [type(one).__name__ for one in said if not _is_bool(one)]
-    if odd:  # its type alone: a check that returns its rows must not have them shown in an error
-        message = f"the check returned {odd[0]} as a verdict: only True permits a row, and only False denies it"
+    others = [type(one).__name__ for one in verdicts if not _is_bool(one)]
+    if others:  # its type alone: a check that returns its rows must not have them shown in an error
+        message = f"the check returned {others[0]} as a verdict: only True permits a row, and only False denies it"
         raise ClientError(message)
-    return [bool(one) for one in said]
+    return [bool(one) for one in verdicts]
 
 
 def _is_bool(value: object) -> bool:
@@ -134,9 +135,9 @@ class DistinctBy(Policy):
             message = f"key={self.key!r} is neither a key of the metadata nor a function"
             raise ClientError(message)
 
-    def judge(self, memory: dict[str, Any]) -> Judge:
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Count keys."""
-        return _Distinct(self, memory)
+        return _DistinctState(self, memory)
 
     @property
     def memory_name(self) -> str:
@@ -162,10 +163,10 @@ class DistinctBy(Policy):
         return json.dumps(key)
 
 
-class _Distinct(Judge):
+class _DistinctState(PolicyState):
     def __init__(self, policy: DistinctBy, memory: dict[str, Any]) -> None:
         super().__init__(policy)
-        self.rows = policy.n
+        self.first_pull = policy.n
         self._memory = memory
         self._new: set[str] = set()
         self._key: str | None = None  # of the row under judgement
@@ -174,7 +175,7 @@ class _Distinct(Judge):
         self._key = self.policy.key_of(candidate)
         return self._key is not None and self._memory.get(self._key, 0) < self.policy.per_key
 
-    def took(self, candidate: Candidate) -> None:  # noqa: ARG002
+    def add(self, candidate: Candidate) -> None:  # noqa: ARG002
         assert self._key is not None
         if self._key not in self._memory:
             self._new.add(self._key)

@@ -1,7 +1,7 @@
 """What a policy is: the written contract, for those that come with nextk and for your own.
 
 A policy is a frozen description: it can be shared, compared, and used by any number of searches at once. For every call
-on a search it makes a `Judge`, which is shown one row after another, best first. Ten lines make one of your own:
+on a search it makes a `PolicyState`, which is shown one row after another, best first. Ten lines make one of your own:
 
 ```python
 class Fresh(Policy):
@@ -10,11 +10,11 @@ class Fresh(Policy):
     def __init__(self, n: int, year: int) -> None:
         self.n, self.year = n, year
 
-    def judge(self, memory):
-        return FreshJudge(self)
+    def new_state(self, memory):
+        return FreshState(self)
 
 
-class FreshJudge(Judge):
+class FreshState(PolicyState):
     def keeps(self, candidate):
         return candidate.metadata["year"] >= self.policy.year
 
@@ -28,13 +28,12 @@ What a judge may rely on, and what it owes:
    above all none that an `Accepted` has denied. Only policies of `scores_only` see every row, and a check is asked
    about several rows at once, before any of them is judged.
 2. `keeps` says whether the row may be handed out; then, if every policy keeps it, `fits` whether there is room for it
-   in this call; then `took` counts it. In `keeps` and `fits` a row is only on its way, and may still be dropped.
+   in this call; then `add` counts it. In `keeps` and `fits` a row is only on its way, and may still be dropped.
 3. An exception is the caller's, as it is. The call has then decided nothing: its rows wait, and the next call judges
    them anew, with a new judge.
 4. The bounds of a search (`max_results`, `max_pulls`, `deadline`) hold whatever a policy says.
 """
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,10 +52,10 @@ class Candidate:
         metadata: As stored.
         item: What the retriever makes of the row: a LangChain `Document`, a LlamaIndex `NodeWithScore`; `None` where
             that finds no text in it.
-        again: Whether it was set aside by an earlier call.
+        offered_before: Whether it was set aside by an earlier call.
     """
 
-    __slots__ = ("_text_of", "again", "best", "id", "item", "metadata", "score")
+    __slots__ = ("_text_of", "best", "id", "item", "metadata", "offered_before", "score")
 
     def __init__(
         self,
@@ -67,14 +66,14 @@ class Candidate:
         best: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         text_of: Callable[[Any], str] = str,
-        again: bool = False,
+        offered_before: bool = False,
     ) -> None:
         self.id = id
         self.score = score
         self.best = score if best is None else best
         self.metadata: Mapping[str, Any] = {} if metadata is None else metadata
         self.item = item
-        self.again = again
+        self.offered_before = offered_before
         self._text_of = text_of
 
     @property
@@ -87,7 +86,7 @@ class Candidate:
 
 
 class Policy(ABC):
-    """Until what a search goes on, and which rows it keeps. Frozen: what a call counts is in its `Judge`.
+    """Until what a search goes on, and which rows it keeps. Frozen: what a call counts is in its `PolicyState`.
 
     Attributes:
         scores_only: Whether it looks at nothing but scores. Then it is shown every row, before any check, and it is
@@ -110,7 +109,7 @@ class Policy(ABC):
         return self.name
 
     @abstractmethod
-    def judge(self, memory: dict[str, Any]) -> "Judge":
+    def new_state(self, memory: dict[str, Any]) -> "PolicyState":
         """Begin a call.
 
         Args:
@@ -135,24 +134,24 @@ class Policy(ABC):
         return Both(self, _policy(other))
 
 
-class Judge:
+class PolicyState:
     """A policy at work, during one call.
 
     Attributes:
         policy: Whose judge it is.
         kept: How many rows this call has kept so far.
-        lookahead: How many rows `look` wants to see before the first one is judged.
-        rows: How many rows the first pull should bring; 0 for no idea.
+        lookahead: How many rows `look_ahead` wants to see before the first one is judged.
+        first_pull: How many rows the first pull should bring; 0 for no idea.
     """
 
     lookahead: int = 0
-    rows: int = 0
+    first_pull: int = 0
 
     def __init__(self, policy: Any) -> None:
         self.policy = policy
         self.kept = 0
 
-    def look(self, scores: Sequence[float]) -> None:
+    def look_ahead(self, scores: Sequence[float]) -> None:
         """See the scores of the rows to come, `lookahead` of them or as many as there are."""
 
     def keeps(self, candidate: Candidate) -> bool:  # noqa: ARG002
@@ -163,7 +162,7 @@ class Judge:
         """Whether there is room for the row in this call; else it is set aside, and later calls are offered it."""
         return True
 
-    def took(self, candidate: Candidate) -> None:
+    def add(self, candidate: Candidate) -> None:
         """Count a row that was kept."""
 
     def enough(self) -> bool:
@@ -171,42 +170,42 @@ class Judge:
         return False
 
 
-class Checking(Judge):
+class BatchCheck(PolicyState):
     """A judge that is asked about many rows at once, and that may have to be awaited."""
 
     check: Callable[[list[Any]], Any]
     """Takes items; returns a bool for each, or an awaitable of that."""
 
 
-class Learning(Judge):
+class BatchObserver(PolicyState):
     """A judge that asks about many rows at once, after they were kept, and that may have to be awaited.
 
     It permits nothing, and it sees nothing that another policy has dropped or set aside.
 
     Attributes:
-        unasked: The rows that were kept and that it has not asked about.
+        unobserved: The rows that were kept and that it has not asked about.
     """
 
-    ask: Callable[[list[Any]], Any]
+    observe: Callable[[list[Any]], Any]
     """Takes items; returns an answer, or an awaitable of it."""
 
     def __init__(self, policy: Any) -> None:
         super().__init__(policy)
-        self.unasked: list[Candidate] = []
+        self.unobserved: list[Candidate] = []
 
-    def took(self, candidate: Candidate) -> None:
+    def add(self, candidate: Candidate) -> None:
         """Count a row that was kept."""
-        self.unasked.append(candidate)
+        self.unobserved.append(candidate)
 
-    def asks_about(self, *, pausing: bool) -> list[Candidate]:
+    def batch(self, *, pausing: bool) -> list[Candidate]:
         """The rows to ask about now; none, to go on without asking.
 
         Args:
             pausing: Whether no row is left to judge, until more are pulled or for good.
         """
-        return self.unasked if pausing else []
+        return self.unobserved if pausing else []
 
-    def learn(self, asked: list[Candidate], answer: Any) -> None:
+    def learn(self, candidates: list[Candidate], answer: Any) -> None:
         """Take note of an answer, before `enough` is asked."""
 
 
@@ -229,7 +228,7 @@ class _Several(Policy):
     def __hash__(self) -> int:
         return hash((type(self), self.parts))
 
-    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         message = "a combination has no judge of its own: ask its leaves"
         raise TypeError(message)
 
@@ -276,30 +275,3 @@ def require_policy(given: object, name: str) -> Policy:
         message = f"{name}={given!r} is not a policy: give one of nextk.until, such as MaxResults(10)"
         raise ClientError(message)
     return given
-
-
-def require_count(value: object, name: str, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least `least`.
-
-    Raises:
-        ClientError: It is not; the message names the argument.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        message = f"{name}={value!r} must be a whole number, at least {least}"
-        raise ClientError(message)
-
-
-def require_number(value: object, name: str, low: float = -math.inf, high: float = math.inf) -> None:
-    """Refuse what is not a finite number between two others, both included.
-
-    Raises:
-        ClientError: It is not; the message names the argument.
-    """
-    try:
-        number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:  # an int beyond all floats
-        number = False
-    if not number or not low <= value <= high:  # type: ignore[operator]
-        bounds = "finite" if math.isinf(low) else f"from {low} to {high}"
-        message = f"{name}={value!r} must be a number, {bounds}"
-        raise ClientError(message)

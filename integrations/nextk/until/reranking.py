@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
+from nextk.arguments import require_count
 from nextk.errors import ClientError
-from nextk.until.policy import Candidate, Judge, Learning, Policy, require_count
+from nextk.until.policy import BatchObserver, Candidate, Policy, PolicyState
 
 T = TypeVar("T")
 Rerank: TypeAlias = Callable[[list[Any]], Iterable[float] | Awaitable[Iterable[float]]]
@@ -56,32 +57,32 @@ class RerankStable(Policy):
         require_count(self.window, "window")
         _require_reranker(self.rerank)
 
-    def judge(self, memory: dict[str, Any]) -> Judge:
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Ask the reranker."""
-        return _Reranking(self, memory)
+        return _RerankStableState(self, memory)
 
 
-class _Reranking(Learning):
+class _RerankStableState(BatchObserver):
     def __init__(self, policy: RerankStable, memory: dict[str, Any]) -> None:
         super().__init__(policy)
-        self.rows = policy.window
-        self.ask = policy.rerank
+        self.first_pull = policy.window
+        self.observe = policy.rerank
         self._memory = memory
         self._best: list[tuple[float, str]] = [(score, id_) for score, id_ in memory.get("best", [])]
         self._stability = Stability(policy.patience, self._ids())
         self._scored = 0
 
-    def asks_about(self, *, pausing: bool) -> list[Candidate]:
+    def batch(self, *, pausing: bool) -> list[Candidate]:
         missing = self.policy.window - self._scored % self.policy.window
-        return self.unasked if pausing or len(self.unasked) == missing else []
+        return self.unobserved if pausing or len(self.unobserved) == missing else []
 
-    def learn(self, asked: list[Candidate], answer: Any) -> None:
-        self.unasked = []
-        scores = read_scores(answer, len(asked))
-        scored = self._best + [(score, candidate.id) for score, candidate in zip(scores, asked, strict=True)]
+    def learn(self, candidates: list[Candidate], answer: Any) -> None:
+        self.unobserved = []
+        scores = read_scores(answer, len(candidates))
+        scored = self._best + [(score, candidate.id) for score, candidate in zip(scores, candidates, strict=True)]
         self._best = sorted(scored, key=lambda one: -one[0])[: self.policy.n]  # of equals, the search's better one
         self._memory["best"] = [list(one) for one in self._best]
-        self._scored += len(asked)
+        self._scored += len(candidates)
         if self._scored % self.policy.window == 0:
             self._stability.saw(self._ids())
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nextk.until.policy import Candidate, Judge, Policy, require_count, require_number
+from nextk.arguments import require_count, require_number
+from nextk.until.policy import Candidate, Policy, PolicyState
 
 _LEAST = 1e-6  # a ratio of 0 would be no threshold
 
@@ -30,9 +31,9 @@ class MinScore(Policy):
         require_number(self.t, "t")
         require_count(self.patience, "patience")
 
-    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Compare scores."""
-        return _Threshold(self)
+        return _ThresholdState(self)
 
     def least(self, best: float) -> float:  # noqa: ARG002
         """What a row has to score."""
@@ -59,16 +60,16 @@ class RelativeScore(Policy):
         require_number(self.ratio, "ratio", _LEAST, 1)
         require_count(self.patience, "patience")
 
-    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Compare scores."""
-        return _Threshold(self)
+        return _ThresholdState(self)
 
     def least(self, best: float) -> float:
         """What a row has to score; never more than the best one, which may be negative."""
         return min(best, self.ratio * best)
 
 
-class _Threshold(Judge):
+class _ThresholdState(PolicyState):
     def __init__(self, policy: MinScore | RelativeScore) -> None:
         super().__init__(policy)
         self._below = 0
@@ -114,27 +115,28 @@ class ScoreGap(Policy):
         require_count(self.min_k, "min_k")
         require_count(self.window, "window", 2)
 
-    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Look ahead, then count."""
-        return _Gap(self)
+        return _GapState(self)
 
     def cut(self, scores: Sequence[float]) -> int:
         """How many of these rows to take, the buffer included; of equal gaps the first one counts."""
         last = int(len(scores) * (1 - self.ignore_tail))
         gaps = [
-            (scores[place - 1] - scores[place], -place) for place in range(self.min_k, min(last, len(scores) - 1) + 1)
+            (scores[position - 1] - scores[position], -position)
+            for position in range(self.min_k, min(last, len(scores) - 1) + 1)
         ]
-        gap, place = max(gaps, default=(0.0, 0))
-        return min(-place + self.buffer, len(scores)) if gap > 0 else len(scores)
+        gap, position = max(gaps, default=(0.0, 0))
+        return min(-position + self.buffer, len(scores)) if gap > 0 else len(scores)
 
 
-class _Gap(Judge):
+class _GapState(PolicyState):
     def __init__(self, policy: ScoreGap) -> None:
         super().__init__(policy)
         self.lookahead = policy.window
         self._left = policy.window
 
-    def look(self, scores: Sequence[float]) -> None:
+    def look_ahead(self, scores: Sequence[float]) -> None:
         self._left = self.policy.cut(scores)
 
     def keeps(self, candidate: Candidate) -> bool:  # noqa: ARG002

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from nextk.arguments import require_count
 from nextk.errors import ClientError
-from nextk.until.policy import Candidate, Judge, Policy, require_count
+from nextk.until.policy import Candidate, Policy, PolicyState
 
 _CHARACTERS_PER_TOKEN = 4
 
@@ -48,9 +49,9 @@ class TokenBudget(Policy):
             message = f"count={self.count!r} cannot be called: give a function from a text to its number of tokens"
             raise ClientError(message)
 
-    def judge(self, memory: dict[str, Any]) -> Judge:  # noqa: ARG002
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Add up tokens."""
-        return _Packing(self)
+        return _TokenCount(self)
 
     def tokens(self, candidate: Candidate) -> int:
         """How many tokens a row has.
@@ -67,7 +68,7 @@ class TokenBudget(Policy):
         return count
 
 
-class _Packing(Judge):
+class _TokenCount(PolicyState):
     def __init__(self, policy: TokenBudget) -> None:
         super().__init__(policy)
         self._left = policy.n
@@ -78,10 +79,10 @@ class _Packing(Judge):
         self._tokens = self.policy.tokens(candidate)
         fitting = self._tokens <= self._left
         # What did not fit an earlier call either must not end this one before it gets to anything new.
-        self._missed = 0 if fitting else self._missed + (not candidate.again)
+        self._missed = 0 if fitting else self._missed + (not candidate.offered_before)
         return fitting
 
-    def took(self, candidate: Candidate) -> None:  # noqa: ARG002
+    def add(self, candidate: Candidate) -> None:  # noqa: ARG002
         self._left -= self._tokens
 
     def enough(self) -> bool:

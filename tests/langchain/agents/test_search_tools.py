@@ -16,13 +16,13 @@ from langchain_tests.unit_tests import ToolsUnitTests
 from langgraph.checkpoint.memory import InMemorySaver
 
 from nextk import Index
-from nextk.agents import (
+from nextk.errors import ClientError, MissingExtraError
+from nextk.langchain import ResumableRetriever
+from nextk.langchain.agents import (
     ResumableSearchMiddleware,
     create_resumable_search_tools,
 )
-from nextk.errors import ClientError, MissingExtraError
-from nextk.langchain import ResumableRetriever
-from nextk.retrieval.budget import budget_of
+from nextk.sessions.pool import pool_of
 from nextk.until import Accepted
 from tests.support.langchain_agents import (
     OTHER,
@@ -223,7 +223,7 @@ class TestAgent:
         saver = InMemorySaver()
         frugal = ResumableRetriever(index=index, k=4, max_recovery=0)
         agent_of([[search()], "done"], frugal, saver).invoke(ask(), thread())
-        budget_of(index._carrier).clear()
+        pool_of(index._transport).clear()
         result = agent_of([[search()], "done", [more()], "done"], frugal, saver).invoke(ask(), thread())
         assert [order[:4], order[4:8]] == pages(result)
 
@@ -317,11 +317,11 @@ class TestBadInput:
 
     def test_without_langchain(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without LangChain the import says how to install it."""
-        for name in [name for name in sys.modules if name.startswith("nextk.agents")]:
+        for name in [name for name in sys.modules if name.startswith("nextk.langchain.agents")]:
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, "langchain.agents", None)
         with pytest.raises(MissingExtraError, match=r"pip install 'nextk\[agents\]'"):
-            importlib.import_module("nextk.agents")
+            importlib.import_module("nextk.langchain.agents")
 
 
 def test_the_default_of_pages(index: Index) -> None:

@@ -19,16 +19,16 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 
 from nextk import Index
-from nextk.agents import (
+from nextk.engine.factory import open_engine
+from nextk.langchain import ResumableRetriever
+from nextk.langchain.agents import (
     ResumableSearchMiddleware,
     ResumableSearchState,
     create_resumable_search_tools,
     new_scope,
 )
-from nextk.engine.opening import open_engine
-from nextk.langchain import ResumableRetriever
-from nextk.testing import Clock
-from nextk.transport.in_process import Hold, InProcessCarrier
+from nextk.testing import ManualClock
+from nextk.transport.in_process import InProcessTransport, SharedEngine
 from nextk.until import Accepted
 from tests.support.langchain_agents import (
     OTHER,
@@ -177,10 +177,10 @@ class TestFaults:
 
     def test_expired(self) -> None:
         """A search that the index has dropped meanwhile goes on all the same."""
-        clock = Clock()
+        clock = ManualClock()
         engine = open_engine(None, {"embedding": "static", "sparse_embedding": "bm25"}, clock=clock)
-        hold = Hold(None, engine)
-        with Index._over(InProcessCarrier(hold, lambda: hold)) as index:
+        hold = SharedEngine(None, engine)
+        with Index._over(InProcessTransport(hold, lambda: hold)) as index:
             index.upsert([(f"t{place}", text) for place, text in enumerate(TEXTS)])
             retriever = ResumableRetriever(index=index, k=4)
             order = ranking(retriever)

@@ -19,11 +19,11 @@ from workflows.errors import WorkflowCancelledByUser
 from workflows.runtime.types.results import StepWorkerContext
 
 from nextk import Index
+from nextk.agents.memory import empty_memory, id_of
 from nextk.errors import ClientError, PageUncertain
 from nextk.llama_index import ResumableRetriever, ResumableSearchToolSpec
-from nextk.llama_index.tools.memory import STATE_KEY
-from nextk.retrieval.book import empty, id_of
-from nextk.retrieval.budget import MAX_OPEN, budget_of
+from nextk.llama_index.agents.context import STATE_KEY
+from nextk.sessions.pool import MAX_OPEN, pool_of
 from nextk.types import Data
 from nextk.until import Accepted, DistinctBy
 from tests.support.local_server import LocalServer
@@ -42,7 +42,7 @@ names_calls = pytest.mark.skipif(
 )
 
 OTHER = "where is the fire and the stone?"
-SEARCH_ID = id_of(QUESTION, empty())
+SEARCH_ID = id_of(QUESTION, empty_memory())
 Wish: TypeAlias = tuple[str, dict[str, str]]
 Line: TypeAlias = str | list[Wish]
 
@@ -97,8 +97,8 @@ def numbers(answers: list[str]) -> list[int]:
 
 def open_queries(index: Index) -> int:
     """How many resumable queries an embedded index holds."""
-    carrier: Any = index._carrier
-    count: int = carrier._hold.engine.open_queries()
+    transport: Any = index._transport
+    count: int = transport._shared_engine.engine.open_queries()
     return count
 
 
@@ -113,7 +113,7 @@ def shared() -> Iterator[Index]:
 def retriever(shared: Index) -> Iterator[ResumableRetriever]:
     """A retriever; afterwards nothing is open but what was left for a next call, and then that is not either."""
     yield ResumableRetriever(shared)
-    budget = budget_of(shared._carrier)
+    budget = pool_of(shared._transport)
     budget.clear()
     shared.info()  # whatever is sent next stops what was dropped
     assert (0, MAX_OPEN) == (open_queries(shared), budget._free)

@@ -121,7 +121,7 @@ def _literal(value: Value) -> tuple[str, Parameter]:
 
 def _json_path(path: Path) -> str:
     steps = (
-        f'."{step}"' if isinstance(step, str) else f"[#-{step.place}]" if step.from_end else f"[{step.place}]"
+        f'."{step}"' if isinstance(step, str) else f"[#-{step.position}]" if step.from_end else f"[{step.position}]"
         for step in path
     )
     return "$" + "".join(steps)

@@ -17,8 +17,8 @@ from functools import lru_cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from nextk.engine.filter.tree import And, Compare, Contains, Glob, HasField, In, Index, Node, Or, Path
-from nextk.errors import UpstashError
+from nextk.engine.filter.tree import And, ArrayStep, Compare, Contains, Glob, HasField, In, Node, Or, Path
+from nextk.errors import RefusedError
 from nextk.extras import require
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def parse(text: str) -> Node | None:
         Its tree, or `None` if the text is blank, which filters nothing.
 
     Raises:
-        UpstashError: 422, `Invalid filter. At line L:C ...`, with lines counted from 1 and columns from 0.
+        RefusedError: 422, `Invalid filter. At line L:C ...`, with lines counted from 1 and columns from 0.
     """
     try:
         _check_size(text)
@@ -73,7 +73,7 @@ def parse(text: str) -> Node | None:
     except _FilterError as fault:
         line, column = text.count("\n", 0, fault.at) + 1, fault.at - text.rfind("\n", 0, fault.at) - 1
         message = f"Invalid filter. At line {line}:{column} {fault}"
-        raise UpstashError(message, 422) from None
+        raise RefusedError(message, 422) from None
 
 
 def _check_size(text: str) -> None:
@@ -173,14 +173,14 @@ class _Builder:
 
 def _path(token: "Token") -> Path:
     text, at = f".{token}", 0
-    steps: list[str | Index] = []
+    steps: list[str | ArrayStep] = []
     while at < len(text):
         step = _STEP.match(text, at)
         if step is None:
             complaint = f"bad path {_shown(token)}: its steps look like .key, [0] or [#-1]"
             raise _FilterError((token.start_pos or 0) + at - 1, complaint)
-        key, end, place = step.groups()
-        steps.append(key or Index(int(place or 0), from_end=bool(end) or place is None))
+        key, end, position = step.groups()
+        steps.append(key or ArrayStep(int(position or 0), from_end=bool(end) or position is None))
         at = step.end()
     return tuple(steps)
 

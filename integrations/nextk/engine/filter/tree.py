@@ -8,18 +8,18 @@ not, save that values of different kinds are unequal.
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["And", "Compare", "Contains", "Glob", "HasField", "In", "Index", "Node", "Or", "Path", "Value"]
+__all__ = ["And", "ArrayStep", "Compare", "Contains", "Glob", "HasField", "In", "Node", "Or", "Path", "Value"]
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """A step into an array: the element at `place`, or, `from_end`, the one `place` before the array's length."""
+class ArrayStep:
+    """A step into an array: the element at `position`, or, `from_end`, the one `position` before the array's length."""
 
-    place: int
+    position: int
     from_end: bool = False
 
 
-Path: TypeAlias = tuple[str | Index, ...]
+Path: TypeAlias = tuple[str | ArrayStep, ...]
 """The way to a field: keys of objects and places in arrays. The first step is a key."""
 
 Value: TypeAlias = str | int | float

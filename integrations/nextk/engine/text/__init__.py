@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextk.engine.text.bm25 import BM25
-from nextk.engine.text.custom import CustomDense, CustomSparse, find_embedder
+from nextk.engine.text.custom import CustomDense, CustomSparse, find_model_functions
 from nextk.engine.text.static import Static
-from nextk.engine.values import Sparse
+from nextk.engine.values import SparseArrays
 from nextk.errors import ClientError
 
 __all__ = ["DenseModel", "SparseModel", "dense_model", "sparse_model"]
@@ -48,11 +48,11 @@ class SparseModel(Protocol):
         """What a stored index remembers of its model: `"bm25"`, or `"custom"` for the caller's own."""
         ...
 
-    def embed_documents(self, texts: list[str]) -> list[Sparse]:
+    def embed_documents(self, texts: list[str]) -> list[SparseArrays]:
         """Embed texts that are to be found: one sparse vector each, of at most 1,000 entries, possibly of none."""
         ...
 
-    def embed_query(self, text: str) -> Sparse:
+    def embed_query(self, text: str) -> SparseArrays:
         """Embed a text to look for."""
         ...
 
@@ -76,10 +76,10 @@ def dense_model(choice: Any) -> DenseModel | None:
         return None
     if isinstance(choice, str) and choice == Static.name:
         return Static()
-    embedder = find_embedder(choice)
-    if embedder is None:
+    functions = find_model_functions(choice)
+    if functions is None:
         raise ClientError(_unknown("embedding", choice, Static.name, "an array of shape (n, dimension)"))
-    return CustomDense(embedder)
+    return CustomDense(functions)
 
 
 def sparse_model(choice: Any) -> SparseModel | None:
@@ -101,10 +101,10 @@ def sparse_model(choice: Any) -> SparseModel | None:
         return None
     if isinstance(choice, str) and choice == BM25.name:
         return BM25()
-    embedder = find_embedder(choice)
-    if embedder is None:
+    functions = find_model_functions(choice)
+    if functions is None:
         raise ClientError(_unknown("sparse_embedding", choice, BM25.name, "a list of sparse vectors"))
-    return CustomSparse(embedder)
+    return CustomSparse(functions)
 
 
 def _unknown(keyword: str, choice: Any, name: str, result: str) -> str:

@@ -25,9 +25,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from nextk.engine.values import Sparse
+from nextk.bodies import MAX_NON_ZEROS
+from nextk.engine.values import SparseArrays
 from nextk.extras import require
-from nextk.requests import MAX_NON_ZEROS
 
 __all__ = ["BM25"]
 
@@ -55,7 +55,7 @@ class BM25:
 
     name: ClassVar[str] = "bm25"
 
-    def embed_documents(self, texts: list[str]) -> list[Sparse]:
+    def embed_documents(self, texts: list[str]) -> list[SparseArrays]:
         """Weigh the terms of each text.
 
         Returns:
@@ -67,7 +67,7 @@ class BM25:
         """
         return [_document(text) for text in texts]
 
-    def embed_query(self, text: str) -> Sparse:
+    def embed_query(self, text: str) -> SparseArrays:
         """Give each distinct term of a question the weight 1. The first 1,000 count.
 
         Raises:
@@ -77,20 +77,20 @@ class BM25:
         return _heaviest(terms, np.ones(len(terms)))
 
 
-def _document(text: str) -> Sparse:
+def _document(text: str) -> SparseArrays:
     terms = _terms(text)
     length = terms.total()
     frequency = np.fromiter(terms.values(), dtype=np.float64, count=len(terms))
     return _heaviest(terms, frequency * (K1 + 1) / (frequency + K1 * (1 - B + B * length / AVERAGE_LENGTH)))
 
 
-def _heaviest(terms: Counter[int], weights: NDArray[np.float64]) -> Sparse:
+def _heaviest(terms: Counter[int], weights: NDArray[np.float64]) -> SparseArrays:
     indices = np.fromiter(terms, dtype=np.int32, count=len(terms))
     if len(indices) > MAX_NON_ZEROS:
         kept = np.argsort(-weights, kind="stable")[:MAX_NON_ZEROS]
         indices, weights = indices[kept], weights[kept]
     ascending = np.argsort(indices)
-    return Sparse(indices[ascending], weights[ascending].astype(np.float32))
+    return SparseArrays(indices[ascending], weights[ascending].astype(np.float32))
 
 
 def _terms(text: str) -> Counter[int]:

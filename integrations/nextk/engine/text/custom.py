@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nextk.engine.values import Sparse
+from nextk.bodies import MAX_NON_ZEROS
+from nextk.engine.values import SparseArrays
 from nextk.errors import ClientError
-from nextk.requests import MAX_NON_ZEROS
 
-__all__ = ["CustomDense", "CustomSparse", "Embedder", "find_embedder"]
+__all__ = ["CustomDense", "CustomSparse", "ModelFunctions", "find_model_functions"]
 
 _METHODS = (
     ("embed_documents", "embed_query"),  # LangChain
@@ -21,7 +21,7 @@ _INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True, slots=True)
-class Embedder:
+class ModelFunctions:
     """The caller's model as one or two functions; the label names it in errors."""
 
     label: str
@@ -43,7 +43,7 @@ class Embedder:
         return self.documents(texts)
 
 
-def find_embedder(choice: Any) -> Embedder | None:
+def find_model_functions(choice: Any) -> ModelFunctions | None:
     """Read a model's functions off an object, or take a function for one; `None` if it is neither.
 
     Methods win over being callable, because LlamaIndex's embeddings are callable too, on nodes.
@@ -54,8 +54,8 @@ def find_embedder(choice: Any) -> Embedder | None:
     for names in _METHODS:
         documents, query = (_method(choice, name) for name in names)
         if documents is not None or query is not None:
-            return Embedder(label, documents, query)
-    return Embedder(label, choice, None) if callable(choice) else None
+            return ModelFunctions(label, documents, query)
+    return ModelFunctions(label, choice, None) if callable(choice) else None
 
 
 def _method(choice: Any, name: str) -> Callable[..., Any] | None:
@@ -67,7 +67,7 @@ def _method(choice: Any, name: str) -> Callable[..., Any] | None:
 class CustomDense:
     """The caller's dense model. Its dimension is only known from its vectors."""
 
-    embedder: Embedder
+    functions: ModelFunctions
     name: ClassVar[str] = "custom"
     dimension: ClassVar[None] = None
 
@@ -79,8 +79,8 @@ class CustomDense:
         """
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        rows = _dense(self.embedder.embed_documents(texts), 2, f"the vectors of {self.embedder.label}")
-        _require_one_each(rows, texts, self.embedder.label)
+        rows = _dense(self.functions.embed_documents(texts), 2, f"the vectors of {self.functions.label}")
+        _require_one_each(rows, texts, self.functions.label)
         return rows
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
@@ -89,20 +89,20 @@ class CustomDense:
         Raises:
             ClientError: The model did not return one row of finite numbers.
         """
-        if self.embedder.query is None:
+        if self.functions.query is None:
             row: NDArray[np.float32] = self.embed_documents([text])[0]
             return row
-        return _dense(self.embedder.query(text), 1, f"the query vector of {self.embedder.label}")
+        return _dense(self.functions.query(text), 1, f"the query vector of {self.functions.label}")
 
 
 @dataclass(frozen=True, slots=True)
 class CustomSparse:
     """The caller's sparse model."""
 
-    embedder: Embedder
+    functions: ModelFunctions
     name: ClassVar[str] = "custom"
 
-    def embed_documents(self, texts: list[str]) -> list[Sparse]:
+    def embed_documents(self, texts: list[str]) -> list[SparseArrays]:
         """Embed texts: one sparse vector each; none for no texts, without a call.
 
         Raises:
@@ -110,8 +110,8 @@ class CustomSparse:
         """
         if not texts:
             return []
-        label = self.embedder.label
-        result = self.embedder.embed_documents(texts)
+        label = self.functions.label
+        result = self.functions.embed_documents(texts)
         if not isinstance(result, Iterable):
             message = f"{label} returned {type(result).__name__} where a list of sparse vectors was expected"
             raise ClientError(message)
@@ -119,15 +119,15 @@ class CustomSparse:
         _require_one_each(vectors, texts, label)
         return [_sparse(vector, label) for vector in vectors]
 
-    def embed_query(self, text: str) -> Sparse:
+    def embed_query(self, text: str) -> SparseArrays:
         """Embed a question. A model without a function for questions treats it as a document.
 
         Raises:
             ClientError: The model did not return a sparse vector.
         """
-        if self.embedder.query is None:
+        if self.functions.query is None:
             return self.embed_documents([text])[0]
-        return _sparse(self.embedder.query(text), self.embedder.label)
+        return _sparse(self.functions.query(text), self.functions.label)
 
 
 def _require_one_each(vectors: Sized, texts: list[str], label: str) -> None:
@@ -136,7 +136,7 @@ def _require_one_each(vectors: Sized, texts: list[str], label: str) -> None:
         raise ClientError(message)
 
 
-def _sparse(vector: Any, label: str) -> Sparse:
+def _sparse(vector: Any, label: str) -> SparseArrays:
     """Read a sparse vector in any of its three shapes, entries in the order given, and check it."""
     if isinstance(vector, Mapping):
         given: tuple[Any, Any] = (list(vector.keys()), list(vector.values()))
@@ -158,7 +158,7 @@ def _sparse(vector: Any, label: str) -> Sparse:
     if len(indices) > MAX_NON_ZEROS:
         message = f"{label} returned a sparse vector of {len(indices)} entries; at most {MAX_NON_ZEROS} are allowed"
         raise ClientError(message)
-    return Sparse(indices, values)
+    return SparseArrays(indices, values)
 
 
 def _dense(value: Any, rank: int, subject: str) -> NDArray[np.float32]:

@@ -16,9 +16,9 @@ from typing import Any
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from nextk.errors import ClientError
-from nextk.llama_index.filters.bounds import EVERYTHING, all_of, any_of
-from nextk.llama_index.filters.meaning import Group, read
+from nextk.llama_index.filters.expressions import EVERYTHING, all_of, any_of
 from nextk.llama_index.filters.pushdown import one_of, pushed_down
+from nextk.llama_index.filters.semantics import ConditionGroup, read
 
 __all__ = ["Translation", "translate"]
 
@@ -67,19 +67,19 @@ def translate(
     """
     group = None if filters is None else read(filters)
     documents, nodes = _ids(doc_ids, "doc_ids"), _ids(node_ids, "node_ids")
-    bound = all_of(
+    pushed = all_of(
         [
             EVERYTHING if group is None else pushed_down(group),
             EVERYTHING if documents is None else any_of([one_of(key, sorted(documents)) for key in _PARENT_KEYS]),
         ]
     )
-    exact = bound.exact and nodes is None
-    return Translation(bound.text, None if exact else _Residual(group, documents, nodes))
+    exact = pushed.exact and nodes is None
+    return Translation(pushed.text, None if exact else _Residual(group, documents, nodes))
 
 
 @dataclass(frozen=True, slots=True)
 class _Residual:
-    group: Group | None
+    group: ConditionGroup | None
     documents: frozenset[str] | None
     nodes: frozenset[str] | None
 
@@ -87,10 +87,10 @@ class _Residual:
         if self.nodes is not None and id not in self.nodes:
             return False
         if self.documents is not None:
-            held = [metadata.get(key) for key in _PARENT_KEYS]
-            if not any(isinstance(value, str) and value in self.documents for value in held):
+            stored = [metadata.get(key) for key in _PARENT_KEYS]
+            if not any(isinstance(value, str) and value in self.documents for value in stored):
                 return False
-        return self.group is None or self.group.judge(metadata) is True
+        return self.group is None or self.group.holds(metadata) is True
 
 
 def _ids(ids: Any, name: str) -> frozenset[str] | None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 
-from nextk.llama_index.filters.bounds import (
+from nextk.llama_index.filters.expressions import (
     ANYTHING,
     EVERYTHING,
     NOTHING,
-    Bound,
+    FilterExpression,
     all_of,
     any_of,
     glob,
@@ -23,7 +23,7 @@ from nextk.llama_index.filters.bounds import (
     step_of,
     verbatim,
 )
-from nextk.llama_index.filters.meaning import Group, Test
+from nextk.llama_index.filters.semantics import Condition, ConditionGroup
 
 _EXACT_BELOW = 2**53  # from here on, an index that keeps doubles takes neighbours for equal
 _ORDERED_BELOW = 2**63  # from here on, so does SQLite
@@ -32,10 +32,10 @@ _OPPOSITES = {FilterOperator.NE: FilterOperator.EQ, FilterOperator.NIN: FilterOp
 _WHO_LOWERS_TO = {"i": "[iI\u0130]", "k": "[kK\u212a]"}  # all that a letter is the lower case of
 
 
-def pushed_down(part: Group | Test, *, negated: bool = False) -> Bound:
+def pushed_down(part: ConditionGroup | Condition, *, negated: bool = False) -> FilterExpression:
     """What the index is told of a filter, or of its negation."""
-    if isinstance(part, Test):
-        return _test(part, negated=negated)
+    if isinstance(part, Condition):
+        return _condition(part, negated=negated)
     if not part.parts:
         return NOTHING if negated else EVERYTHING
     inner = negated is not (part.condition is FilterCondition.NOT)
@@ -43,23 +43,23 @@ def pushed_down(part: Group | Test, *, negated: bool = False) -> Bound:
     return joined(pushed_down(each, negated=inner) for each in part.parts)
 
 
-def one_of(key: str, values: Sequence[Any]) -> Bound:
+def one_of(key: str, values: Sequence[Any]) -> FilterExpression:
     """That a key holds one of some values."""
-    return _test(Test(key, FilterOperator.IN, list(values)), negated=False)
+    return _condition(Condition(key, FilterOperator.IN, list(values)), negated=False)
 
 
-def _test(test: Test, *, negated: bool) -> Bound:
-    path = path_of(test.key)
-    if test.operator is FilterOperator.IS_EMPTY:
+def _condition(condition: Condition, *, negated: bool) -> FilterExpression:
+    path = path_of(condition.key)
+    if condition.operator is FilterOperator.IS_EMPTY:
         return ANYTHING if path is None else _present(path) if negated else _absent(f"{path}[0]")
-    operator = _OPPOSITES.get(test.operator, test.operator)
-    negated = negated is not (operator is not test.operator)
-    if _never(operator, test.value):
+    operator = _OPPOSITES.get(condition.operator, condition.operator)
+    negated = negated is not (operator is not condition.operator)
+    if _never(operator, condition.value):
         return EVERYTHING if negated else NOTHING
     if negated or path is None:
         return ANYTHING
-    bound = _BOUNDS[operator](path, test.value)
-    return bound if bound.text else _present(path)
+    expression = _EXPRESSIONS[operator](path, condition.value)
+    return expression if expression.text else _present(path)
 
 
 def _never(operator: FilterOperator, value: Any) -> bool:
@@ -75,11 +75,11 @@ def _never(operator: FilterOperator, value: Any) -> bool:
             return False
 
 
-def _present(path: str) -> Bound:
+def _present(path: str) -> FilterExpression:
     return predicate(f"HAS FIELD {path}", exact=False)
 
 
-def _absent(path: str) -> Bound:
+def _absent(path: str) -> FilterExpression:
     return predicate(f"HAS NOT FIELD {path}", exact=False)
 
 
@@ -92,7 +92,7 @@ def _is_exact(value: Any) -> bool:
     return isinstance(value, str) or bool(abs(value) < _EXACT_BELOW)
 
 
-def _equal(path: str, value: Any) -> Bound:
+def _equal(path: str, value: Any) -> FilterExpression:
     if isinstance(value, list):
         return _equal_list(path, value)
     if not _is_comparable(value):
@@ -103,14 +103,14 @@ def _equal(path: str, value: Any) -> Bound:
     return predicate(f"{path} = {spelled}", exact=_is_exact(value))
 
 
-def _equal_list(path: str, values: list[Any]) -> Bound:
+def _equal_list(path: str, values: list[Any]) -> FilterExpression:
     """By the length and the first few elements; nothing tells an empty array from what is no array."""
-    elements = [_equal(f"{path}[{place}]", value) for place, value in enumerate(values[:4])]
+    elements = [_equal(f"{path}[{position}]", value) for position, value in enumerate(values[:4])]
     return all_of([_present(path), *elements, _absent(f"{path}[{len(values)}]")])
 
 
-def _ordered(sign: str) -> Callable[[str, Any], Bound]:
-    def bound(path: str, value: Any) -> Bound:
+def _ordered(sign: str) -> Callable[[str, Any], FilterExpression]:
+    def expression(path: str, value: Any) -> FilterExpression:
         if isinstance(value, str):
             return glob(path, "*", exact=False)
         if isinstance(value, list) or not _is_comparable(value):
@@ -118,10 +118,10 @@ def _ordered(sign: str) -> Callable[[str, Any], Bound]:
         exact = _is_exact(value)
         return predicate(f"{path} {sign if exact else sign[0] + '='} {literal(value)}", exact=exact)
 
-    return bound
+    return expression
 
 
-def _one_of(path: str, values: str | list[Any]) -> Bound:
+def _one_of(path: str, values: str | list[Any]) -> FilterExpression:
     if isinstance(values, str):  # a part of it
         return glob(path, "*", exact=False)
     if len(values) > _MAX_VALUES:
@@ -135,19 +135,19 @@ def _one_of(path: str, values: str | list[Any]) -> Bound:
     return any_of([predicate(f"{path} IN ({', '.join(spelled.values())})", exact=exact, depth=1), *others])
 
 
-def _contains(path: str, value: Any) -> Bound:
+def _contains(path: str, value: Any) -> FilterExpression:
     return any_of(_containing(path, value))
 
 
-def _any(path: str, values: str | list[Any]) -> Bound:
-    return any_of([bound for value in values for bound in _containing(path, value)])
+def _any(path: str, values: str | list[Any]) -> FilterExpression:
+    return any_of([expression for value in values for expression in _containing(path, value)])
 
 
-def _all(path: str, values: str | list[Any]) -> Bound:
+def _all(path: str, values: str | list[Any]) -> FilterExpression:
     return all_of([_contains(path, value) for value in values])
 
 
-def _containing(path: str, value: Any) -> list[Bound]:
+def _containing(path: str, value: Any) -> list[FilterExpression]:
     """Arrays with an element, strings with a part, objects with a key: one suffices."""
     if value is None or isinstance(value, list):
         return [_present(f"{path}[0]")]
@@ -163,11 +163,11 @@ def _containing(path: str, value: Any) -> list[Bound]:
     return [element, glob(path, f"*{verbatim(value)}*", exact=True), predicate(f"HAS FIELD {step}", exact=True)]
 
 
-def _text(path: str, value: str) -> Bound:
+def _text(path: str, value: str) -> FilterExpression:
     return glob(path, f"*{verbatim(value)}*", exact=True)
 
 
-def _text_of_any_case(path: str, value: str) -> Bound:
+def _text_of_any_case(path: str, value: str) -> FilterExpression:
     """Only ASCII is spelled: what else becomes a letter, or two, when lowered is for the residual to know."""
     lowered = value.lower()
     pattern = "".join(map(_any_case, lowered))
@@ -182,7 +182,7 @@ def _any_case(letter: str) -> str:
     return verbatim(letter)
 
 
-_BOUNDS: Mapping[FilterOperator, Callable[[str, Any], Bound]] = {
+_EXPRESSIONS: Mapping[FilterOperator, Callable[[str, Any], FilterExpression]] = {
     FilterOperator.EQ: _equal,
     FilterOperator.GT: _ordered(">"),
     FilterOperator.GTE: _ordered(">="),

@@ -1,0 +1,266 @@
+"""What a request's body may say: the server half's view, validated.
+
+`null` means absent, unknown fields are ignored, ids may be numbers, and the flags may be spelt `"true"`; everything
+else must be of its own type. Sizes that the service publishes are checked here; what depends on an index (its
+dimension, its components, its models) is the engine's to check.
+"""
+
+import math
+from typing import Annotated, Any, Self, TypeAlias
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StrictFloat,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from nextk.types import FusionAlgorithm, MetadataUpdateMode, QueryMode, WeightingStrategy
+
+MAX_ROWS = 1_000
+"""The most rows that one request reads or writes."""
+MAX_QUERIES = 100
+"""The most queries in one batch."""
+MAX_NON_ZEROS = 1_000
+"""The most entries of a sparse vector."""
+MAX_ID_BYTES = 1_000
+MAX_DATA_BYTES = 1_000_000
+MAX_IDLE_SECONDS = 86_400
+DEFAULT_IDLE_SECONDS = 3_600
+DEFAULT_TOP_K = 10
+DEFAULT_LIMIT = 10
+
+_FLOAT32_MAX = 3.4028235677973366e38  # halfway to what would be the next float32: from here on rounding gives infinity
+
+
+def _flag(value: object) -> object:
+    """Read the spelt-out booleans that one documented sample sends; anything else must be a boolean."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+def _text_id(value: object) -> object:
+    """Ids may arrive as numbers; they are stored and returned as text."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _sized_id(value: str) -> str:
+    if not value:
+        message = "id must not be empty"
+        raise ValueError(message)
+    if len(value.encode()) > MAX_ID_BYTES:
+        message = f"id must not be longer than {MAX_ID_BYTES} bytes"
+        raise ValueError(message)
+    return value
+
+
+def _float32(values: list[float]) -> list[float]:
+    """Refuse what float32 cannot hold, which would otherwise be stored as infinity."""
+    if values and (not math.isfinite(sum(values)) or max(map(abs, values)) >= _FLOAT32_MAX):
+        for position, value in enumerate(values):
+            if abs(value) >= _FLOAT32_MAX:
+                message = f"value {value} at place {position} is out of the range of float32"
+                raise ValueError(message)
+    return values
+
+
+Flag: TypeAlias = Annotated[bool, Strict(), BeforeValidator(_flag)]
+Id: TypeAlias = Annotated[StrictStr, BeforeValidator(_text_id)]
+Floats: TypeAlias = list[StrictFloat]
+Rows: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MAX_ROWS)]
+Text: TypeAlias = StrictStr
+
+
+class Body(BaseModel):
+    """Every request body: camelCase keys, unknown ones ignored, `null` read as absent."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, body: object) -> object:
+        return {key: value for key, value in body.items() if value is not None} if isinstance(body, dict) else body
+
+
+class SparseBody(Body):
+    """A sparse vector: equally long lists of dimensions (signed int32, any order, repeats allowed) and values."""
+
+    indices: list[Annotated[int, Strict(), Field(ge=-(2**31), le=2**31 - 1)]]
+    values: Floats
+
+    _sized = field_validator("values")(_float32)
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.indices) != len(self.values):
+            message = f"has {len(self.indices)} indices but {len(self.values)} values"
+            raise ValueError(message)
+        if len(self.indices) > MAX_NON_ZEROS:
+            message = f"has {len(self.indices)} entries; at most {MAX_NON_ZEROS} are allowed"
+            raise ValueError(message)
+        return self
+
+
+class Vectors(Body):
+    """The components that records and queries share."""
+
+    vector: Floats | None = None
+    sparse_vector: SparseBody | None = None
+
+    @field_validator("vector")
+    @classmethod
+    def _sized(cls, vector: list[float] | None) -> list[float] | None:
+        return vector if vector is None else _float32(vector)
+
+
+def _sized_data(data: str | None) -> str | None:
+    if data is not None and len(data) * 4 > MAX_DATA_BYTES and len(data.encode()) > MAX_DATA_BYTES:
+        message = f"data must not be larger than {MAX_DATA_BYTES} bytes"
+        raise ValueError(message)
+    return data
+
+
+class Record(Vectors):
+    """One record of `/upsert`."""
+
+    id: Id
+    metadata: dict[str, Any] | None = None
+    data: Text | None = None
+
+    _id = field_validator("id")(_sized_id)
+    _data = field_validator("data")(_sized_data)
+
+
+class TextRecord(Body):
+    """One record of `/upsert-data`: the index embeds `data` and keeps it."""
+
+    id: Id
+    data: Text
+    metadata: dict[str, Any] | None = None
+
+    _id = field_validator("id")(_sized_id)
+    _data = field_validator("data")(_sized_data)
+
+
+class Update(Vectors):
+    """The body of `/update`: whatever is given changes, the rest stays."""
+
+    id: Id
+    data: Text | None = None
+    metadata: dict[str, Any] | None = None
+    metadata_update_mode: MetadataUpdateMode = MetadataUpdateMode.OVERWRITE
+
+    _data = field_validator("data")(_sized_data)
+
+
+class Include(Body):
+    """Which fields of a record a reply carries besides its id."""
+
+    include_vectors: Flag = False
+    include_metadata: Flag = False
+    include_data: Flag = False
+
+
+class Query(Vectors, Include):
+    """The body of `/query`; `/query-data` sends `data` instead of vectors."""
+
+    data: Text | None = None
+    top_k: Rows = DEFAULT_TOP_K
+    filter: Text = ""
+    weighting_strategy: WeightingStrategy | None = None
+    fusion_algorithm: FusionAlgorithm = FusionAlgorithm.RRF
+    query_mode: QueryMode = QueryMode.HYBRID
+
+
+class VectorQuery(Query):
+    """The body of `/query` as such: `data` is not one of its fields."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_text(cls, body: object) -> object:
+        return {key: value for key, value in body.items() if key != "data"} if isinstance(body, dict) else body
+
+
+class TextQuery(Query):
+    """The body of `/query-data`: the index embeds `data`; vectors are not among its fields."""
+
+    data: Text
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_vectors(cls, body: object) -> object:
+        vectors = ("vector", "sparseVector")
+        return {key: value for key, value in body.items() if key not in vectors} if isinstance(body, dict) else body
+
+
+class Idle(Body):
+    """The part of a resumable start that `/query` does not have."""
+
+    max_idle: Annotated[int, Strict(), Field(ge=0, le=MAX_IDLE_SECONDS)] = DEFAULT_IDLE_SECONDS
+
+    @property
+    def idle_seconds(self) -> int:
+        """Seconds without a touch after which the query may be dropped; a given 0 asks for the default."""
+        return self.max_idle or DEFAULT_IDLE_SECONDS
+
+
+class VectorStart(VectorQuery, Idle):
+    """The body of `/resumable-query`."""
+
+
+class TextStart(TextQuery, Idle):
+    """The body of `/resumable-query-data`."""
+
+
+class NextPage(Body):
+    """The body of `/resumable-query-next`, once its uuid is known to be open."""
+
+    additional_k: Rows
+
+
+class Uuid(Body):
+    """Which resumable query is meant."""
+
+    uuid: Text
+
+
+class Fetch(Include):
+    """The body of `/fetch`: exactly one of `ids` and `prefix`."""
+
+    ids: list[Id] | None = None
+    prefix: Text | None = None
+
+
+class Range(Include):
+    """The body of `/range`; a cursor of `""`, `"0"` or `0` is the beginning."""
+
+    cursor: Annotated[StrictStr, BeforeValidator(_text_id), Field(pattern=r"^[0-9]{0,18}$")] = ""
+    limit: Rows = DEFAULT_LIMIT
+    prefix: Text = ""
+
+
+class Delete(Body):
+    """The body of `/delete`: exactly one of the three; what is empty would select everything, and counts as absent."""
+
+    ids: list[Id] | None = None
+    prefix: Text | None = None
+    filter: Text | None = None
+
+    @field_validator("prefix", "filter")
+    @classmethod
+    def _empty_is_absent(cls, value: str | None, field: ValidationInfo) -> str | None:
+        return None if not value or (field.field_name == "filter" and value.isspace()) else value
+
+
+class Rename(Body):
+    """The body of `/rename-namespace`."""
+
+    namespace: Text
+    new_namespace: Text
+    delete_existing: Flag = False

@@ -1,0 +1,151 @@
+"""Filters that let through at least what is meant: how they are joined, spelled and kept small.
+
+Nothing that a user gives is copied into a filter unless it cannot be mistaken there: keys are plain words, numbers are
+decimals without an exponent, and strings are written without any escape, because the filter language documents none.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+# An index may take 8,192 bytes, 400 predicates, 64 parentheses: the rest is for a filter of the caller's own.
+MAX_BYTES = 6_144
+MAX_PREDICATES = 300
+MAX_DEPTH = 32
+
+_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_STEP = re.compile(r"[A-Za-z0-9_-]+")
+_KEYWORDS = {"and", "or", "not", "in", "glob", "contains", "has", "field", "true", "false"}
+_UNSPELLABLE = re.compile(r"[\\\0\ud800-\udfff]")  # an escape to some, the end of the text to others, no UTF-8
+_GLOB_SIGNS = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class FilterExpression:
+    """A filter that lets through all that is meant.
+
+    Args:
+        text: The filter; `""` lets everything through.
+        exact: Whether it lets nothing else through.
+        predicates: How many it has.
+        depth: How deep its parentheses go.
+        is_or: Whether it is joined by OR, so that within an AND it needs parentheses.
+    """
+
+    text: str
+    exact: bool
+    predicates: int = 1
+    depth: int = 0
+    is_or: bool = False
+
+
+EVERYTHING = FilterExpression("", exact=True, predicates=0)
+ANYTHING = FilterExpression("", exact=False, predicates=0)
+NOTHING = FilterExpression("HAS FIELD _ AND HAS NOT FIELD _", exact=True, predicates=2)
+
+
+def predicate(text: str, *, exact: bool, depth: int = 0) -> FilterExpression:
+    """One predicate; `ANYTHING` if it is too large."""
+    return _within_limits(FilterExpression(text, exact, depth=depth))
+
+
+def any_of(parts: Iterable[FilterExpression]) -> FilterExpression:
+    """What lets through whatever one of the parts does; `ANYTHING` if that grows too large."""
+    listed = list(parts)
+    if not all(part.text for part in listed):
+        return EVERYTHING if EVERYTHING in listed else ANYTHING
+    exact = all(part.exact for part in listed)
+    kept = [part for part in _distinct(listed) if part.text != NOTHING.text]
+    if len(kept) < 2:
+        return replace(kept[0], exact=exact) if kept else NOTHING
+    depth, predicates = max(part.depth for part in kept), sum(part.predicates for part in kept)
+    return _within_limits(
+        FilterExpression(" OR ".join(part.text for part in kept), exact, predicates, depth, is_or=True)
+    )
+
+
+def all_of(parts: Iterable[FilterExpression]) -> FilterExpression:
+    """What lets through only what every part does; large parts are left out if it grows too large."""
+    listed = list(parts)
+    if any(part.text == NOTHING.text for part in listed):
+        return NOTHING
+    needed = [part for part in _distinct(listed) if part.text]
+    kept = _affordable(needed)
+    exact = all(part.exact for part in listed) and len(kept) == len(needed)
+    if len(kept) < 2:
+        return replace(kept[0], exact=exact) if kept else replace(EVERYTHING, exact=exact)
+    text = " AND ".join(f"({part.text})" if part.is_or else part.text for part in kept)
+    return FilterExpression(
+        text, exact, sum(part.predicates for part in kept), max(part.depth + part.is_or for part in kept)
+    )
+
+
+def _affordable(parts: list[FilterExpression]) -> list[FilterExpression]:
+    """As many parts as fit into one AND, the small ones first; in their order."""
+    room, predicates, taken = MAX_BYTES, MAX_PREDICATES, set()
+    for part in sorted(parts, key=_bytes):
+        if _bytes(part) <= room and part.predicates <= predicates and part.depth + part.is_or <= MAX_DEPTH:
+            room, predicates = room - _bytes(part), predicates - part.predicates
+            taken.add(part.text)
+    return [part for part in parts if part.text in taken]
+
+
+def _bytes(part: FilterExpression) -> int:
+    return len(part.text.encode()) + len("() AND ")
+
+
+def _distinct(parts: list[FilterExpression]) -> list[FilterExpression]:
+    return list({part.text: part for part in parts}.values())
+
+
+def _within_limits(expression: FilterExpression) -> FilterExpression:
+    fits = (
+        expression.predicates <= MAX_PREDICATES
+        and expression.depth <= MAX_DEPTH
+        and len(expression.text.encode()) <= MAX_BYTES
+    )
+    return expression if fits else ANYTHING
+
+
+def path_of(key: str) -> str | None:
+    """How a filter names a key of the metadata; `None` where it cannot, or might mean something else.
+
+    A dot or a bracket would lead inside a value, and a keyword might be taken for one.
+    """
+    return key if _PATH.fullmatch(key) and key.lower() not in _KEYWORDS else None
+
+
+def step_of(path: str, key: str) -> str | None:
+    """How a filter names a key of the object at a path."""
+    return f"{path}.{key}" if _STEP.fullmatch(key) else None
+
+
+def literal(value: str | float) -> str | None:
+    """How a filter spells a value; `None` where it cannot."""
+    if isinstance(value, bool | int):
+        return str(int(value))
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f") if math.isfinite(value) else None
+    quote = '"' if "'" in value else "'"
+    return None if quote in value or _UNSPELLABLE.search(value) else f"{quote}{value}{quote}"
+
+
+def verbatim(text: str) -> str:
+    """The pattern that matches a text and no other."""
+    return _GLOB_SIGNS.sub(r"[\g<0>]", text)
+
+
+def glob(path: str, pattern: str, *, exact: bool) -> FilterExpression:
+    """A GLOB predicate.
+
+    Args:
+        path: What is matched.
+        pattern: A character that no filter can spell will match any character.
+        exact: Whether the pattern matches only what is meant.
+    """
+    spelled = _UNSPELLABLE.sub("?", pattern)
+    if "'" in spelled:
+        spelled = spelled.replace('"', "?")
+    return predicate(f"{path} GLOB {literal(spelled)}", exact=exact and spelled == pattern)

@@ -1,0 +1,89 @@
+"""The caller's sparse model, of whatever make: its one method that embeds a question."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nextk.errors import ClientError
+from nextk.payloads import plain_list
+from nextk.types import SparseVector
+
+_METHODS = ("embed_query", "get_query_embedding")  # LangChain's makers, LlamaIndex's; the asynchronous twin has an "a"
+_PAIR = 2
+
+
+class SparseQueryModel:
+    """Embeds questions by a model of the caller's.
+
+    Args:
+        model: An object with `embed_query` or `get_query_embedding`, which embeds one text; or a function that embeds a
+            list of texts. A sparse vector is an object with `indices` and `values`, a pair of the two, or a dict from
+            index to value. A function may also return, as Qdrant's do, a pair: the indices of all, the values of all.
+
+    Raises:
+        ClientError: It is neither.
+    """
+
+    def __init__(self, model: Any) -> None:
+        name = next((name for name in _METHODS if callable(getattr(model, name, None))), None)
+        if isinstance(model, type) or (name is None and not callable(model)):
+            message = (
+                f"sparse_embedding cannot be {model!r}: "
+                "give an object with embed_query(text), or a function that takes list[str]"
+            )
+            raise ClientError(message)
+        self._model = model
+        self._method = name
+
+    def embed(self, texts: Sequence[str]) -> SparseVector:
+        """Embed a question that is put in one or more ways: the mean of its sparse vectors.
+
+        Raises:
+            ClientError: The model returned something else.
+        """
+        return _mean([sparse_vector_of(self._embed(text)) for text in texts])
+
+    async def aembed(self, texts: Sequence[str]) -> SparseVector:
+        """The same without blocking the event loop: a model that only blocks goes to a thread."""
+        native = getattr(self._model, f"a{self._method}", None)
+        if native is None:
+            return await asyncio.to_thread(self.embed, texts)
+        return _mean([sparse_vector_of(await native(text)) for text in texts])
+
+    def _embed(self, text: str) -> Any:
+        if self._method is not None:
+            return getattr(self._model, self._method)(text)
+        result = self._model([text])
+        if isinstance(result, tuple) and len(result) == _PAIR:  # the indices of all texts, the values of all texts
+            return tuple(part[0] for part in result)
+        return result[0]
+
+
+def sparse_vector_of(given: Any) -> SparseVector:
+    """A sparse vector, of whatever make.
+
+    Raises:
+        ClientError: It is none that is known.
+    """
+    if isinstance(given, Mapping):
+        given = (list(given.keys()), list(given.values()))
+    elif hasattr(given, "indices") and hasattr(given, "values"):
+        given = (given.indices, given.values)
+    if not isinstance(given, tuple) or len(given) != _PAIR:
+        message = (
+            f"sparse_embedding returned {type(given).__name__} where a sparse vector was expected: "
+            "an object with indices and values, a pair of the two, or a dict from index to value"
+        )
+        raise ClientError(message)
+    indices, values = plain_list(given[0], "indices"), plain_list(given[1], "values")
+    return SparseVector([int(index) for index in indices], [float(value) for value in values])
+
+
+def _mean(vectors: Sequence[SparseVector]) -> SparseVector:
+    if len(vectors) == 1:
+        return vectors[0]
+    total: dict[int, float] = {}
+    for vector in vectors:
+        for index, value in zip(vector.indices, vector.values, strict=True):  # type: ignore[arg-type]
+            total[index] = total.get(index, 0.0) + value / len(vectors)
+    return SparseVector(list(total), list(total.values()))

@@ -1,0 +1,58 @@
+"""The engines of a server: opened together, closed together."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nextk.engine.factory import open_engine
+from nextk.engine.protocol import Engine
+from nextk.errors import ClientError
+from nextk.server.spec import DEFAULT, EXAMPLE, IndexSpec
+
+SUFFIX = ".nextk"
+"""How the file of an index ends."""
+
+
+@contextlib.contextmanager
+def open_engines(specs: Sequence[IndexSpec], data: Path | None) -> Iterator[dict[str, Engine]]:
+    """Open the engines of a server, and close them when the block is left.
+
+    Args:
+        specs: The indexes, made where they do not exist. With none: every index in `data`; without `data`: one called
+            `default`, which embeds text.
+        data: The folder of their files, `NAME.nextk`; `None` keeps them in memory.
+
+    Yields:
+        The engines by name, in the order of `specs`, or of their names.
+
+    Raises:
+        ClientError: The folder is missing or empty, a file is no index or is held by another process, or a stored
+            index contradicts its spec.
+    """
+    chosen = list(specs) or ([DEFAULT] if data is None else _stored(data))
+    if data is not None:
+        _make_folder(data)
+    with contextlib.ExitStack() as stack:
+        engines: dict[str, Engine] = {}
+        for spec in chosen:
+            path = None if data is None else (data / f"{spec.name}{SUFFIX}").resolve()
+            engines[spec.name] = engine = open_engine(path, spec.keywords, name=spec.name)
+            stack.callback(engine.close)
+        yield engines
+
+
+def _stored(data: Path) -> list[IndexSpec]:
+    """The indexes in a folder; each knows its own schema."""
+    names = sorted(path.name.removesuffix(SUFFIX) for path in data.glob(f"*{SUFFIX}") if path.is_file())
+    if not names:
+        message = f"there is no index (*{SUFFIX}) in {data}. Name one to make: --index {EXAMPLE}"
+        raise ClientError(message)
+    return [IndexSpec(name) for name in names]
+
+
+def _make_folder(data: Path) -> None:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot use {data} as the folder of the indexes: {error.strerror}"
+        raise ClientError(message) from error

@@ -1,0 +1,158 @@
+"""A transport on which things go wrong as planned, around any other."""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from nextk.async_client import AsyncIndex
+from nextk.client import Index
+from nextk.errors import NextKError, QueryNotFound
+from nextk.operations import Operation, stop
+from nextk.testing.faults import ERROR_PAGE, ERROR_STATUS, Fault, FaultPlan, RequestKind
+from nextk.transport import Transport
+from nextk.transport.retries import Answer, Attempts
+
+T = TypeVar("T")
+
+_RETRIES = 3  # as `Index` has it
+
+
+@overload
+def faulty(index: Index, plan: FaultPlan) -> Index: ...
+
+
+@overload
+def faulty(index: AsyncIndex, plan: FaultPlan) -> AsyncIndex: ...
+
+
+def faulty(index: Index | AsyncIndex, plan: FaultPlan) -> Index | AsyncIndex:
+    """The same index, on which resumable queries go wrong as planned; closing either closes both.
+
+    What may be repeated is repeated at once, as often as a client does by default.
+    """
+    return type(index)._over(FaultyTransport(index._transport, plan))  # noqa: SLF001 - how one colour is made of the other
+
+
+class FaultyTransport:
+    """Carries operations as `inner` does, except where the plan has a fault.
+
+    Args:
+        inner: The transport to the index.
+        plan: What goes wrong.
+    """
+
+    def __init__(self, inner: Transport, plan: FaultPlan) -> None:
+        self.orphans: deque[str] = inner.orphans
+        self.closing_hooks: list[Callable[[], None]] = inner.closing_hooks
+        self._inner = inner
+        self._plan = plan
+
+    def __repr__(self) -> str:
+        return f"FaultyCarrier({self._inner!r})"
+
+    @property
+    def identity(self) -> str:
+        """That of the index inside."""
+        return self._inner.identity
+
+    def send(self, operation: Operation[T]) -> T:
+        """Carry an operation; see `nextk.transport.Transport`."""
+        kind = RequestKind.of(operation.command)
+        if kind is None:
+            return self._inner.send(operation)
+        attempts = Attempts(operation, _RETRIES)
+        while (answer := self._attempt(kind, operation, attempts)) is None:
+            pass
+        return answer.value
+
+    async def asend(self, operation: Operation[T]) -> T:
+        """The same without blocking the event loop."""
+        kind = RequestKind.of(operation.command)
+        if kind is None:
+            return await self._inner.asend(operation)
+        attempts = Attempts(operation, _RETRIES)
+        while (answer := await self._aattempt(kind, operation, attempts)) is None:
+            pass
+        return answer.value
+
+    def close(self) -> None:
+        """Close what is inside."""
+        self._inner.close()
+
+    async def aclose(self) -> None:
+        """Close what is inside."""
+        await self._inner.aclose()
+
+    def _attempt(self, kind: RequestKind, operation: Operation[T], attempts: Attempts[T]) -> Answer[T] | None:
+        fault = self._plan.on_request(kind)
+        for uuid in self._plan.queries_to_end(fault, _uuid(operation)):
+            try:
+                self._inner.send(stop(uuid))
+            except NextKError:
+                continue  # gone already
+        if fault is Fault.DROP_REQUEST:
+            attempts.no_reply(_connection_reset(), where=repr(self._inner), sent=True)
+            return None
+        try:
+            value = self._inner.send(operation)
+        except QueryNotFound as error:
+            return self._unknown(operation, error, attempts)
+        self._record(kind, operation, value)
+        if fault is Fault.DELAY:
+            time.sleep(self._plan.delay)
+        return self._deliver(fault, kind, value, attempts)
+
+    async def _aattempt(self, kind: RequestKind, operation: Operation[T], attempts: Attempts[T]) -> Answer[T] | None:
+        fault = self._plan.on_request(kind)
+        for uuid in self._plan.queries_to_end(fault, _uuid(operation)):
+            try:
+                await self._inner.asend(stop(uuid))
+            except NextKError:
+                continue  # gone already
+        if fault is Fault.DROP_REQUEST:
+            attempts.no_reply(_connection_reset(), where=repr(self._inner), sent=True)
+            return None
+        try:
+            value = await self._inner.asend(operation)
+        except QueryNotFound as error:
+            return self._unknown(operation, error, attempts)
+        self._record(kind, operation, value)
+        if fault is Fault.DELAY:
+            await asyncio.sleep(self._plan.delay)
+        return self._deliver(fault, kind, value, attempts)
+
+    def _unknown(self, operation: Operation[T], error: QueryNotFound, attempts: Attempts[T]) -> Answer[T] | None:
+        """The index does not know the query: what that means depends on what came before."""
+        uuid = _uuid(operation) or ""
+        self._plan.ended(uuid)
+        refusal = {"error": f"Resumable query with uuid {uuid} does not exist", "status": error.status}
+        return attempts.reply(error.status, json.dumps(refusal).encode())
+
+    def _record(self, kind: RequestKind, operation: Operation[Any], value: Any) -> None:
+        if kind is RequestKind.START:
+            self._plan.started(value[0])
+        elif kind is RequestKind.STOP:
+            self._plan.ended(_uuid(operation) or "")
+
+    def _deliver(self, fault: Fault | None, kind: RequestKind, value: Any, attempts: Attempts[T]) -> Answer[T] | None:
+        if fault is Fault.DROP_REPLY:
+            attempts.no_reply(_connection_reset(), where=repr(self._inner), sent=True)
+            return None
+        if fault is Fault.ERROR_PAGE:
+            return attempts.reply(ERROR_STATUS, ERROR_PAGE)
+        if kind is RequestKind.START:
+            self._plan.delivered(value[0])
+        return Answer(value)
+
+
+def _uuid(operation: Operation[Any]) -> str | None:
+    """The query that an operation speaks of."""
+    uuid = operation.body.get("uuid") if operation.continues else None
+    return uuid if isinstance(uuid, str) else None
+
+
+def _connection_reset() -> ConnectionResetError:
+    return ConnectionResetError("the connection broke, as planned")
