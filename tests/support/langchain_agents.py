@@ -11,7 +11,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.graph.state import CompiledStateGraph
 
 from nextk import Index
-from nextk.agents.memory import empty_memory, id_of
+from nextk.agents.memory import empty_memory, search_id_of
 from nextk.langchain import ResumableRetriever
 from nextk.langchain.agents import ResumableSearchMiddleware
 from nextk.sessions.pool import pool_of
@@ -20,26 +20,26 @@ from tests.support.sentence_index import QUESTION
 OTHER = "where is the fire and the stone?"
 """Another question than `QUESTION`."""
 
-Wish: TypeAlias = tuple[str, dict[str, str]]
-Line: TypeAlias = str | list[Wish]
+ToolRequest: TypeAlias = tuple[str, dict[str, str]]
+Line: TypeAlias = str | list[ToolRequest]
 Agent: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
 
 
-def search(query: str = QUESTION, tool: str = "search") -> Wish:
-    """The model wants to search."""
+def search(query: str = QUESTION, tool: str = "search") -> ToolRequest:
+    """Return the request of a model that searches."""
     return tool, {"query": query}
 
 
-def more(query: str = QUESTION, tool: str = "more_results") -> Wish:
-    """The model wants more of what it has searched."""
-    return tool, {"search_id": id_of(query, empty_memory())}
+def more(query: str = QUESTION, tool: str = "more_results") -> ToolRequest:
+    """Return the request of a model that wants more results of an earlier search."""
+    return tool, {"search_id": search_id_of(query, empty_memory())}
 
 
 SEARCH_MORE_MORE: list[Line] = [[search()], [more()], [more()], "done"]
 
 
 class ScriptedModel(BaseChatModel):
-    """Says the line that follows the last one in its messages; so it needs no memory, like any model."""
+    """Says the line of its script that follows the last one in its messages. Like any model it needs no memory."""
 
     script: list[Line]
 
@@ -48,33 +48,33 @@ class ScriptedModel(BaseChatModel):
         return "scripted"
 
     def bind_tools(self, tools: Sequence[Any], **options: Any) -> Any:
-        """The script knows the tools already."""
+        """Return the model itself: its script names the tools already."""
         return self
 
     def _generate(self, messages: list[BaseMessage], *arguments: Any, **options: Any) -> ChatResult:
-        place = sum(isinstance(message, AIMessage) for message in messages)
-        line = self.script[place]
+        number = sum(isinstance(message, AIMessage) for message in messages)
+        line = self.script[number]
         calls = [] if isinstance(line, str) else line
         message = AIMessage(
             line if isinstance(line, str) else "",
             tool_calls=[
-                ToolCall(name=name, args=args, id=f"call-{place}-{number}", type="tool_call")
-                for number, (name, args) in enumerate(calls)
+                ToolCall(name=name, args=args, id=f"call-{number}-{position}", type="tool_call")
+                for position, (name, args) in enumerate(calls)
             ],
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 def left_open(index: Index) -> int:
-    """How many queries an embedded index holds, besides those left for a next call, which are stopped now."""
+    """Return how many queries an embedded index holds besides the parked ones; stop the parked ones, too."""
     transport: Any = index._transport
-    engine, budget = transport._shared_engine.engine, pool_of(transport)
-    index.info()  # sends away what was dropped
-    besides: int = engine.open_queries() - len(budget._parked)
-    budget.clear()
+    engine, pool = transport._shared_engine.engine, pool_of(transport)
+    index.info()  # any request stops what was given up
+    not_parked: int = engine.open_queries() - len(pool._parked)
+    pool.clear()
     index.info()
     left: int = engine.open_queries()
-    return max(besides, left)
+    return max(not_parked, left)
 
 
 def agent_of(
@@ -84,7 +84,7 @@ def agent_of(
     interrupt_before: list[str] | None = None,
     **options: Any,
 ) -> Agent:
-    """An agent with the middleware, whose options these are."""
+    """Return an agent with the middleware; further options are the middleware's."""
     return create_agent(
         ScriptedModel(script=list(script)),
         middleware=[ResumableSearchMiddleware(retriever, **options)],
@@ -94,37 +94,37 @@ def agent_of(
 
 
 def thread(name: str = "1") -> Any:
-    """The configuration of a thread."""
+    """Return the configuration of a thread."""
     return {"configurable": {"thread_id": name}}
 
 
 def ask(text: str = "?") -> Any:
-    """What a user says."""
+    """Return the input of a run: the words of a user."""
     return {"messages": [("user", text)]}
 
 
 def replies(result: dict[str, Any]) -> list[ToolMessage]:
-    """What the tools said, in order."""
+    """Return the messages of the tools, in order."""
     return [message for message in result["messages"] if isinstance(message, ToolMessage)]
 
 
 def shown(reply: ToolMessage) -> list[str]:
-    """The ids of the documents of one reply; a checkpointer makes dicts of documents."""
+    """Return the ids of the documents of one message; a checkpointer makes dicts of documents."""
     documents = reply.artifact["documents"]
     return [one["id"] if isinstance(one, dict) else one.id for one in documents]
 
 
 def pages(result: dict[str, Any]) -> list[list[str]]:
-    """The ids of the documents of every reply."""
+    """Return the ids of the documents of every message of a tool."""
     return [shown(reply) for reply in replies(result)]
 
 
 def flat(parts: Sequence[Sequence[str]]) -> list[str]:
-    """Pages, one after the other."""
+    """Return the ids of all pages, one page after the other."""
     return list(itertools.chain.from_iterable(parts))
 
 
 def ranking(retriever: ResumableRetriever, query: str = QUESTION, keep: Callable[[str], bool] = bool) -> list[str]:
-    """The ids of everything that a search finds, best first."""
+    """Return the ids of everything that a search finds, best first."""
     with retriever.open(query) as everything:
         return [document.id for document in everything if document.id is not None and keep(document.id)]

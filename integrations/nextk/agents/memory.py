@@ -1,24 +1,26 @@
 """What an agent's tools remember of their searches, and how it changes: plain data and pure functions.
 
-A *book* holds the searches of one pair of tools within one scope, and which documents were shown in it. It lives in the
-state of a graph or the context of a run, so it goes through JSON and msgpack, it forks with them, and an earlier
-checkpoint holds an earlier book. It changes by *patches*, because several tools may write in one step.
+A `SearchMemory` holds the searches of one set of tools within one scope, and the ids of the documents that they have
+shown. It lives in the state of a graph or in the context of a run. Therefore it goes through JSON and msgpack, a fork
+of the run gets a copy, and an earlier checkpoint holds an earlier memory. It is changed by a `MemoryUpdate` for each
+call, because several tools may write in one step.
 """
 
 import hashlib
 import json
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from operator import attrgetter
-from typing import Any, TypedDict
+from typing import TypedDict
 
+from nextk.arguments import require_count
 from nextk.sessions.cursor import Cursor
-from nextk.until import Candidate, MaxResults, Policy, PolicyState
 
+MAX_SEARCHES = 8
+"""How many searches of one scope can be continued, unless the tools are made with another number."""
 _LETTERS = "bcdfghjkmnpqrstvwxz23456789"
-"""What ids are made of: no vowels, so no words; nothing that looks like something else."""
+"""The letters of search ids: no vowels, so that no words appear, and nothing that looks like another letter."""
 _ID_LENGTH = 5
 
 
@@ -26,24 +28,24 @@ class SearchEntry(TypedDict):
     """One search.
 
     Attributes:
-        query: As the model put it first.
-        cursor: Where it stands; `None` once it is at its end.
-        turn: How often it has been pulled from.
-        count: How many documents it has shown.
+        query: The query in the words in which the model put it first.
+        cursor: The position at which the search goes on; `None` once the search is at its end.
+        calls: How many calls have shown a page of this search.
+        shown_count: How many documents the search has shown.
     """
 
     query: str
     cursor: Cursor | None
-    turn: int
-    count: int
+    calls: int
+    shown_count: int
 
 
 class SearchMemory(TypedDict):
     """The searches of one scope.
 
     Attributes:
-        searches: By id; the one used last comes last.
-        shown: The ids of all documents that were shown, in order.
+        searches: The searches by id; the one that was used last comes last.
+        shown: The ids of all documents that were shown, in the order in which they were shown.
     """
 
     searches: dict[str, SearchEntry]
@@ -51,198 +53,247 @@ class SearchMemory(TypedDict):
 
 
 class MemoryUpdate(TypedDict):
-    """What one call changes in a book.
+    """The change of a memory by one call.
 
     Attributes:
-        searches: The search that it pulled from, by id.
-        shown: The ids of the documents that it shows.
-        keep: How many searches the book may hold.
+        searches: The search that the call has continued, by its id.
+        shown: The ids of the documents that the call shows.
+        max_searches: How many searches the memory may hold afterwards.
     """
 
     searches: dict[str, SearchEntry]
     shown: list[str]
-    keep: int
+    max_searches: int
 
 
 def empty_memory() -> SearchMemory:
-    """A book of which nothing is known yet."""
+    """Return a memory without any search and without any shown document."""
     return {"searches": {}, "shown": []}
 
 
 def apply_update(memory: SearchMemory, update: MemoryUpdate) -> SearchMemory:
-    """A book after a call. Of two patches to one search the one that is further on stays, in whatever order they come.
+    """Return the memory after a call; neither argument is changed.
 
-    The search that was not used for longest is forgotten where there are too many; what it has shown is not.
+    Two updates of one search may come in any order: the one with more calls stays. If there are too many searches, the
+    ones that were not used for longest are forgotten, but not the documents that they have shown.
+
+    Args:
+        memory: The memory before the call.
+        update: The change that the call makes.
     """
     searches = dict(memory["searches"])
-    for id_, entry in update["searches"].items():
-        known = searches.pop(id_, None)
-        searches[id_] = known if known is not None and known["turn"] > entry["turn"] else entry
-    for id_ in list(searches)[: max(0, len(searches) - update["keep"])]:
-        del searches[id_]
+    for search_id, entry in update["searches"].items():
+        known = searches.pop(search_id, None)
+        searches[search_id] = known if known is not None and known["calls"] > entry["calls"] else entry
+    for search_id in list(searches)[: max(0, len(searches) - update["max_searches"])]:
+        del searches[search_id]
     return {"searches": searches, "shown": list(dict.fromkeys([*memory["shown"], *update["shown"]]))}
 
 
-def forget(memory: SearchMemory, search_id: str) -> SearchMemory:
-    """A book that cannot continue a search any more; what it has shown stays shown.
+def forget_search(memory: SearchMemory, search_id: str) -> SearchMemory:
+    """Return the memory without one search; the documents that the search has shown stay in it.
 
     Args:
-        memory: As it is.
-        search_id: What the model calls the search.
+        memory: The memory as it is.
+        search_id: The id of the search, as `read_id` returns it.
     """
     searches = {id_: entry for id_, entry in memory["searches"].items() if id_ != search_id}
     return {"searches": searches, "shown": memory["shown"]}
 
 
-def digest_of(memory: SearchMemory) -> str:
-    """A short name of what a book holds."""
+def memory_digest(memory: SearchMemory) -> str:
+    """Return a digest of 32 hexadecimal digits, by which memories of different content differ."""
     return hashlib.sha256(json.dumps(memory, sort_keys=True).encode()).hexdigest()[:32]
 
 
 class Refusal(StrEnum):
-    """Why a call shows no documents, and does not even search."""
+    """The reason why a call shows no documents and does not even search."""
 
     BLANK = "blank"
     """The query holds no words."""
     UNKNOWN = "unknown"
     """No search of this id can be continued: it was forgotten, or there never was one."""
-    OVER = "exhausted"
+    EXHAUSTED = "exhausted"
     """Everything that the search finds has been shown."""
-    LIMIT = "max_results"
-    """The search has shown as many documents as one search may."""
+    MAX_RESULTS = "max_results"
+    """The search has shown as many documents as one search may show."""
 
 
 @dataclass(frozen=True)
 class ToolLimits:
-    """What holds for every search of a pair of tools.
+    """The bounds of every search of one set of tools.
 
     Attributes:
-        page_size: How many documents one call shows.
-        max_results: How many one search may show in all; `None` for no bound.
-        max_searches: How many searches can be continued; the one not used for longest is forgotten first.
+        page_size: How many documents one call shows, at least 1.
+        max_results: How many documents one search may show in all, at least 1; `None` for no bound.
+        max_searches: How many searches can be continued, at least 1; the one that was not used for longest is forgotten
+            first.
+
+    Raises:
+        ClientError: A number is not a whole number of at least 1.
     """
 
     page_size: int
     max_results: int | None
     max_searches: int
 
+    def __post_init__(self) -> None:
+        require_count(self.page_size, "page_size")
+        require_count(self.max_searches, "max_searches")
+        if self.max_results is not None:
+            require_count(self.max_results, "max_results")
+
 
 @dataclass(frozen=True)
 class MemoryView:
-    """What a call sees.
+    """The memory as one call sees it.
 
     Attributes:
-        memory: As the calls before it leave it.
-        elsewhere: The ids of documents that calls after it have shown, where it is made again.
+        memory: The memory as the calls before this one leave it.
+        shown_later: The ids of documents that calls after this one have shown already, if this call is made a second
+            time; else empty.
     """
 
     memory: SearchMemory
-    elsewhere: frozenset[str] = frozenset()
+    shown_later: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class CallPlan:
-    """What a call is to do.
+    """The page that a call is to show.
 
     Attributes:
-        search_id: What the model calls the search.
-        query: What is asked.
-        cursor: Where to go on; `None` to begin.
-        turn: How often the search was pulled from before.
-        count: How many documents it has shown before.
-        size: How many documents to show.
-        first: The number of the first one; numbers count through the scope.
-        shown: The ids that are not to be shown again.
+        search_id: The id by which the model knows the search.
+        query: The query of the search.
+        cursor: The position at which the search goes on; `None` to begin it.
+        calls: How many calls have shown a page of the search before.
+        shown_count: How many documents the search has shown before.
+        page_size: How many documents the call is to show.
+        first_number: The number of the first of them; numbers count all documents that are shown in the scope, from 1.
+        shown: The ids of the documents that must not be shown again.
         repeated: Whether the model has put the same query before.
     """
 
     search_id: str
     query: str
     cursor: Cursor | None
-    turn: int
-    count: int
-    size: int
-    first: int
+    calls: int
+    shown_count: int
+    page_size: int
+    first_number: int
     shown: frozenset[str]
     repeated: bool = False
 
 
-def plan_search(view: MemoryView, query: str, rules: ToolLimits) -> CallPlan | Refusal:
-    """What `search` is to do: begin, or go on where the same query has been put before."""
+def plan_search(view: MemoryView, query: str, limits: ToolLimits) -> CallPlan | Refusal:
+    """Plan a call of `search`: begin a search, or continue the one of the same query.
+
+    Args:
+        view: The memory as the call sees it.
+        query: The query in the words of the model.
+        limits: The bounds of every search.
+
+    Returns:
+        The page to show, or the reason why there is none.
+    """
     if not query.strip():
         return Refusal.BLANK
-    search_id = id_of(query, view.memory)
+    search_id = search_id_of(query, view.memory)
     entry = view.memory["searches"].get(search_id)
     if entry is not None:
-        return _plan(view, search_id, entry, rules, repeated=True)
-    fresh: SearchEntry = {"query": query, "cursor": None, "turn": 0, "count": 0}
-    return _plan(view, search_id, fresh, rules)
+        return _plan(view, search_id, entry, limits, repeated=True)
+    new_entry: SearchEntry = {"query": query, "cursor": None, "calls": 0, "shown_count": 0}
+    return _plan(view, search_id, new_entry, limits)
 
 
-def plan_more(view: MemoryView, search_id: str, rules: ToolLimits) -> CallPlan | Refusal:
-    """What `more_results` is to do."""
+def plan_more(view: MemoryView, search_id: str, limits: ToolLimits) -> CallPlan | Refusal:
+    """Plan a call of `more_results`: continue an earlier search.
+
+    Args:
+        view: The memory as the call sees it.
+        search_id: The id of the search, as the model writes it.
+        limits: The bounds of every search.
+
+    Returns:
+        The page to show, or the reason why there is none.
+    """
     search_id = read_id(search_id)
     entry = view.memory["searches"].get(search_id)
-    return Refusal.UNKNOWN if entry is None else _plan(view, search_id, entry, rules)
+    return Refusal.UNKNOWN if entry is None else _plan(view, search_id, entry, limits)
 
 
 def _plan(
-    view: MemoryView, search_id: str, entry: SearchEntry, rules: ToolLimits, *, repeated: bool = False
+    view: MemoryView, search_id: str, entry: SearchEntry, limits: ToolLimits, *, repeated: bool = False
 ) -> CallPlan | Refusal:
-    if entry["turn"] and entry["cursor"] is None:
-        return Refusal.OVER
-    size = rules.page_size
-    if rules.max_results is not None:
-        size = min(size, rules.max_results - entry["count"])
-    if size < 1:
-        return Refusal.LIMIT
+    if entry["calls"] and entry["cursor"] is None:
+        return Refusal.EXHAUSTED
+    page_size = limits.page_size
+    if limits.max_results is not None:
+        page_size = min(page_size, limits.max_results - entry["shown_count"])
+    if page_size < 1:
+        return Refusal.MAX_RESULTS
     shown = view.memory["shown"]
     return CallPlan(
-        search_id, size=size, first=len(shown) + 1, shown=view.elsewhere.union(shown), repeated=repeated, **entry
+        search_id,
+        page_size=page_size,
+        first_number=len(shown) + 1,
+        shown=view.shown_later.union(shown),
+        repeated=repeated,
+        **entry,
     )
 
 
-def update_after(plan: CallPlan, ids: Sequence[str], cursor: Cursor | None, rules: ToolLimits) -> MemoryUpdate:
-    """What a call changes.
+def update_after(plan: CallPlan, ids: Sequence[str], cursor: Cursor | None, limits: ToolLimits) -> MemoryUpdate:
+    """Return the change that a call makes.
 
     Args:
-        plan: What it was to do.
-        ids: Of the documents that it shows.
-        cursor: Where the search stands now; `None` at its end.
-        rules: What holds for every search.
+        plan: The plan of the call.
+        ids: The ids of the documents that the call shows.
+        cursor: The position at which the search goes on; `None` at its end.
+        limits: The bounds of every search.
     """
     entry: SearchEntry = {
         "query": plan.query,
         "cursor": cursor,
-        "turn": plan.turn + 1,
-        "count": plan.count + len(ids),
+        "calls": plan.calls + 1,
+        "shown_count": plan.shown_count + len(ids),
     }
-    return {"searches": {plan.search_id: entry}, "shown": list(ids), "keep": rules.max_searches}
+    return {"searches": {plan.search_id: entry}, "shown": list(ids), "max_searches": limits.max_searches}
+
+
+def continuable(memory: SearchMemory) -> list[tuple[str, str]]:
+    """Return id and query of each search that can be continued, the one that was used last at the end."""
+    return [(id_, entry["query"]) for id_, entry in memory["searches"].items() if entry["cursor"] is not None]
 
 
 def read_id(search_id: str) -> str:
-    """The id of a search, from what a model makes of it."""
+    """Return the id of a search in its own spelling, whatever quotes, spaces and capitals a model adds to it."""
     return search_id.strip().strip("\"'`").lower()
 
 
-def id_of(query: str, memory: SearchMemory) -> str:
-    """What the model calls a search: made of the query, so parallel calls, forks and retries agree without asking.
+def search_id_of(query: str, memory: SearchMemory) -> str:
+    """Return the id by which the model knows the search of a query.
 
-    Queries that differ in nothing but case, spaces and forms of letters are the same.
+    The id is made of the query, so that parallel calls, forks and retries find the same one without any agreement.
+    Queries that `fold` makes equal have one id.
+
+    Args:
+        query: The query in the words of the model.
+        memory: The searches that have their ids already; an id that another query has is made longer.
     """
-    same = fold(query)
-    number = int.from_bytes(hashlib.sha256(same.encode("utf-8", "surrogatepass")).digest())
+    folded = fold(query)
+    number = int.from_bytes(hashlib.sha256(folded.encode("utf-8", "surrogatepass")).digest())
     length = _ID_LENGTH
     while True:
-        id_ = _spell(number, length)
-        entry = memory["searches"].get(id_)
-        if entry is None or fold(entry["query"]) == same:
-            return id_
+        search_id = _spell(number, length)
+        entry = memory["searches"].get(search_id)
+        if entry is None or fold(entry["query"]) == folded:
+            return search_id
         length += 1  # another query has it
 
 
 def fold(query: str) -> str:
-    """A query without what makes no difference."""
+    """Return a query without the differences of case, spaces and compatible forms of letters (Unicode NFKC)."""
     return " ".join(unicodedata.normalize("NFKC", query).casefold().split())
 
 
@@ -252,43 +303,3 @@ def _spell(number: int, length: int) -> str:
         number, digit = divmod(number, len(_LETTERS))
         letters.append(_LETTERS[digit])
     return "".join(letters)
-
-
-def policy_for(plan: CallPlan, id_of: Callable[[Candidate], str] = attrgetter("id")) -> Policy:
-    """Until what a call goes on, and what it leaves out.
-
-    Args:
-        plan: What the call is to do.
-        id_of: The id by which what is shown is known; absent: that of the record.
-    """
-    return MaxResults(plan.size) | Unshown(plan.shown, id_of)
-
-
-@dataclass(frozen=True)
-class Unshown(Policy):
-    """Keeps what was not shown before, nor earlier in the same call.
-
-    Args:
-        shown: Ids.
-        id_of: The id of a row.
-    """
-
-    shown: frozenset[str]
-    id_of: Callable[[Candidate], str] = attrgetter("id")
-
-    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Compare ids."""
-        return _UnshownState(self)
-
-
-class _UnshownState(PolicyState):
-    def __init__(self, policy: Unshown) -> None:
-        super().__init__(policy)
-        self._taken: set[str] = set()
-
-    def keeps(self, candidate: Candidate) -> bool:
-        id_ = self.policy.id_of(candidate)
-        return id_ not in self.policy.shown and id_ not in self._taken
-
-    def add(self, candidate: Candidate) -> None:
-        self._taken.add(self.policy.id_of(candidate))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextk.errors import TooManyQueries
+from nextk.handle import AsyncResumableQueryHandle
 from nextk.transport import Transport
 
 MAX_OPEN = 32
@@ -243,3 +244,18 @@ def pool_of(transport: Transport) -> QueryPool:
             transport.closing_hooks.append(pool.clear)
             weakref.finalize(transport, pool.orphan_parked)  # at exit, too
         return pool
+
+
+async def stop_parked(transport: Transport, key: str) -> None:
+    """Stop the query that is parked under a key; do nothing if there is none in this process.
+
+    Args:
+        transport: The transport over which the query was opened.
+        key: The digest of the cursor with which the search was detached.
+    """
+    parked = pool_of(transport).claim(key)
+    if parked is not None:
+        try:
+            await AsyncResumableQueryHandle(transport, parked.uuid).__aexit__(None, None, None)
+        finally:
+            parked.slot.release()

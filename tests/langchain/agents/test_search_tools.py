@@ -1,4 +1,4 @@
-"""Agents that search and go on searching."""
+"""The search tools of LangChain's agents within one run, and what they refuse."""
 
 import importlib
 import json
@@ -53,7 +53,7 @@ def shared() -> Iterator[Index]:
 
 @pytest.fixture
 def index(shared: Index) -> Iterator[Index]:
-    """The same; afterwards it holds no open query but those that were left for a next call, and they can be stopped."""
+    """The same index; afterwards it holds no query but parked ones, and these can be stopped."""
     yield shared
     assert 0 == left_open(shared)
 
@@ -71,9 +71,9 @@ def order(retriever: ResumableRetriever) -> list[str]:
 
 
 class Tools:
-    """What LangChain's own tests are to know, whichever they are."""
+    """What LangChain's own tests have to know of a tool."""
 
-    place = 0
+    tool_index = 0
     example: ClassVar[dict[str, Any]] = {"query": QUESTION}
     own_retriever: ResumableRetriever
 
@@ -85,7 +85,7 @@ class Tools:
     @property
     def tool_constructor(self) -> BaseTool:
         """What is tested."""
-        return create_resumable_search_tools(self.own_retriever)[self.place]
+        return create_resumable_search_tools(self.own_retriever)[self.tool_index]
 
     @property
     def tool_invoke_params_example(self) -> dict[str, Any]:
@@ -104,14 +104,14 @@ class TestStandardSearch(Tools, ToolsIntegrationTests):
 class TestStandardMoreResultsUnit(Tools, ToolsUnitTests):
     """`more_results`."""
 
-    place = 1
+    tool_index = 1
     example: ClassVar[dict[str, Any]] = {"search_id": "bcdfg"}
 
 
 class TestStandardMoreResults(Tools, ToolsIntegrationTests):
     """`more_results`."""
 
-    place = 1
+    tool_index = 1
     example: ClassVar[dict[str, Any]] = {"search_id": "bcdfg"}
 
 
@@ -132,7 +132,7 @@ class TestAgent:
         assert "done" == result["messages"][-1].text
 
     async def test_asynchronously(self, retriever: ResumableRetriever, order: list[str]) -> None:
-        """The same in the other colour."""
+        """In an event loop the pages are the same."""
         result = await agent_of(SEARCH_MORE_MORE, retriever).ainvoke(ask())
         assert [order[:4], order[4:8], order[8:12]] == pages(result)
 
@@ -209,7 +209,7 @@ class TestAgent:
         assert "max_results" == replies(result)[2].artifact["stop_reason"]
 
     def test_a_cursor_that_leads_nowhere(self, index: Index, order: list[str]) -> None:
-        """Where a search cannot be taken up any more, it begins anew, without what it has shown."""
+        """A search that cannot be resumed any more begins anew, without what it has shown."""
         saver = InMemorySaver()
         agent_of([[search()], "done"], ResumableRetriever(index=index, k=4), saver).invoke(ask(), thread())
         narrower = ResumableRetriever(index=index, k=4, filter="place >= 20")
@@ -219,7 +219,7 @@ class TestAgent:
         assert rest[:4] == pages(second)[-1]
 
     def test_replay_that_costs_too_much(self, index: Index, order: list[str]) -> None:
-        """Where taking a search up would cost more than allowed, it begins anew as well."""
+        """A search whose replay would cost more than allowed begins anew as well."""
         saver = InMemorySaver()
         frugal = ResumableRetriever(index=index, k=4, max_recovery=0)
         agent_of([[search()], "done"], frugal, saver).invoke(ask(), thread())
@@ -242,7 +242,7 @@ class TestAgent:
 
 
 class TestPermissions:
-    """Whose eyes the results are for."""
+    """Which documents an agent may show."""
 
     def test_the_retrievers_policy(self, index: Index) -> None:
         """What a check denies reaches neither the model nor the state nor an artifact."""
@@ -256,7 +256,7 @@ class TestPermissions:
         permitted = ranking(ResumableRetriever(index=index), keep=lambda id_: int(id_[1:]) % 2 == 0)
         assert permitted[:12] == flat(pages(result))
         state = repr(agent.get_state(thread()).values)
-        assert not any(text in state for place, text in enumerate(TEXTS) if place % 2)
+        assert not any(text in state for number, text in enumerate(TEXTS) if number % 2)
         assert replies(result)[-1].artifact["dropped"]["accepted"] > 0
         assert "accepted" not in "".join(reply.text for reply in replies(result))
 
@@ -325,7 +325,7 @@ class TestBadInput:
 
 
 def test_the_default_of_pages(index: Index) -> None:
-    """A page is as long as the retriever's `k`, else 4, unless it is said."""
+    """Without `page_size` a page is as long as the retriever's `k`, else 4."""
     for k, expected in ((None, 4), (6, 6)):
         reply = create_resumable_search_tools(ResumableRetriever(index=index, k=k))[0].invoke(
             {"type": "tool_call", "name": "search", "args": {"query": QUESTION}, "id": "1"}

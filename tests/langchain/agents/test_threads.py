@@ -1,4 +1,4 @@
-"""Agents over time: parallel calls, turns, earlier checkpoints, other processes, and graphs of one's own."""
+"""Agents over time: parallel calls, several runs, earlier checkpoints, other processes, and graphs of one's own."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ def shared() -> Iterator[Index]:
 
 @pytest.fixture
 def index(shared: Index) -> Iterator[Index]:
-    """The same; afterwards it holds no open query but those that were left for a next call, and they can be stopped."""
+    """The same index; afterwards it holds no query but parked ones, and these can be stopped."""
     yield shared
     assert 0 == left_open(shared)
 
@@ -78,7 +78,7 @@ def order(retriever: ResumableRetriever) -> list[str]:
 
 
 PARALLEL: tuple[Line, ...] = ([search(), search(OTHER), search()], [more(), more(OTHER), more()], "done")
-TWO_TURNS: tuple[Line, ...] = ([search()], "first", [more()], [search()], "second")
+TWO_RUNS: tuple[Line, ...] = ([search()], "first", [more()], [search()], "second")
 
 
 def require_disjoint(result: dict[str, Any], order: list[str]) -> None:
@@ -97,12 +97,12 @@ class TestParallel:
 
     @pytest.mark.parametrize("saver", [False, True])
     def test_threads(self, retriever: ResumableRetriever, order: list[str], saver: bool) -> None:
-        """They take turns."""
+        """Calls on threads run one after another."""
         agent = agent_of(PARALLEL, retriever, InMemorySaver() if saver else None)
         require_disjoint(agent.invoke(ask(), thread()), order)
 
     async def test_tasks(self, retriever: ResumableRetriever, order: list[str]) -> None:
-        """So they do in an event loop."""
+        """Calls in an event loop run one after another."""
         require_disjoint(await agent_of(PARALLEL, retriever).ainvoke(ask()), order)
 
     def test_other_threads_of_conversation(self, retriever: ResumableRetriever, order: list[str]) -> None:
@@ -112,7 +112,7 @@ class TestParallel:
         assert [[order[:4], order[4:8], order[8:12]]] * 4 == list(map(pages, results))
 
     async def test_many_at_once(self, retriever: ResumableRetriever, order: list[str]) -> None:
-        """So it is in an event loop."""
+        """Conversations in an event loop know nothing of each other."""
         agent = agent_of(SEARCH_MORE_MORE, retriever, InMemorySaver())
         results = await asyncio.gather(*[agent.ainvoke(ask(), thread(str(number))) for number in range(4)])
         assert [[order[:4], order[4:8], order[8:12]]] * 4 == list(map(pages, results))
@@ -179,9 +179,9 @@ class TestFaults:
         """A search that the index has dropped meanwhile goes on all the same."""
         clock = ManualClock()
         engine = open_engine(None, {"embedding": "static", "sparse_embedding": "bm25"}, clock=clock)
-        hold = SharedEngine(None, engine)
-        with Index._over(InProcessTransport(hold, lambda: hold)) as index:
-            index.upsert([(f"t{place}", text) for place, text in enumerate(TEXTS)])
+        shared_engine = SharedEngine(None, engine)
+        with Index._over(InProcessTransport(shared_engine, lambda: shared_engine)) as index:
+            index.upsert([(f"t{number}", text) for number, text in enumerate(TEXTS)])
             retriever = ResumableRetriever(index=index, k=4)
             order = ranking(retriever)
             agent = agent_of([[search()], "first", [more()], "second"], retriever, InMemorySaver())
@@ -192,25 +192,25 @@ class TestFaults:
 
 
 class TestScope:
-    """How far memory reaches."""
+    """How far the memory of searches reaches."""
 
     def test_thread(self, retriever: ResumableRetriever, order: list[str]) -> None:
-        """Within a thread a search goes on from turn to turn."""
-        agent = agent_of(TWO_TURNS, retriever, InMemorySaver())
+        """Within a thread a search goes on from one run to the next."""
+        agent = agent_of(TWO_RUNS, retriever, InMemorySaver())
         agent.invoke(ask(), thread())
         assert [order[:4], order[4:8], order[8:12]] == pages(agent.invoke(ask("more"), thread()))
 
     def test_run(self, retriever: ResumableRetriever, order: list[str]) -> None:
-        """Where every run begins anew, ids of the one before are expired, and documents may come again."""
-        agent = agent_of(TWO_TURNS, retriever, InMemorySaver(), scope="run")
+        """If every run begins anew, ids of the run before are expired, and documents may come again."""
+        agent = agent_of(TWO_RUNS, retriever, InMemorySaver(), scope="run")
         agent.invoke(ask(), thread())
         result = agent.invoke(ask("more"), thread())
         assert [order[:4], [], order[:4]] == pages(result)
         assert "expired" in replies(result)[1].text
 
     async def test_run_asynchronously(self, retriever: ResumableRetriever, order: list[str]) -> None:
-        """The same in the other colour."""
-        agent = agent_of(TWO_TURNS, retriever, InMemorySaver(), scope="run")
+        """In an event loop every run begins anew as well."""
+        agent = agent_of(TWO_RUNS, retriever, InMemorySaver(), scope="run")
         await agent.ainvoke(ask(), thread())
         assert [order[:4], [], order[:4]] == pages(await agent.ainvoke(ask("more"), thread()))
 
@@ -286,7 +286,7 @@ retriever.close()
 
 
 class TestCheckpointers:
-    """Where a search waits."""
+    """Checkpointers, in which a search waits for its next call."""
 
     @pytest.mark.parametrize(("end", "orphans"), [("retriever.close()", 0), ("os._exit(0)", 1)])
     def test_two_processes(
@@ -301,7 +301,7 @@ class TestCheckpointers:
         url = local_server.add(name, embedding="static", sparse_embedding="bm25")
         engine: Any = local_server.engines[name]
         with Index(url, local_server.token) as index:
-            index.upsert([(f"t{place}", text, {"place": place}) for place, text in enumerate(TEXTS)])
+            index.upsert([(f"t{number}", text, {"place": number}) for number, text in enumerate(TEXTS)])
             order = ranking(ResumableRetriever(index=index))
         where = url, local_server.token, tmp_path / "checkpoints.sqlite"
         output(FIRST_HALF.replace("retriever.close()", end), *where)
@@ -311,7 +311,7 @@ class TestCheckpointers:
         assert orphans == engine.open_queries()
 
     def test_sqlite(self, retriever: ResumableRetriever, order: list[str], tmp_path: Path) -> None:
-        """A turn in one SQLite checkpointer, the next one in another over the same file."""
+        """One run has a SQLite checkpointer, the next run another one over the same file."""
         script: list[Line] = [[search()], "first", [more()], "second"]
         for _ in range(2):
             with SqliteSaver.from_conn_string(str(tmp_path / "checkpoints.sqlite")) as saver:
@@ -319,7 +319,7 @@ class TestCheckpointers:
         assert [order[:4], order[4:8]] == pages(result)
 
     async def test_async_sqlite(self, retriever: ResumableRetriever, order: list[str], tmp_path: Path) -> None:
-        """The same in the other colour."""
+        """One run has an asynchronous SQLite checkpointer, the next run another one over the same file."""
         script: list[Line] = [[search()], "first", [more()], "second"]
         for _ in range(2):
             async with AsyncSqliteSaver.from_conn_string(str(tmp_path / "checkpoints.sqlite")) as saver:
@@ -351,19 +351,19 @@ class TestOwnGraphs:
         return graph
 
     def test_graph(self, retriever: ResumableRetriever, order: list[str]) -> None:
-        """It goes on as it does in an agent."""
+        """In a graph of one's own a search goes on as it does in an agent."""
         graph = self.graph(SEARCH_MORE_MORE, retriever, ResumableSearchState).compile()
         assert [order[:4], order[4:8], order[8:12]] == pages(graph.invoke(ask()))
 
     async def test_parallel(self, retriever: ResumableRetriever, order: list[str]) -> None:
-        """Calls that one node makes at once take turns too, in both colours."""
+        """Calls that one node makes at once run one after another, too, on threads and in an event loop."""
         graph = self.graph(list(PARALLEL), retriever, ResumableSearchState).compile()
         require_disjoint(graph.invoke(ask()), order)
         require_disjoint(await graph.ainvoke(ask()), order)
 
     def test_new_scope(self, retriever: ResumableRetriever, order: list[str]) -> None:
         """A node may forget the searches."""
-        graph = self.graph(list(TWO_TURNS), retriever, ResumableSearchState)
+        graph = self.graph(list(TWO_RUNS), retriever, ResumableSearchState)
         graph = graph.compile(InMemorySaver())
         graph.invoke(ask(), thread())
         graph.update_state(thread(), new_scope(), as_node="model")

@@ -19,7 +19,7 @@ from workflows.errors import WorkflowCancelledByUser
 from workflows.runtime.types.results import StepWorkerContext
 
 from nextk import Index
-from nextk.agents.memory import empty_memory, id_of
+from nextk.agents.memory import empty_memory, search_id_of
 from nextk.errors import ClientError, PageUncertain
 from nextk.llama_index import ResumableRetriever, ResumableSearchToolSpec
 from nextk.llama_index.agents.context import STATE_KEY
@@ -27,7 +27,7 @@ from nextk.sessions.pool import MAX_OPEN, pool_of
 from nextk.types import Data
 from nextk.until import Accepted, DistinctBy
 from tests.support.local_server import LocalServer
-from tests.support.sentence_index import QUESTION, TEXTS, sentences
+from tests.support.sentence_index import QUESTION, TEXTS, open_queries, sentences
 from tests.support.subprocesses import output
 
 # LlamaIndex's own: its agents read pydantic's old attributes, and its memory does not serialise with new pydantic.
@@ -42,16 +42,16 @@ names_calls = pytest.mark.skipif(
 )
 
 OTHER = "where is the fire and the stone?"
-SEARCH_ID = id_of(QUESTION, empty_memory())
-Wish: TypeAlias = tuple[str, dict[str, str]]
-Line: TypeAlias = str | list[Wish]
+SEARCH_ID = search_id_of(QUESTION, empty_memory())
+ToolRequest: TypeAlias = tuple[str, dict[str, str]]
+Line: TypeAlias = str | list[ToolRequest]
 
-SEARCH: Wish = ("search", {"query": QUESTION})
-MORE: Wish = ("more_results", {"search_id": SEARCH_ID})
-CLOSE: Wish = ("close_search", {"search_id": SEARCH_ID})
+SEARCH: ToolRequest = ("search", {"query": QUESTION})
+MORE: ToolRequest = ("more_results", {"search_id": SEARCH_ID})
+CLOSE: ToolRequest = ("close_search", {"search_id": SEARCH_ID})
 
 
-UNIQUE, COUNTED, NONE = "{place}-{number}", "{number}", "{name}"
+UNIQUE, COUNTED, NONE = "{answer}-{position}", "{position}", "{name}"
 """What models call their calls: something new each time, a number that begins anew with each answer, or nothing, which
 LlamaIndex's models tell as the name of the tool."""
 
@@ -60,17 +60,17 @@ def scripted(script: list[Line], *, ids: str = UNIQUE) -> MockFunctionCallingLLM
     """A model that says the line that follows the last one in its messages."""
 
     def speak(messages: list[ChatMessage], **_: Any) -> ChatMessage:
-        place = sum(message.role == MessageRole.ASSISTANT for message in messages)
-        line = script[place]
+        number = sum(message.role == MessageRole.ASSISTANT for message in messages)
+        line = script[number]
         if isinstance(line, str):
             return ChatMessage(role="assistant", blocks=[TextBlock(text=line)])
         calls = [
             ToolCallBlock(
-                tool_call_id=ids.format(place=place, number=number, name=name),
+                tool_call_id=ids.format(answer=number, position=position, name=name),
                 tool_name=name,
                 tool_kwargs=dict(arguments),
             )
-            for number, (name, arguments) in enumerate(line)
+            for position, (name, arguments) in enumerate(line)
         ]
         return ChatMessage(role="assistant", blocks=calls)
 
@@ -95,13 +95,6 @@ def numbers(answers: list[str]) -> list[int]:
     return [int(found) for answer in answers for found in re.findall(r"^\[(\d+)\]", answer, re.MULTILINE)]
 
 
-def open_queries(index: Index) -> int:
-    """How many resumable queries an embedded index holds."""
-    transport: Any = index._transport
-    count: int = transport._shared_engine.engine.open_queries()
-    return count
-
-
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Index]:
     """A hybrid index that embeds text."""
@@ -111,12 +104,12 @@ def shared() -> Iterator[Index]:
 
 @pytest.fixture
 def retriever(shared: Index) -> Iterator[ResumableRetriever]:
-    """A retriever; afterwards nothing is open but what was left for a next call, and then that is not either."""
+    """A retriever; afterwards the index holds no query but parked ones, and these are stopped."""
     yield ResumableRetriever(shared)
-    budget = pool_of(shared._transport)
-    budget.clear()
-    shared.info()  # whatever is sent next stops what was dropped
-    assert (0, MAX_OPEN) == (open_queries(shared), budget._free)
+    pool = pool_of(shared._transport)
+    pool.clear()
+    shared.info()  # any request stops what was given up
+    assert (0, MAX_OPEN) == (open_queries(shared), pool._free)
 
 
 @pytest.fixture
@@ -159,15 +152,15 @@ class TestAgent:
     async def test_citations(self, retriever: ResumableRetriever) -> None:
         """A result has its number and the metadata that LlamaIndex shows to models; or whatever a formatter makes."""
         ctx: Context[Any] = Context(agent_of([], []))
-        place = retriever.retrieve(QUESTION)[0]
+        best = retriever.retrieve(QUESTION)[0]
         text = await spec_of(retriever).search(ctx, QUESTION)
-        assert f"\n\n[1] place: {place.node.metadata['place']}\n\n{place.node.get_content()}\n\n[2] " in text
+        assert f"\n\n[1] place: {best.node.metadata['place']}\n\n{best.node.get_content()}\n\n[2] " in text
         own = spec_of(retriever, search_tool="other", node_formatter=lambda node: f"<{node.node_id}>")
-        assert f"[1] <{place.node_id}>\n" in await own.search(ctx, QUESTION)
+        assert f"[1] <{best.node_id}>\n" in await own.search(ctx, QUESTION)
 
     @pytest.mark.parametrize("ids", [UNIQUE, COUNTED, NONE])
     async def test_parallel_calls(self, run: Callable[..., Any], expected: list[str], ids: str) -> None:
-        """Calls at once take turns: pages are disjoint and without a gap, whatever their ids."""
+        """Calls at once run one after another: pages are disjoint and without a gap, whatever the ids of the calls."""
         answers, shown = await run([[SEARCH], [MORE] * 6, "done"], ids=ids)
         assert expected[:28] == shown
         assert list(range(1, 29)) == sorted(numbers(answers))
@@ -217,8 +210,10 @@ class TestAgent:
 
     async def test_least_recently_used(self, run: Callable[..., Any], retriever: ResumableRetriever) -> None:
         """Beyond `max_searches` the search that was not used for longest is forgotten; what it has shown is not."""
-        others: list[Wish] = [("search", {"query": f"{word}?"}) for word in ("sand", "rain")]
-        answers, shown = await run([[SEARCH], *([wish] for wish in others), [MORE], [SEARCH], "done"], max_searches=2)
+        others: list[ToolRequest] = [("search", {"query": f"{word}?"}) for word in ("sand", "rain")]
+        answers, shown = await run(
+            [[SEARCH], *([request] for request in others), [MORE], [SEARCH], "done"], max_searches=2
+        )
         assert "unknown or has expired" in answers[3]
         assert 5 * 4 - 4 == len(set(shown)) == len(shown)
 
@@ -229,7 +224,7 @@ class TestAgent:
         assert all("No more results of this search can be shown" in answer for answer in answers[1:])
 
     async def test_workflow_of_agents(self, retriever: ResumableRetriever, expected: list[str]) -> None:
-        """In an `AgentWorkflow` it is the same."""
+        """In an `AgentWorkflow` the tools show the same pages."""
         async with spec_of(retriever).run_scope() as tools:
             workflow = AgentWorkflow.from_tools_or_functions([*tools], llm=scripted([[SEARCH], [MORE, MORE], "done"]))
             ctx: Context[Any] = Context(workflow)
@@ -266,10 +261,10 @@ class TestPolicies:
     async def test_per_call(self, retriever: ResumableRetriever) -> None:
         """What is asked of a search may come from its context, at once or awaited; if it changes, the search is new."""
 
-        async def asked(ctx: Context[Any]) -> dict[str, Any]:
+        async def settings_of(ctx: Context[Any]) -> dict[str, Any]:
             return {"filter": await ctx.store.get("filter")}
 
-        spec = spec_of(retriever, per_call=asked)
+        spec = spec_of(retriever, per_call=settings_of)
         ctx: Context[Any] = Context(agent_of([], []))
         for least in (0, 0, 50, 50):
             await ctx.store.set("filter", f"place >= {least}")
@@ -309,7 +304,7 @@ class TestContext:
         assert expected[:4] == await spec.collected(Context.from_dict(agent, json.loads(saved)))
 
     async def test_state_is_plain(self, retriever: ResumableRetriever) -> None:
-        """What is kept is plain data under a key of its own, which agents do not print into the prompt."""
+        """The memory is plain data under a key of its own, which agents do not print into the prompt."""
         spec = spec_of(retriever)
         ctx: Context[Any] = Context(agent_of([], []))
         await spec.search(ctx, QUESTION)
@@ -338,9 +333,9 @@ class TestContext:
 
     @names_calls
     async def test_in_another_process(self, tmp_path: Path) -> None:
-        """The same in a second process, which has nothing but the saved context and the index."""
+        """A context goes on in a second process, which has nothing but the saved context and the index."""
         path = tmp_path / "index"
-        nodes = [TextNode(id_=f"t{place}", text=text) for place, text in enumerate(TEXTS)]
+        nodes = [TextNode(id_=f"t{number}", text=text) for number, text in enumerate(TEXTS)]
         with ResumableRetriever.from_nodes(nodes, path=path) as retriever:
             with retriever.open(QUESTION) as search:
                 expected = [node.node_id for node in search]
@@ -482,11 +477,11 @@ class TestTools:
         assert expected[:8] == asyncio.run(spec.collected(ctx))
 
     async def test_over_http(self, local_server: LocalServer, expected: list[str]) -> None:
-        """Over HTTP it is the same: pages in order, parallel calls, and nothing is left open by a scope."""
+        """Over HTTP pages come in order, also by parallel calls, and a scope leaves nothing open."""
         url = local_server.add("tools", type="hybrid", embedding="static", sparse_embedding="bm25")
         engine: Any = local_server.engines["tools"]
         async with ResumableRetriever(url=url, token=local_server.token) as retriever:
-            retriever.index.upsert([Data(f"t{place}", text, {"place": place}) for place, text in enumerate(TEXTS)])
+            retriever.index.upsert([Data(f"t{number}", text, {"place": number}) for number, text in enumerate(TEXTS)])
             spec = spec_of(retriever)
             async with spec.run_scope() as tools:
                 agent = agent_of(tools, [[SEARCH], [MORE, MORE], [MORE], "done"])

@@ -1,4 +1,7 @@
-"""Agents that search, and go on searching: two tools over one retriever. Needs `pip install 'nextk[agents]'`."""
+"""Search tools for LangChain's agents: `search`, and `more_results` of the same search.
+
+Needs `pip install 'nextk[agents]'`.
+"""
 
 from nextk.extras import require
 

@@ -1,4 +1,4 @@
-"""The middleware: both tools and their state, for `create_agent`."""
+"""The middleware that gives an agent of `create_agent` both search tools and their state."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -8,24 +8,26 @@ from langchain.tools import ToolRuntime
 from langchain_core.documents import Document
 from langgraph.runtime import Runtime
 
-from nextk.agents import prompts as text
+from nextk.agents import prompts
+from nextk.agents.memory import MAX_SEARCHES
 from nextk.errors import ClientError
 from nextk.langchain import ResumableRetriever
 from nextk.langchain.agents.state import MORE_TOOL, SEARCH_TOOL, ResumableSearchState, new_scope
-from nextk.langchain.agents.tools import MAX_SEARCHES, create_resumable_search_tools
+from nextk.langchain.agents.tools import create_resumable_search_tools
 from nextk.sessions.config import MAX_RESULTS
 
 
 class ResumableSearchMiddleware(AgentMiddleware[Any, Any]):
     """Gives an agent a search that can go on: the tools `search` and `more_results`.
 
-    The model sees results and a short id. Calling `more_results` with it shows what comes next in the same search, and
-    putting the same query again does so too. Within the scope no document is shown twice, by whatever search, and the
-    end is said to be the end.
+    The model sees results and a short id. If it calls `more_results` with that id, it sees the next results of the same
+    search, and so it does if it puts the same query again. Within the scope no document is shown twice, by whatever
+    search, and the end of a search is said to be the end.
 
-    Where a search stands is plain data in the private state of the thread. So it goes on after an interrupt, a restart
-    or on another machine, as far as the checkpointer reaches; a fork and an earlier checkpoint go on from where they
-    were. Between calls the index holds at most what `RetrievalSession.detach` leaves to the next call of this process.
+    The position of a search is plain data in the private state of the thread. Therefore a search goes on after an
+    interrupt, after a restart, or on another machine, as far as the checkpointer reaches. A fork and an earlier
+    checkpoint go on from where they were. Between calls the index holds at most what `RetrievalSession.detach` leaves
+    open for the next call of this process.
 
     Setup:
         ```bash
@@ -33,21 +35,26 @@ class ResumableSearchMiddleware(AgentMiddleware[Any, Any]):
         ```
 
     Key init args — the search:
-        retriever: What is searched. Its own `until` decides for every call which documents may be shown (`Accepted`:
-            permissions); its `max_pulls` and `deadline` bound each call.
-        page_size: How many documents one call shows; unset: the retriever's `k`, else 4.
-        max_results: How many documents one search shows in all; `None`: no bound.
-        per_call: Takes the `ToolRuntime` of a call and returns what to ask of this search besides: `filter`,
-            `namespace`, `until`. For whoever the agent works for; see below.
+        retriever: The retriever that is searched. Its own `until` decides for every call which documents may be shown
+            (`Accepted` checks permissions), and its `max_pulls` and `deadline` bound each call.
+        page_size: How many documents one call shows; by default the retriever's `k`, or 4 if that is unset.
+        max_results: How many documents one search shows in all, 200 by default; `None` for no bound.
+        per_call: A function that takes the `ToolRuntime` of a call and returns settings of this one search: `filter`,
+            `namespace`, `until`. Use it to search on behalf of the user whom the agent works for, as shown below.
 
     Key init args — the memory:
-        scope: `"thread"`: searches go on from turn to turn. `"run"`: every run begins without any.
-        max_searches: How many searches can be continued; the one not used for longest is forgotten first.
+        scope: `"thread"`, the default: searches go on from one run to the next. `"run"`: every run begins without any.
+        max_searches: How many searches can be continued, 8 by default. The one that was not used for longest is
+            forgotten first.
 
     Key init args — the tools:
-        search_tool, more_tool: Their names. Another `search_tool` makes room for a second middleware.
-        description: What there is to be found, for the model: "Search the handbook of the company."
-        document_formatter: Makes the text that the model reads of a document; unset: its `page_content`.
+        search_tool: The name of the tool that begins a search, `"search"` by default. With another name an agent can
+            have a second middleware.
+        more_tool: The name of the tool that continues a search, `"more_results"` by default.
+        description: A sentence for the model that says what there is to be found, such as "Search the handbook of the
+            company."
+        document_formatter: A function that returns the text that the model reads of a document; by default its
+            `page_content`.
 
     Instantiate:
         ```python
@@ -76,7 +83,7 @@ class ResumableSearchMiddleware(AgentMiddleware[Any, Any]):
         await agent.ainvoke(...)
         ```
 
-    Permissions of whoever asks:
+    Permissions of the user:
         ```python
         from nextk.until import Accepted
 
@@ -86,26 +93,29 @@ class ResumableSearchMiddleware(AgentMiddleware[Any, Any]):
         ResumableSearchMiddleware(retriever, per_call=for_user)
         ```
 
-        What is denied reaches neither the model nor the state nor an artifact. An exception of the check ends the call
-        with nothing.
+        A document that is denied reaches neither the model nor the state nor an artifact. If the check raises, the call
+        shows nothing.
 
     Artifact:
-        Each `ToolMessage` carries a `SearchArtifact`: the documents, and how the search is doing.
+        Each `ToolMessage` carries a `SearchArtifact`: the documents, and what the search has done so far.
 
         ```python
         message.artifact["documents"], message.artifact["pulled"], message.artifact["stop_reason"]
         ```
 
     Parallel calls:
-        They take turns, so that no two show one document. The one exception: of a step with several calls some were
-        done, the process died, and another process makes the rest; those may repeat what the others have shown.
+        The calls of one step run one after another, so that no two show one document. There is one exception: if the
+        process dies when some calls of a step are done, and another process makes the others, those may repeat what was
+        shown.
 
     Errors:
-        What a model can put right, such as an id that is not known any more, is an answer to it. Everything else is
-        raised, so that `ToolRetryMiddleware` can try again: no document is lost by it, and none comes twice.
+        A mistake that a model can put right, such as an id that is not known any more, is answered in words. Every
+        other error is raised, so that `ToolRetryMiddleware` can try again. No document is lost by it, and none comes
+        twice.
 
     Raises:
-        ClientError: `scope` is neither, a number is below 1, or both tools have one name.
+        ClientError: `scope` is neither of both words, a number is not a whole number of at least 1, both tools have one
+            name, or the retriever is not a `nextk.langchain.ResumableRetriever`.
     """
 
     state_schema = ResumableSearchState
@@ -117,7 +127,7 @@ class ResumableSearchMiddleware(AgentMiddleware[Any, Any]):
         scope: Literal["thread", "run"] = "thread",
         search_tool: str = SEARCH_TOOL,
         more_tool: str = MORE_TOOL,
-        description: str = text.PURPOSE,
+        description: str = prompts.DEFAULT_PURPOSE,
         page_size: int | None = None,
         max_results: int | None = MAX_RESULTS,
         max_searches: int = MAX_SEARCHES,
@@ -144,14 +154,14 @@ class ResumableSearchMiddleware(AgentMiddleware[Any, Any]):
 
     @property
     def name(self) -> str:
-        """Different for each `search_tool`, because an agent refuses two of one name."""
+        """Return the name of the middleware, which differs for each `search_tool`: an agent refuses two of one name."""
         own = super().name
         return own if self._search_tool == SEARCH_TOOL else f"{own}[{self._search_tool}]"
 
     def before_agent(self, state: ResumableSearchState, runtime: Runtime[Any]) -> dict[str, Any] | None:  # noqa: ARG002
-        """Begin a new scope, where each run is one. A run that was interrupted and goes on does not come here again."""
+        """Begin a new scope, if each run is one. A run that goes on after an interrupt does not come here again."""
         return new_scope(search_tool=self._search_tool) if self._scope == "run" else None
 
     async def abefore_agent(self, state: ResumableSearchState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """The same."""
+        """Begin a new scope, if each run is one, without blocking the event loop; see `before_agent`."""
         return self.before_agent(state, runtime)

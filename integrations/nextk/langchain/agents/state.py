@@ -1,19 +1,42 @@
-"""What the tools keep in the state of a graph, and what they hand to the program."""
+"""The state of a graph: the memory of the search tools, and what the tools hand to the program."""
 
-from typing import Annotated, Any, NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Annotated, Any, NotRequired, TypeAlias, TypedDict
 
 from langchain.agents.middleware.types import AgentState, PrivateStateAttr
 from langchain_core.documents import Document
 
-from nextk.langchain.agents.reducer import Memories, merge
+from nextk.agents.memory import MemoryUpdate, apply_update, empty_memory
 
 SEARCH_TOOL, MORE_TOOL = "search", "more_results"
 STATE_KEY = "resumable_searches"
-"""Where the state of a graph holds the searches."""
+"""The key under which the state of a graph holds the memories of all search tools."""
+
+Memories: TypeAlias = dict[str, Any]
+"""The memories of a thread, by the name of the tool that searches."""
+
+
+def merge(memories: Memories, updates: Mapping[str, MemoryUpdate | None]) -> Memories:
+    """Apply updates to the memories of a thread: the reducer of the state. Neither argument is changed.
+
+    Args:
+        memories: The memories as they are.
+        updates: An update for each memory that changes, by the name of the tool that searches; `None` to forget a
+            memory.
+    """
+    merged = dict(memories or {})
+    for name, update in updates.items():
+        if update is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = apply_update(merged.get(name) or empty_memory(), update)
+    return merged
 
 
 class ResumableSearchState(AgentState[Any]):
-    """The state that the tools need: messages, and the searches, which are kept from callers and from the model.
+    """The state that the search tools need: the messages, and the memory of the searches.
+
+    Neither callers nor the model see the memory.
 
     In a graph of your own:
         ```python
@@ -32,7 +55,8 @@ class ResumableSearchState(AgentState[Any]):
         ```
 
     Attributes:
-        resumable_searches: Plain data: queries, cursors, and the ids of documents that were shown. No text of theirs.
+        resumable_searches: The memories of all search tools, by the name of the tool. Plain data: queries, cursors, and
+            the ids of documents that were shown, but none of their text.
     """
 
     # LangGraph takes the last annotation for the reducer, and LangChain looks for its marker among the others.
@@ -40,19 +64,19 @@ class ResumableSearchState(AgentState[Any]):
 
 
 class SearchArtifact(TypedDict):
-    """What a call of a tool hands to the program, and not to the model: the artifact of its `ToolMessage`.
+    """What a tool call hands to the program, and not to the model: the artifact of its `ToolMessage`.
 
-    Read back from a checkpointer, a `Document` has become a dict.
+    A checkpointer that is read again gives dicts instead of `Document` objects.
 
     Attributes:
-        documents: Those that this call shows.
-        search_id: What the model calls the search; `None` where there is none.
-        pulled: How many rows the search has brought so far.
-        kept: How many of them it has handed out.
-        dropped: Rows that never will be, by cause: the name of a policy, `"unshown"` for documents that another search
-            has shown, or `"no_text"`.
-        stop_reason: Why this call ended: `"max_results"` where the page is full, a policy or a bound of the retriever,
-            `"exhausted"`, or what kept it from searching: `"blank"`, `"unknown"`.
+        documents: The documents that this call shows, best first.
+        search_id: The id by which the model knows the search; `None` if the call was refused.
+        pulled: How many matches the search has pulled from the index so far.
+        kept: How many of them it has shown.
+        dropped: How many matches will never be shown, by cause: the name of a policy, `"unshown"` for documents that
+            another search has shown, or `"no_text"`.
+        stop_reason: Why this call ended: `"max_results"` if the page is full, the name of a policy or of a bound of the
+            retriever, `"exhausted"`, or the reason why the call did not search: `"blank"`, `"unknown"`.
         exhausted: Whether the search is at its end.
     """
 
@@ -66,11 +90,12 @@ class SearchArtifact(TypedDict):
 
 
 def new_scope(*, search_tool: str = SEARCH_TOOL) -> dict[str, Any]:
-    """An update of the state that forgets every search: from here on documents may be shown again.
+    """Return an update of the state that forgets every search; from then on documents may be shown again.
 
-    For nodes of custom graphs. `ResumableSearchMiddleware(scope="run")` does it at the start of every run.
+    It is meant for nodes of custom graphs. `ResumableSearchMiddleware(scope="run")` applies it at the start of every
+    run.
 
     Args:
-        search_tool: The tool whose searches are forgotten.
+        search_tool: The name of the tool whose searches are forgotten.
     """
     return {STATE_KEY: {search_tool: None}}

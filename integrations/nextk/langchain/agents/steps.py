@@ -1,10 +1,10 @@
 """What the tool calls of one step know of each other.
 
-An agent may call several tools at once. All of them are given the same state, and what they write is joined when the
-last one is done. So that no two show one document, and the same query put twice is continued rather than repeated, they
-take turns, and each sees the state as the ones before it leave it. Nothing here outlives the process, and between steps
-nothing has to: the state says it all. Only where a step is left half done and taken up in another process, the calls
-that are made there do not see those that were made here.
+An agent may call several tools in one step. All of these calls are given the same state, and LangGraph joins their
+updates when the last one is done. So that no two calls show one document, and a query that is put twice is continued
+rather than repeated, the calls run one after another, and each sees the memory as the calls before it leave it. A step
+is known to one process only, and between steps the state says everything. Only if a step is left half done and finished
+in another process, the calls that are made there do not see those that were made here.
 """
 
 import itertools
@@ -18,11 +18,11 @@ _MAX_STEPS = 128
 
 
 class ToolStep:
-    """The calls of one step.
+    """The tool calls of one step.
 
     Attributes:
-        lock: Whose turn it is, among threads.
-        async_lock: The same among tasks.
+        lock: Held by the thread whose call is under way.
+        async_lock: Held by the task whose call is under way.
     """
 
     def __init__(self) -> None:
@@ -30,37 +30,46 @@ class ToolStep:
         self.async_lock = LoopLock()
         self._updates: dict[str, MemoryUpdate] = {}
 
-    def view(self, call: str, memory: SearchMemory) -> MemoryView:
-        """The state as a call is to see it.
+    def view(self, call_id: str, memory: SearchMemory) -> MemoryView:
+        """Return the memory as a call is to see it.
 
-        A call that is made again, because a step is retried or an earlier checkpoint is taken up, sees what it saw the
-        first time, so it finds the same; what was shown by the calls after it, it leaves out all the same.
+        A call is made a second time if its step is retried or an earlier checkpoint is taken up. It then sees what it
+        saw the first time, and so finds the same documents; those that later calls have shown it leaves out.
 
         Args:
-            call: The id of the tool call.
-            memory: As it was before the step.
+            call_id: The id of the tool call.
+            memory: The memory as it was before the step.
         """
         updates = list(self._updates.items())
-        earlier = list(itertools.takewhile(lambda item: item[0] != call, updates))
+        earlier = list(itertools.takewhile(lambda item: item[0] != call_id, updates))
         for _, update in earlier:
             memory = apply_update(memory, update)
-        later = [id_ for _, update in updates[len(earlier) + 1 :] for id_ in update["shown"]]
-        return MemoryView(memory, frozenset(later))
+        shown_later = [id_ for _, update in updates[len(earlier) + 1 :] for id_ in update["shown"]]
+        return MemoryView(memory, frozenset(shown_later))
 
-    def record(self, call: str, update: MemoryUpdate) -> None:
-        """Let the calls to come see what this one has changed."""
-        self._updates[call] = update
+    def record(self, call_id: str, update: MemoryUpdate) -> None:
+        """Let the calls to come see the update of this one.
+
+        Args:
+            call_id: The id of the tool call.
+            update: The change that the call makes.
+        """
+        self._updates[call_id] = update
 
 
 class ToolSteps:
-    """The steps of late, by whatever tells one from another."""
+    """The latest steps, by a key that tells one step from another."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._steps: OrderedDict[str, ToolStep] = OrderedDict()
 
     def step(self, key: str | None) -> ToolStep:
-        """The step of a key; `None` is nobody else's."""
+        """Return the step of a key, a new one if the key is new.
+
+        Args:
+            key: The key of the step; `None` for a step that no other call shares.
+        """
         if key is None:
             return ToolStep()
         with self._lock:

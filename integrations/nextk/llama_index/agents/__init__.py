@@ -1,4 +1,4 @@
-"""Tools for LlamaIndex's agents: a search, and more of the same search."""
+"""Search tools for LlamaIndex's agents: `search`, `more_results` of the same search, and `close_search`."""
 
 from nextk.llama_index.agents.spec import ResumableSearchToolSpec
 

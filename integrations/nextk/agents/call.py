@@ -1,0 +1,301 @@
+"""One call of a search tool, from its plan to the page that the model reads: the same for every framework.
+
+    plan ─┬─> refusal
+          └─> open or resume a session ──> fetch a page ──> text for the model ──> detach, update the memory
+
+If a cursor leads nowhere any more, the search begins anew, without what was shown.
+
+A call is a generator of effects, without any I/O. `run_call` carries out the effects in blocking code, and `arun_call`
+in an event loop. An adapter adds what belongs to its framework: the schemas of the tools, the place of the memory,
+locks, messages and artifacts.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from inspect import isawaitable
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from nextk.agents import prompts
+from nextk.agents.memory import (
+    CallPlan,
+    MemoryUpdate,
+    MemoryView,
+    Refusal,
+    SearchMemory,
+    ToolLimits,
+    continuable,
+    plan_more,
+    plan_search,
+    update_after,
+)
+from nextk.errors import ClientError, LimitReached
+from nextk.sessions import AsyncRetrievalSession, Cursor, Report, RetrievalSession
+from nextk.until import Candidate, MaxResults, Policy, PolicyState
+
+T = TypeVar("T")
+R = TypeVar("R")
+S = TypeVar("S")
+
+AnySession: TypeAlias = RetrievalSession[Any] | AsyncRetrievalSession[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Effect: stop the session of this call, if there is one, and open another. Answered by that session.
+
+    Attributes:
+        query: The query of the search.
+        cursor: The cursor at which the session resumes the search; `None` to begin it.
+        overrides: The settings of this one search, as arguments for the retriever.
+    """
+
+    query: str
+    cursor: Cursor | None
+    overrides: Mapping[str, Any]
+
+    def carry_out(self, open_session: Callable[..., S], resume_session: Callable[..., S]) -> S:
+        """Return the session: from `open_session`, which takes a query, or from `resume_session`, which takes a cursor.
+
+        Raises:
+            CursorLostError: The cursor was made with another index, filter or namespace.
+        """
+        if self.cursor is None:
+            return open_session(self.query, **self.overrides)
+        try:
+            return resume_session(self.cursor, **self.overrides)
+        except ClientError as error:
+            raise CursorLostError from error
+
+
+CallEffect: TypeAlias = OpenSession | Callable[[], Any]
+"""What a call needs to have done: a session opened, or a function called whose answer may have to be awaited."""
+CallEffects: TypeAlias = Generator[CallEffect, Any, T]
+"""Yields the effects of a call; is sent the answer of each, or thrown its exception; returns the result of the call."""
+
+
+class CursorLostError(Exception):
+    """The cursor leads nowhere any more, so the search has to begin anew, without what was shown."""
+
+
+@dataclass(frozen=True)
+class CallResult(Generic[T]):
+    """The result of a call.
+
+    Attributes:
+        text: The text that the model reads.
+        items: The documents or nodes that the call shows, best first; empty if the call was refused.
+        report: What the search has done so far. If the call was refused, the report holds nothing but the reason.
+        search_id: The id by which the model knows the search; `None` if the call was refused.
+        cursor: The position at which the search goes on; `None` at its end, or if the call was refused.
+        update: The change of the memory; `None` if the call was refused.
+    """
+
+    text: str
+    items: list[T]
+    report: Report
+    search_id: str | None = None
+    cursor: Cursor | None = None
+    update: MemoryUpdate | None = None
+
+
+@dataclass(frozen=True)
+class SearchTools(Generic[T]):
+    """One set of search tools: what all of its calls have in common, and what each call does.
+
+    Attributes:
+        limits: The bounds of every search.
+        search_tool: The name of the tool that begins a search.
+        more_tool: The name of the tool that continues a search.
+        text_of: Returns the text that the model reads of an item.
+        id_of: Returns the id by which an item counts as shown.
+        around_fetch: Returns a context manager that surrounds each fetch, so that an adapter can replace exceptions
+            that the model must not read. By default it does nothing.
+    """
+
+    limits: ToolLimits
+    search_tool: str
+    more_tool: str
+    text_of: Callable[[T], str]
+    id_of: Callable[[Any], str]
+    around_fetch: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def search(self, view: MemoryView, query: str, per_call: Callable[[], Any]) -> CallEffects[CallResult[T]]:
+        """Begin a search and show its first page, or show the next page if the same query was put before.
+
+        Args:
+            view: The memory as the call sees it.
+            query: The query in the words of the model.
+            per_call: Returns the settings of this one search, by the names that the retriever's `open` has for them.
+
+        Raises:
+            NextKError: The index could not be asked, or a bound of the retriever leaves nothing to show. No document is
+                lost: the next call shows it.
+        """
+        return self._show(view, plan_search(view, query, self.limits), per_call)
+
+    def more(self, view: MemoryView, search_id: str, per_call: Callable[[], Any]) -> CallEffects[CallResult[T]]:
+        """Show the next page of an earlier search.
+
+        Args:
+            view: The memory as the call sees it.
+            search_id: The id of the search, as the model writes it.
+            per_call: Returns the settings of this one search, by the names that the retriever's `resume` has for them.
+
+        Raises:
+            NextKError: As `search`.
+        """
+        return self._show(view, plan_more(view, search_id, self.limits), per_call)
+
+    def refuse(self, memory: SearchMemory, reason: Refusal) -> CallResult[T]:
+        """Return the result of a call that shows no documents.
+
+        Args:
+            memory: The memory as the call sees it.
+            reason: Why it shows none.
+        """
+        text = prompts.refusal(reason, search_tool=self.search_tool, known=continuable(memory))
+        report = Report(stop_reason=reason.value, exhausted=reason is Refusal.EXHAUSTED)
+        return CallResult(text, [], report)
+
+    def _show(
+        self, view: MemoryView, plan: CallPlan | Refusal, per_call: Callable[[], Any]
+    ) -> CallEffects[CallResult[T]]:
+        if isinstance(plan, Refusal):
+            return self.refuse(view.memory, plan)
+        overrides = yield per_call
+        try:
+            session, items = yield from self._fetch(plan, overrides)
+        except CursorLostError:
+            session, items = yield from self._fetch(replace(plan, cursor=None), overrides)
+        exhausted = session.exhausted
+        text = self._page_text(plan, items, exhausted=exhausted)  # `text_of` may raise, so nothing is left open yet
+        cursor: Cursor | None = None if exhausted else (yield session.detach)
+        update = update_after(plan, [self.id_of(item) for item in items], cursor, self.limits)
+        return CallResult(text, items, session.report, plan.search_id, cursor, update)
+
+    def _fetch(self, plan: CallPlan, overrides: Mapping[str, Any]) -> CallEffects[tuple[AnySession, list[T]]]:
+        session: AnySession = yield OpenSession(plan.query, plan.cursor, overrides)
+        policy = MaxResults(plan.page_size) | Unshown(plan.shown, self.id_of)
+        try:
+            with self.around_fetch():
+                items: list[T] = yield partial(session.fetch_until, policy)
+        except LimitReached as error:
+            if plan.cursor is None:
+                raise
+            raise CursorLostError from error  # the replay would cost more than the retriever's max_recovery allows
+        return session, items
+
+    def _page_text(self, plan: CallPlan, items: list[T], *, exhausted: bool) -> str:
+        max_results = self.limits.max_results
+        return prompts.results_page(
+            plan,
+            [self.text_of(item) for item in items],
+            exhausted=exhausted,
+            limit_reached=max_results is not None and plan.shown_count + len(items) >= max_results,
+            more_tool=self.more_tool,
+        )
+
+
+def run_call(
+    effects: CallEffects[R],
+    open_session: Callable[..., RetrievalSession[Any]],
+    resume_session: Callable[..., RetrievalSession[Any]],
+) -> R:
+    """Carry out the effects of a call in blocking code.
+
+    Args:
+        effects: The call.
+        open_session: Opens a session for a query, as a retriever's `open`.
+        resume_session: Opens a session at a cursor, as a retriever's `resume`.
+
+    Returns:
+        The result of the call. Its session is stopped or detached, whatever happens.
+    """
+    with ExitStack() as sessions:
+        try:
+            effect = next(effects)
+            while True:
+                try:
+                    if isinstance(effect, OpenSession):
+                        sessions.close()
+                        answer = sessions.enter_context(effect.carry_out(open_session, resume_session))
+                    else:
+                        answer = effect()
+                except Exception as error:
+                    effect = effects.throw(error)
+                else:
+                    effect = effects.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        finally:
+            effects.close()
+
+
+async def arun_call(
+    effects: CallEffects[R],
+    open_session: Callable[..., AsyncRetrievalSession[Any]],
+    resume_session: Callable[..., AsyncRetrievalSession[Any]],
+) -> R:
+    """Carry out the effects of a call without blocking the event loop.
+
+    Args:
+        effects: The call. Its `per_call` may return an awaitable.
+        open_session: Opens a session for a query, as a retriever's `aopen`.
+        resume_session: Opens a session at a cursor, as a retriever's `aresume`.
+
+    Returns:
+        The result of the call. Its session is stopped or detached, whatever happens.
+    """
+    async with AsyncExitStack() as sessions:
+        try:
+            effect = next(effects)
+            while True:
+                try:
+                    if isinstance(effect, OpenSession):
+                        await sessions.aclose()
+                        answer = await sessions.enter_async_context(effect.carry_out(open_session, resume_session))
+                    else:
+                        answer = effect()
+                        answer = await answer if isawaitable(answer) else answer
+                except Exception as error:
+                    effect = effects.throw(error)
+                else:
+                    effect = effects.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        finally:
+            effects.close()
+
+
+@dataclass(frozen=True)
+class Unshown(Policy):
+    """Keep the matches that were not shown before, and of several with one id the first.
+
+    Args:
+        shown: The ids that were shown before.
+        id_of: Returns the id of an item, that is of a LangChain `Document` or a LlamaIndex `NodeWithScore`.
+    """
+
+    shown: frozenset[str]
+    id_of: Callable[[Any], str]
+
+    def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
+        """Begin a call: no id has been kept in it yet."""
+        return _UnshownState(self)
+
+
+class _UnshownState(PolicyState):
+    def __init__(self, policy: Unshown) -> None:
+        super().__init__(policy)
+        self._kept_ids: set[str] = set()
+
+    def keeps(self, candidate: Candidate) -> bool:
+        id_ = self.policy.id_of(candidate.item)
+        return id_ not in self.policy.shown and id_ not in self._kept_ids
+
+    def add(self, candidate: Candidate) -> None:
+        self._kept_ids.add(self.policy.id_of(candidate.item))
