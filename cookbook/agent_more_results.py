@@ -1,7 +1,7 @@
-"""An agent that goes on searching: `search`, then `more_results` until it has what it needs, over several turns.
+"""An agent that goes on searching: `search`, then `more_results` until it has what it needs, over two questions.
 
-The model here reads its lines from a script, so that this runs without an account; put any chat model in its place. Run
-it with `python cookbook/agent_more_results.py`, after `pip install "nextk[local,agents]"`.
+The model here is a pretender, so that this runs without an account; put any chat model in its place. Run it with
+`python cookbook/agent_more_results.py`, after `pip install "nextk[local,agents]"`.
 """
 
 import re
@@ -31,14 +31,14 @@ QUESTION = "why is the sky blue?"
 
 
 class Pretender(BaseChatModel):
-    """Does what a model would do here: it searches, asks for more twice, and answers."""
+    """Does what a model would do here: it searches, asks for more results, and answers."""
 
     @property
     def _llm_type(self) -> str:
         return "pretender"
 
     def bind_tools(self, tools: Sequence[Any], **options: Any) -> Any:  # noqa: ARG002
-        """The tools are known already."""
+        """Return the model itself: it knows the tools already."""
         return self
 
     def _generate(self, messages: list[BaseMessage], *arguments: Any, **options: Any) -> ChatResult:  # noqa: ARG002
@@ -63,7 +63,7 @@ def main() -> None:
         agent = create_agent(
             Pretender(),
             middleware=[ResumableSearchMiddleware(retriever, description="Search facts about nature.")],
-            checkpointer=InMemorySaver(),  # or a durable one: the search then goes on in whatever process is there
+            checkpointer=InMemorySaver(),  # or a durable one, with which the search goes on in any process
         )
         thread: Any = {"configurable": {"thread_id": "1"}}
         said: list[str] = []
@@ -74,11 +74,11 @@ def main() -> None:
                 said.append(message.text)
                 if isinstance(message, ToolMessage):
                     print(f"{message.name}:", message.text.replace("\n\n", "\n    "))
-                    report = message.artifact  # for the program; the model does not see it
+                    report = message.artifact  # for the program, and not for the model
                     print(f"    ({report['kept']} of {report['pulled']} rows; {report['stop_reason']})")
             print("agent:", result["messages"][-1].text)
 
-        # Nothing was shown twice, in whichever turn.
+        # Nothing was shown twice, not even by the second question.
         facts = [line for text in said for line in text.splitlines() if line.startswith("[")]
         assert len(facts) == len(set(facts))
 

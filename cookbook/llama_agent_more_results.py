@@ -1,4 +1,4 @@
-"""An agent that asks for more results of the same search; saved, and continued from where its searches were.
+"""An agent that asks for more results of the same search. It is saved, and later goes on where its searches were.
 
 Run it with `python cookbook/llama_agent_more_results.py`, after `pip install "nextk[local,llama-index]"`.
 """
@@ -18,7 +18,7 @@ from pydantic.warnings import PydanticDeprecationWarning
 
 from nextk.llama_index import ResumableRetriever, ResumableSearchToolSpec
 
-# LlamaIndex with a new pydantic: agents use names that are on their way out, and their chat memory is not saved.
+# Warnings of LlamaIndex with a new pydantic: its agents use deprecated names, and their chat memory is not saved.
 warnings.filterwarnings("ignore", category=PydanticDeprecationWarning)
 warnings.filterwarnings("ignore", "Skipping serialization of known unserializable key: memory")
 
@@ -31,7 +31,10 @@ QUESTION = "which holidays are there?"
 
 
 def speak(messages: list[ChatMessage], **_: Any) -> ChatMessage:
-    """What a model might say: search; and where all are wanted, more, until there are no more. Your LLM comes here."""
+    """Say what a model might say: search, and if the user wants all, ask for more until there is no more.
+
+    Use your LLM instead.
+    """
     question = next(str(message.content) for message in reversed(messages) if message.role == MessageRole.USER)
     if messages[-1].role != MessageRole.TOOL:
         return called("search", query=QUESTION)
