@@ -773,7 +773,8 @@ class TestErrors:
             "LimitReached": ["NextKError"],
             "MissingExtraError": ["NextKError", "ImportError"],
         }
-        assert {type(failure).__name__ for failure in FAILURES.values()} == set(errors.__all__) - {"NextKError", "UpstashError"}
+        raised = {type(failure).__name__ for failure in FAILURES.values()}
+        assert raised == set(errors.__all__) - {"NextKError", "UpstashError"}
 
     @pytest.mark.parametrize("act", [*UNCERTAIN.values(), REFUSED, error(401, "Unauthorized: Invalid auth token")])
     async def test_no_token(self, client: Client, act: Act, caplog: pytest.LogCaptureFixture) -> None:

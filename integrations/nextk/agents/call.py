@@ -109,7 +109,8 @@ class SearchTools(Generic[T]):
         search_tool: The name of the tool that begins a search.
         more_tool: The name of the tool that continues a search.
         text_of: Returns the text that the model reads of an item.
-        id_of: Returns the id by which an item counts as shown.
+        id_of: Returns the id by which an item counts as shown; `None` for an item without an id, as a mapper of the
+            user's own may make them. Such an item is shown once in its search, and other searches may show it again.
         around_fetch: Returns a context manager that surrounds each fetch, so that an adapter can replace exceptions
             that the model must not read. By default it does nothing.
     """
@@ -118,7 +119,7 @@ class SearchTools(Generic[T]):
     search_tool: str
     more_tool: str
     text_of: Callable[[T], str]
-    id_of: Callable[[Any], str]
+    id_of: Callable[[Any], str | None]
     around_fetch: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def search(self, view: MemoryView, query: str, per_call: Callable[[], Any]) -> CallEffects[CallResult[T]]:
@@ -172,7 +173,9 @@ class SearchTools(Generic[T]):
         exhausted = session.exhausted
         text = self._page_text(plan, items, exhausted=exhausted)  # `text_of` may raise, so nothing is left open yet
         cursor: Cursor | None = None if exhausted else (yield session.detach)
-        update = update_after(plan, [self.id_of(item) for item in items], cursor, self.limits)
+        update = update_after(
+            plan, [id_ for item in items if (id_ := self.id_of(item)) is not None], cursor, self.limits
+        )
         return CallResult(text, items, session.report, plan.search_id, cursor, update)
 
     def _fetch(self, plan: CallPlan, overrides: Mapping[str, Any]) -> CallEffects[tuple[AnySession, list[T]]]:
@@ -277,11 +280,12 @@ class Unshown(Policy):
 
     Args:
         shown: The ids that were shown before.
-        id_of: Returns the id of an item, that is of a LangChain `Document` or a LlamaIndex `NodeWithScore`.
+        id_of: Returns the id of an item, that is of a LangChain `Document` or a LlamaIndex `NodeWithScore`; `None` if
+            it has none, and then the id of its record counts.
     """
 
     shown: frozenset[str]
-    id_of: Callable[[Any], str]
+    id_of: Callable[[Any], str | None]
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Begin a call: no id has been kept in it yet."""
@@ -294,8 +298,12 @@ class _UnshownState(PolicyState):
         self._kept_ids: set[str] = set()
 
     def keeps(self, candidate: Candidate) -> bool:
-        id_ = self.policy.id_of(candidate.item)
+        id_ = self._id_of(candidate)
         return id_ not in self.policy.shown and id_ not in self._kept_ids
 
     def add(self, candidate: Candidate) -> None:
-        self._kept_ids.add(self.policy.id_of(candidate.item))
+        self._kept_ids.add(self._id_of(candidate))
+
+    def _id_of(self, candidate: Candidate) -> str:
+        id_: str | None = self.policy.id_of(candidate.item)
+        return candidate.id if id_ is None else id_

@@ -182,6 +182,15 @@ class TestAgent:
         assert (order[:10], others[:10], others[10:20]) == (first, second, third)
         assert [id_ for id_ in order[10:] if id_ not in others[:20]][:10] == fourth
 
+    def test_documents_without_an_id(self, index: Index, order: list[str]) -> None:
+        """Documents to which a mapper gives no id are all shown, each once in its search."""
+        retriever = ResumableRetriever(index=index, document_mapper=lambda match: Document(match.id))
+        tools = create_resumable_search_tools(retriever, page_size=3)
+        artifact = (
+            tools[0].invoke({"name": "search", "args": {"query": QUESTION}, "id": "1", "type": "tool_call"}).artifact
+        )
+        assert order[:3] == [document.page_content for document in artifact["documents"]]
+
     def test_unknown_id(self, retriever: ResumableRetriever) -> None:
         """An id that is not known is answered with those that are; nothing is raised."""
         result = agent_of([[more()], [search()], [more(OTHER)], "done"], retriever).invoke(ask())
