@@ -832,7 +832,7 @@ class Referee:
         if wanted < ENDLESS:
             driving = []
         for _, state in driving:
-            state.look_ahead([match.score for match in self.waiting[: state.lookahead]])
+            state.preview([match.score for match in self.waiting[: state.lookahead]])
         kept: list[QueryResult] = []
         aside: list[QueryResult] = []
         place, self.reason = 0, "exhausted"
@@ -840,7 +840,12 @@ class Referee:
             match = self.waiting[place]
             place += 1
             candidate = Candidate(
-                match.id, match.score, match, best=self.best, metadata=match.metadata, text_of=lambda item: item.data
+                match.id,
+                match.score,
+                match,
+                best_score=self.best,
+                metadata=match.metadata,
+                text_of=lambda item: item.data,
             )
             if (cause := self._cause(seats, candidate)) is not None:
                 self.dropped[cause] += 1
@@ -852,7 +857,7 @@ class Referee:
                     state.add(candidate)
                 kept.append(match)
             said = [leaf.name if state.enough() else None for leaf, state in driving]
-            reason = policy.reason(iter(said)) if policy is not None and driving else None
+            reason = policy.stop_reason(iter(said)) if policy is not None and driving else None
             if reason is not None or len(kept) == wanted:
                 self.reason = reason
                 break
@@ -1147,7 +1152,7 @@ class Breaking(Policy):
         state.lookahead = 1
 
         def fail(*_: Any) -> Any:
-            if state.kept >= 2 or self.where in ("look_ahead", "new_state"):
+            if state.kept >= 2 or self.where in ("preview", "new_state"):
                 raise self.error
             return self.where != "enough"
 
@@ -1193,7 +1198,7 @@ class TestOwn:
         paper.fetch_until(Remembering() | MaxResults(1))
         assert [{"calls": 3}, {}] == [memory for _, memory in paper.search.position("").memories]
 
-    @pytest.mark.parametrize("where", ["new_state", "look_ahead", "keeps", "fits", "add", "enough"])
+    @pytest.mark.parametrize("where", ["new_state", "preview", "keeps", "fits", "add", "enough"])
     @pytest.mark.parametrize("error", [KeyError("mine"), TypeError("mine"), LimitReached("mine")])
     @pytest.mark.parametrize("ours", [False, True])
     def test_exceptions(self, where: str, error: Exception, ours: bool) -> None:
@@ -1216,7 +1221,7 @@ class TestOwn:
                 state = PolicyState(self)
 
                 def keeps(one: Candidate) -> bool:
-                    seen.append((one.id, one.score, one.best, one.metadata, one.item, one.text))
+                    seen.append((one.id, one.score, one.best_score, one.metadata, one.item, one.text))
                     return True
 
                 state.keeps = keeps  # type: ignore[method-assign, assignment]
@@ -1234,7 +1239,7 @@ class TestOwn:
             def new_state(self, memory: dict[str, Any]) -> PolicyState:
                 state = PolicyState(self)
                 state.lookahead = 4
-                state.look_ahead = lambda scores: seen.append(list(scores))  # type: ignore[method-assign]
+                state.preview = lambda scores: seen.append(list(scores))  # type: ignore[method-assign]
                 state.enough = lambda: state.kept == 3  # type: ignore[method-assign]
                 return state
 

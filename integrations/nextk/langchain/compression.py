@@ -275,14 +275,14 @@ class _RerankMode(_CompressionState):
         self._stability = Stability(patience)
         self._compressed = 0
 
-    def batch(self, *, pausing: bool) -> list[Candidate]:  # noqa: ARG002
+    def next_batch(self, *, flush: bool) -> list[Candidate]:  # noqa: ARG002
         return self.unobserved if len(self.unobserved) == self._compressed + self._window else []
 
     def learn(self, overrides: list[Candidate], answer: Any) -> None:
         self._compressed = len(overrides)
         self.read(answer)
         if len(self.documents) == self._count:
-            self._stability.saw((document.id, document.page_content) for document in self.documents)
+            self._stability.update((document.id, document.page_content) for document in self.documents)
 
     def read(self, answer: object) -> None:
         self.documents = _documents_in(answer)[: self._count]

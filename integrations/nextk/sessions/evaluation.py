@@ -133,10 +133,10 @@ class Evaluation(Generic[T]):
                 yield from self._check()
             self._decide()
             if self.policies.observers:
-                yield from self._observe(pausing=self.position == len(self._rows))
+                yield from self._observe(flush=self.position == len(self._rows))
             self._check_stop()
         if self.policies.observers:
-            yield from self._observe(pausing=True)
+            yield from self._observe(flush=True)
 
     def keep_all(self) -> None:
         """The same where nobody judges: the plain case, which is to cost little."""
@@ -174,7 +174,7 @@ class Evaluation(Generic[T]):
             match.id,
             match.score,
             item,
-            best=provenance.best,
+            best_score=provenance.best,
             metadata=match.metadata,
             text_of=self._reader.text_of,
             offered_before=self.position < self._set_aside,
@@ -195,10 +195,10 @@ class Evaluation(Generic[T]):
         self.stop_reason = self.policies.stop_reason()
         self._apply_limit()
 
-    def _observe(self, *, pausing: bool) -> Effects[None]:
+    def _observe(self, *, flush: bool) -> Effects[None]:
         """Let those that learn of the rows that were kept ask about them."""
         for state in self.policies.observers:
-            if candidates := list(state.batch(pausing=pausing)):
+            if candidates := list(state.next_batch(flush=flush)):
                 state.learn(candidates, (yield CallCheck(state.observe, [candidate.item for candidate in candidates])))
 
     def _item(self, position: int) -> T | None:

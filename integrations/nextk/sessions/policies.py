@@ -52,7 +52,7 @@ class PolicySet:
         """Show what is to come to those who want to see it."""
         for _, state in self._stopping:
             if state.lookahead:
-                state.look_ahead(scores[: state.lookahead])
+                state.preview(scores[: state.lookahead])
 
     def drop_cause(self, candidate: Candidate, denied: str | None) -> str | None:
         """Why a row is dropped; `None` if it is not.
@@ -84,14 +84,14 @@ class PolicySet:
         if self._policy is None:
             return None
         reasons: Iterator[str | None] = iter([leaf.name if state.enough() else None for leaf, state in self._stopping])
-        return self._policy.reason(reasons)
+        return self._policy.stop_reason(reasons)
 
 
 def _shown(leaf: Policy, candidate: Candidate) -> Candidate:
     """As much of a row as a policy is to see."""
     if not leaf.scores_only:
         return candidate
-    return Candidate("", candidate.score, best=candidate.best, offered_before=candidate.offered_before)
+    return Candidate("", candidate.score, best_score=candidate.best_score, offered_before=candidate.offered_before)
 
 
 def _new_state(leaf: Policy, memory: dict[str, Any]) -> PolicyState:

@@ -48,14 +48,14 @@ class Candidate:
     Attributes:
         id: Of the record.
         score: Higher is nearer.
-        best: The score of the first row of this search.
+        best_score: The score of the first row of this search.
         metadata: As stored.
         item: What the retriever makes of the row: a LangChain `Document`, a LlamaIndex `NodeWithScore`; `None` where
             that finds no text in it.
         offered_before: Whether it was set aside by an earlier call.
     """
 
-    __slots__ = ("_text_of", "best", "id", "item", "metadata", "offered_before", "score")
+    __slots__ = ("_text_of", "best_score", "id", "item", "metadata", "offered_before", "score")
 
     def __init__(
         self,
@@ -63,14 +63,14 @@ class Candidate:
         score: float,
         item: Any = None,
         *,
-        best: float | None = None,
+        best_score: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         text_of: Callable[[Any], str] = str,
         offered_before: bool = False,
     ) -> None:
         self.id = id
         self.score = score
-        self.best = score if best is None else best
+        self.best_score = score if best_score is None else best_score
         self.metadata: Mapping[str, Any] = {} if metadata is None else metadata
         self.item = item
         self.offered_before = offered_before
@@ -121,17 +121,17 @@ class Policy(ABC):
         """The policies that this one is made of: itself, unless it is several."""
         return [self]
 
-    def reason(self, reasons: Iterator[str | None]) -> str | None:
+    def stop_reason(self, leaf_reasons: Iterator[str | None]) -> str | None:
         """Why to stop, from what each of `leaves` says, in their order; `None` to go on."""
-        return next(reasons)
+        return next(leaf_reasons)
 
     def __or__(self, other: "Policy") -> "Policy":
         """Stop when either says so."""
-        return Either(self, _policy(other))
+        return _Either(self, _policy(other))
 
     def __and__(self, other: "Policy") -> "Policy":
         """Stop when both say so."""
-        return Both(self, _policy(other))
+        return _Both(self, _policy(other))
 
 
 class PolicyState:
@@ -140,7 +140,7 @@ class PolicyState:
     Attributes:
         policy: Whose judge it is.
         kept: How many rows this call has kept so far.
-        lookahead: How many rows `look_ahead` wants to see before the first one is judged.
+        lookahead: How many rows `preview` wants to see before the first one is judged.
         first_pull: How many rows the first pull should bring; 0 for no idea.
     """
 
@@ -151,7 +151,7 @@ class PolicyState:
         self.policy = policy
         self.kept = 0
 
-    def look_ahead(self, scores: Sequence[float]) -> None:
+    def preview(self, scores: Sequence[float]) -> None:
         """See the scores of the rows to come, `lookahead` of them or as many as there are."""
 
     def keeps(self, candidate: Candidate) -> bool:  # noqa: ARG002
@@ -197,19 +197,19 @@ class BatchObserver(PolicyState):
         """Count a row that was kept."""
         self.unobserved.append(candidate)
 
-    def batch(self, *, pausing: bool) -> list[Candidate]:
+    def next_batch(self, *, flush: bool) -> list[Candidate]:
         """The rows to ask about now; none, to go on without asking.
 
         Args:
-            pausing: Whether no row is left to judge, until more are pulled or for good.
+            flush: Whether no row is left to judge, until more are pulled or for good.
         """
-        return self.unobserved if pausing else []
+        return self.unobserved if flush else []
 
     def learn(self, candidates: list[Candidate], answer: Any) -> None:
         """Take note of an answer, before `enough` is asked."""
 
 
-class _Several(Policy):
+class _Combination(Policy):
     def __init__(self, *parts: Policy) -> None:
         self.parts = parts
 
@@ -223,7 +223,7 @@ class _Several(Policy):
         return f"({self._sign.join(map(repr, self.parts))})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Several) and type(other) is type(self) and self.parts == other.parts
+        return isinstance(other, _Combination) and type(other) is type(self) and self.parts == other.parts
 
     def __hash__(self) -> int:
         return hash((type(self), self.parts))
@@ -236,25 +236,27 @@ class _Several(Policy):
         return [leaf for part in self.parts for leaf in part.leaves()]
 
 
-class Either(_Several):
+class _Either(_Combination):
     """Stops when one of its parts does."""
 
     _sign = " | "
 
-    def reason(self, reasons: Iterator[str | None]) -> str | None:
+    def stop_reason(self, leaf_reasons: Iterator[str | None]) -> str | None:
         """The first reason that there is."""
-        said = [part.reason(reasons) for part in self.parts]  # all of them: each takes its share of the reasons
+        said = [
+            part.stop_reason(leaf_reasons) for part in self.parts
+        ]  # all of them: each takes its share of the reasons
         return next((reason for reason in said if reason is not None), None)
 
 
-class Both(_Several):
+class _Both(_Combination):
     """Stops when each of its parts does."""
 
     _sign = " & "
 
-    def reason(self, reasons: Iterator[str | None]) -> str | None:
+    def stop_reason(self, leaf_reasons: Iterator[str | None]) -> str | None:
         """Every reason, or none."""
-        said = [reason for part in self.parts if (reason := part.reason(reasons)) is not None]
+        said = [reason for part in self.parts if (reason := part.stop_reason(leaf_reasons)) is not None]
         return self._sign.join(said) if len(said) == len(self.parts) else None
 
 

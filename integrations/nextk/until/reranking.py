@@ -72,9 +72,9 @@ class _RerankStableState(BatchObserver):
         self._stability = Stability(policy.patience, self._ids())
         self._scored = 0
 
-    def batch(self, *, pausing: bool) -> list[Candidate]:
+    def next_batch(self, *, flush: bool) -> list[Candidate]:
         missing = self.policy.window - self._scored % self.policy.window
-        return self.unobserved if pausing or len(self.unobserved) == missing else []
+        return self.unobserved if flush or len(self.unobserved) == missing else []
 
     def learn(self, candidates: list[Candidate], answer: Any) -> None:
         self.unobserved = []
@@ -84,7 +84,7 @@ class _RerankStableState(BatchObserver):
         self._memory["best"] = [list(one) for one in self._best]
         self._scored += len(candidates)
         if self._scored % self.policy.window == 0:
-            self._stability.saw(self._ids())
+            self._stability.update(self._ids())
 
     def enough(self) -> bool:
         return self._stability.reached
@@ -106,7 +106,7 @@ class Stability:
         self._best = Counter(best)
         self._unchanged = 0
 
-    def saw(self, best: Iterable[Hashable]) -> None:
+    def update(self, best: Iterable[Hashable]) -> None:
         """Compare the best after a window with those after the one before."""
         before, self._best = self._best, Counter(best)
         self._unchanged = self._unchanged + 1 if self._best == before else 0

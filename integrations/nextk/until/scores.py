@@ -35,7 +35,7 @@ class MinScore(Policy):
         """Compare scores."""
         return _ThresholdState(self)
 
-    def least(self, best: float) -> float:  # noqa: ARG002
+    def threshold(self, best: float) -> float:  # noqa: ARG002
         """What a row has to score."""
         return self.t
 
@@ -64,7 +64,7 @@ class RelativeScore(Policy):
         """Compare scores."""
         return _ThresholdState(self)
 
-    def least(self, best: float) -> float:
+    def threshold(self, best: float) -> float:
         """What a row has to score; never more than the best one, which may be negative."""
         return min(best, self.ratio * best)
 
@@ -75,7 +75,7 @@ class _ThresholdState(PolicyState):
         self._below = 0
 
     def keeps(self, candidate: Candidate) -> bool:
-        near = candidate.score >= self.policy.least(candidate.best)
+        near = candidate.score >= self.policy.threshold(candidate.best_score)
         self._below = 0 if near else self._below + 1  # not a count of kept rows: of those on the way
         return bool(near)
 
@@ -136,7 +136,7 @@ class _GapState(PolicyState):
         self.lookahead = policy.window
         self._left = policy.window
 
-    def look_ahead(self, scores: Sequence[float]) -> None:
+    def preview(self, scores: Sequence[float]) -> None:
         self._left = self.policy.cut(scores)
 
     def keeps(self, candidate: Candidate) -> bool:  # noqa: ARG002
