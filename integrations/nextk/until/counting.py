@@ -1,4 +1,4 @@
-"""Policies that count: rows, permitted rows, sources."""
+"""Policies that count matches, permitted matches, or different keys such as sources."""
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +12,10 @@ from nextk.until.policy import BatchCheck, Candidate, Policy, PolicyState
 
 @dataclass(frozen=True)
 class MaxResults(Policy):
-    """Until there are `n` rows.
+    """Keeps every match, and stops when there are `n` of them.
+
+    Args:
+        n: The number of matches, at least 1.
 
     Raises:
         ClientError: `n` is not a whole number of at least 1.
@@ -25,11 +28,11 @@ class MaxResults(Policy):
         require_count(self.n, "n")
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Count rows."""
-        return _RowCount(self)
+        """Make a state that counts the matches of one call."""
+        return _MatchCount(self)
 
 
-class _RowCount(PolicyState):
+class _MatchCount(PolicyState):
     def __init__(self, policy: "MaxResults | Accepted") -> None:
         super().__init__(policy)
         self.first_pull = policy.n
@@ -40,17 +43,18 @@ class _RowCount(PolicyState):
 
 @dataclass(frozen=True)
 class Accepted(Policy):
-    """Until there are `n` rows that a check of yours permits: permissions, a validity test, a grader.
+    """Keeps the matches that your check permits, and stops when there are `n` of them.
 
-    It fails closed. A row that is not permitted is shown to no later policy (its score is, to those of scores alone)
-    and is not handed out. A check that raises ends the call with its exception, and nothing of it is handed out; so
-    does an answer that is not one bool for each row. Verdicts hold for one call: a row that waits for the next one is
-    checked again then.
+    The check may ask for permissions, test whether a document is valid, or have a model grade it. It fails closed: a
+    match that it does not permit is never handed out, and no other policy sees it, except that policies with
+    `scores_only` see its score. If the check raises, the call ends with that exception and hands out nothing. If it
+    does not return one bool for each match, the call ends with a `ClientError` and hands out nothing. An answer is
+    valid for one call: a match that waits for the next call is checked again.
 
     Args:
-        n: How many.
-        check: Takes a list of what the retriever returns (`Document`s, nodes) and returns a list of bools, one for
-            each; blocking, or a coroutine function where the search is asynchronous.
+        n: The number of permitted matches, at least 1.
+        check: A function that takes a list of what the retriever returns (`Document`s or nodes) and returns a list of
+            bools, one for each. It may be a coroutine function where the search is asynchronous.
 
     Raises:
         ClientError: `n` is not a whole number of at least 1, or `check` cannot be called.
@@ -66,21 +70,28 @@ class Accepted(Policy):
             raise ClientError(message)
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Ask the check."""
+        """Make a state that asks the check during one call."""
         return _CheckState(self)
 
 
-class _CheckState(_RowCount, BatchCheck):
+class _CheckState(_MatchCount, BatchCheck):
     def __init__(self, policy: Accepted) -> None:
         super().__init__(policy)
         self.check = policy.check
 
 
 def read_verdicts(answer: object, count: int) -> list[bool]:
-    """What a check said of `count` rows.
+    """Read the answer of a check.
+
+    Args:
+        answer: What the check has returned.
+        count: The number of matches that it was asked about.
+
+    Returns:
+        One bool for each match.
 
     Raises:
-        ClientError: It is not one bool for each.
+        ClientError: The answer is not one bool for each match. The message shows no match.
     """
     try:
         verdicts = list(answer)  # type: ignore[call-overload]
@@ -93,7 +104,7 @@ def read_verdicts(answer: object, count: int) -> list[bool]:
         message = f"the check returned {len(verdicts)} verdicts on {count} rows: it has to return one bool for each row"
         raise ClientError(message)
     others = [type(one).__name__ for one in verdicts if not _is_bool(one)]
-    if others:  # its type alone: a check that returns its rows must not have them shown in an error
+    if others:  # its type alone: a check that returns its matches must not have them shown in an error
         message = f"the check returned {others[0]} as a verdict: only True permits a row, and only False denies it"
         raise ClientError(message)
     return [bool(one) for one in verdicts]
@@ -108,20 +119,20 @@ def _is_bool(value: object) -> bool:
 
 @dataclass(frozen=True)
 class DistinctBy(Policy):
-    """Until there are rows of `n` different keys: sources, parents, authors.
+    """Keeps the best matches of each key, and stops when there are `n` different keys.
 
-    As a search's own policy (`open(until=...)`) it remembers the keys from call to call. A row without the key is
-    dropped.
+    Keys are, for instance, sources, parents or authors. Matches without the key are dropped. As a search's own policy
+    (`open(until=...)`) it remembers the keys from call to call; as the policy of one call it does not.
 
     Args:
-        key: A key of the metadata, or a function of what the retriever returns that gives a string, a number or a bool;
-            `None` for no key. A cursor knows a function by where it stands in your code: once that has moved, a resumed
-            search begins with no key remembered.
-        n: How many keys.
-        per_key: How many rows of one key are kept; the best ones.
+        key: The name of a metadata field, or a function that takes what the retriever returns and gives a string, a
+            number or a bool, or `None` for no key. A cursor identifies a function by its module, name and line: if
+            these change in your code, a resumed search begins with no key remembered.
+        n: The number of different keys, at least 1.
+        per_key: The number of matches kept of one key, the best ones. Default: 1.
 
     Raises:
-        ClientError: A number is not a whole one of at least 1, or `key` is neither a string nor a function.
+        ClientError: `n` or `per_key` is not a whole number of at least 1, or `key` is neither a string nor a function.
     """
 
     key: str | Callable[[Any], Any]
@@ -136,12 +147,12 @@ class DistinctBy(Policy):
             raise ClientError(message)
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:
-        """Count keys."""
+        """Make a state that counts the keys of one call, after those in `memory`."""
         return _DistinctState(self, memory)
 
     @property
     def memory_name(self) -> str:
-        """With the key, since keys of another kind would mean nothing."""
+        """The name of the policy and its key, so that the memory of one key is not given to a policy of another key."""
         if isinstance(self.key, str):
             return f"{self.name} {self.key}"
         name = getattr(self.key, "__qualname__", type(self.key).__qualname__)
@@ -149,10 +160,13 @@ class DistinctBy(Policy):
         return f"{self.name} {getattr(self.key, '__module__', '')}.{name}:{line}"
 
     def key_of(self, candidate: Candidate) -> str | None:
-        """The key of a row, as JSON: so 1 and "1" differ, and memory is plain data.
+        """Return the key of a match as JSON text, in which 1 and "1" differ; `None` if it has none.
+
+        Args:
+            candidate: The match.
 
         Raises:
-            ClientError: It is not a string, a number or a bool.
+            ClientError: The key is not a string, a number or a bool.
         """
         key = candidate.metadata.get(self.key) if isinstance(self.key, str) else self.key(candidate.item)
         if key is None:
@@ -169,7 +183,7 @@ class _DistinctState(PolicyState):
         self.first_pull = policy.n
         self._memory = memory
         self._new: set[str] = set()
-        self._key: str | None = None  # of the row under judgement
+        self._key: str | None = None  # of the match that is being decided
 
     def keeps(self, candidate: Candidate) -> bool:
         self._key = self.policy.key_of(candidate)

@@ -1,11 +1,12 @@
-"""What a policy is: the written contract, for those that come with nextk and for your own.
+"""The contract of stopping policies, for those that come with nextk and for your own.
 
-A policy is a frozen description: it can be shared, compared, and used by any number of searches at once. For every call
-on a search it makes a `PolicyState`, which is shown one row after another, best first. Ten lines make one of your own:
+A policy is two classes. The `Policy` holds the parameters and never changes, so that it can be shared, compared and
+used by any number of searches at once. For every call on a search it makes a new `PolicyState`, which counts. The
+search shows the matches to the state one after another, best first. Ten lines make a policy of your own:
 
 ```python
 class Fresh(Policy):
-    '''Until `n` rows that are not older than a year.'''
+    '''Keeps the matches of at least `year`, and stops when there are `n` of them.'''
 
     def __init__(self, n: int, year: int) -> None:
         self.n, self.year = n, year
@@ -22,16 +23,29 @@ class FreshState(PolicyState):
         return self.kept == self.policy.n
 ```
 
-What a judge may rely on, and what it owes:
+For each match the search calls the methods of the state in this order; a state overrides the ones that it needs:
 
-1. It sees each row once a call, in the order of the search. A row that another policy has dropped is not shown to it,
-   above all none that an `Accepted` has denied. Only policies of `scores_only` see every row, and a check is asked
-   about several rows at once, before any of them is judged.
-2. `keeps` says whether the row may be handed out; then, if every policy keeps it, `fits` whether there is room for it
-   in this call; then `add` counts it. In `keeps` and `fits` a row is only on its way, and may still be dropped.
-3. An exception is the caller's, as it is. The call has then decided nothing: its rows wait, and the next call judges
-   them anew, with a new judge.
-4. The bounds of a search (`max_results`, `max_pulls`, `deadline`) hold whatever a policy says.
+1. `keeps(candidate)` says whether the match may be handed out. If any policy says no, the match is dropped.
+2. `fits(candidate)` says whether the call has room for the match. If any policy says no, the match is set aside, and a
+   later call on the search is offered it again.
+3. `add(candidate)` counts the match. It is called only for matches that this call returns; `kept` has been raised by
+   then.
+4. `enough()` says whether the policy wants to stop. It is called after every match, also after one that was dropped.
+
+`fits` and `enough` are called only on the states of the policy that ends the call. `fetch_next(n)` has none, and in
+`fetch_until(policy)` it is the given policy; the search's own policy (`open(until=...)`) still keeps and counts.
+
+What a state may rely on, and what is expected of it:
+
+- **Each match once.** A state sees a match once a call, in the order of the search. It does not see the matches that
+  another policy has dropped before, and never a match that an `Accepted` check has denied. There are two exceptions.
+  Policies with `scores_only` see the score of every match. A `BatchCheck` is asked about several matches at once,
+  before any of them is shown to the other states.
+- **Not yet decided.** While `keeps` and `fits` run, another policy may still drop the match. So count kept
+  matches in `add`.
+- **All or nothing.** An exception that a policy raises reaches the caller unchanged. The call has then decided
+  nothing: its matches wait, and the next call shows them to new states.
+- **Bounds come first.** The bounds of a search (`max_results`, `max_pulls`, `deadline`) hold whatever a policy says.
 """
 
 import re
@@ -43,16 +57,18 @@ from nextk.errors import ClientError
 
 
 class Candidate:
-    """A row under judgement.
+    """A match that is shown to policies, which decide whether a call returns it.
+
+    Policies with `scores_only` see `score`, `best_score` and `offered_before`; for them the other attributes are empty.
 
     Attributes:
-        id: Of the record.
-        score: Higher is nearer.
-        best_score: The score of the first row of this search.
-        metadata: As stored.
-        item: What the retriever makes of the row: a LangChain `Document`, a LlamaIndex `NodeWithScore`; `None` where
-            that finds no text in it.
-        offered_before: Whether it was set aside by an earlier call.
+        id: The id of the record.
+        score: The score of the match; higher is nearer.
+        best_score: The score of the first match of this search.
+        metadata: The metadata of the record, as stored; empty if it has none.
+        item: The match as the retriever returns it: a LangChain `Document` or a LlamaIndex `NodeWithScore`. Matches in
+            which the retriever finds no text are dropped before any policy sees their item.
+        offered_before: Whether an earlier call on the search has set the match aside.
     """
 
     __slots__ = ("_text_of", "best_score", "id", "item", "metadata", "offered_before", "score")
@@ -78,7 +94,7 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """The text that the row would add to a prompt."""
+        """The text that the match would add to a prompt."""
         return self._text_of(self.item)
 
     def __repr__(self) -> str:
@@ -86,13 +102,17 @@ class Candidate:
 
 
 class Policy(ABC):
-    """Until what a search goes on, and which rows it keeps. Frozen: what a call counts is in its `PolicyState`.
+    """Decides when a search has found enough, and which matches it keeps.
+
+    A policy holds parameters and does not change: everything that a call counts is in its `PolicyState`. Subclasses
+    implement `new_state`. `a | b` and `a & b` combine policies.
 
     Attributes:
-        scores_only: Whether it looks at nothing but scores. Then it is shown every row, before any check, and it is
-            refused on fused scores, which are made of ranks and say nothing about nearness. It is shown the score and
-            nothing else.
-        drops: Whether it may drop rows.
+        scores_only: Whether the policy looks at scores and at nothing else. It then sees the score of every match, also
+            of matches that a check denies, but no id, metadata or text. Searches with fused scores refuse it, because
+            fused scores are made of ranks and do not measure nearness. Default: `False`.
+        drops: Whether the policy may drop matches. If none of the policies at work may, a search that has to do with a
+            single page asks for no more matches than it may hand out. Default: `True`.
     """
 
     scores_only: ClassVar[bool] = False
@@ -100,48 +120,84 @@ class Policy(ABC):
 
     @property
     def name(self) -> str:
-        """What reports call it, as the reason of a stop and as the cause of a drop: `MinScore` is `"min_score"`."""
+        """The name of the policy in reports, as the reason of a stop and the cause of a drop.
+
+        It is the name of the class in small letters with underscores: `MinScore` is `"min_score"`.
+        """
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
     def memory_name(self) -> str:
-        """Whose memory it is: a search that is resumed with policies of other names begins with empty ones."""
+        """The name under which a cursor stores the memory of the policy; by default its `name`.
+
+        A search that is resumed with a policy gives it the stored memory only if both names are equal; otherwise the
+        policy begins with an empty memory. Override it if memories of different parameters must not be mixed.
+        """
         return self.name
 
     @abstractmethod
     def new_state(self, memory: dict[str, Any]) -> "PolicyState":
-        """Begin a call.
+        """Make the state for one call on a search.
 
         Args:
-            memory: What the judge of an earlier call wrote here, where the policy is the search's own; else empty. It
-                goes into cursors, so JSON only. What a failed call writes is forgotten.
+            memory: What states of earlier calls on this search have stored, if the policy is the search's own
+                (`open(until=...)`); otherwise an empty dict. A state may store values in it during the call. It is
+                written into cursors, so it holds JSON only. If the call fails, what it has stored is forgotten.
+
+        Returns:
+            A new state, with every count at zero.
         """
 
     def leaves(self) -> "list[Policy]":
-        """The policies that this one is made of: itself, unless it is several."""
+        """Return the policies that this one combines, from left to right; `[self]` if it combines none.
+
+        Only leaves have states. In `a | (b & c)` they are `[a, b, c]`.
+        """
         return [self]
 
     def stop_reason(self, leaf_reasons: Iterator[str | None]) -> str | None:
-        """Why to stop, from what each of `leaves` says, in their order; `None` to go on."""
+        """Return why the search has to stop, or `None` if it goes on.
+
+        Args:
+            leaf_reasons: One value for each of `leaves`, in their order: the name of the leaf if its state has enough,
+                and `None` if it has not. A policy takes as many values from the iterator as it has leaves, and leaves
+                the rest to the policies behind it.
+        """
         return next(leaf_reasons)
 
     def __or__(self, other: "Policy") -> "Policy":
-        """Stop when either says so."""
-        return _Either(self, _policy(other))
+        """Return a policy that stops when at least one of the two has enough. It keeps a match only if both keep it.
+
+        Raises:
+            ClientError: `other` is not a policy.
+        """
+        return _Either(self, _require_operand(other))
 
     def __and__(self, other: "Policy") -> "Policy":
-        """Stop when both say so."""
-        return _Both(self, _policy(other))
+        """Return a policy that stops when both have enough. It keeps a match only if both keep it.
+
+        Raises:
+            ClientError: `other` is not a policy.
+        """
+        return _Both(self, _require_operand(other))
 
 
 class PolicyState:
-    """A policy at work, during one call.
+    """The counts of a policy during one call on a search.
+
+    The default methods keep every match and never stop. A subclass that defines `__init__` has to call
+    `super().__init__(policy)`.
+
+    Args:
+        policy: The policy that made this state.
 
     Attributes:
-        policy: Whose judge it is.
-        kept: How many rows this call has kept so far.
-        lookahead: How many rows `preview` wants to see before the first one is judged.
-        first_pull: How many rows the first pull should bring; 0 for no idea.
+        policy: The policy that made this state.
+        kept: The number of matches that this call has kept so far, counted by the search.
+        lookahead: The number of scores that `preview` needs before the first match is decided. Default: 0, which means
+            that `preview` is not called.
+        first_pull: The number of matches that the first pull of the call should bring. Default: 0, which means that the
+            state does not know.
     """
 
     lookahead: int = 0
@@ -152,64 +208,90 @@ class PolicyState:
         self.kept = 0
 
     def preview(self, scores: Sequence[float]) -> None:
-        """See the scores of the rows to come, `lookahead` of them or as many as there are."""
+        """Look at the scores of the coming matches; called once, before the first match is decided.
+
+        Args:
+            scores: The scores of the next `lookahead` matches, best first; fewer if the search has no more matches.
+        """
 
     def keeps(self, candidate: Candidate) -> bool:  # noqa: ARG002
-        """Whether the row may be handed out; else it is dropped, for this call and later ones."""
+        """Return whether the match may be handed out. If not, it is dropped for this call and all later ones."""
         return True
 
     def fits(self, candidate: Candidate) -> bool:  # noqa: ARG002
-        """Whether there is room for the row in this call; else it is set aside, and later calls are offered it."""
+        """Return whether this call has room for the match. If not, it is set aside and offered to later calls."""
         return True
 
     def add(self, candidate: Candidate) -> None:
-        """Count a row that was kept."""
+        """Count a match that the call keeps; `kept` already includes it."""
 
     def enough(self) -> bool:
-        """Whether to stop; asked after every row."""
+        """Return whether the policy wants the search to stop; called after every match."""
         return False
 
 
 class BatchCheck(PolicyState):
-    """A judge that is asked about many rows at once, and that may have to be awaited."""
+    """A state that decides about many matches in one call of a function, which may be a coroutine function.
+
+    The search calls `check` instead of `keeps`, before any of the matches is shown to a state that is not
+    `scores_only`. A match that the function does not permit is dropped.
+    """
 
     check: Callable[[list[Any]], Any]
-    """Takes items; returns a bool for each, or an awaitable of that."""
+    """The function. It takes a list of items, as the retriever returns them, and returns one bool for each, or an
+    awaitable of that where the search is asynchronous."""
 
 
 class BatchObserver(PolicyState):
-    """A judge that asks about many rows at once, after they were kept, and that may have to be awaited.
+    """A state that calls a function on many kept matches at once and learns from its answer, for example a reranker.
 
-    It permits nothing, and it sees nothing that another policy has dropped or set aside.
+    It drops nothing: it sees only matches that all policies have kept. After each match, and whenever no match is left
+    to decide, the search takes `next_batch()`. If the batch is not empty, the search calls `observe` with its items,
+    awaits the result where necessary, and passes it to `learn`. Subclasses set `observe` and implement `learn`.
+
+    Args:
+        policy: The policy that made this state.
 
     Attributes:
-        unobserved: The rows that were kept and that it has not asked about.
+        unobserved: The matches that were kept and not yet observed, in the order of the search. `learn` should empty
+            it, since the default `next_batch` returns all of it.
     """
 
     observe: Callable[[list[Any]], Any]
-    """Takes items; returns an answer, or an awaitable of it."""
+    """The function. It takes a list of items, as the retriever returns them, and returns an answer of any type, or an
+    awaitable of that where the search is asynchronous."""
 
     def __init__(self, policy: Any) -> None:
         super().__init__(policy)
         self.unobserved: list[Candidate] = []
 
     def add(self, candidate: Candidate) -> None:
-        """Count a row that was kept."""
+        """Add a match that the call keeps to `unobserved`."""
         self.unobserved.append(candidate)
 
     def next_batch(self, *, flush: bool) -> list[Candidate]:
-        """The rows to ask about now; none, to go on without asking.
+        """Return the matches to observe now; an empty list if the state waits for more matches.
+
+        By default the matches of a whole page are observed together.
 
         Args:
-            flush: Whether no row is left to judge, until more are pulled or for good.
+            flush: Whether an incomplete batch should be observed, too, because no match is left to decide before the
+                next pull, or because the call ends.
         """
         return self.unobserved if flush else []
 
     def learn(self, candidates: list[Candidate], answer: Any) -> None:
-        """Take note of an answer, before `enough` is asked."""
+        """Take note of an answer; called before `enough`.
+
+        Args:
+            candidates: The batch that was observed.
+            answer: What `observe` has returned for the items of the batch, already awaited.
+        """
 
 
 class _Combination(Policy):
+    """A policy made of others. It has no state: a search makes the states of its leaves."""
+
     def __init__(self, *parts: Policy) -> None:
         self.parts = parts
 
@@ -229,7 +311,7 @@ class _Combination(Policy):
         return hash((type(self), self.parts))
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        message = "a combination has no judge of its own: ask its leaves"
+        message = "a combination has no state of its own: make those of its leaves"
         raise TypeError(message)
 
     def leaves(self) -> list[Policy]:
@@ -237,30 +319,28 @@ class _Combination(Policy):
 
 
 class _Either(_Combination):
-    """Stops when one of its parts does."""
+    """Stops when one of its parts stops."""
 
     _sign = " | "
 
     def stop_reason(self, leaf_reasons: Iterator[str | None]) -> str | None:
-        """The first reason that there is."""
-        said = [
-            part.stop_reason(leaf_reasons) for part in self.parts
-        ]  # all of them: each takes its share of the reasons
-        return next((reason for reason in said if reason is not None), None)
+        """Return the reason of the first part that has one, or `None`."""
+        reasons = [part.stop_reason(leaf_reasons) for part in self.parts]  # all parts: each takes its leaves' values
+        return next((reason for reason in reasons if reason is not None), None)
 
 
 class _Both(_Combination):
-    """Stops when each of its parts does."""
+    """Stops when all of its parts stop."""
 
     _sign = " & "
 
     def stop_reason(self, leaf_reasons: Iterator[str | None]) -> str | None:
-        """Every reason, or none."""
-        said = [reason for part in self.parts if (reason := part.stop_reason(leaf_reasons)) is not None]
-        return self._sign.join(said) if len(said) == len(self.parts) else None
+        """Return the reasons of all parts, joined; `None` if a part has none."""
+        reasons = [reason for part in self.parts if (reason := part.stop_reason(leaf_reasons)) is not None]
+        return self._sign.join(reasons) if len(reasons) == len(self.parts) else None
 
 
-def _policy(given: object) -> Policy:
+def _require_operand(given: object) -> Policy:
     if not isinstance(given, Policy):
         message = f"{given!r} is not a policy: join policies of nextk.until with | and &"
         raise ClientError(message)
@@ -268,10 +348,14 @@ def _policy(given: object) -> Policy:
 
 
 def require_policy(given: object, name: str) -> Policy:
-    """Refuse what is not a policy.
+    """Return an argument that is a policy.
+
+    Args:
+        given: The value of the argument.
+        name: The name of the argument, for the error.
 
     Raises:
-        ClientError: It is something else; the message names the argument.
+        ClientError: The value is not a policy; the message names the argument.
     """
     if not isinstance(given, Policy):
         message = f"{name}={given!r} is not a policy: give one of nextk.until, such as MaxResults(10)"

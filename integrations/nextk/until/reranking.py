@@ -1,4 +1,4 @@
-"""Feeding a reranker until its best rows are settled."""
+"""The policy that stops when a reranker's best matches no longer change, and a reranker that remembers its scores."""
 
 import inspect
 import math
@@ -12,16 +12,16 @@ from nextk.errors import ClientError
 from nextk.until.policy import BatchObserver, Candidate, Policy, PolicyState
 
 T = TypeVar("T")
-Rerank: TypeAlias = Callable[[list[Any]], Iterable[float] | Awaitable[Iterable[float]]]
+_Rerank: TypeAlias = Callable[[list[Any]], Iterable[float] | Awaitable[Iterable[float]]]
 
 
 @dataclass(frozen=True)
 class RerankStable(Policy):
-    """Until the best `n` rows, as a reranker scores them, are the same rows for `patience` windows.
+    """Keeps every match, and stops when a reranker's best `n` matches have stayed the same for `patience` windows.
 
-    Rows are reranked as they come, each once, a window at a time and never one that another policy has dropped or that
-    a check has denied. All of them are kept, in the order of the search. To have them in the reranker's, remember what
-    it said:
+    Each match is reranked once, a window of matches at a time. Matches that another policy has dropped or a check has
+    denied are never reranked. The call returns all matches in the order of the search. A `Ranking` remembers the
+    reranker's scores and gives the matches in the reranker's order:
 
     ```python
     ranking = Ranking(lambda documents: model.score(question, documents))
@@ -29,25 +29,26 @@ class RerankStable(Policy):
     best = ranking.best(documents, 10)
     ```
 
-    As a search's own policy (`open(until=...)`) it reranks what any call hands out, and remembers the best rows from
-    call to call. A reranker that raises ends the call with its exception, and nothing of it is handed out; so does an
-    answer that is not one number for each row.
+    As a search's own policy (`open(until=...)`) it reranks the matches of every call, and remembers the best matches
+    from call to call. If the reranker raises, the call ends with that exception and hands out nothing. If it does not
+    return one finite number for each match, the call ends with a `ClientError` and hands out nothing.
 
     Args:
-        n: How many of the best rows have to stay.
-        rerank: Takes a list of what the retriever returns (`Document`s, nodes) and returns a score for each, higher is
-            better and comparable from one list to the next; blocking, or a coroutine function where the search is
-            asynchronous. It knows the question by itself.
-        patience: For how many windows, one after another, they have to stay.
-        window: How many rows that were kept make a window. At the end of a page a part of one may be reranked.
+        n: The number of best matches that have to stay the same, at least 1.
+        rerank: A function that takes a list of what the retriever returns (`Document`s or nodes) and returns a score
+            for each; higher is better. Scores of different lists have to be comparable, and the function has to know
+            the question. It may be a coroutine function where the search is asynchronous.
+        patience: The number of consecutive windows in which the best matches have to stay the same. Default: 2.
+        window: The number of kept matches that make a window. At the end of a page a part of a window may be reranked.
+            Default: 20.
 
     Raises:
-        ClientError: A number is not a whole one of at least 1, or `rerank` cannot be called.
+        ClientError: `n`, `patience` or `window` is not a whole number of at least 1, or `rerank` cannot be called.
     """
 
     drops: ClassVar[bool] = False
     n: int
-    rerank: Rerank
+    rerank: _Rerank
     patience: int = 2
     window: int = 20
 
@@ -58,7 +59,7 @@ class RerankStable(Policy):
         _require_reranker(self.rerank)
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:
-        """Ask the reranker."""
+        """Make a state that asks the reranker during one call, and begins with the best matches in `memory`."""
         return _RerankStableState(self, memory)
 
 
@@ -80,8 +81,9 @@ class _RerankStableState(BatchObserver):
         self.unobserved = []
         scores = read_scores(answer, len(candidates))
         scored = self._best + [(score, candidate.id) for score, candidate in zip(scores, candidates, strict=True)]
-        self._best = sorted(scored, key=lambda one: -one[0])[: self.policy.n]  # of equals, the search's better one
-        self._memory["best"] = [list(one) for one in self._best]
+        # The sort is stable: of equal scores, the earlier match comes first.
+        self._best = sorted(scored, key=lambda pair: -pair[0])[: self.policy.n]
+        self._memory["best"] = [list(pair) for pair in self._best]
         self._scored += len(candidates)
         if self._scored % self.policy.window == 0:
             self._stability.update(self._ids())
@@ -94,11 +96,11 @@ class _RerankStableState(BatchObserver):
 
 
 class Stability:
-    """Whether the best of what is reranked have stayed the same, in whatever order.
+    """Counts for how many consecutive windows the best items have stayed the same. Their order does not matter.
 
     Args:
-        patience: For how many windows they have to.
-        best: Those of before the first window.
+        patience: The number of consecutive windows in which they have to stay the same.
+        best: The best items before the first window; by default none.
     """
 
     def __init__(self, patience: int, best: Iterable[Hashable] = ()) -> None:
@@ -107,23 +109,28 @@ class Stability:
         self._unchanged = 0
 
     def update(self, best: Iterable[Hashable]) -> None:
-        """Compare the best after a window with those after the one before."""
+        """Compare the best items after a window with those after the window before it.
+
+        Args:
+            best: The best items after the window, in any order.
+        """
         before, self._best = self._best, Counter(best)
         self._unchanged = self._unchanged + 1 if self._best == before else 0
 
     @property
     def reached(self) -> bool:
-        """Whether they have stayed for long enough."""
+        """Whether the best items have stayed the same for `patience` windows."""
         return self._unchanged >= self._patience
 
 
 class Ranking(Generic[T]):
-    """A reranker that remembers what it said of each row; made for one question, and used in its place.
+    """A reranker that remembers the score of each match. Make one for each question, and pass it as `rerank`.
 
-    It holds on to the rows that it has scored.
+    It holds references to all matches that it has scored.
 
     Args:
-        rerank: As for `RerankStable`.
+        rerank: A function that takes a list of matches and returns a score for each; higher is better. It may be a
+            coroutine function where the search is asynchronous.
 
     Raises:
         ClientError: `rerank` cannot be called.
@@ -132,13 +139,19 @@ class Ranking(Generic[T]):
     def __init__(self, rerank: Callable[[list[T]], Iterable[float] | Awaitable[Iterable[float]]]) -> None:
         _require_reranker(rerank)
         self._rerank = rerank
-        self._scores: dict[int, tuple[T, float]] = {}  # with the row, so that nothing else gets its number
+        self._scores: dict[int, tuple[T, float]] = {}  # with the match, so that nothing else gets its number
 
     def __call__(self, items: list[T]) -> Any:
-        """Score rows; the answer of a coroutine function has to be awaited.
+        """Score matches, and remember the scores.
+
+        Args:
+            items: The matches, as the retriever returns them.
+
+        Returns:
+            A list of one score for each match; an awaitable of that if `rerank` is a coroutine function.
 
         Raises:
-            ClientError: It is not one number for each row.
+            ClientError: `rerank` did not return one finite number for each match.
         """
         if inspect.iscoroutinefunction(self._rerank):
             return self._later(items)
@@ -153,46 +166,56 @@ class Ranking(Generic[T]):
         self._scores |= {id(item): (item, score) for item, score in zip(items, scores, strict=True)}
         return scores
 
-    def score(self, row: T) -> float:
-        """What it said of a row.
-
-        Raises:
-            ClientError: It was not asked about this one. Rows are known by identity: a copy is another row.
-        """
-        if id(row) not in self._scores:
-            message = "a row was not scored by this ranking: give rows that a search with it has returned"
-            raise ClientError(message)
-        return self._scores[id(row)][1]
-
-    def best(self, rows: Iterable[T], n: int | None = None) -> list[T]:
-        """The best of some rows, best first; of equals, the earlier one.
+    def score(self, item: T) -> float:
+        """Return the score of a match.
 
         Args:
-            rows: What one or several calls have returned.
-            n: How many; absent: all of them.
+            item: A match that this ranking has scored: the same object, since a copy counts as another match.
 
         Raises:
-            ClientError: One of them was not scored, or `n` is not a whole number of at least 1.
+            ClientError: This ranking has not scored the match.
+        """
+        if id(item) not in self._scores:
+            message = "a row was not scored by this ranking: give rows that a search with it has returned"
+            raise ClientError(message)
+        return self._scores[id(item)][1]
+
+    def best(self, items: Iterable[T], n: int | None = None) -> list[T]:
+        """Return the best of some matches, best first; of equal scores, the earlier match first.
+
+        Args:
+            items: The matches that one or several calls have returned.
+            n: The number of matches to return. Default: all of them.
+
+        Raises:
+            ClientError: This ranking has not scored one of the matches, or `n` is not a whole number of at least 1.
         """
         if n is not None:
             require_count(n, "n")
-        return sorted(rows, key=lambda row: -self.score(row))[:n]
+        return sorted(items, key=lambda item: -self.score(item))[:n]
 
 
 def read_scores(answer: object, count: int) -> list[float]:
-    """What a reranker said of `count` rows.
+    """Read the answer of a reranker.
+
+    Args:
+        answer: What the reranker has returned.
+        count: The number of matches that it was given.
+
+    Returns:
+        One finite number for each match.
 
     Raises:
-        ClientError: It is not one finite number for each.
+        ClientError: The answer is not one finite number for each match. The message shows no match.
     """
     if isinstance(answer, str | bytes | dict | set | frozenset) or not isinstance(answer, Iterable):
         message = f"the reranker returned {type(answer).__name__}: it has to return a list of scores, one for each row"
         raise ClientError(message)
-    said = list(answer)
-    if len(said) != count:
-        message = f"the reranker returned {len(said)} scores for {count} rows: it has to return one for each row"
+    scores = list(answer)
+    if len(scores) != count:
+        message = f"the reranker returned {len(scores)} scores for {count} rows: it has to return one for each row"
         raise ClientError(message)
-    return [_number(one) for one in said]
+    return [_number(score) for score in scores]
 
 
 def _number(one: object) -> float:
@@ -203,8 +226,8 @@ def _number(one: object) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        said = one if isinstance(one, float) else type(one).__name__  # its type alone: it may be a row
-        message = f"the reranker returned {said} as a score: it has to be a finite number"
+        shown = one if isinstance(one, float) else type(one).__name__  # its type alone: it may be a match
+        message = f"the reranker returned {shown} as a score: it has to be a finite number"
         raise ClientError(message)
     return number
 

@@ -1,4 +1,7 @@
-"""Policies of the scores alone. They are refused on fused scores, which are made of ranks."""
+"""Policies that look at scores only.
+
+A search with fused scores refuses them, because fused scores are made of ranks and do not measure nearness.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +15,17 @@ _LEAST = 1e-6  # a ratio of 0 would be no threshold
 
 @dataclass(frozen=True)
 class MinScore(Policy):
-    """While scores are at least `t`. Also known as a score threshold, or similarity cutoff.
+    """Keeps matches that score at least `t`, and stops when the scores stay below it.
+
+    It is also known as a score threshold or similarity cutoff.
 
     Args:
-        t: What a row has to score; higher is nearer, for every kind of index.
-        patience: After how many rows below it, one after another, to stop: an approximate index may return rows
-            slightly out of order.
+        t: The lowest score that is kept; higher is nearer, for every kind of index.
+        patience: The number of consecutive matches that have to score below `t` before the search stops. More than 1
+            makes sense because an approximate index may return matches slightly out of order. Default: 3.
 
     Raises:
-        ClientError: `t` is not a finite number, or `patience` not a whole one of at least 1.
+        ClientError: `t` is not a finite number, or `patience` is not a whole number of at least 1.
     """
 
     scores_only: ClassVar[bool] = True
@@ -32,24 +37,25 @@ class MinScore(Policy):
         require_count(self.patience, "patience")
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Compare scores."""
+        """Make a state that compares the scores of one call."""
         return _ThresholdState(self)
 
-    def threshold(self, best: float) -> float:  # noqa: ARG002
-        """What a row has to score."""
+    def threshold(self, best_score: float) -> float:  # noqa: ARG002
+        """Return the lowest score that is kept, which is `t` for every search."""
         return self.t
 
 
 @dataclass(frozen=True)
 class RelativeScore(Policy):
-    """While scores are at least `ratio` times the best one of this search.
+    """Keeps matches that score at least `ratio` times the best score of this search, and stops when none do any more.
 
     Args:
-        ratio: Above 0 and at most 1.
-        patience: After how many rows below it, one after another, to stop.
+        ratio: The share of the best score, above 0 and at most 1.
+        patience: The number of consecutive matches that have to score below that share before the search stops.
+            Default: 3.
 
     Raises:
-        ClientError: A parameter is out of its range.
+        ClientError: `ratio` is not a number above 0 and at most 1, or `patience` is not a whole number of at least 1.
     """
 
     scores_only: ClassVar[bool] = True
@@ -61,12 +67,16 @@ class RelativeScore(Policy):
         require_count(self.patience, "patience")
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Compare scores."""
+        """Make a state that compares the scores of one call."""
         return _ThresholdState(self)
 
-    def threshold(self, best: float) -> float:
-        """What a row has to score; never more than the best one, which may be negative."""
-        return min(best, self.ratio * best)
+    def threshold(self, best_score: float) -> float:
+        """Return the lowest score that is kept; never more than the best score, which may be negative.
+
+        Args:
+            best_score: The score of the first match of the search.
+        """
+        return min(best_score, self.ratio * best_score)
 
 
 class _ThresholdState(PolicyState):
@@ -76,7 +86,7 @@ class _ThresholdState(PolicyState):
 
     def keeps(self, candidate: Candidate) -> bool:
         near = candidate.score >= self.policy.threshold(candidate.best_score)
-        self._below = 0 if near else self._below + 1  # not a count of kept rows: of those on the way
+        self._below = 0 if near else self._below + 1  # counts all matches in order, not only those that are kept
         return bool(near)
 
     def enough(self) -> bool:
@@ -85,19 +95,21 @@ class _ThresholdState(PolicyState):
 
 @dataclass(frozen=True)
 class ScoreGap(Policy):
-    """Until some rows behind the largest gap between two scores that follow each other (adaptive-k).
+    """Keeps every match, and stops a few matches after the largest gap between two neighbouring scores (adaptive-k).
 
-    The gap is looked for among the next `window` rows: a larger one may lie further on. Scores without any gap are kept
-    to the end of the window. Everything before the stop is kept.
+    The gap is looked for among the next `window` matches; a larger gap may lie further on. If the scores have no gap at
+    all, the search stops at the end of the window.
 
     Args:
-        buffer: How many rows to take behind the gap, since what is relevant does not end sharply.
-        ignore_tail: The share of the window, at its end, in which a gap does not count.
-        min_k: How many rows at least to take before the gap: on real data the largest one often follows the first row.
-        window: How many rows to look at.
+        buffer: The number of matches to take after the gap, because relevance does not end sharply; at least 0.
+            Default: 5.
+        ignore_tail: The share of the window, at its end, in which a gap does not count; from 0 to 0.9. Default: 0.1.
+        min_k: The number of matches that have to come before the gap, at least 1. On real data the largest gap of all
+            often follows the first match. Default: 3.
+        window: The number of matches to look at, at least 2. Default: 50.
 
     Raises:
-        ClientError: A parameter is out of its range.
+        ClientError: A parameter is not a number in its range.
 
     Source: Adaptive-k, https://arxiv.org/abs/2506.08479
     """
@@ -116,11 +128,15 @@ class ScoreGap(Policy):
         require_count(self.window, "window", 2)
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Look ahead, then count."""
+        """Make a state that looks at the scores of a window, and then counts matches to the cut."""
         return _GapState(self)
 
     def cut(self, scores: Sequence[float]) -> int:
-        """How many of these rows to take, the buffer included; of equal gaps the first one counts."""
+        """Return how many of the matches to take, including the buffer. Of equal gaps the first one counts.
+
+        Args:
+            scores: The scores of the matches of a window, best first.
+        """
         last = int(len(scores) * (1 - self.ignore_tail))
         gaps = [
             (scores[position - 1] - scores[position], -position)
@@ -140,7 +156,7 @@ class _GapState(PolicyState):
         self._left = self.policy.cut(scores)
 
     def keeps(self, candidate: Candidate) -> bool:  # noqa: ARG002
-        self._left -= 1  # rows on the way, kept by others or not
+        self._left -= 1  # every match counts, whether other policies keep it or not
         return True
 
     def enough(self) -> bool:

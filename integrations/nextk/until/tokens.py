@@ -1,4 +1,4 @@
-"""Packing a context window."""
+"""The policy that fills a context window up to a number of tokens."""
 
 import math
 from collections.abc import Callable
@@ -13,29 +13,29 @@ _CHARACTERS_PER_TOKEN = 4
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has: one for every four characters, rounded up.
+    """Estimate the number of tokens of a text: one for every four characters, rounded up.
 
-    That is the rule of thumb for English and the usual tokenisers; code and other languages have more. Pass the counter
-    of your model where the budget is tight.
+    This is the rule of thumb for English and the usual tokenisers; code and other languages have more tokens. If the
+    budget is tight, pass the counter of your model to `TokenBudget`.
     """
     return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
 
 
 @dataclass(frozen=True)
 class TokenBudget(Policy):
-    """Until `n` tokens are filled. A row that does not fit is skipped, and smaller ones further on fill the rest.
+    """Keeps the matches that fit into `n` tokens, and stops when the budget is full or hardly anything fits any more.
 
-    What was skipped is set aside, and offered again by the next call on the search. In a bare `fetch_next`, which has
-    no budget, nothing is skipped.
+    A match that does not fit is skipped, and smaller matches further on fill the rest. Skipped matches are set aside,
+    and the next call on the search is offered them first. A bare `fetch_next` has no budget and skips nothing.
 
     Args:
-        n: How many tokens.
-        count: Counts those of a text; absent: `estimate_tokens`.
-        patience: After how many rows that do not fit, one after another, to stop, once something has fitted; those set
-            aside before do not count.
+        n: The number of tokens, at least 1.
+        count: A function that takes a text and returns its number of tokens. Default: `estimate_tokens`.
+        patience: The number of consecutive matches that may fail to fit before the search stops. It counts only after a
+            first match has fitted, and it does not count matches that an earlier call has set aside. Default: 10.
 
     Raises:
-        ClientError: A number is not a whole one of at least 1, or `count` cannot be called.
+        ClientError: `n` or `patience` is not a whole number of at least 1, or `count` cannot be called.
     """
 
     n: int
@@ -50,14 +50,17 @@ class TokenBudget(Policy):
             raise ClientError(message)
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Add up tokens."""
+        """Make a state that adds up the tokens of one call."""
         return _TokenCount(self)
 
     def tokens(self, candidate: Candidate) -> int:
-        """How many tokens a row has.
+        """Return the number of tokens of a match.
+
+        Args:
+            candidate: The match, whose text is counted.
 
         Raises:
-            ClientError: The counter returned something else than a whole number of at least 0.
+            ClientError: The counter returned something other than a whole number of at least 0.
         """
         count: object = self.count(candidate.text)
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
@@ -73,7 +76,7 @@ class _TokenCount(PolicyState):
         super().__init__(policy)
         self._left = policy.n
         self._missed = 0
-        self._tokens = 0  # of the row under judgement
+        self._tokens = 0  # of the match that is being decided
 
     def fits(self, candidate: Candidate) -> bool:
         self._tokens = self.policy.tokens(candidate)
