@@ -1,8 +1,9 @@
-"""Stopping policies, by themselves and joined, over rows on paper: no index, no I/O."""
+"""Stopping policies, alone and combined, over lists of matches: without an index and without I/O."""
 
 import operator
 import pickle
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
@@ -37,69 +38,69 @@ moderate = settings(deadline=None, max_examples=80)
 ENDLESS = 10**6
 
 
-def row(place: int, score: float = 0.5, size: int = 1, **metadata: Any) -> QueryResult:
-    """The row `r<place>` with a text of so many characters; 0 for none."""
-    return QueryResult(f"r{place}", score, metadata=metadata, data="x" * size if size else None)
+def row(position: int, score: float = 0.5, size: int = 1, **metadata: Any) -> QueryResult:
+    """Return the match `r<position>` with a text of `size` characters; without a text if `size` is 0."""
+    return QueryResult(f"r{position}", score, metadata=metadata, data="x" * size if size else None)
 
 
 def rows(count: int, **metadata: Any) -> list[QueryResult]:
-    """Rows of falling scores."""
-    return [row(place, 1 - place / (2 * count), **metadata) for place in range(count)]
+    """Return `count` matches of falling scores."""
+    return [row(position, 1 - position / (2 * count), **metadata) for position in range(count)]
 
 
 def scored(scores: Sequence[float]) -> list[QueryResult]:
-    """Rows of these scores."""
-    return [row(place, score) for place, score in enumerate(scores)]
+    """Return one match for each score."""
+    return [row(position, score) for position, score in enumerate(scores)]
 
 
 def sized(sizes: Sequence[int]) -> list[QueryResult]:
-    """Rows of texts of these lengths."""
-    return [row(place, size=size) for place, size in enumerate(sizes)]
+    """Return one match for each size, with a text of that many characters."""
+    return [row(position, size=size) for position, size in enumerate(sizes)]
 
 
 def marked(goods: Sequence[bool]) -> list[QueryResult]:
-    """Rows that a check permits or not."""
-    return [row(place, good=good) for place, good in enumerate(goods)]
+    """Return one match for each bool; the check `good` permits those of `True`."""
+    return [row(position, good=good) for position, good in enumerate(goods)]
 
 
 def names(matches: Sequence[QueryResult]) -> list[str]:
-    """The ids of rows."""
+    """Return the ids of matches."""
     return [match.id for match in matches]
 
 
-def places(matches: Sequence[QueryResult]) -> list[int]:
-    """The places of rows in the order of the search."""
+def positions(matches: Sequence[QueryResult]) -> list[int]:
+    """Return the positions of matches in the order of the search."""
     return [int(match.id[1:]) for match in matches]
 
 
 def good(items: list[Any]) -> list[bool]:
-    """A check that permits what is marked."""
+    """Permit the matches that are marked as good."""
     return [bool(item.metadata["good"]) for item in items]
 
 
 def everything(items: list[Any]) -> list[bool]:
-    """A check that permits all there is."""
+    """Permit every match."""
     return [True] * len(items)
 
 
 def nothing(items: list[Any]) -> list[bool]:
-    """A check that denies all there is."""
+    """Deny every match."""
     return [False] * len(items)
 
 
 def source(item: Any) -> Any:
-    """The source of a row."""
+    """Return the source of a match."""
     return item.metadata.get("source")
 
 
 class Paper:
-    """A search over a list of rows. Its clock passes only while a page is asked for.
+    """A search over a list of matches. Its clock advances only while a page is fetched.
 
     Args:
-        matches: The rows, in the order of the search.
+        matches: The matches, in the order of the search.
         until: The policy of the search.
-        slow: Seconds that each page takes.
-        asked: Bounds that the caller of `open` gave.
+        slow: The seconds that each page takes.
+        overrides: The bounds that the caller of `open` has given.
         config: The keywords of `SearchConfig`.
     """
 
@@ -109,7 +110,7 @@ class Paper:
         until: Policy | None = None,
         *,
         slow: float = 0,
-        asked: dict[str, Any] | None = None,
+        overrides: dict[str, Any] | None = None,
         **config: Any,
     ) -> None:
         self.clock = ManualClock()
@@ -120,25 +121,25 @@ class Paper:
         reading: RowReader[QueryResult] = RowReader(
             lambda match: match if match.data else None, lambda item: str(item.data)
         )
-        bounds = SearchConfig(until=until, clock=self.clock, **config).with_overrides(**(asked or {}))
+        bounds = SearchConfig(until=until, clock=self.clock, **config).with_overrides(**(overrides or {}))
         self.search = SearchMachine(SearchQuery(vector=[1.0]), reading, [], bounds)
 
     def fetch_next(self, n: int) -> list[QueryResult]:
-        """The next so many rows."""
+        """Fetch the next `n` matches."""
         return self._drive(self.search.fetching(n))
 
     def fetch_until(self, policy: Policy | None = None) -> list[QueryResult]:
-        """Rows until a policy has enough."""
+        """Fetch matches until a policy has enough."""
         return self._drive(self.search.fetching_until(policy))
 
     def state(self) -> tuple[int, list[str], dict[str, int]]:
-        """How many rows were kept, which ones wait, and how many were dropped by whom."""
+        """Return the number of kept matches, the ids of the waiting ones, and the drops by cause."""
         report = self.search.report
         return report.kept, names([match for match, _ in self.search.rows[0]]), dict(report.dropped)
 
     @property
     def reason(self) -> str | None:
-        """Why the last call ended."""
+        """The reason why the last call ended."""
         return self.search.report.stop_reason
 
     def _drive(self, steps: Effects[list[QueryResult]]) -> list[QueryResult]:
@@ -173,33 +174,33 @@ class Paper:
 
 
 FREE: dict[str, Any] = {"guards": Limits()}
-"""Terms without any bound."""
+"""The keywords of a configuration without any bound."""
 
 
-class Saying(Policy):
-    """Keeps some places, and has enough from some place on."""
+class Scripted(Policy):
+    """Keeps the matches at some positions, and has enough from some position on."""
 
     def __init__(self, label: str, keeps: frozenset[int], enough: int) -> None:
         self.label, self.keeping, self.enough_at = label, keeps, enough
 
     @property
     def name(self) -> str:
-        """Its label."""
+        """The label of the policy."""
         return self.label
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:
-        """Say what was told."""
-        return _SayingJudge(self)
+        """Make a state that follows the script."""
+        return _ScriptedState(self)
 
 
-class _SayingJudge(PolicyState):
+class _ScriptedState(PolicyState):
     shown = -1
 
     def keeps(self, candidate: Candidate) -> bool:
         return int(candidate.id[1:]) in self.policy.keeping
 
     def enough(self) -> bool:
-        self.shown += 1  # asked once after every row
+        self.shown += 1  # asked once after every match
         return bool(self.shown >= self.policy.enough_at)
 
 
@@ -225,7 +226,7 @@ class TestValues:
 
     @pytest.mark.parametrize(("policy", "other"), PAIRS, ids=lambda policy: policy.name)
     def test_values(self, policy: Policy, other: Policy) -> None:
-        """Policies pickle, and are equal and hash by what they are made of."""
+        """Policies can be pickled; they are equal, and hash equally, if their class and parameters are equal."""
         again = pickle.loads(pickle.dumps(policy))  # noqa: S301 - our own bytes
         assert policy == again
         assert hash(policy) == hash(again)
@@ -246,11 +247,11 @@ class TestValues:
         ],
     )
     def test_names(self, policy: Policy, name: str) -> None:
-        """Reports call a policy by its own name in small letters."""
+        """Reports call a policy by the name of its class in small letters."""
         assert name == policy.name
 
     def test_frozen(self) -> None:
-        """A policy cannot be changed behind the back of a search that uses it."""
+        """A policy cannot be changed while a search uses it."""
         with pytest.raises(AttributeError):
             MaxResults(3).n = 4  # type: ignore[misc]
 
@@ -296,50 +297,50 @@ class TestValues:
         ],
     )
     def test_impossible_parameters(self, name: str, build: Callable[[], object]) -> None:
-        """An impossible parameter is refused when it is given, by its name."""
+        """An impossible parameter is refused by name as soon as it is given."""
         with pytest.raises(ClientError, match=rf"\b{name}="):
             build()
 
     @pytest.mark.parametrize("other", [3, None, "max_results", MaxResults])
     def test_only_policies_join(self, other: Any) -> None:
-        """Only policies can be joined."""
+        """Only policies can be combined."""
         for join in (operator.or_, operator.and_):
             with pytest.raises(ClientError, match="is not a policy"):
                 join(MaxResults(1), other)
 
     def test_there_has_to_be_a_policy(self) -> None:
-        """Without any policy there is nothing to go on until."""
+        """`fetch_until` without any policy is refused."""
         with pytest.raises(ClientError, match=r"fetch_until\(\) needs a policy"):
             Paper(rows(3)).fetch_until()
 
     @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2)])
     def test_estimate(self, text: str, tokens: int) -> None:
-        """A token for every four characters, rounded up."""
+        """The estimate is one token for every four characters, rounded up."""
         assert tokens == estimate_tokens(text)
 
 
 class TestCounting:
-    """Policies that count rows, permitted rows, sources."""
+    """Policies that count matches, permitted matches or keys."""
 
     @moderate
     @given(count=st.integers(0, 40), n=st.integers(1, 50))
     def test_max_results(self, count: int, n: int) -> None:
-        """`MaxResults` hands out the first rows, and no more is pulled than that."""
+        """`MaxResults` returns the first `n` matches, and no more are pulled."""
         paper = Paper(rows(count))
-        assert list(range(min(n, count))) == places(paper.fetch_until(MaxResults(n)))
+        assert list(range(min(n, count))) == positions(paper.fetch_until(MaxResults(n)))
         assert ("max_results" if count >= n else "exhausted") == paper.reason
         assert n == paper.sizes[0]
 
     @moderate
     @given(goods=st.lists(st.booleans(), max_size=80), n=st.integers(1, 12))
     def test_accepted(self, goods: list[bool], n: int) -> None:
-        """`Accepted` hands out the first rows that are permitted, asks about none twice, and about many at once."""
+        """`Accepted` returns the first permitted matches, checks none twice, and checks many at once."""
         paper = Paper(marked(goods), **FREE)
-        permitted = [place for place, yes in enumerate(goods) if yes]
-        assert permitted[:n] == places(paper.fetch_until(Accepted(n, good)))
+        permitted = [position for position, yes in enumerate(goods) if yes]
+        assert permitted[:n] == positions(paper.fetch_until(Accepted(n, good)))
         assert ("accepted" if len(permitted) >= n else "exhausted") == paper.reason
-        asked = [id_ for batch in paper.checks for id_ in batch]
-        assert [f"r{place}" for place in range(len(asked))] == asked
+        checked = [id_ for batch in paper.checks for id_ in batch]
+        assert [f"r{position}" for position in range(len(checked))] == checked
         assert len(paper.checks) <= len(paper.sizes)
 
     @moderate
@@ -350,33 +351,33 @@ class TestCounting:
         by_function=st.booleans(),
     )
     def test_distinct_by(self, sources: list[str | None], n: int, per_key: int, by_function: bool) -> None:
-        """`DistinctBy` hands out the best rows of each key until there are enough keys; others are dropped."""
-        paper = Paper([row(place, source=one) for place, one in enumerate(sources)], **FREE)
+        """`DistinctBy` returns the best matches of each key until there are enough keys, and drops the others."""
+        paper = Paper([row(position, source=one) for position, one in enumerate(sources)], **FREE)
         expected, counts = [], Counter[str]()
-        for place, one in enumerate(sources):
+        for position, one in enumerate(sources):
             if one is not None and counts[one] < per_key:
-                expected.append(place)
+                expected.append(position)
                 counts[one] += 1
             if len(counts) == n:
                 break
         kept = paper.fetch_until(DistinctBy(source if by_function else "source", n, per_key=per_key))
-        assert expected == places(kept)
+        assert expected == positions(kept)
         assert ("distinct_by" if len(+counts) == n else "exhausted") == paper.reason
 
     def test_keys_differ_by_kind(self) -> None:
         """The number 1, the text "1" and `True` are three keys."""
-        paper = Paper([row(place, source=one) for place, one in enumerate([1, "1", True, 1, "1", True, 2])])
-        assert [0, 1, 2, 6] == places(paper.fetch_until(DistinctBy("source", 4)))
+        paper = Paper([row(position, source=one) for position, one in enumerate([1, "1", True, 1, "1", True, 2])])
+        assert [0, 1, 2, 6] == positions(paper.fetch_until(DistinctBy("source", 4)))
 
     def test_no_metadata(self) -> None:
-        """A row without any metadata has no key."""
+        """A match without any metadata has no key."""
         paper = Paper([QueryResult("r0", 1, data="x"), row(1, source="a")])
-        assert [1] == places(paper.fetch_until(DistinctBy("source", 1)))
+        assert [1] == positions(paper.fetch_until(DistinctBy("source", 1)))
         assert {"distinct_by": 1} == paper.search.report.dropped
 
     @pytest.mark.parametrize("key", [["a"], {"a": 1}, ("a",), b"a", object()])
     def test_impossible_keys(self, key: Any) -> None:
-        """A key that is no plain value ends the call, and costs no row."""
+        """A key that is no plain value ends the call with an error, and no match is lost."""
         paper = Paper(rows(3))
         with pytest.raises(ClientError, match="the key of row 'r0' is"):
             paper.fetch_until(DistinctBy(lambda _: key, 2))
@@ -389,8 +390,10 @@ class TestCounting:
         wishes=st.lists(st.one_of(st.none(), st.integers(1, 5)), max_size=8),
     )
     def test_own_distinct_by_remembers(self, sources: list[str], n: int, wishes: list[int | None]) -> None:
-        """As a search's own policy, `DistinctBy` hands out no key twice, by whichever calls."""
-        paper = Paper([row(place, source=one) for place, one in enumerate(sources)], DistinctBy("source", n), **FREE)
+        """As a search's own policy, `DistinctBy` returns no key twice, whichever calls are made."""
+        paper = Paper(
+            [row(position, source=one) for position, one in enumerate(sources)], DistinctBy("source", n), **FREE
+        )
         firsts = list(dict.fromkeys(sources))
         served: list[str] = []
         for wish in wishes:
@@ -399,30 +402,30 @@ class TestCounting:
             served += page
 
     def test_of_a_call_it_forgets(self) -> None:
-        """As the policy of one call, `DistinctBy` knows nothing of the calls before."""
-        paper = Paper([row(place, source="a") for place in range(4)])
-        assert [[0], [1]] == [places(paper.fetch_until(DistinctBy("source", 1))) for _ in range(2)]
+        """As the policy of one call, `DistinctBy` does not know the keys of earlier calls."""
+        paper = Paper([row(position, source="a") for position in range(4)])
+        assert [[0], [1]] == [positions(paper.fetch_until(DistinctBy("source", 1))) for _ in range(2)]
 
 
 def greedy(sizes: Sequence[int], budget: int, patience: int) -> tuple[list[int], list[int], int]:
-    """Pack the slow way: the places that fit, those that were skipped, and how many were looked at."""
+    """Pack by brute force: return the positions that fit, those that were skipped, and the number looked at."""
     taken: list[int] = []
     skipped: list[int] = []
     missed = 0
-    for place, size in enumerate(sizes):
+    for position, size in enumerate(sizes):
         if sum(sizes[other] for other in taken) + size <= budget:
-            taken.append(place)
+            taken.append(position)
             missed = 0
         else:
-            skipped.append(place)
+            skipped.append(position)
             missed += 1
         if sum(sizes[other] for other in taken) == budget or (taken and missed >= patience):
-            return taken, skipped, place + 1
+            return taken, skipped, position + 1
     return taken, skipped, len(sizes)
 
 
 class TestTokenBudget:
-    """Packing."""
+    """`TokenBudget` packs a context window."""
 
     @moderate
     @given(
@@ -431,14 +434,14 @@ class TestTokenBudget:
         patience=st.integers(1, 6),
     )
     def test_it_packs(self, sizes: list[int], budget: int, patience: int) -> None:
-        """A budget is filled by what fits in the order of the search, and never exceeded; what was skipped waits."""
+        """A budget is filled in the order of the search and never exceeded; skipped matches wait."""
         paper = Paper(sized(sizes), **FREE)
         taken, skipped, seen = greedy(sizes, budget, patience)
         kept = paper.fetch_until(TokenBudget(budget, count=len, patience=patience))
-        assert taken == places(kept)
-        assert sum(sizes[place] for place in taken) <= budget
+        assert taken == positions(kept)
+        assert sum(sizes[position] for position in taken) <= budget
         _, waiting, dropped = paper.state()
-        assert [f"r{place}" for place in skipped] == waiting[: len(skipped)]
+        assert [f"r{position}" for position in skipped] == waiting[: len(skipped)]
         assert {} == dropped
         if seen < len(sizes):
             assert "token_budget" == paper.reason
@@ -446,68 +449,70 @@ class TestTokenBudget:
     @moderate
     @given(sizes=st.lists(st.integers(1, 9), max_size=40), budgets=st.lists(st.integers(9, 30), min_size=1, max_size=6))
     def test_what_was_skipped_comes_first(self, sizes: list[int], budgets: list[int]) -> None:
-        """What one call skipped is offered first by the next one; no row is lost, none comes twice."""
+        """The next call is offered the skipped matches first; no match is lost, and none comes twice."""
         paper = Paper(sized(sizes), **FREE)
         left = list(range(len(sizes)))
         for budget in budgets:
-            taken, _, _ = greedy([sizes[place] for place in left], budget, ENDLESS)
-            expected = [left[place] for place in taken]
-            assert expected == places(paper.fetch_until(TokenBudget(budget, count=len, patience=ENDLESS)))
-            left = [place for place in left if place not in expected]
-        assert left == places(paper.fetch_next(100))
+            taken, _, _ = greedy([sizes[position] for position in left], budget, ENDLESS)
+            expected = [left[position] for position in taken]
+            assert expected == positions(paper.fetch_until(TokenBudget(budget, count=len, patience=ENDLESS)))
+            left = [position for position in left if position not in expected]
+        assert left == positions(paper.fetch_next(100))
         assert paper.search.exhausted
 
     def test_a_bare_call_skips_nothing(self) -> None:
-        """`fetch_next` has no budget, also on a search whose own policy is one."""
+        """`fetch_next` has no budget, even if the search's own policy is one."""
         paper = Paper(sized([5, 50, 5, 50]), TokenBudget(12, count=len))
-        assert [0, 2] == places(paper.fetch_until())
+        assert [0, 2] == positions(paper.fetch_until())
         assert paper.search.exhausted
-        assert [1, 3] == places(paper.fetch_next(9))
+        assert [1, 3] == positions(paper.fetch_next(9))
         assert [] == paper.fetch_next(9)
 
     def test_oversized_rows_do_not_block_the_way(self) -> None:
-        """Rows that exceed any budget, however many follow each other, keep nobody from what lies behind them."""
+        """Any number of matches that exceed the budget do not keep a search from the smaller ones behind them."""
         sizes = [90] * 4 + [1] * 4
         paper = Paper(sized(sizes))
         served: list[int] = []
         for _ in range(4):
-            served += places(paper.fetch_until(TokenBudget(2, count=len, patience=3)))
+            served += positions(paper.fetch_until(TokenBudget(2, count=len, patience=3)))
         assert [4, 5, 6, 7] == served
 
     def test_it_may_take_no_row(self) -> None:
-        """Where nothing fits, nothing is handed out, and nothing is lost."""
+        """If nothing fits, nothing is returned, and nothing is lost."""
         paper = Paper(sized([9, 9, 9]))
         assert [] == paper.fetch_until(TokenBudget(8, count=len))
-        assert [0, 1, 2] == places(paper.fetch_next(3))
+        assert [0, 1, 2] == positions(paper.fetch_next(3))
 
     @pytest.mark.parametrize("tokens", [-1, 1.5, True, None, "3", np.int64(3)])
     def test_impossible_counts(self, tokens: Any) -> None:
-        """A counter that returns no count ends the call, and costs no row."""
+        """A counter that does not return a count ends the call with an error, and no match is lost."""
         paper = Paper(rows(3))
         with pytest.raises(ClientError, match=r"the counter of TokenBudget returned .* for row 'r0'"):
             paper.fetch_until(TokenBudget(5, count=lambda _: tokens))
-        assert [0, 1, 2] == places(paper.fetch_next(3))
+        assert [0, 1, 2] == positions(paper.fetch_next(3))
 
 
 def while_near(scores: Sequence[float], least: float, patience: int) -> tuple[list[int], bool]:
-    """The places of scores that are near, up to where so many in a row are not; and whether that came."""
+    """Return the positions of near scores before `patience` far ones follow each other, and whether they did."""
     far = ["far" if score < least else "near" for score in scores]
     ends = [end for end in range(patience, len(far) + 1) if set(far[end - patience : end]) == {"far"}]
     end = ends[0] if ends else len(far)
-    return [place for place in range(end) if far[place] == "near"], bool(ends)
+    return [position for position in range(end) if far[position] == "near"], bool(ends)
 
 
 def gap_cut(scores: Sequence[float], gap: ScoreGap) -> int:
-    """How many rows adaptive-k takes: those before the first of the largest gaps that count, and the buffer."""
+    """Return how many matches adaptive-k takes: those before the first of the largest gaps, and the buffer."""
     window = scores[: gap.window]
-    places = [
-        place for place in range(1, len(window)) if gap.min_k <= place <= int(len(window) * (1 - gap.ignore_tail))
+    positions = [
+        position
+        for position in range(1, len(window))
+        if gap.min_k <= position <= int(len(window) * (1 - gap.ignore_tail))
     ]
-    gaps = {place: window[place - 1] - window[place] for place in places}
+    gaps = {position: window[position - 1] - window[position] for position in positions}
     largest = max(gaps.values(), default=0)
     if largest <= 0:
         return len(window)
-    return min(len(window), min(place for place in places if gaps[place] == largest) + gap.buffer)
+    return min(len(window), min(position for position in positions if gaps[position] == largest) + gap.buffer)
 
 
 scores_of = st.lists(st.integers(0, 20).map(lambda twentieth: twentieth / 20), max_size=40)
@@ -515,35 +520,35 @@ falling = scores_of.map(lambda scores: sorted(scores, reverse=True))
 
 
 class TestScores:
-    """Policies of scores alone."""
+    """Policies that look at scores only."""
 
     @moderate
     @given(scores=scores_of, t=st.integers(0, 20).map(lambda twentieth: twentieth / 20), patience=st.integers(1, 4))
     def test_min_score(self, scores: list[float], t: float, patience: int) -> None:
-        """`MinScore` keeps what is near, and stops only after so many far rows in a row, whatever their order."""
+        """`MinScore` keeps near matches, and stops after `patience` consecutive far ones, whatever the order."""
         paper = Paper(scored(scores), **FREE)
         expected, stopped = while_near(scores, t, patience)
-        assert expected == places(paper.fetch_until(MinScore(t, patience=patience)))
+        assert expected == positions(paper.fetch_until(MinScore(t, patience=patience)))
         assert ("min_score" if stopped else "exhausted") == paper.reason
 
     @moderate
     @given(scores=scores_of, ratio=st.sampled_from([0.25, 0.5, 0.75, 1.0]), patience=st.integers(1, 4))
     def test_relative_score(self, scores: list[float], ratio: float, patience: int) -> None:
-        """`RelativeScore` does so with a share of the first row's score."""
+        """`RelativeScore` keeps matches of a share of the first one's score, and stops after `patience` far ones."""
         paper = Paper(scored(scores), **FREE)
         expected, stopped = while_near(scores, ratio * scores[0] if scores else 0, patience)
-        assert expected == places(paper.fetch_until(RelativeScore(ratio, patience=patience)))
+        assert expected == positions(paper.fetch_until(RelativeScore(ratio, patience=patience)))
         assert ("relative_score" if stopped else "exhausted") == paper.reason
 
     def test_relative_to_the_search(self) -> None:
-        """The best score is that of the search, not of the call."""
+        """The best score is that of the search, not that of the call."""
         paper = Paper(scored([1.0, 0.6, 0.55, 0.45, 0.44, 0.43]))
         assert 2 == len(paper.fetch_next(2))
-        assert [2] == places(paper.fetch_until(RelativeScore(0.5)))
+        assert [2] == positions(paper.fetch_until(RelativeScore(0.5)))
 
     def test_a_negative_best_score(self) -> None:
-        """Where the best score is below 0, the best row is kept all the same."""
-        assert [0] == places(Paper(scored([-1.0, -2.0, -3.0])).fetch_until(RelativeScore(0.5)))
+        """If the best score is below 0, the best match is kept all the same."""
+        assert [0] == positions(Paper(scored([-1.0, -2.0, -3.0])).fetch_until(RelativeScore(0.5)))
 
     @moderate
     @given(
@@ -557,10 +562,10 @@ class TestScores:
         ),
     )
     def test_score_gap(self, scores: list[float], gap: ScoreGap) -> None:
-        """`ScoreGap` hands out the rows before the largest gap of its window that counts, and its buffer."""
+        """`ScoreGap` returns the matches before the largest gap of its window that counts, and its buffer."""
         paper = Paper(scored(scores), **FREE)
         cut = gap_cut(scores, gap)
-        assert list(range(cut)) == places(paper.fetch_until(gap))
+        assert list(range(cut)) == positions(paper.fetch_until(gap))
         assert ("score_gap" if cut else "exhausted") == paper.reason
 
     @pytest.mark.parametrize(
@@ -576,28 +581,28 @@ class TestScores:
         ],
     )
     def test_examples(self, gap: ScoreGap, cut: int) -> None:
-        """The gaps of one list, as each parameter has them."""
+        """Each parameter changes the gap that is found in one list of scores."""
         assert cut == len(Paper(scored([0.99, 0.7, 0.69, 0.68, 0.5, 0.49, 0.48, 0.47, 0.46, 0.3])).fetch_until(gap))
 
     def test_scores_without_a_gap(self) -> None:
-        """Equal scores are kept to the end of the window."""
+        """Matches of equal scores are kept to the end of the window."""
         paper = Paper(scored([0.5] * 80))
         assert 50 == len(paper.fetch_until(ScoreGap()))
         assert ([50], "score_gap") == (paper.sizes, paper.reason)
 
     def test_a_gap_counts_rows_on_the_way(self) -> None:
-        """The place of the gap is not moved by rows that other policies, or want of text, leave out."""
+        """Matches that other policies drop, or that have no text, do not move the gap."""
         scores = [0.9, 0.89, 0.88, 0.87, 0.3, 0.29, 0.28, 0.27, 0.26, 0.25]
         gap = ScoreGap(buffer=0, min_k=1)
-        denied = Paper([row(place, score, good=place != 1) for place, score in enumerate(scores)])
-        assert [0, 2, 3] == places(denied.fetch_until(gap | Accepted(9, good)))
-        mute = Paper([row(place, score, size=place != 1) for place, score in enumerate(scores)])
-        assert [0, 2, 3] == places(mute.fetch_until(gap))
+        denied = Paper([row(position, score, good=position != 1) for position, score in enumerate(scores)])
+        assert [0, 2, 3] == positions(denied.fetch_until(gap | Accepted(9, good)))
+        mute = Paper([row(position, score, size=position != 1) for position, score in enumerate(scores)])
+        assert [0, 2, 3] == positions(mute.fetch_until(gap))
 
     @pytest.mark.parametrize("turned", [False, True])
     def test_every_one_is_shown_every_row(self, turned: bool) -> None:
-        """What one policy of scores drops, the others still see: so two of them can agree to stop."""
-        falling = scored([1 - place / 40 for place in range(40)])
+        """A match that one policy of scores drops is still shown to the others, so two of them can agree to stop."""
+        falling = scored([1 - position / 40 for position in range(40)])
         for one, two, expected in [
             (MinScore(0.8), RelativeScore(0.8), 9),
             (MinScore(0.8), MinScore(0.7), 9),
@@ -608,16 +613,16 @@ class TestScores:
             assert paper.reason not in {None, "exhausted"}
 
     def test_a_gap_behind_a_threshold(self) -> None:
-        """A row that a threshold drops does not move the gap."""
+        """A match that a threshold drops does not move the gap."""
         scores = [0.9, 0.4, 0.89, 0.88, 0.2, 0.19, 0.18, 0.17, 0.16, 0.15]
         policy = MinScore(0.1) | ScoreGap(buffer=0, min_k=4)
-        assert [0, 1, 2, 3] == places(Paper(scored(scores)).fetch_until(policy))
+        assert [0, 1, 2, 3] == positions(Paper(scored(scores)).fetch_until(policy))
         policy = MinScore(0.5, patience=9) | ScoreGap(buffer=1, min_k=4)
-        assert [0, 2, 3] == places(Paper(scored([*scores[:5], 0.85, *scores[5:]])).fetch_until(policy))
+        assert [0, 2, 3] == positions(Paper(scored([*scores[:5], 0.85, *scores[5:]])).fetch_until(policy))
 
 
 class TestAccepted:
-    """A check fails closed."""
+    """`Accepted` fails closed."""
 
     BAD: ClassVar[list[tuple[str, Callable[[int], Any]]]] = [
         ("None", lambda _: None),
@@ -642,43 +647,50 @@ class TestAccepted:
 
     @pytest.mark.parametrize("answer", [answer for _, answer in BAD], ids=[name for name, _ in BAD])
     def test_answers_that_are_none(self, answer: Callable[[int], Any]) -> None:
-        """What is not one bool for each row ends the call: nothing is handed out, nothing is lost."""
+        """An answer that is not one bool for each match ends the call: nothing is returned, and nothing is lost."""
         paper = Paper(marked([True] * 12))
         with pytest.raises(ClientError, match="the check returned"):
             paper.fetch_until(Accepted(4, lambda items: answer(len(items))))
         assert (0, {}) == (paper.state()[0], paper.state()[2])
-        assert list(range(12)) == places(paper.fetch_next(99))
+        assert list(range(12)) == positions(paper.fetch_next(99))
 
     @pytest.mark.parametrize(
         "answer",
-        [list, tuple, np.array, iter, lambda said: (one for one in said), lambda said: dict(enumerate(said)).values()],
+        [
+            list,
+            tuple,
+            np.array,
+            iter,
+            lambda answers: (one for one in answers),
+            lambda answers: dict(enumerate(answers)).values(),
+        ],
         ids=["list", "tuple", "array", "iterator", "generator", "view"],
     )
     def test_answers_that_are_bools(self, answer: Callable[[list[bool]], Any]) -> None:
-        """One bool for each row, however they are put in a row, permits exactly those that are true."""
+        """One bool for each match, in whatever container, permits exactly the matches of `True`."""
         paper = Paper(marked([True, False, True, False, False, True]))
-        assert [0, 2, 5] == places(paper.fetch_until(Accepted(3, lambda items: answer(good(items)))))
+        assert [0, 2, 5] == positions(paper.fetch_until(Accepted(3, lambda items: answer(good(items)))))
 
     def test_a_generator_that_breaks(self) -> None:
         """A generator that fails in the middle permits nothing."""
 
-        def said(items: list[Any]) -> Iterator[bool]:
+        def answers(items: list[Any]) -> Iterator[bool]:
             yield True
             raise KeyError
 
         paper = Paper(marked([True] * 4))
         with pytest.raises(KeyError):
-            paper.fetch_until(Accepted(4, said))  # type: ignore[arg-type]
-        assert [0, 1, 2, 3] == places(paper.fetch_next(9))
+            paper.fetch_until(Accepted(4, answers))  # type: ignore[arg-type]
+        assert [0, 1, 2, 3] == positions(paper.fetch_next(9))
 
     def test_a_check_may_use_up_its_list(self) -> None:
-        """A check is held to the rows that it was given, whatever it does to the list."""
+        """A check has to answer for all matches that it was given, whatever it does to the list."""
 
         def popping(items: list[Any]) -> list[bool]:
-            said = []
+            answers = []
             while items:
-                said.append(bool(items.pop(0).metadata["good"]))
-            return said
+                answers.append(bool(items.pop(0).metadata["good"]))
+            return answers
 
         def emptying(items: list[Any]) -> list[bool]:
             items.clear()
@@ -687,12 +699,12 @@ class TestAccepted:
         paper = Paper(marked([False, True, True, False]))
         with pytest.raises(ClientError, match="the check returned"):
             paper.fetch_until(Accepted(2, emptying))
-        assert [1, 2] == places(paper.fetch_until(Accepted(2, popping)))
+        assert [1, 2] == positions(paper.fetch_until(Accepted(2, popping)))
 
     @pytest.mark.parametrize("broken", [1, 2, 3, 4])
     @pytest.mark.parametrize("error", [KeyError("policy server"), PageUncertain("of the check"), ClientError("no")])
     def test_all_or_nothing(self, broken: int, error: Exception) -> None:
-        """A check that raises at any batch ends the call with its exception, as it is; every row is judged anew."""
+        """A check that raises at any batch ends the call with its exception; the next call checks every match anew."""
         calls = 0
 
         def check(items: list[Any]) -> list[bool]:
@@ -702,12 +714,12 @@ class TestAccepted:
                 raise error
             return good(items)
 
-        paper = Paper(marked([place % 10 == 9 for place in range(100)]))
+        paper = Paper(marked([position % 10 == 9 for position in range(100)]))
         with pytest.raises(type(error)) as raised:
             paper.fetch_until(Accepted(5, check))
         assert error is raised.value
         assert (0, {}) == (paper.state()[0], paper.state()[2])
-        assert [9, 19, 29, 39, 49] == places(paper.fetch_until(Accepted(5, check)))
+        assert [9, 19, 29, 39, 49] == positions(paper.fetch_until(Accepted(5, check)))
 
     @moderate
     @given(
@@ -717,7 +729,7 @@ class TestAccepted:
         sizes=st.lists(st.integers(1, 9), max_size=4),
     )
     def test_nobody_sees_what_is_denied(self, goods: list[bool], ours: bool, turned: bool, sizes: list[int]) -> None:
-        """What a check has denied is shown to no function of another policy, wherever either of them stands."""
+        """No function of another policy sees a match that a check has denied, wherever either policy stands."""
         seen: list[str] = []
 
         def key(item: Any) -> str:
@@ -729,7 +741,8 @@ class TestAccepted:
             return 1
 
         matches = [
-            QueryResult(f"r{place}", 1, metadata={"good": yes}, data=f"r{place}") for place, yes in enumerate(goods)
+            QueryResult(f"r{position}", 1, metadata={"good": yes}, data=f"r{position}")
+            for position, yes in enumerate(goods)
         ]
         check, others = Accepted(8, good), DistinctBy(key, 8) & TokenBudget(8, count=count)
         if ours:
@@ -740,56 +753,56 @@ class TestAccepted:
         else:
             paper = Paper(matches, **FREE)
             paper.fetch_until(others & check if turned else check & others)
-        assert {f"r{place}" for place, yes in enumerate(goods) if yes} >= set(seen)
+        assert {f"r{position}" for position, yes in enumerate(goods) if yes} >= set(seen)
 
     @moderate
     @given(verdicts=st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60), ours=st.booleans())
     def test_checks_one_after_another(self, verdicts: list[tuple[bool, bool]], ours: bool) -> None:
-        """A check is asked only about rows that those before it permitted; a row needs the permission of all."""
-        asked: list[int] = []
+        """A check is asked only about matches that the checks before it permitted; a match needs all permissions."""
+        shown: list[int] = []
 
         def first(items: list[Any]) -> list[bool]:
-            return [verdicts[place][0] for place in places(items)]
+            return [verdicts[position][0] for position in positions(items)]
 
         def second(items: list[Any]) -> list[bool]:
-            asked.extend(places(items))
-            return [verdicts[place][1] for place in places(items)]
+            shown.extend(positions(items))
+            return [verdicts[position][1] for position in positions(items)]
 
         one, two = Accepted(5, first), Accepted(5, second)
         paper = Paper(rows(len(verdicts)), one if ours else None, **FREE)
         kept = paper.fetch_until(two if ours else one & two)
-        assert [place for place, said in enumerate(verdicts) if said == (True, True)][:5] == places(kept)
-        assert all(verdicts[place][0] for place in asked)
+        assert [position for position, answers in enumerate(verdicts) if answers == (True, True)][:5] == positions(kept)
+        assert all(verdicts[position][0] for position in shown)
 
     def test_scores_come_before_checks(self) -> None:
-        """What scores drop is dropped by them, whatever a check says of it."""
+        """A policy of scores drops a match before a check is asked about it."""
         paper = Paper(scored([0.9, 0.2, 0.8, 0.1, 0.7]))
-        assert [0, 2, 4] == places(paper.fetch_until(MinScore(0.5) & Accepted(9, everything)))
+        assert [0, 2, 4] == positions(paper.fetch_until(MinScore(0.5) & Accepted(9, everything)))
         assert {"min_score": 2} == paper.search.report.dropped
 
     def test_verdicts_hold_for_one_call(self) -> None:
-        """A row that was permitted, and waits, is checked again by the next call."""
+        """A match that was permitted, and waits, is checked again by the next call."""
         permitted = {"r0", "r1", "r2", "r3"}
         paper = Paper(sized([1, 1, 9, 1]), Accepted(9, lambda items: [item.id in permitted for item in items]))
-        assert [0, 1] == places(paper.fetch_until(TokenBudget(2, count=len)))
+        assert [0, 1] == positions(paper.fetch_until(TokenBudget(2, count=len)))
         permitted.discard("r2")
-        assert [3] == places(paper.fetch_next(9))
+        assert [3] == positions(paper.fetch_next(9))
         assert {"accepted": 1} == paper.search.report.dropped
 
     def test_many_at_once(self) -> None:
-        """A thousand rows take a check no more calls than the pulls that brought them."""
+        """A check of a thousand matches is called no more often than pages are pulled."""
         paper = Paper(marked([False] * 1_000))
         paper.fetch_until(Accepted(20, good))
         assert len(paper.checks) <= len(paper.sizes)
 
 
-def trees(leaf: st.SearchStrategy[Policy], most: int) -> st.SearchStrategy[Policy]:
-    """Policies joined in every way."""
+def trees(leaf: st.SearchStrategy[Policy], max_leaves: int) -> st.SearchStrategy[Policy]:
+    """Generate combinations of policies in every way."""
 
     def join(inner: st.SearchStrategy[Policy]) -> st.SearchStrategy[Policy]:
         return st.builds(operator.or_, inner, inner) | st.builds(operator.and_, inner, inner)
 
-    return st.recursive(leaf, join, max_leaves=most)
+    return st.recursive(leaf, join, max_leaves=max_leaves)
 
 
 patience = st.integers(1, 4)
@@ -810,35 +823,35 @@ any_row = st.tuples(
 )
 
 
-class Referee:
-    """What the contract says of a call, row by row: no pulls, no batches."""
+class ContractOracle:
+    """Computes match by match what the contract says of a call, without pulls and batches."""
 
     def __init__(self, matches: Sequence[QueryResult], until: Policy | None) -> None:
         self.waiting = list(matches)
         self.best = matches[0].score if matches else 0.0
-        self.standing = until.leaves() if until else []
-        self.memories: list[dict[str, Any]] = [{} for _ in self.standing]
+        self.leaves = until.leaves() if until else []
+        self.memories: list[dict[str, Any]] = [{} for _ in self.leaves]
         self.until = until
         self.dropped: Counter[str] = Counter()
         self.reason: str | None = None
 
-    def call(self, policy: Policy | None, wanted: int = ENDLESS) -> list[QueryResult]:
-        """The rows of one call."""
-        own = [(leaf, leaf.new_state(memory)) for leaf, memory in zip(self.standing, self.memories, strict=True)]
+    def call(self, policy: Policy | None, n: int = ENDLESS) -> list[QueryResult]:
+        """Return the matches of one call."""
+        own = [(leaf, leaf.new_state(memory)) for leaf, memory in zip(self.leaves, self.memories, strict=True)]
         driving = (
             own if policy is self.until else [(leaf, leaf.new_state({})) for leaf in policy.leaves()] if policy else []
         )
-        seats = own if driving is own else own + driving
-        if wanted < ENDLESS:
+        active = own if driving is own else own + driving
+        if n < ENDLESS:
             driving = []
         for _, state in driving:
             state.preview([match.score for match in self.waiting[: state.lookahead]])
         kept: list[QueryResult] = []
         aside: list[QueryResult] = []
-        place, self.reason = 0, "exhausted"
-        while place < len(self.waiting):
-            match = self.waiting[place]
-            place += 1
+        position, self.reason = 0, "exhausted"
+        while position < len(self.waiting):
+            match = self.waiting[position]
+            position += 1
             candidate = Candidate(
                 match.id,
                 match.score,
@@ -847,42 +860,42 @@ class Referee:
                 metadata=match.metadata,
                 text_of=lambda item: item.data,
             )
-            if (cause := self._cause(seats, candidate)) is not None:
+            if (cause := self._cause(active, candidate)) is not None:
                 self.dropped[cause] += 1
             elif False in {state.fits(candidate) for _, state in driving}:  # all of them are asked
                 aside.append(match)
             else:
-                for _, state in seats:
+                for _, state in active:
                     state.kept += 1
                     state.add(candidate)
                 kept.append(match)
-            said = [leaf.name if state.enough() else None for leaf, state in driving]
-            reason = policy.stop_reason(iter(said)) if policy is not None and driving else None
-            if reason is not None or len(kept) == wanted:
+            leaf_reasons = [leaf.name if state.enough() else None for leaf, state in driving]
+            reason = policy.stop_reason(iter(leaf_reasons)) if policy is not None and driving else None
+            if reason is not None or len(kept) == n:
                 self.reason = reason
                 break
-        self.waiting[:place] = aside
+        self.waiting[:position] = aside
         return kept
 
     @staticmethod
-    def _cause(seats: list[tuple[Policy, PolicyState]], candidate: Candidate) -> str | None:
-        near = [(leaf, state.keeps(candidate)) for leaf, state in seats if leaf.scores_only]
+    def _cause(active: list[tuple[Policy, PolicyState]], candidate: Candidate) -> str | None:
+        near = [(leaf, state.keeps(candidate)) for leaf, state in active if leaf.scores_only]
         if (far := next((leaf.name for leaf, yes in near if not yes), None)) is not None:
             return far
-        for leaf, _ in seats:
+        for leaf, _ in active:
             if isinstance(leaf, Accepted) and not candidate.metadata["good"]:
                 return leaf.name
-        rest = ((leaf, state) for leaf, state in seats if not leaf.scores_only and not isinstance(leaf, Accepted))
+        rest = ((leaf, state) for leaf, state in active if not leaf.scores_only and not isinstance(leaf, Accepted))
         return next((leaf.name for leaf, state in rest if not state.keeps(candidate)), None)
 
 
 class TestJoined:
-    """`|` and `&`, and calls of every kind one after another."""
+    """Combinations with `|` and `&`, and calls of every kind one after another."""
 
     @moderate
     @given(data=st.data(), count=st.integers(0, 12))
     def test_joining(self, data: st.DataObject, count: int) -> None:
-        """`|` and `&` are "or" and "and" of the stops alone; a row is kept only if every leaf keeps it."""
+        """`|` and `&` combine the stops alone; a match is kept only if every leaf keeps it."""
         ends: dict[str, int] = {}
         keeps: list[frozenset[int]] = []
 
@@ -891,23 +904,25 @@ class TestJoined:
                 label = f"p{len(keeps)}"
                 keeps.append(data.draw(st.frozensets(st.integers(0, 12), min_size=6)))
                 ends[label] = data.draw(st.integers(0, 12))
-                leaf = Saying(label, keeps[-1], ends[label])
-                return leaf, lambda place: label if place >= ends[label] else None
+                leaf = Scripted(label, keeps[-1], ends[label])
+                return leaf, lambda position: label if position >= ends[label] else None
             (one, first), (two, second) = draw(depth - 1), draw(depth - 1)
             if data.draw(st.booleans()):
-                return one | two, lambda place: first(place) or second(place)
+                return one | two, lambda position: first(position) or second(position)
 
-            def both(place: int) -> str | None:
-                a, b = first(place), second(place)
+            def both(position: int) -> str | None:
+                a, b = first(position), second(position)
                 return f"{a} & {b}" if a and b else None
 
             return one & two, both
 
         policy, reason_at = draw(3)
-        last = next((place for place in range(count) if reason_at(place)), None)
+        last = next((position for position in range(count) if reason_at(position)), None)
         seen = range(count if last is None else last + 1)
         paper = Paper(rows(count), **FREE)
-        assert [place for place in seen if all(place in keep for keep in keeps)] == places(paper.fetch_until(policy))
+        assert [position for position in seen if all(position in keep for keep in keeps)] == positions(
+            paper.fetch_until(policy)
+        )
         assert ("exhausted" if last is None else reason_at(last)) == paper.reason
 
     @settings(deadline=None, max_examples=100)
@@ -917,59 +932,62 @@ class TestJoined:
         calls=st.lists(st.integers(1, 9) | trees(any_leaf, 4) | st.none(), min_size=2, max_size=6),
     )
     def test_any_calls(self, facts: list[Any], until: Policy | None, calls: list[int | Policy | None]) -> None:
-        """Whatever is called in whatever order, each row is kept once, dropped once, or waits, as the contract says."""
+        """Whatever the order of calls, each match is kept once, dropped once, or waits, as the contract says."""
         matches = [
-            row(place, score / 20, size, source=key, good=yes) for place, (score, size, key, yes) in enumerate(facts)
+            row(position, score / 20, size, source=key, good=yes)
+            for position, (score, size, key, yes) in enumerate(facts)
         ]
-        paper, referee = Paper(matches, until, **FREE), Referee(matches, until)
+        paper, oracle = Paper(matches, until, **FREE), ContractOracle(matches, until)
         served: list[int] = []
         for call in [*calls, ENDLESS - 1]:
             if isinstance(call, int):
-                expected, actual = referee.call(None if until is None else until, call), paper.fetch_next(call)
+                expected, actual = oracle.call(None if until is None else until, call), paper.fetch_next(call)
             else:
                 policy = call or until or MaxResults(3)
-                expected, actual = referee.call(policy), paper.fetch_until(policy if call or not until else None)
+                expected, actual = oracle.call(policy), paper.fetch_until(policy if call or not until else None)
             assert names(expected) == names(actual)
-            assert sorted(places(actual)) == places(actual)
-            assert referee.reason == paper.reason
-            assert dict(referee.dropped) == dict(paper.search.report.dropped)
+            assert sorted(positions(actual)) == positions(actual)
+            assert oracle.reason == paper.reason
+            assert dict(oracle.dropped) == dict(paper.search.report.dropped)
             waiting = [match.id for match, _ in paper.search.rows[0]]
-            assert names(referee.waiting)[: len(waiting)] == waiting
-            served += places(actual)
+            assert names(oracle.waiting)[: len(waiting)] == waiting
+            served += positions(actual)
         assert len(served) == len(set(served))
         assert len(facts) == len(served) + sum(paper.search.report.dropped.values())
         assert paper.search.exhausted
 
     def test_counts_are_over_kept_rows(self) -> None:
-        """Every policy counts what was kept, not what another one dropped."""
+        """Every policy counts the matches that were kept, and none that another policy has dropped."""
         paper = Paper(marked([False, True, False, True, False, True]))
-        assert [1, 3] == places(paper.fetch_until(MaxResults(2) | Accepted(9, good)))
-        paper = Paper([row(place, source="ab"[place // 3], good=place % 2 == 1, size=3) for place in range(6)])
+        assert [1, 3] == positions(paper.fetch_until(MaxResults(2) | Accepted(9, good)))
+        paper = Paper(
+            [row(position, source="ab"[position // 3], good=position % 2 == 1, size=3) for position in range(6)]
+        )
         policy = TokenBudget(6, count=len) | DistinctBy("source", 9, per_key=9) | Accepted(9, good)
-        assert [1, 3] == places(paper.fetch_until(policy))
+        assert [1, 3] == positions(paper.fetch_until(policy))
 
     @pytest.mark.parametrize("call", ["next", "other", "same kind"])
     def test_the_own_policy_always_applies(self, call: str) -> None:
-        """What the policy of the search does not keep is never handed out, whatever is called."""
-        paper = Paper(marked([place % 2 == 1 for place in range(12)]), Accepted(1, good))
+        """A match that the search's own policy does not keep is never returned, whatever is called."""
+        paper = Paper(marked([position % 2 == 1 for position in range(12)]), Accepted(1, good))
         if call == "next":
             kept = paper.fetch_next(3)
         else:
             kept = paper.fetch_until(MaxResults(3) if call == "other" else Accepted(3, everything))
-        assert [1, 3, 5] == places(kept)
+        assert [1, 3, 5] == positions(kept)
 
     def test_the_policy_of_a_call_is_of_that_call(self) -> None:
-        """What the policy of one call would not keep is dropped by that call alone, and its count ends with it."""
+        """The policy of one call drops matches for that call alone, and its count ends with the call."""
         paper = Paper(marked([False, True] * 5))
-        assert [1] == places(paper.fetch_until(Accepted(1, good)))
-        assert [2, 3, 4] == places(paper.fetch_next(3))
-        assert [5] == places(paper.fetch_until(Accepted(1, good)))
+        assert [1] == positions(paper.fetch_until(Accepted(1, good)))
+        assert [2, 3, 4] == positions(paper.fetch_next(3))
+        assert [5] == positions(paper.fetch_until(Accepted(1, good)))
 
     def test_rows_without_text(self) -> None:
-        """A row in which the retriever finds no text is shown to nobody but policies of scores."""
+        """A match in which the retriever finds no text is shown only to policies of scores."""
         paper = Paper([row(0, size=0, source="a"), row(1, source="a"), row(2, size=0, source="b"), row(3, source="b")])
         policy = Accepted(9, everything) & DistinctBy("source", 9) & TokenBudget(9)
-        assert [1, 3] == places(paper.fetch_until(policy))
+        assert [1, 3] == positions(paper.fetch_until(policy))
         assert {"no_text": 2} == paper.search.report.dropped
         assert {"r1", "r3"} == {id_ for batch in paper.checks for id_ in batch}
 
@@ -978,16 +996,16 @@ class TestBounds:
     """The guards of each call, and the limits of a search."""
 
     def test_at_most_200_rows(self) -> None:
-        """A call that a policy drives hands out 200 rows at the most; the next call goes on."""
+        """A call that a policy ends returns at most 200 matches; the next call goes on."""
         paper = Paper(rows(500))
         for policy in (Accepted(ENDLESS, everything), MaxResults(ENDLESS)):
             assert 200 == len(paper.fetch_until(policy))
             assert "max_results" == paper.reason
         assert max(paper.sizes) <= 200
-        assert list(range(400, 500)) == places(paper.fetch_until(TokenBudget(ENDLESS)))
+        assert list(range(400, 500)) == positions(paper.fetch_until(TokenBudget(ENDLESS)))
 
     def test_at_most_10_pulls(self) -> None:
-        """It asks for ten pages at the most, each twice the one before, up to 200 rows."""
+        """A call fetches at most ten pages, each twice as large as the one before, up to 200 matches."""
         paper = Paper(rows(5_000))
         for attempt in (1, 2):
             assert [] == paper.fetch_until(Accepted(20, nothing))
@@ -996,8 +1014,8 @@ class TestBounds:
         assert {"accepted": 3_000} == paper.search.report.dropped
 
     def test_20_permitted_of_2_percent(self) -> None:
-        """Twenty permitted rows, each the last of fifty, come in one call."""
-        paper = Paper(marked([place % 50 == 49 for place in range(3_000)]))
+        """Twenty permitted matches, each the last of fifty, come in one call."""
+        paper = Paper(marked([position % 50 == 49 for position in range(3_000)]))
         assert 20 == len(paper.fetch_until(Accepted(20, good)))
         assert "accepted" == paper.reason
         assert len(paper.sizes) <= 10
@@ -1014,20 +1032,20 @@ class TestBounds:
         ],
     )
     def test_first_pulls(self, policy: Policy, first: int) -> None:
-        """The first pull brings what will be needed as far as is known, else ten rows, never more than 200."""
-        paper = Paper([row(place, source=place, good=True) for place in range(300)])
+        """The first pull brings as many matches as are known to be needed, otherwise ten, and never more than 200."""
+        paper = Paper([row(position, source=position, good=True) for position in range(300)])
         paper.fetch_until(policy)
         assert first == paper.sizes[0]
 
     def test_ten_seconds(self) -> None:
-        """It begins no pull after ten seconds; the clock of the next call begins anew."""
+        """A call begins no pull after ten seconds; the clock of the next call begins anew."""
         paper = Paper(rows(2_000), slow=4)
         for calls in (1, 2):
             assert [] == paper.fetch_until(Accepted(20, nothing))
             assert (3 * calls, "deadline") == (len(paper.sizes), paper.reason)
 
     def test_guards_are_configurable(self) -> None:
-        """Other guards can be given, and none."""
+        """The guards can be changed and switched off."""
         assert 3 == len(Paper(rows(99), guards=Limits(max_results=3)).fetch_until(Accepted(20, everything)))
         paper = Paper(rows(99), guards=Limits(max_pulls=2))
         assert ([], 2) == (paper.fetch_until(Accepted(20, nothing)), len(paper.sizes))
@@ -1036,76 +1054,76 @@ class TestBounds:
         assert 999 == len(Paper(rows(999), **FREE).fetch_until(TokenBudget(ENDLESS)))
 
     def test_what_was_pulled_is_handed_out_at_a_guard(self) -> None:
-        """A call that a guard ends returns what it has kept."""
-        paper = Paper(marked([place == 1 for place in range(99)]), guards=Limits(max_pulls=2))
-        assert [1] == places(paper.fetch_until(Accepted(2, good)))
+        """A call that a guard ends returns the matches that it has kept."""
+        paper = Paper(marked([position == 1 for position in range(99)]), guards=Limits(max_pulls=2))
+        assert [1] == positions(paper.fetch_until(Accepted(2, good)))
         assert "max_pulls" == paper.reason
 
     def test_bare_calls_have_no_guards(self) -> None:
-        """`fetch_next` is bounded by nobody but its caller, also where the search has a policy of its own."""
-        paper = Paper(marked([place % 50 == 49 for place in range(5_000)]), Accepted(3, good), slow=60)
+        """`fetch_next` has no guards, even if the search has a policy of its own."""
+        paper = Paper(marked([position % 50 == 49 for position in range(5_000)]), Accepted(3, good), slow=60)
         assert 100 == len(paper.fetch_next(100))
         assert len(paper.sizes) > 10
 
     @pytest.mark.parametrize(
-        ("asked", "slow", "pages", "pulls"),
+        ("overrides", "slow", "pages", "pulls"),
         [
             ({"max_results": 7}, 0, [[0, 1, 2, 3, 4], [5, 6]], 2),
             ({"max_pulls": 2}, 0, [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], 2),
             ({"deadline": 10}, 6, [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], 2),
         ],
     )
-    @pytest.mark.parametrize("until", [None, Accepted(9, everything)], ids=["plain", "judged"])
+    @pytest.mark.parametrize("until", [None, Accepted(9, everything)], ids=["plain", "with a policy"])
     def test_limits(
-        self, until: Policy | None, asked: dict[str, Any], slow: float, pages: list[list[int]], pulls: int
+        self, until: Policy | None, overrides: dict[str, Any], slow: float, pages: list[list[int]], pulls: int
     ) -> None:
-        """A bound that the caller set for the search ends it by `LimitReached`, never by nothing."""
-        paper = Paper(rows(30), until, slow=slow, asked=asked)
-        assert pages == [places(paper.fetch_next(5)) for _ in pages]
+        """A bound that the caller set for the search ends it by `LimitReached`, never by an empty page."""
+        paper = Paper(rows(30), until, slow=slow, overrides=overrides)
+        assert pages == [positions(paper.fetch_next(5)) for _ in pages]
         for _ in range(2):
-            with pytest.raises(LimitReached, match=next(iter(asked))):
+            with pytest.raises(LimitReached, match=next(iter(overrides))):
                 paper.fetch_next(5)
         assert (pulls, False) == (len(paper.sizes), paper.search.exhausted)
 
     @pytest.mark.parametrize(
-        ("asked", "slow"), [({"max_pulls": 2}, 0), ({"deadline": 10}, 6), ({"max_results": 20}, 0)]
+        ("overrides", "slow"), [({"max_pulls": 2}, 0), ({"deadline": 10}, 6), ({"max_results": 20}, 0)]
     )
-    def test_limits_of_calls_until(self, asked: dict[str, Any], slow: float) -> None:
-        """A call until a policy has enough is held to them too: what it has, and then `LimitReached`."""
-        paper = Paper(rows(99), slow=slow, asked=asked)
+    def test_limits_of_calls_until(self, overrides: dict[str, Any], slow: float) -> None:
+        """`fetch_until` keeps the bounds of the search: it returns what it has, and the next call raises."""
+        paper = Paper(rows(99), slow=slow, overrides=overrides)
         served = 0
         while page := paper.fetch_until(MaxResults(10)) if served < 20 else []:
             served += len(page)
         assert 20 == served
-        with pytest.raises(LimitReached, match=next(iter(asked))):
+        with pytest.raises(LimitReached, match=next(iter(overrides))):
             paper.fetch_until(MaxResults(10))
 
     def test_limits_while_everything_is_dropped(self) -> None:
-        """A bound that is reached before anything was kept raises, too; what was dropped stays dropped."""
-        paper = Paper(rows(99), Accepted(9, nothing), asked={"max_pulls": 3})
+        """A bound that is reached before any match was kept raises, and dropped matches stay dropped."""
+        paper = Paper(rows(99), Accepted(9, nothing), overrides={"max_pulls": 3})
         with pytest.raises(LimitReached, match="max_pulls"):
             paper.fetch_next(5)
         assert 3 == len(paper.sizes)
         assert {"accepted": sum(paper.sizes)} == paper.search.report.dropped
 
     def test_rows_that_wait_cost_no_pull(self) -> None:
-        """Rows that were pulled are handed out when no further pull is allowed."""
-        paper = Paper(sized([5, 9, 1, 1, 1, 1, 1, 1, 1, 1]), asked={"max_pulls": 1})
-        assert [0] == places(paper.fetch_until(TokenBudget(5, count=len)))
-        assert [[1, 2, 3, 4, 5], [6, 7, 8, 9]] == [places(paper.fetch_next(5)) for _ in range(2)]
+        """Matches that were pulled are returned even if no further pull is allowed."""
+        paper = Paper(sized([5, 9, 1, 1, 1, 1, 1, 1, 1, 1]), overrides={"max_pulls": 1})
+        assert [0] == positions(paper.fetch_until(TokenBudget(5, count=len)))
+        assert [[1, 2, 3, 4, 5], [6, 7, 8, 9]] == [positions(paper.fetch_next(5)) for _ in range(2)]
         with pytest.raises(LimitReached, match="max_pulls"):
             paper.fetch_next(1)
 
     def test_a_limit_at_the_end(self) -> None:
-        """A search that has come to its end within its bounds is exhausted, not bounded."""
-        paper = Paper(rows(4), asked={"max_results": 5, "max_pulls": 9})
+        """A search that ends within its bounds is exhausted, and does not raise `LimitReached`."""
+        paper = Paper(rows(4), overrides={"max_results": 5, "max_pulls": 9})
         assert 4 == len(paper.fetch_next(5))
         assert [] == paper.fetch_next(5)
         assert "exhausted" == paper.reason
 
     def test_asking_replaces_the_guards(self) -> None:
-        """Bounds that the caller asks for also replace the guards of each call, upwards as well."""
-        paper = Paper(rows(900), asked={"max_results": 450})
+        """Bounds of the caller replace the guards of each call, even if they are higher."""
+        paper = Paper(rows(900), overrides={"max_results": 450})
         assert 450 == len(paper.fetch_until(MaxResults(500)))
 
     @moderate
@@ -1115,9 +1133,11 @@ class TestBounds:
         max_pulls=st.none() | st.integers(1, 6),
     )
     def test_limits_hold(self, wishes: list[int | Policy], max_results: int | None, max_pulls: int | None) -> None:
-        """Whatever is called, no more is handed out or asked for than was allowed, and no row is lost or repeated."""
-        matches = [row(place, 1 - place / 80, source=place % 7, good=place % 3 > 0) for place in range(40)]
-        paper = Paper(matches, asked={"max_results": max_results, "max_pulls": max_pulls})
+        """Whatever is called, no bound is exceeded, and no match is lost or repeated."""
+        matches = [
+            row(position, 1 - position / 80, source=position % 7, good=position % 3 > 0) for position in range(40)
+        ]
+        paper = Paper(matches, overrides={"max_results": max_results, "max_pulls": max_pulls})
         served: list[str] = []
         for wish in wishes:
             try:
@@ -1132,7 +1152,7 @@ class TestBounds:
 
 
 class Remembering(Policy):
-    """Notes in its memory how often it was called, and keeps everything."""
+    """Counts its calls in its memory, and keeps everything."""
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Count this call."""
@@ -1141,13 +1161,13 @@ class Remembering(Policy):
 
 
 class Breaking(Policy):
-    """Raises in one of the methods of its judge."""
+    """Raises an exception in one of the methods of its state."""
 
     def __init__(self, where: str, error: Exception) -> None:
         self.where, self.error = where, error
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:
-        """Break where told to."""
+        """Make a state that raises in the given method."""
         state = PolicyState(self)
         state.lookahead = 1
 
@@ -1165,23 +1185,31 @@ class Breaking(Policy):
 class TestOwn:
     """Policies that users write."""
 
+    def test_all_they_need_is_public(self) -> None:
+        """Every public class that is a policy or a state of one can be imported from the package."""
+        modules = [module for name, module in sys.modules.items() if name.startswith("nextk.until.")]
+        classes = [one for module in modules for one in vars(module).values() if isinstance(one, type)]
+        found = {one.__name__ for one in classes if issubclass(one, Policy | PolicyState)}
+        assert {name for name in found if not name.startswith("_")} <= set(nextk.until.__all__)
+        assert not [name for name in nextk.until.__all__ if name.startswith("_") or not hasattr(nextk.until, name)]
+
     def test_the_docstring(self) -> None:
-        """The policy that the contract prints works as printed."""
+        """The example in the contract works as printed."""
         found = re.search(r"```python\n(.*?)```", str(nextk.until.policy.__doc__), re.DOTALL)
         assert found
         scope: dict[str, Any] = {"Policy": Policy, "PolicyState": PolicyState}
         exec(found[1], scope)  # noqa: S102 - our own documentation
-        matches = [row(place, year=2000 + year) for place, year in enumerate([20, 19, 21, 18, 22, 23])]
+        matches = [row(position, year=2000 + year) for position, year in enumerate([20, 19, 21, 18, 22, 23])]
         paper = Paper(matches)
-        assert [0, 2, 4] == places(paper.fetch_until(scope["Fresh"](3, 2020)))
+        assert [0, 2, 4] == positions(paper.fetch_until(scope["Fresh"](3, 2020)))
         assert ("fresh", {"fresh": 2}) == (paper.reason, paper.search.report.dropped)
         paper = Paper(matches, scope["Fresh"](9, 2020))
-        assert [0, 2] == places(paper.fetch_until(MaxResults(2)))
-        assert [4, 5] == places(paper.fetch_next(9))
-        assert [0, 2] == places(Paper(matches).fetch_until(MaxResults(2) | scope["Fresh"](9, 2020)))
+        assert [0, 2] == positions(paper.fetch_until(MaxResults(2)))
+        assert [4, 5] == positions(paper.fetch_next(9))
+        assert [0, 2] == positions(Paper(matches).fetch_until(MaxResults(2) | scope["Fresh"](9, 2020)))
 
     def test_the_overview(self) -> None:
-        """The calls that the package prints are calls that work."""
+        """The calls in the package's overview work as printed."""
         found = re.search(r"```python\n(.*?)```", str(nextk.until.__doc__), re.DOTALL)
         assert found
         paper = Paper(rows(90))
@@ -1189,7 +1217,7 @@ class TestOwn:
         assert 60 == paper.search.report.kept
 
     def test_memory(self) -> None:
-        """The policy of a search remembers from call to call, that of a call does not; a failed call is forgotten."""
+        """A search's own policy remembers from call to call, that of one call does not; failed calls leave no trace."""
         paper = Paper(rows(30), Remembering() | MaxResults(2))
         paper.fetch_until()
         paper.fetch_next(1)
@@ -1202,18 +1230,18 @@ class TestOwn:
     @pytest.mark.parametrize("error", [KeyError("mine"), TypeError("mine"), LimitReached("mine")])
     @pytest.mark.parametrize("ours", [False, True])
     def test_exceptions(self, where: str, error: Exception, ours: bool) -> None:
-        """An exception of a policy is the caller's as it is, and the call has decided nothing."""
+        """An exception of a policy reaches the caller unchanged, and the call has decided nothing."""
         paper = Paper(rows(8), Remembering())
         policy = Breaking(where, error)
         with pytest.raises(type(error)) as raised:
             paper.fetch_until(policy & MaxResults(4) if ours else MaxResults(4) & policy)
         assert error is raised.value
         assert (0, {}) == (paper.state()[0], paper.state()[2])
-        assert list(range(8)) == places(paper.fetch_next(9))
+        assert list(range(8)) == positions(paper.fetch_next(9))
         assert [{"calls": 1}] == [memory for _, memory in paper.search.position("").memories]
 
     def test_what_a_candidate_is(self) -> None:
-        """A judge sees id, score, best score, metadata, item and text of each row, in the order of the search."""
+        """A state sees id, score, best score, metadata, item and text of each match, in the order of the search."""
         seen: list[Any] = []
 
         class Looking(Policy):
@@ -1232,7 +1260,7 @@ class TestOwn:
         assert [("r0", 0.9, 0.9, {"year": 1}, matches[0], "xx"), ("r1", 0.8, 0.9, {}, matches[1], "xxx")] == seen
 
     def test_looking_ahead(self) -> None:
-        """A judge that looks ahead is shown so many scores before the first row, or as many as there are."""
+        """A state with a lookahead is shown that many scores before the first match, or as many as there are."""
         seen: list[list[float]] = []
 
         class Window(Policy):
@@ -1244,7 +1272,7 @@ class TestOwn:
                 return state
 
         paper = Paper(scored([0.9, 0.8, 0.7, 0.6, 0.5]))
-        assert [[0, 1, 2], [3, 4]] == [places(paper.fetch_until(Window())) for _ in range(2)]
+        assert [[0, 1, 2], [3, 4]] == [positions(paper.fetch_until(Window())) for _ in range(2)]
         assert [[0.9, 0.8, 0.7, 0.6], [0.6, 0.5]] == seen
 
 
@@ -1267,8 +1295,8 @@ REASONS: list[tuple[Policy, str]] = [
 @pytest.mark.parametrize(("policy", "reason"), REASONS)
 @pytest.mark.parametrize("ours", [False, True])
 def test_stop_reasons(policy: Policy, reason: str, ours: bool) -> None:
-    """A report names the policy that stopped the last call, or says that nothing was left; a full page has none."""
-    matches = [row(place, 1 - place / 40, source=place, good=True) for place in range(40)]
+    """A report names the policy that ended the last call, or `exhausted`; a full page has no reason."""
+    matches = [row(position, 1 - position / 40, source=position, good=True) for position in range(40)]
     paper = Paper(matches, policy if ours else None)
     assert paper.fetch_until(None if ours else policy)
     assert reason == paper.reason

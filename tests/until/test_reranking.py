@@ -1,4 +1,4 @@
-"""Feeding a reranker until its best rows are settled: `RerankStable`, on sessions of both colours."""
+"""`RerankStable` stops when the best matches of a reranker are settled, in blocking and asynchronous sessions."""
 
 import asyncio
 import json
@@ -25,37 +25,37 @@ FREE = {"guards": Limits()}
 
 @pytest.fixture
 def bench() -> Any:
-    """An index of 30 rows; afterwards it holds no open query."""
+    """Yield an index of 30 records, and check afterwards that it holds no open query."""
     yield BENCH
     assert 0 == BENCH.engine.open_queries()
 
 
 def search_of(bench: Bench, **options: Any) -> Any:
-    """A session over it without guards; its rows are ids."""
+    """Open a session over the index, without guards; its items are ids."""
     return open_session(bench.index, bench.shape.question, **{**FREE, **options})
 
 
 class Scorer:
-    """A reranker of ids that knows the score of each, and notes what it was asked."""
+    """A reranker of ids that knows the score of each, and records its batches."""
 
     def __init__(self, scores: dict[str, float]) -> None:
         self.scores = scores
-        self.page_count: list[list[str]] = []
+        self.batches: list[list[str]] = []
 
     def __call__(self, ids: list[str]) -> list[float]:
-        """Their scores."""
-        self.page_count.append(list(ids))
+        """Return the scores of ids."""
+        self.batches.append(list(ids))
         return [self.scores[id_] for id_ in ids]
 
     async def awaited(self, ids: list[str]) -> list[float]:
-        """The same as a coroutine."""
+        """Return the scores of ids, as a coroutine."""
         await asyncio.sleep(0)
         return self(ids)
 
 
 def falling(ids: Sequence[str]) -> dict[str, float]:
-    """Scores that agree with the search."""
-    return {id_: float(-place) for place, id_ in enumerate(ids)}
+    """Return scores that agree with the order of the search."""
+    return {id_: float(-position) for position, id_ in enumerate(ids)}
 
 
 scores_of_ids = st.lists(st.integers(0, 12).map(float), min_size=ROWS, max_size=ROWS).map(
@@ -64,7 +64,7 @@ scores_of_ids = st.lists(st.integers(0, 12).map(float), min_size=ROWS, max_size=
 
 
 class TestStop:
-    """When it stops, and what has then been reranked."""
+    """When a call stops, and what has been reranked by then."""
 
     @moderate
     @given(
@@ -78,7 +78,7 @@ class TestStop:
     def test_oracle(
         self, scores: dict[str, float], denied: set[str], n: int, patience: int, window: int, turned: bool
     ) -> None:
-        """The call ends at the first window after which the best n have stayed, and ranks as reranking all would."""
+        """The call ends at the first window after which the best n have settled, and ranks as reranking all would."""
         scorer = Scorer(scores)
         ranking = Ranking(scorer)
         policy = RerankStable(n, ranking, patience=patience, window=window)
@@ -91,37 +91,37 @@ class TestStop:
         assert permitted[:end] == rows
         assert ("exhausted" if end is None else "rerank_stable") == reason
         assert end is not None or exhausted
-        assert rows == [id_ for asked in scorer.page_count for id_ in asked]  # each once, and none that was denied
+        assert rows == [id_ for batch in scorer.batches for id_ in batch]  # each once, and none that was denied
         assert ranked(scores, rows) == ranking.best(rows)
         assert ranked(scores, rows)[:n] == ranking.best(rows, n)
-        assert max(map(len, scorer.page_count), default=0) <= window
+        assert max(map(len, scorer.batches), default=0) <= window
         assert 0 == BENCH.engine.open_queries()
 
     def test_as_soon_as_possible(self, bench: Bench) -> None:
-        """Where the reranker agrees with the search, one window and its patience are all there is to rerank."""
+        """If the reranker agrees with the search, one window and `patience` more are reranked."""
         scorer = Scorer(falling(ORDER))
         with search_of(bench) as search:
             rows = search.fetch_until(RerankStable(3, scorer, patience=2, window=5))
         assert ORDER[:15] == rows
-        assert [5, 5, 5] == list(map(len, scorer.page_count))
+        assert [5, 5, 5] == list(map(len, scorer.batches))
 
     def test_a_late_best_row(self, bench: Bench) -> None:
-        """A row that comes late and is among the best begins the patience anew."""
+        """A late match that is among the best starts the patience again."""
         scorer = Scorer({**falling(ORDER), ORDER[8]: 1.0})
         with search_of(bench) as search:
             assert ORDER[:20] == search.fetch_until(RerankStable(3, scorer, patience=2, window=5))
 
     def test_a_bound_ends_it_within_a_window(self, bench: Bench) -> None:
-        """What another policy ends in the middle of a window has been reranked to its last row."""
+        """If another policy stops in the middle of a window, every returned match has been reranked."""
         scorer = Scorer(falling(ORDER))
         ranking = Ranking(scorer)
         with search_of(bench) as search:
             rows = search.fetch_until(RerankStable(3, ranking, window=20) | MaxResults(7))
         assert ORDER[:7] == rows == ranking.best(rows)
-        assert [-float(place) for place in range(7)] == [ranking.score(row) for row in rows]
+        assert [-float(position) for position in range(7)] == [ranking.score(row) for row in rows]
 
     def test_a_guard_ends_it(self, bench: Bench) -> None:
-        """So has what a guard ends."""
+        """If a guard stops in the middle of a window, every returned match has been reranked."""
         scorer = Scorer(falling(ORDER))
         ranking = Ranking(scorer)
         with search_of(bench, guards=Limits(max_results=13)) as search:
@@ -130,21 +130,21 @@ class TestStop:
         assert ORDER[:13] == ranking.best(rows)
 
     def test_only_rows_that_are_kept(self, bench: Bench) -> None:
-        """The reranker is not troubled with rows that any other policy drops."""
+        """The reranker is not called with matches that another policy drops."""
         scorer = Scorer(falling(ORDER))
         least = bench.index.query(vector=bench.shape.question.vector, top_k=12)[-1].score
         keys = DistinctBy(lambda id_: int(id_[1:]) % 10, 10**6)
         with search_of(bench) as search:
             rows = search.fetch_until(RerankStable(9, scorer, window=4) | keys | MinScore(least))
-        assert rows == [id_ for asked in scorer.page_count for id_ in asked]
+        assert rows == [id_ for batch in scorer.batches for id_ in batch]
         assert len(rows) < 12 <= search.report.pulled
 
 
 class TestOfASearch:
-    """As the policy of the search itself."""
+    """`RerankStable` as the search's own policy."""
 
     def test_it_remembers(self, bench: Bench) -> None:
-        """The next call goes on from the best rows of the one before, also from a cursor, through JSON."""
+        """The next call goes on from the best matches of the one before, also after a cursor went through JSON."""
         policy = RerankStable(3, Scorer(falling(ORDER)), patience=2, window=5)
         with search_of(bench, until=policy) as search:
             assert ORDER[:15] == search.fetch_until()
@@ -153,20 +153,20 @@ class TestOfASearch:
             assert ORDER[15:25] == search.fetch_until()  # nothing new: patience alone
 
     def test_a_bare_fetch_next(self, bench: Bench) -> None:
-        """Whatever the search hands out has been reranked."""
+        """Every match that `fetch_next` returns has been reranked."""
         scorer = Scorer(falling(ORDER))
         with search_of(bench, until=RerankStable(3, scorer)) as search:
             rows = search.fetch_next(4)
-        assert ORDER[:4] == rows == [id_ for asked in scorer.page_count for id_ in asked]
+        assert ORDER[:4] == rows == [id_ for batch in scorer.batches for id_ in batch]
 
 
 class TestColours:
-    """Blocking and not."""
+    """Blocking and asynchronous sessions."""
 
     @pytest.mark.parametrize("remembering", [False, True])
     @pytest.mark.parametrize("blocking", [False, True])
     async def test_asynchronously(self, bench: Bench, blocking: bool, remembering: bool) -> None:
-        """An asynchronous search takes a coroutine function or a blocking one, and brings the same."""
+        """An asynchronous search takes a coroutine function or a blocking one, with the same result."""
         scorer = Scorer({**falling(ORDER), ORDER[8]: 1.0})
         given: Any = scorer if blocking else scorer.awaited
         ranking = Ranking(given)
@@ -179,7 +179,7 @@ class TestColours:
 
     @pytest.mark.parametrize("wrap", [lambda rerank: rerank, Ranking])
     def test_a_coroutine_in_a_blocking_search(self, bench: Bench, wrap: Callable[[Any], Any]) -> None:
-        """A blocking search refuses a coroutine function, and no row is lost."""
+        """A blocking search refuses a coroutine function, and no match is lost."""
         with search_of(bench) as search:
             with pytest.raises(ClientError, match="awaited"):
                 search.fetch_until(RerankStable(3, wrap(Scorer(falling(ORDER)).awaited)))
@@ -207,29 +207,29 @@ BAD: list[Any] = [
 
 
 class TestBadInput:
-    """Errors that say what is wrong, and cost no row."""
+    """Errors say what is wrong, and no match is lost."""
 
     @pytest.mark.parametrize("answer", BAD, ids=repr)
     def test_answers(self, bench: Bench, answer: Any) -> None:
-        """A reranker that does not return one finite number for each row ends the call, which has decided nothing."""
+        """An answer that is not one finite number for each match ends the call, which has decided nothing."""
         with search_of(bench) as search:
             with pytest.raises(ClientError, match="reranker returned"):
                 search.fetch_until(RerankStable(1, lambda _: answer, window=2))
             assert ORDER == search.fetch_next(ROWS)
 
     def test_numbers_of_numpy(self, bench: Bench) -> None:
-        """An array of numbers is an answer."""
+        """A numpy array of numbers is a valid answer."""
         with search_of(bench) as search:
             rows = search.fetch_until(RerankStable(1, lambda ids: np.zeros(len(ids), np.float32), window=2))
         assert ORDER[:6] == rows
 
     @pytest.mark.parametrize("fatal", [1, 2, 3])
     def test_a_reranker_that_raises(self, bench: Bench, fatal: int) -> None:
-        """Its exception comes as it is, at whichever window, and the next call begins where this one did."""
+        """The reranker's exception comes unchanged, at any window, and the next call starts where this one did."""
         scorer = Scorer({**falling(ORDER), ORDER[8]: 1.0})
 
         def failing(ids: list[str]) -> list[float]:
-            if len(scorer.page_count) + 1 == fatal:
+            if len(scorer.batches) + 1 == fatal:
                 raise ZeroDivisionError
             return scorer(ids)
 
@@ -256,7 +256,7 @@ class TestBadInput:
             RerankStable(**{"n": 1, "rerank": len, **arguments})
 
     def test_rankings(self) -> None:
-        """A ranking ranks what it has scored, and nothing else."""
+        """A ranking ranks the items that it has scored, and refuses others."""
         ranking: Ranking[Any] = Ranking(lambda items: [0.5 for _ in items])
         first, second = ["a"], ["a"]  # equal, but not the same
         ranking([first])
@@ -269,7 +269,7 @@ class TestBadInput:
             Ranking(None)  # type: ignore[arg-type]
 
     def test_values(self) -> None:
-        """Policies of the same parts are equal, and say what they are."""
+        """Policies of equal parameters are equal, and have the name of their class."""
         assert RerankStable(3, len) == RerankStable(3, len)  # type: ignore[arg-type]
         assert RerankStable(3, len) != RerankStable(3, len, patience=3)  # type: ignore[arg-type]
         assert "rerank_stable" == RerankStable(3, len).name  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Stopping policies inside sessions of both colours, over indexes in this process."""
+"""Stopping policies inside blocking and asynchronous sessions, over indexes in this process."""
 
 import asyncio
 import functools
@@ -42,19 +42,19 @@ from tests.support.searches import SHAPES, Bench, Shape
 from tests.support.sentence_index import QUESTION, TEXTS, sentences
 from tests.support.transports import Awaitable, Recording
 
-ASKED = SearchQuery(vector=[1.0, 0.0])
-"""What every record of a fan is asked: `r0` is nearest, then `r1`, and so on."""
+QUERY = SearchQuery(vector=[1.0, 0.0])
+"""The query of every fan: `r0` is its nearest record, then `r1`, and so on."""
 WHOLE: RowReader[QueryResult] = RowReader(lambda match: match, lambda match: "x" * int((match.metadata or {})["size"]))
 
 
 @dataclass(frozen=True)
 class Fan(Shape):
-    """Records ever further from the question, in the order of their numbers."""
+    """Records at growing distance from the query, in the order of their numbers."""
 
     rows: int = 40
 
     def records(self) -> list[Vector]:
-        """Every one, with a source for each four, and a size."""
+        """Return all records: four of each source, and with a size."""
         return [self._at(number) for number in range(self.rows)]
 
     def _at(self, number: int) -> Vector:
@@ -64,19 +64,19 @@ class Fan(Shape):
 
 
 def fan(rows: int = 40) -> Bench:
-    """An index of so many records."""
+    """Build an index of `matches` records."""
     return Bench.build(Fan({"type": "dense", "dimension": 2}, rows=rows))
 
 
 @pytest.fixture(scope="module")
 def small() -> Bench:
-    """Forty records."""
+    """An index of forty records."""
     return fan()
 
 
 @pytest.fixture(scope="module")
 def large() -> Bench:
-    """A thousand records."""
+    """An index of a thousand records."""
     return fan(1_000)
 
 
@@ -89,7 +89,7 @@ def text() -> Iterator[Index]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_open(small: Bench, large: Bench, text: Index) -> Iterator[None]:
-    """After every test the indexes hold no open query."""
+    """Check after every test that the indexes hold no open query."""
     yield
     transport: Any = text._transport
     assert [0, 0, 0] == [
@@ -99,63 +99,63 @@ def nothing_left_open(small: Bench, large: Bench, text: Index) -> Iterator[None]
 
 @dataclass(frozen=True)
 class Colour:
-    """Opens sessions of one colour, whose methods are awaited in either."""
+    """Opens blocking or asynchronous sessions, whose methods are awaited in either case."""
 
     native: bool
 
-    def open(self, index: Index, question: SearchQuery = ASKED, *, cursor: Any = None, **config: Any) -> Any:
-        """A session whose rows are matches; the rest is its terms, bounds being asked for by the caller of `open`."""
-        asked = {name: config.pop(name) for name in ("max_results", "max_pulls", "deadline") if name in config}
-        bounds = SearchConfig(**config).with_overrides(**asked)
+    def open(self, index: Index, question: SearchQuery = QUERY, *, cursor: Any = None, **config: Any) -> Any:
+        """Open a session of matches. Bounds in `config` are overrides, as the caller of `open` gives them."""
+        overrides = {name: config.pop(name) for name in ("max_results", "max_pulls", "deadline") if name in config}
+        bounds = SearchConfig(**config).with_overrides(**overrides)
         if self.native:
             return AsyncRetrievalSession(index.to_async(), question, WHOLE, config=bounds, cursor=cursor)
         return Awaitable(RetrievalSession(index, question, WHOLE, config=bounds, cursor=cursor))
 
-    def over(self, transport: Any, question: SearchQuery = ASKED, **config: Any) -> Any:
-        """A session over a transport."""
+    def over(self, transport: Any, question: SearchQuery = QUERY, **config: Any) -> Any:
+        """Open a session over a transport."""
         return self.open(Index._over(transport), question, **config)
 
 
 @pytest.fixture(params=["blocking", "async"])
 def colour(request: pytest.FixtureRequest) -> Colour:
-    """Both colours in turn."""
+    """The blocking and the asynchronous colour, one after the other."""
     return Colour(request.param == "async")
 
 
 def cursor_of(search: Any) -> Any:
-    """The cursor of a session in either colour, as it comes back from JSON."""
+    """Return the cursor of a session of either colour, after a way through JSON."""
     return json.loads(json.dumps(getattr(search, "inner", search).cursor()))
 
 
 def sizes_of(search: Any) -> list[int]:
-    """The sizes of a session's pulls."""
+    """Return the sizes of a session's pulls."""
     return [size for size, _ in cursor_of(search)["pulls"]]
 
 
 async def every(search: Any) -> list[QueryResult]:
-    """Whatever a loop over a session sees."""
+    """Return all matches that a loop over a session sees."""
     if isinstance(search, Awaitable):
         return list(search.inner)
     return [match async for match in search]
 
 
 def numbers(matches: list[QueryResult]) -> list[int]:
-    """The numbers of records."""
+    """Return the numbers of records."""
     return [int(match.id[1:]) for match in matches]
 
 
 def odd(items: list[Any]) -> list[bool]:
-    """A check that permits every second record."""
+    """Permit every second record."""
     return [item.metadata["number"] % 2 == 1 for item in items]
 
 
 def everything(items: list[Any]) -> list[bool]:
-    """A check that permits all there is."""
+    """Permit every record."""
     return [True] * len(items)
 
 
 def nothing(items: list[Any]) -> list[bool]:
-    """A check that denies all there is."""
+    """Deny every record."""
     return [False] * len(items)
 
 
@@ -163,7 +163,7 @@ SCORES: list[Policy] = [MinScore(0.2), RelativeScore(0.5), ScoreGap()]
 
 
 class TestCalls:
-    """One call after another."""
+    """Calls one after another."""
 
     @pytest.mark.parametrize("ours", [False, True])
     @pytest.mark.parametrize(
@@ -184,14 +184,14 @@ class TestCalls:
     async def test_reasons(
         self, colour: Colour, small: Bench, ours: bool, policy: Policy, expected: list[int], reason: str
     ) -> None:
-        """A session hands out what its policy keeps, and its report says why it stopped."""
+        """A session returns what its policy keeps, and its report says why it stopped."""
         async with colour.open(small.index, until=policy if ours else None) as search:
             assert expected == numbers(await search.fetch_until(*[] if ours else [policy]))
             assert (reason, len(expected)) == (search.report.stop_reason, search.report.kept)
 
     @pytest.mark.parametrize("seed", range(10))
     async def test_every_row_once(self, colour: Colour, small: Bench, seed: int) -> None:
-        """Whatever is called in whatever order, with faults or without, every row is handed out, dropped or waits."""
+        """Whatever the order of calls, with faults or without, every match is returned, dropped or waits."""
         dice = random.Random(seed)  # noqa: S311 - no secret depends on it
         policies: list[Callable[[], Policy]] = [
             lambda: MaxResults(dice.randint(1, 6)),
@@ -216,13 +216,13 @@ class TestCalls:
         assert (40, 40 - len(served), 0) == (report.pulled, sum(report.dropped.values()), report.waiting)
 
     async def test_tasks_get_disjoint_rows(self, small: Bench) -> None:
-        """Tasks that go on until something at once wait for each other."""
+        """Tasks that call `fetch_until` at the same time wait for each other, and get disjoint matches."""
         async with Colour(True).open(small.index) as search:
             pages = await asyncio.gather(*[search.fetch_until(Accepted(4, odd)) for _ in range(4)])
         assert [number for number in range(32) if number % 2] == sorted(n for page in pages for n in numbers(page))
 
     async def test_the_own_policy_always_applies(self, colour: Colour, small: Bench) -> None:
-        """What the policy of a search denies comes by no call: not a bare one, not another policy's, not a loop's."""
+        """A match that the search's own policy denies comes by no call: bare, with another policy, or in a loop."""
         async with colour.open(small.index, until=Accepted(2, odd)) as search:
             assert [1, 3, 5] == numbers(await search.fetch_next(3))
             assert [7, 9] == numbers(await search.fetch_until(MaxResults(2)))
@@ -232,7 +232,7 @@ class TestCalls:
             assert {"accepted": 20} == search.report.dropped
 
     async def test_checks_see_what_is_handed_out(self, colour: Colour, small: Bench) -> None:
-        """A check is asked about what the retriever returns, and nobody else about what it denied."""
+        """A check is given what the retriever returns, and no other policy sees what it denied."""
         seen: list[str] = []
 
         def key(item: Any) -> Any:
@@ -245,14 +245,14 @@ class TestCalls:
         assert all(int(id_[1:]) % 2 for id_ in seen)
 
     async def test_a_stopped_session(self, colour: Colour, small: Bench) -> None:
-        """A session that was stopped goes on until nothing any more."""
+        """A session that was stopped refuses `fetch_until`."""
         search = colour.open(small.index)
         await search.stop()
         with pytest.raises(ClientError, match="open a new one"):
             await search.fetch_until(MaxResults(1))
 
     async def test_policies_are_refused_before_anything_is_sent(self, colour: Colour, small: Bench) -> None:
-        """Without a policy, or with what is none, nothing is sent."""
+        """Without a policy, or with something else in its stead, the call is refused before anything is sent."""
         recording = Recording(small.index._transport)
         async with colour.over(recording) as search:
             with pytest.raises(ClientError, match="needs a policy"):
@@ -263,10 +263,10 @@ class TestCalls:
 
 
 class TestBounds:
-    """Guards, and the bounds that a caller sets."""
+    """Guards of a call, and bounds that the caller sets."""
 
     async def test_20_permitted_of_2_percent(self, colour: Colour, large: Bench) -> None:
-        """Twenty permitted rows of a thousand come in one call: its pulls double up to 200 rows."""
+        """Twenty permitted matches of a thousand come in one call, whose pulls double up to 200."""
         recording = Recording(large.index._transport)
         async with colour.over(recording) as search:
             policy = Accepted(20, lambda items: [item.metadata["number"] % 50 == 49 for item in items])
@@ -276,21 +276,21 @@ class TestBounds:
         assert ["resumable-query", *["resumable-query-next"] * 7, "resumable-query-end"] == recording.sent
 
     async def test_max_results(self, colour: Colour, large: Bench) -> None:
-        """Without another bound, a call that a policy drives hands out 200 rows."""
+        """Without another bound, a call that a policy ends returns at most 200 matches."""
         async with colour.open(large.index) as search:
             assert list(range(200)) == numbers(await search.fetch_until(Accepted(500, everything)))
             assert "max_results" == search.report.stop_reason
             assert list(range(200, 400)) == numbers(await search.fetch_until(MaxResults(500)))
 
     async def test_max_pulls(self, colour: Colour, large: Bench) -> None:
-        """It asks for ten pages."""
+        """A call that a policy ends fetches at most ten pages."""
         async with colour.open(large.index) as search:
             last = Accepted(1, lambda items: [item.metadata["number"] == 999 for item in items])
             assert [] == await search.fetch_until(last)
             assert ("max_pulls", 10) == (search.report.stop_reason, search.report.pulls)
 
     async def test_deadline(self, colour: Colour, large: Bench) -> None:
-        """It begins no pull after ten seconds by the clock of its terms."""
+        """A call that a policy ends begins no pull after ten seconds by its clock."""
         clock = ManualClock()
 
         def slow(items: list[Any]) -> list[bool]:
@@ -302,7 +302,7 @@ class TestBounds:
             assert ("deadline", 3) == (search.report.stop_reason, search.report.pulls)
 
     async def test_guards_end_no_bare_call(self, colour: Colour, large: Bench) -> None:
-        """A bare call, and a loop, go on to the end."""
+        """A bare call and a loop have no guards, and go on to the end."""
         until = Accepted(1, lambda items: [item.metadata["number"] == 999 for item in items])
         async with colour.open(large.index, until=until, guards=Limits(1, 1, 1)) as search:
             assert [999] == numbers(await search.fetch_next(1))
@@ -312,7 +312,7 @@ class TestBounds:
         ("bound", "served"), [({"max_results": 7}, 7), ({"max_pulls": 2}, 10), ({"deadline": 5}, 10)]
     )
     async def test_limits(self, colour: Colour, small: Bench, bound: dict[str, Any], served: int) -> None:
-        """A bound that the caller set is told by `LimitReached`, never by nothing; it lasts."""
+        """A bound that the caller set is reported by `LimitReached`, never by an empty page, and it lasts."""
         clock = ManualClock()
         async with colour.open(small.index, clock=clock, **bound) as search:
             rows = await search.fetch_next(5)
@@ -327,7 +327,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("bound", [{"max_results": 5}, {"max_pulls": 1}])
     async def test_limits_of_calls_until(self, colour: Colour, small: Bench, bound: dict[str, Any]) -> None:
-        """So is a call that goes on until a policy has enough."""
+        """A bound that the caller set ends `fetch_until` by `LimitReached`, too."""
         async with colour.open(small.index, **bound) as search:
             assert 5 == len(await search.fetch_until(MaxResults(5)))
             with pytest.raises(LimitReached, match=next(iter(bound))):
@@ -335,7 +335,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("until", [None, Accepted(3, odd)])
     async def test_a_loop_is_told(self, colour: Colour, small: Bench, until: Policy | None) -> None:
-        """A loop over a bounded search ends by `LimitReached`, too."""
+        """A bound that the caller set ends a loop by `LimitReached`, too."""
         with pytest.raises(LimitReached, match="max_results"):
             await every(colour.open(small.index, until=until, max_results=12))
 
@@ -348,7 +348,7 @@ class TestBounds:
             assert [5, 6] == numbers(await search.fetch_next(5))
             with pytest.raises(LimitReached):
                 await search.fetch_next(5)
-        narrow = replace(ASKED, filter="number < 6")
+        narrow = replace(QUERY, filter="number < 6")
         async with colour.open(small.index, narrow, max_results=7) as search:
             assert 6 == len(await search.fetch_next(9))
             await search.widen(filter="")
@@ -358,11 +358,11 @@ class TestBounds:
 
 
 class TestContinuing:
-    """What policies leave for the next call is there after a cursor, a detour and a widening."""
+    """What policies leave for the next call survives a cursor, a detached session and a widening."""
 
     @staticmethod
     async def elsewhere(colour: Colour, bench: Bench, search: Any, how: str, **config: Any) -> Any:
-        """The search, gone on with in some way."""
+        """Continue the search in this session, after detaching it, or from a cursor."""
         if how == "here":
             return search
         cursor = await search.detach() if how == "detached" else cursor_of(search)
@@ -371,7 +371,7 @@ class TestContinuing:
 
     @pytest.mark.parametrize("how", ["here", "detached", "resumed"])
     async def test_what_was_skipped_comes_first(self, colour: Colour, small: Bench, how: str) -> None:
-        """Rows that a budget skipped are offered again first, in their order, wherever the search goes on."""
+        """Matches that a budget skipped are offered first, in their order, wherever the search goes on."""
         search = colour.open(small.index)  # sizes 1, 3, 5, 2, 4, 1, 3, 5, 2, 4, ...
         assert [0, 1, 3, 5] == numbers(await search.fetch_until(TokenBudget(7, count=len)))
         search = await self.elsewhere(colour, small, search, how)
@@ -382,7 +382,7 @@ class TestContinuing:
 
     @pytest.mark.parametrize("seed", range(6))
     async def test_detours(self, colour: Colour, small: Bench, seed: int) -> None:
-        """A search that goes on elsewhere after every call hands out and drops what it would have done here."""
+        """A search that is continued elsewhere after every call returns and drops the same as one that is not."""
         dice = random.Random(seed)  # noqa: S311 - no secret depends on it
         until = [None, Accepted(2, odd), DistinctBy("source", 2, per_key=3)][seed % 3]
         policies = [TokenBudget(6, count=len, patience=99), Accepted(2, odd), MaxResults(3), RelativeScore(0.5)]
@@ -391,8 +391,8 @@ class TestContinuing:
         for how in ("here", "detached", "resumed"):
             search = colour.open(small.index, until=until)
             pages = []
-            for place, call in enumerate(calls):
-                if place:
+            for position, call in enumerate(calls):
+                if position:
                     search = await self.elsewhere(colour, small, search, how, until=until)
                 page = await (search.fetch_next(call) if isinstance(call, int) else search.fetch_until(call))
                 pages.append((numbers(page), search.report.stop_reason, search.report.dropped))
@@ -402,7 +402,7 @@ class TestContinuing:
 
     @pytest.mark.parametrize("how", ["here", "detached", "resumed"])
     async def test_own_distinct_by_remembers(self, colour: Colour, small: Bench, how: str) -> None:
-        """Keys that a search's own policy has handed out are known wherever it goes on."""
+        """The keys that a search's own policy has returned are remembered wherever the search goes on."""
         until = DistinctBy("source", 3)
         search = colour.open(small.index, until=until)
         assert [0, 4, 8] == numbers(await search.fetch_until())
@@ -413,9 +413,9 @@ class TestContinuing:
             assert [28, 32, 36] == numbers(await search.fetch_next(9))
 
     async def test_own_distinct_by_remembers_when_widened(self, colour: Colour, small: Bench) -> None:
-        """So are they after a widening."""
+        """The keys that a search's own policy has returned are remembered after a widening."""
         async with colour.open(
-            small.index, replace(ASKED, filter="number IN (1, 5)"), until=DistinctBy("source", 9)
+            small.index, replace(QUERY, filter="number IN (1, 5)"), until=DistinctBy("source", 9)
         ) as search:
             assert [1, 5] == numbers(await search.fetch_until())
             await search.widen(filter="number < 16")
@@ -423,7 +423,7 @@ class TestContinuing:
 
     @pytest.mark.parametrize("how", ["here", "detached", "resumed"])
     async def test_a_replay_is_no_pull(self, colour: Colour, small: Bench, how: str) -> None:
-        """Rows that wait, and are pulled again for a cursor, cost a call none of the pulls that its guard allows."""
+        """Pulling waiting matches again for a cursor does not count as one of the pulls that a guard allows."""
         guards = Limits(max_pulls=1)
         search = colour.open(small.index, guards=guards)
         assert [0, 1] == numbers(await search.fetch_until(TokenBudget(4, count=len)))
@@ -434,7 +434,7 @@ class TestContinuing:
 
     @pytest.mark.parametrize("how", ["here", "detached", "resumed"])
     async def test_rows_that_wait_are_within_bounds(self, colour: Colour, small: Bench, how: str) -> None:
-        """Nor any that the caller allows: they are handed out when no other page may be asked for."""
+        """Waiting matches are returned even if the bounds of the caller allow no further pull."""
         search = colour.open(small.index, max_pulls=1)
         assert [0, 1] == numbers(await search.fetch_until(TokenBudget(4, count=len)))
         search = await self.elsewhere(colour, small, search, how, max_pulls=1)
@@ -444,7 +444,7 @@ class TestContinuing:
                 await search.fetch_next(1)
 
     async def test_memory_is_the_policy_s(self, colour: Colour, small: Bench) -> None:
-        """What one policy remembered is not shown to another one with which the search is resumed."""
+        """The memory of one policy is not given to another one with which the search is resumed."""
         async with colour.open(small.index, until=DistinctBy("source", 2)) as search:
             await search.fetch_until()
             cursor = cursor_of(search)
@@ -453,7 +453,7 @@ class TestContinuing:
 
     @pytest.mark.parametrize("how", ["here", "detached", "resumed"])
     async def test_the_best_score_stays(self, colour: Colour, small: Bench, how: str) -> None:
-        """The best score is that of the first row of the search, wherever it goes on."""
+        """The best score is that of the first match of the search, wherever the search goes on."""
         search = colour.open(small.index)
         expected = [match.id for match in await search.fetch_next(40) if match.score >= 0.5][20:]
         await search.stop()
@@ -464,8 +464,8 @@ class TestContinuing:
             assert expected == [match.id for match in await search.fetch_until(RelativeScore(0.5))]
 
     async def test_the_best_score_of_a_wider_search(self, colour: Colour, small: Bench) -> None:
-        """It is also that of the first row of a wider search, if that one was handed out before."""
-        async with colour.open(small.index, replace(ASKED, filter="number < 10")) as search:
+        """The best score of a widened search is that of its own first match, even if it was returned before."""
+        async with colour.open(small.index, replace(QUERY, filter="number < 10")) as search:
             await search.fetch_next(20)
             await search.widen(filter="")
             kept = await search.fetch_until(RelativeScore(0.9))
@@ -473,7 +473,7 @@ class TestContinuing:
             assert all(match.score >= 0.9 * best for match in kept)
 
     async def test_a_threshold_meets_rows_that_wait(self, colour: Colour, small: Bench) -> None:
-        """Rows that wait from an earlier call are judged like those to come."""
+        """Waiting matches of an earlier call are held to the threshold like new ones."""
         async with colour.open(small.index) as search:
             await search.fetch_until(TokenBudget(1, count=len, patience=1))
             waiting = search.report.waiting
@@ -483,7 +483,7 @@ class TestContinuing:
 
 
 class Calling:
-    """A check that is an object."""
+    """A check that is an object with an asynchronous `__call__`."""
 
     async def __call__(self, items: list[Any]) -> list[bool]:
         """Permit every second record."""
@@ -491,30 +491,30 @@ class Calling:
 
 
 async def later(items: list[Any]) -> list[bool]:
-    """A check that is awaited."""
+    """Permit every second record, as a coroutine."""
     await asyncio.sleep(0)
     return odd(items)
 
 
 async def broken_later(items: list[Any]) -> list[bool]:
-    """One that breaks then."""
+    """Raise an exception, as a coroutine."""
     await asyncio.sleep(0)
     raise KeyError
 
 
 def broken(items: list[Any]) -> list[bool]:
-    """A check that breaks."""
+    """Raise an exception."""
     raise KeyError
 
 
 def uncertain(items: list[Any]) -> list[bool]:
-    """A check whose own index does not answer."""
+    """Raise the error of an index that does not answer, as from the check's own index."""
     message = "of the check"
     raise PageUncertain(message)
 
 
 def out_of_verdicts(items: list[Any]) -> list[bool]:
-    """A check that breaks in the way that generators take for their end."""
+    """Raise `StopIteration`, which generators take for their end."""
     return [next(iter([])) for _ in items]
 
 
@@ -538,11 +538,11 @@ LATE: dict[str, tuple[Any, type[Exception]]] = {
 
 
 class TestAccepted:
-    """A check fails closed in either colour."""
+    """A check fails closed in blocking and asynchronous sessions."""
 
     @staticmethod
     async def refuse(search: Any, policy: Policy | None, error: type[Exception]) -> None:
-        """A call that fails; it hands out nothing, and loses nothing."""
+        """Make a call that fails, and assert that it has returned and lost nothing."""
         before = search.report
         async with asyncio.timeout(2):  # a check whose answer is lost would never end
             with pytest.raises(error):
@@ -552,7 +552,7 @@ class TestAccepted:
 
     @pytest.mark.parametrize("bad", BAD)
     async def test_it_fails_closed(self, colour: Colour, small: Bench, bad: str) -> None:
-        """A check that raises, or answers with anything but one bool for each row, ends the call; no row is lost."""
+        """A check that raises, or does not return one bool for each match, ends the call; no match is lost."""
         check, error = BAD[bad]
         async with colour.open(small.index) as search:
             assert [0, 1] == numbers(await search.fetch_next(2))
@@ -563,7 +563,7 @@ class TestAccepted:
 
     @pytest.mark.parametrize("late", LATE)
     async def test_it_fails_closed_later(self, small: Bench, late: str) -> None:
-        """So does one that is awaited."""
+        """An awaited check that raises, or does not return one bool for each match, ends the call; no match is lost."""
         check, error = LATE[late]
         async with Colour(True).open(small.index) as search:
             await self.refuse(search, Accepted(3, check), error)
@@ -571,7 +571,7 @@ class TestAccepted:
 
     @pytest.mark.parametrize("check", [later, Calling(), functools.partial(later), lambda items: later(items)])
     async def test_checks_that_are_awaited(self, small: Bench, check: Any) -> None:
-        """A check may be a coroutine function of any kind where the search is asynchronous; else it is refused."""
+        """An asynchronous search takes a coroutine function of any kind as a check; a blocking search refuses it."""
         async with Colour(True).open(small.index) as search:
             assert [1, 3, 5] == numbers(await search.fetch_until(Accepted(3, check)))
             assert [6, 7] == numbers(await search.fetch_next(2))
@@ -582,38 +582,38 @@ class TestAccepted:
             assert [0, 1, 2] == numbers(await search.fetch_next(3))
 
     async def test_a_future_is_no_answer(self, small: Bench) -> None:
-        """Nor can a blocking search wait for a future."""
+        """A blocking search refuses a check that returns a future."""
         future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
         async with Colour(False).open(small.index) as search:
             await self.refuse(search, Accepted(3, lambda _: future), ClientError)
             assert [0, 1, 2] == numbers(await search.fetch_next(3))
 
     async def test_arrays_of_bools(self, colour: Colour, small: Bench) -> None:
-        """The bools of numpy are bools."""
+        """The bools of numpy are valid answers."""
         async with colour.open(small.index) as search:
             check: Any = lambda items: np.array(odd(items))  # noqa: E731 - no Sequence, as far as types go
             assert [1, 3, 5] == numbers(await search.fetch_until(Accepted(3, check)))
 
     @pytest.mark.parametrize("blocking", [False, True])
     async def test_cancelled(self, small: Bench, blocking: bool) -> None:
-        """A task that is cancelled while a check thinks hands out nothing, and loses nothing."""
-        asked, answered = asyncio.Event(), threading.Event()
+        """A task that is cancelled while a check runs returns nothing and loses nothing."""
+        called, answered = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
 
         async def thinking(items: list[Any]) -> list[bool]:
-            asked.set()
+            called.set()
             await asyncio.Event().wait()
             return everything(items)
 
         def working(items: list[Any]) -> list[bool]:
-            loop.call_soon_threadsafe(asked.set)
+            loop.call_soon_threadsafe(called.set)
             answered.wait()
             return everything(items)
 
         async with Colour(True).open(small.index) as search:
             assert [0, 1] == numbers(await search.fetch_next(2))
             task = asyncio.create_task(search.fetch_until(Accepted(3, working if blocking else thinking)))
-            await asked.wait()
+            await called.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -623,18 +623,18 @@ class TestAccepted:
             assert list(range(6, 40)) == numbers(await search.fetch_next(99))
 
     async def test_an_interrupt(self, small: Bench) -> None:
-        """So does a blocking search that is interrupted by the user."""
+        """A blocking search that the user interrupts while a check runs returns nothing and loses nothing."""
 
         def interrupted(items: list[Any]) -> list[bool]:
             raise KeyboardInterrupt
 
-        with RetrievalSession(small.index, ASKED, WHOLE) as search:
+        with RetrievalSession(small.index, QUERY, WHOLE) as search:
             with pytest.raises(KeyboardInterrupt):
                 search.fetch_until(Accepted(3, interrupted))
             assert list(range(40)) == numbers(search.fetch_next(99))
 
     async def test_an_own_check_fails_closed_for_every_call(self, colour: Colour, small: Bench) -> None:
-        """The check of the search itself, when it breaks, keeps shut whatever is called."""
+        """While the check of the search's own policy fails, no call returns anything."""
         permits: list[Callable[[list[Any]], Any]] = [broken]
         async with colour.open(small.index, until=Accepted(2, lambda items: permits[0](items))) as search:
             await self.refuse(search, None, KeyError)
@@ -649,37 +649,37 @@ BOTH = SHAPES["hybrid"].question
 
 
 class Picky(Policy):
-    """Sets every other row aside."""
+    """Sets every second match aside."""
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:
-        """Begin a call."""
-        return PickyJudge(self)
+        """Make a state that counts the matches it was shown."""
+        return PickyState(self)
 
 
-class PickyJudge(PolicyState):
-    """Its call."""
+class PickyState(PolicyState):
+    """Counts the matches that it was shown."""
 
     seen = 0
 
     def fits(self, candidate: Candidate) -> bool:
-        """Every other one."""
+        """Return whether this is a second match."""
         self.seen += 1
         return self.seen % 2 == 0
 
 
 class TestFused:
-    """Scores that are made of ranks say nothing about nearness."""
+    """Policies of scores refuse fused scores, which are made of ranks and do not measure nearness."""
 
     @pytest.fixture(params=["hybrid", "hybrid-batch"])
     def hybrid(self, request: pytest.FixtureRequest) -> Iterator[Bench]:
-        """An index of both components, each way of fusing them."""
+        """A hybrid index, for each way of fusing its components."""
         bench = Bench.build(SHAPES[request.param])
         yield bench
         assert 0 == bench.engine.open_queries()
 
     @staticmethod
     async def refuse(colour: Colour, index: Index, question: SearchQuery, policy: Policy) -> None:
-        """Every call that a policy of scores would judge is refused, before any row is pulled."""
+        """Assert that every call with a policy of scores is refused before anything is pulled."""
         recording = Recording(index._transport)
         name = next(leaf.name for leaf in policy.leaves() if leaf.scores_only)
         async with colour.over(recording, question) as search:
@@ -704,7 +704,7 @@ class TestFused:
     @pytest.mark.parametrize("policy", SCORES)
     @pytest.mark.parametrize("mode", [None, RetrievalMode.HYBRID])
     async def test_by_text(self, colour: Colour, text: Index, policy: Policy, mode: RetrievalMode | None) -> None:
-        """They refuse a search by text that the index fuses, whether it was asked to or chooses to."""
+        """Policies of scores refuse a search by text that the index fuses, by request or by default."""
         await self.refuse(colour, text, SearchQuery(data=QUESTION, mode=mode), policy)
 
     @pytest.mark.parametrize("policy", SCORES)
@@ -720,13 +720,13 @@ class TestFused:
     async def test_one_component_of_a_hybrid_index(
         self, colour: Colour, hybrid: Bench, policy: Policy, question: SearchQuery
     ) -> None:
-        """They judge a search by one of the vectors, also over a hybrid index."""
+        """Policies of scores accept a search by one of the vectors, also over a hybrid index."""
         async with colour.open(hybrid.index, question) as search:
             assert await search.fetch_until(policy)
 
     @pytest.mark.parametrize("mode", [RetrievalMode.DENSE, RetrievalMode.SPARSE])
     async def test_one_component_by_text(self, colour: Colour, text: Index, mode: RetrievalMode) -> None:
-        """They judge a search by text in one component."""
+        """Policies of scores accept a search by text in one component."""
         async with colour.open(text, SearchQuery(data=QUESTION, mode=mode), guards=Limits()) as search:
             every_one = await search.fetch_next(99)
         least = every_one[0].score * 0.75
@@ -735,14 +735,14 @@ class TestFused:
             assert expected == [match.id for match in await search.fetch_until(MinScore(least))]
 
     async def test_an_index_of_one_component_that_chooses(self, colour: Colour) -> None:
-        """They judge a search by text that leaves its mode to an index of one component."""
+        """Policies of scores accept a search by text that leaves its mode to an index of one component."""
         with Index.embedded(type="sparse", sparse_embedding="bm25") as index:
             index.upsert([("a", "the blue sky"), ("b", "the blue sea")])
             async with colour.open(index, SearchQuery(data="blue"), until=RelativeScore(0.5)) as search:
                 assert 2 == len(await search.fetch_next(3))
 
     async def test_widened_into_ranks(self, colour: Colour, text: Index) -> None:
-        """A search that is widened to both components is refused from then on."""
+        """A search with a policy of scores is refused from the moment that it is widened to both components."""
         question = SearchQuery(data=QUESTION, mode=RetrievalMode.DENSE)
         async with colour.open(text, question, until=MinScore(0)) as search:
             assert 3 == len(await search.fetch_next(3))
@@ -753,7 +753,7 @@ class TestFused:
             assert await search.fetch_next(3)
 
     async def test_rows_of_ranks_that_wait(self, colour: Colour, text: Index) -> None:
-        """Rows that a fused search has set aside are not judged by their scores after it was widened."""
+        """Waiting matches of a fused search are refused by a policy of scores even after the search was widened."""
         async with colour.open(text, SearchQuery(data=QUESTION, mode=RetrievalMode.HYBRID)) as search:
             assert await search.fetch_until(Picky() | MaxResults(2))
             await search.widen(retrieval_mode="dense")
