@@ -1,4 +1,4 @@
-"""First steps: the first page, more of the same search, and the end of it. No server, no account, no download.
+"""First steps: the first page of a search, the next pages, and its end. It needs no server, account or download.
 
 Run it with `python cookbook/first_steps.py`, after `pip install "nextk[local,langchain,llama-index]"`.
 """
@@ -25,15 +25,15 @@ QUESTION = "why is the sky blue?"
 def with_langchain() -> None:
     print("LangChain")
     with langchain.ResumableRetriever.from_texts(FACTS, k=2) as retriever:
-        for document in retriever.invoke(QUESTION):  # like any retriever: one query, k documents, and that was it
+        for document in retriever.invoke(QUESTION):  # as with any retriever: one query, k documents
             print("  invoke  ", document.page_content)
 
         with retriever.open(QUESTION) as search:  # nothing is searched yet
             for document in search.fetch_next(2):  # the first page
                 print("  first   ", document.page_content)
-            for document in search.fetch_next(3):  # not enough? the same search goes on, and nothing comes twice
+            for document in search.fetch_next(3):  # the same search goes on, and nothing comes twice
                 print("  more    ", document.page_content)
-        print("  left by `with`, so the index has forgotten the search:", search)
+        print("  `with` has stopped the search, and the index has released it:", search)
 
 
 def with_llama_index() -> None:
@@ -41,11 +41,11 @@ def with_llama_index() -> None:
     nodes = [TextNode(text=fact, metadata={"length": len(fact)}) for fact in FACTS]
     with llama_index.ResumableRetriever.from_nodes(nodes, similarity_top_k=2) as retriever:
         with retriever.open(QUESTION, filter="length < 60") as search:
-            for node in search:  # pulls as the loop goes on, and stops when it is left
+            for node in search:  # pulls as the loop goes on
                 print(f"  {node.score:.4f}  ", node.text)
                 if "red" in node.text:
                     break
-        print("  broken off:", search)
+        print("  left early, and stopped by `with`:", search)
 
 
 async def with_asyncio() -> None:
