@@ -268,6 +268,7 @@ class TestReplies:
         (lambda: query(sparse_vector=([1],)), "two parts"),
         (lambda: query(sparse_vector=([1], [1.0], [2.0])), "two parts"),
         (lambda: query(sparse_vector=[1, 2]), "sparse_vector must be"),
+        (lambda: query(sparse_vector={1: 2.0}), "sparse_vector must be"),
         (lambda: query(sparse_vector=SparseVector("1", [1.0])), "indices must be a list"),  # type: ignore[arg-type]
         (lambda: query(vector=[1.0], fusion_algorithm="best"), "RRF, DBSF"),
         (lambda: query(vector=[1.0], query_mode="both"), "HYBRID, DENSE, SPARSE"),

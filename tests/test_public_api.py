@@ -259,7 +259,7 @@ print([name for name in {heavy.split()!r} if name in sys.modules])
         """The engine imports no HTTP, client, framework, or anything else that stands above it."""
         found = imports(path)
         assert not top(found) & {"httpx", "starlette", "uvicorn", "anyio", "langchain_core", "llama_index"}
-        below = ("nextk.engine", "nextk.errors", "nextk.types", "nextk.bodies", "nextk.extras")
+        below = ("nextk.engine", "nextk.arguments", "nextk.errors", "nextk.types", "nextk.bodies", "nextk.extras")
         assert [] == [name for name in found if name.startswith("nextk.") and not name.startswith(below)]
 
     @pytest.mark.parametrize("path", SOURCES, ids=name_of)

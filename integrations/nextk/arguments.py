@@ -1,43 +1,60 @@
-"""Checks of arguments: every layer reads enums, whole numbers and other numbers by the same rules and messages."""
+"""Checks of arguments. Every layer reads enums, numbers and foreign sparse vectors by the rules in this file.
+
+A refused argument raises `ClientError`, and the message begins with the name of the argument and what was given.
+"""
 
 import math
+from collections.abc import Mapping
 from enum import Enum
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 from nextk.errors import ClientError
 
 EnumT = TypeVar("EnumT", bound=Enum)
 
+_PAIR = 2
 
+
+@overload
+def choose(kind: type[EnumT], given: EnumT | str, name: str) -> EnumT: ...
+@overload
+def choose(kind: type[EnumT], given: None, name: str) -> None: ...
 def choose(kind: type[EnumT], given: EnumT | str | None, name: str) -> EnumT | None:
     """Read an enum argument.
 
     Args:
         kind: The enum.
-        given: One of its members, or the member's value in any letter case; `None` for an absent argument.
-        name: What the argument is called, for the error.
+        given: A member of the enum, or the value of a member in any letter case, also as a member of another enum;
+            `None` stands for an argument that was left out.
+        name: The name of the argument, for the error message.
 
     Returns:
-        The member, or `None` for an absent argument.
+        The member, or `None` if the argument was left out.
 
     Raises:
-        ClientError: There is none; the message names the argument and the words it takes.
+        ClientError: The enum has no such member. The message names the argument and lists the words that it takes.
     """
     if given is None or isinstance(given, kind):
         return given
     members = {str(member.value).lower(): member for member in kind}
+    word = given.value if isinstance(given, Enum) else given
     try:
-        return members[str(given).lower()]
+        return members[str(word).lower()]
     except KeyError:
         message = f"{name}={given!r} is not one of {', '.join(map(repr, members))}"
         raise ClientError(message) from None
 
 
 def require_count(value: object, name: str, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least `least`.
+    """Require that an argument is a whole number and not too small.
+
+    Args:
+        value: The argument. Only an `int` is a whole number here: neither a `bool` nor a number of numpy's is one.
+        name: The name of the argument, for the error message.
+        least: The smallest number that is allowed.
 
     Raises:
-        ClientError: It is not; the message names the argument.
+        ClientError: The argument is not a whole number, or is smaller than `least`. The message names the argument.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         message = f"{name}={value!r} must be a whole number, at least {least}"
@@ -45,10 +62,17 @@ def require_count(value: object, name: str, least: int = 1) -> None:
 
 
 def require_number(value: object, name: str, low: float = -math.inf, high: float = math.inf) -> None:
-    """Refuse what is not a finite number between two others, both included.
+    """Require that an argument is a finite number within a range.
+
+    Args:
+        value: The argument, an `int` or a `float`; a `bool` is not a number here.
+        name: The name of the argument, for the error message.
+        low: The smallest number that is allowed.
+        high: The largest number that is allowed.
 
     Raises:
-        ClientError: It is not; the message names the argument.
+        ClientError: The argument is not a number, is NaN or infinite, does not fit a float, or lies outside of the
+            range. The message names the argument.
     """
     try:
         number = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
@@ -58,3 +82,22 @@ def require_number(value: object, name: str, low: float = -math.inf, high: float
         bounds = "finite" if math.isinf(low) else f"from {low} to {high}"
         message = f"{name}={value!r} must be a number, {bounds}"
         raise ClientError(message)
+
+
+def sparse_parts(given: object) -> tuple[Any, Any] | None:
+    """Take a sparse vector of any library apart. The parts themselves are not checked.
+
+    Args:
+        given: A mapping from index to value, an object with the attributes `indices` and `values`, or a tuple of the
+            indices and the values.
+
+    Returns:
+        The indices and the values, in the order in which they were given; or `None` if `given` is none of these.
+    """
+    if isinstance(given, Mapping):
+        return list(given.keys()), list(given.values())
+    if hasattr(given, "indices") and hasattr(given, "values"):
+        return given.indices, given.values
+    if isinstance(given, tuple) and len(given) == _PAIR:
+        return given
+    return None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeAlias, TypedDict
 
+from nextk.arguments import sparse_parts
 from nextk.errors import ClientError
 from nextk.types import (
     Data,
@@ -63,16 +64,15 @@ def sparse_field(sparse: SparseLike | None) -> dict[str, list[Any]] | None:
     """A sparse vector as JSON has it."""
     if sparse is None:
         return None
-    if isinstance(sparse, tuple):
-        if len(sparse) != 2:
-            message = "a sparse vector given as a tuple has two parts: indices and values"
-            raise ClientError(message)
-        sparse = SparseVector(*sparse)
-    indices, values = getattr(sparse, "indices", None), getattr(sparse, "values", None)
-    if indices is None or values is None:
+    # A mapping is not one of the documented SDK's forms.
+    parts = None if isinstance(sparse, Mapping) else sparse_parts(sparse)  # type: ignore[redundant-expr]
+    if parts is None and isinstance(sparse, tuple):
+        message = "a sparse vector given as a tuple has two parts: indices and values"
+        raise ClientError(message)
+    if parts is None:
         message = f"sparse_vector must be a SparseVector or a pair of lists, not {type(sparse).__name__}"
         raise ClientError(message)
-    return {"indices": plain_list(indices, "indices"), "values": plain_list(values, "values")}
+    return {"indices": plain_list(parts[0], "indices"), "values": plain_list(parts[1], "values")}
 
 
 def query_fields(

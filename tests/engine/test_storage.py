@@ -235,6 +235,12 @@ class TestSchema:
         with Index.embedded(path, **{keyword: stored}) as index:
             assert ["a"] == [match.id for match in index.query([1.0, 0.0])]
 
+    @pytest.mark.parametrize("keywords", [{"type": 3}, {"dimension": True}, {"similarity": "manhattan"}], ids=repr)
+    def test_unusable_keywords_of_an_open_index(self, path: Path, keywords: dict[str, Any]) -> None:
+        """A keyword that no index could have is refused by its name, also where the index is open already."""
+        with opened(path, dimension=1), pytest.raises(ClientError, match=next(iter(keywords))):
+            Index.embedded(path, **keywords)
+
     def test_contradicting_models(self, path: Path) -> None:
         """The models of an index are as fixed as the rest."""
         keywords: dict[str, Any] = {"embedding": "static", "sparse_embedding": "bm25"}
@@ -284,6 +290,8 @@ class TestSchema:
             {"similarity": "manhattan"},
             {"fusion_order": "best"},
             {"dimension": 0},
+            {"dimension": True},
+            {"dimension": 2.0},
             {"dimension": 10**6},
             {"type": "sparse", "dimension": 2},
             {"type": "sparse", "embedding": "static"},

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum, StrEnum
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
+from nextk.arguments import choose, require_count
 from nextk.errors import ClientError
 
 MAX_DIMENSION = 5_376  # the largest plan of the service
@@ -37,16 +38,11 @@ class FusionOrder(StrEnum):
     BATCH = "BATCH"
 
 
-_Choice = TypeVar("_Choice", bound=Enum)
-
-
-def _choose(kind: type[_Choice], value: str, name: str) -> _Choice:
-    try:
-        return kind(value.upper())
-    except (ValueError, AttributeError):
-        choices = ", ".join(f'"{choice.value.lower()}"' for choice in kind)
-        message = f"{name}={value!r} is not one of {choices}"
-        raise ClientError(message) from None
+def _require_dimension(dimension: int) -> None:
+    require_count(dimension, "dimension")
+    if dimension > MAX_DIMENSION:
+        message = f"dimension={dimension} is not in 1..{MAX_DIMENSION}"
+        raise ClientError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +76,9 @@ class Schema:
         Raises:
             ClientError: A keyword is unknown or contradicts another; the message names it.
         """
-        kind = _choose(IndexType, type, "type")
-        if dimension is not None and not isinstance(dimension, int):
-            message = f"dimension={dimension!r} must be a whole number"
-            raise ClientError(message)
-        if dimension is not None and not 1 <= dimension <= MAX_DIMENSION:
-            message = f"dimension={dimension} is not in 1..{MAX_DIMENSION}"
-            raise ClientError(message)
+        kind = choose(IndexType, type, "type")
+        if dimension is not None:
+            _require_dimension(dimension)
         if kind is IndexType.SPARSE and (dimension is not None or embedding):
             message = 'type="sparse" has no dense vectors: leave out dimension and embedding'
             raise ClientError(message)
@@ -100,10 +92,10 @@ class Schema:
         return cls(
             type=kind,
             dimension=dimension,
-            similarity=_choose(Similarity, similarity, "similarity"),
+            similarity=choose(Similarity, similarity, "similarity"),
             embedding=embedding,
             sparse_embedding=sparse_embedding,
-            fusion_order=_choose(FusionOrder, fusion_order, "fusion_order"),
+            fusion_order=choose(FusionOrder, fusion_order, "fusion_order"),
         )
 
     @property
@@ -151,7 +143,9 @@ class Schema:
             wanted, stored = keywords.get(field.name), getattr(self, field.name)
             if wanted is None:
                 continue
-            given = wanted.upper() if isinstance(stored, Enum) else wanted
+            if field.name == "dimension":
+                _require_dimension(wanted)
+            given = choose(type(stored), wanted, field.name) if isinstance(stored, Enum) else wanted
             if given != stored:
                 held = stored.value.lower() if isinstance(stored, Enum) else stored
                 message = f"this index was made with {field.name}={held!r}; it cannot be opened with {wanted!r}"

@@ -1,9 +1,10 @@
 """The caller's sparse model, of whatever make: its one method that embeds a question."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from nextk.arguments import sparse_parts
 from nextk.errors import ClientError
 from nextk.payloads import plain_list
 from nextk.types import SparseVector
@@ -65,17 +66,14 @@ def sparse_vector_of(given: Any) -> SparseVector:
     Raises:
         ClientError: It is none that is known.
     """
-    if isinstance(given, Mapping):
-        given = (list(given.keys()), list(given.values()))
-    elif hasattr(given, "indices") and hasattr(given, "values"):
-        given = (given.indices, given.values)
-    if not isinstance(given, tuple) or len(given) != _PAIR:
+    parts = sparse_parts(given)
+    if parts is None:
         message = (
             f"sparse_embedding returned {type(given).__name__} where a sparse vector was expected: "
             "an object with indices and values, a pair of the two, or a dict from index to value"
         )
         raise ClientError(message)
-    indices, values = plain_list(given[0], "indices"), plain_list(given[1], "values")
+    indices, values = plain_list(parts[0], "indices"), plain_list(parts[1], "values")
     return SparseVector([int(index) for index in indices], [float(value) for value in values])
 
 

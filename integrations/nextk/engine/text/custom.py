@@ -1,12 +1,13 @@
 """The caller's own text models: found by their methods, and held to what an index can store."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nextk.arguments import sparse_parts
 from nextk.bodies import MAX_NON_ZEROS
 from nextk.engine.values import SparseArrays
 from nextk.errors import ClientError
@@ -138,20 +139,15 @@ def _require_one_each(vectors: Sized, texts: list[str], label: str) -> None:
 
 def _sparse(vector: Any, label: str) -> SparseArrays:
     """Read a sparse vector in any of its three shapes, entries in the order given, and check it."""
-    if isinstance(vector, Mapping):
-        given: tuple[Any, Any] = (list(vector.keys()), list(vector.values()))
-    elif hasattr(vector, "indices") and hasattr(vector, "values"):
-        given = (vector.indices, vector.values)
-    elif isinstance(vector, tuple) and len(vector) == 2:
-        given = vector
-    else:
+    parts = sparse_parts(vector)
+    if parts is None:
         message = (
             f"{label} returned {type(vector).__name__} where a sparse vector was expected: "
             "an object with indices and values, a tuple of the two, or a dict from index to value"
         )
         raise ClientError(message)
-    indices = _indices(given[0], f"the sparse indices of {label}")
-    values = _floats(given[1], 1, f"the sparse values of {label}")
+    indices = _indices(parts[0], f"the sparse indices of {label}")
+    values = _floats(parts[1], 1, f"the sparse values of {label}")
     if len(indices) != len(values):
         message = f"{label} returned a sparse vector with {len(indices)} indices but {len(values)} values"
         raise ClientError(message)

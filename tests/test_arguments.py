@@ -1,0 +1,158 @@
+"""Checks of arguments: enums, whole numbers, other numbers, and sparse vectors of other libraries."""
+
+import math
+from collections import UserDict
+from collections.abc import Mapping
+from enum import Enum, StrEnum
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from nextk.arguments import choose, require_count, require_number, sparse_parts
+from nextk.engine.schema import IndexType, Similarity
+from nextk.errors import ClientError
+from nextk.types import FusionAlgorithm, QueryMode, SparseVector, WeightingStrategy
+
+HUGE = 10**400  # beyond all floats
+
+
+class Foreign(Enum):
+    """An enum of another library, whose members have the same values."""
+
+    DENSE = "dense"
+    OTHER = "other"
+
+
+class ForeignText(str, Enum):  # noqa: UP042 - as other libraries write it
+    """An enum of another library, whose members are texts."""
+
+    DENSE = "dense"
+
+
+class TestChoose:
+    """Enum arguments."""
+
+    @pytest.mark.parametrize("given", ["dense", "DENSE", "Dense", IndexType.DENSE, Foreign.DENSE, ForeignText.DENSE])
+    def test_any_spelling(self, given: Any) -> None:
+        """A member is recognised by itself and by its value, in any letter case and from any enum."""
+        assert choose(IndexType, given, "type") is IndexType.DENSE
+
+    @pytest.mark.parametrize("kind", [IndexType, Similarity, FusionAlgorithm, QueryMode, WeightingStrategy])
+    def test_every_member(self, kind: type[StrEnum]) -> None:
+        """Every member of every enum can be given by its value, in lower case and in upper case."""
+        for member in kind:
+            assert [member] * 2 == [choose(kind, member.value.lower(), "x"), choose(kind, member.value.upper(), "x")]
+
+    def test_left_out(self) -> None:
+        """`None` stands for an argument that was left out, and stays `None`."""
+        assert choose(IndexType, None, "type") is None
+
+    @pytest.mark.parametrize("given", ["", " dense", "max", 3, True, Foreign.OTHER, b"dense", ["dense"]])
+    def test_unknown(self, given: Any) -> None:
+        """An unknown word is refused; the message names the argument, the word and all words that are known."""
+        with pytest.raises(ClientError) as refusal:
+            choose(IndexType, given, "type")
+        assert f"type={given!r} is not one of 'dense', 'sparse', 'hybrid'" == str(refusal.value)
+
+
+class TestRequireCount:
+    """Whole numbers."""
+
+    @pytest.mark.parametrize(("value", "least"), [(1, 1), (HUGE, 1), (0, 0), (-1, -1)])
+    def test_whole_numbers(self, value: int, least: int) -> None:
+        """A whole number of at least the smallest one is accepted, however large it is."""
+        require_count(value, "n", least)
+
+    @pytest.mark.parametrize("value", [True, False, 0, -1, -HUGE, 1.0, math.nan, math.inf, "1", None, np.int64(1)])
+    def test_everything_else(self, value: object) -> None:
+        """A bool, a float, a text, an integer of numpy's and a number that is too small are refused by name."""
+        with pytest.raises(ClientError) as refusal:
+            require_count(value, "top_k")
+        assert f"top_k={value!r} must be a whole number, at least 1" == str(refusal.value)
+
+    def test_the_smallest_is_named(self) -> None:
+        """The message tells the smallest number that is allowed."""
+        with pytest.raises(ClientError, match=r"^n=4 must be a whole number, at least 5$"):
+            require_count(4, "n", 5)
+
+
+class TestRequireNumber:
+    """Finite numbers within a range."""
+
+    @pytest.mark.parametrize("value", [0, 1, 0.5, 1.0, -0.0, np.float64(0.5)])
+    def test_numbers(self, value: float) -> None:
+        """A number of the range is accepted, and so are both ends of the range."""
+        require_number(value, "score", 0, 1)
+
+    @pytest.mark.parametrize("value", [10**300, -1e308, 5e-324])
+    def test_without_a_range(self, value: float) -> None:
+        """Without a range, every finite number is accepted."""
+        require_number(value, "score")
+
+    @pytest.mark.parametrize("value", [True, math.nan, math.inf, -math.inf, HUGE, -HUGE, "1", None, np.int64(1), 1j])
+    def test_no_finite_numbers(self, value: object) -> None:
+        """A bool, NaN, an infinity, an int beyond all floats and everything else are refused by name."""
+        with pytest.raises(ClientError) as refusal:
+            require_number(value, "score")
+        assert f"score={value!r} must be a number, finite" == str(refusal.value)
+
+    @pytest.mark.parametrize("value", [-0.1, 1.1, math.nan, HUGE])
+    def test_outside_of_the_range(self, value: float) -> None:
+        """A number outside of the range is refused, and the message tells the range."""
+        with pytest.raises(ClientError, match=r"^score=.* must be a number, from 0 to 1$"):
+            require_number(value, "score", 0, 1)
+
+
+class Pair(NamedTuple):
+    """A tuple whose parts have the names of a sparse vector's, in the other order."""
+
+    values: list[float]
+    indices: list[int]
+
+
+class MappingWithIndices(UserDict[int, float]):
+    """A mapping that has an attribute `indices`, as well as `values` like any mapping."""
+
+    indices = "not the indices"
+
+
+class TestSparseParts:
+    """Sparse vectors of other libraries."""
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            SparseVector([7, 2], [0.5, 1.5]),
+            SimpleNamespace(indices=[7, 2], values=[0.5, 1.5]),
+            ([7, 2], [0.5, 1.5]),
+            Pair([0.5, 1.5], [7, 2]),
+            {7: 0.5, 2: 1.5},
+            MappingProxyType({7: 0.5, 2: 1.5}),
+            MappingWithIndices({7: 0.5, 2: 1.5}),
+        ],
+    )
+    def test_every_form(self, given: object) -> None:
+        """An object, a pair and a mapping give the indices and the values, in the order in which they were given."""
+        assert ([7, 2], [0.5, 1.5]) == sparse_parts(given)
+
+    def test_the_parts_are_not_copied_or_checked(self) -> None:
+        """Arrays and texts are passed on as they are: whoever needs the vector checks its parts."""
+        indices, values = np.array([1]), object()
+        parts = sparse_parts((indices, values))
+        assert parts is not None
+        assert parts[0] is indices
+        assert parts[1] is values
+
+    @pytest.mark.parametrize(
+        "given", [None, 3, "ab", b"ab", [[1], [1.0]], ([1],), ([1], [1.0], [2.0]), SimpleNamespace(indices=[1])]
+    )
+    def test_everything_else(self, given: object) -> None:
+        """Everything else is no sparse vector: a list, a tuple of another length, an object without one of the two."""
+        assert sparse_parts(given) is None
+
+    def test_an_empty_mapping_is_an_empty_vector(self) -> None:
+        """A mapping without entries is a sparse vector without entries."""
+        empty: Mapping[int, float] = {}
+        assert ([], []) == sparse_parts(empty)
