@@ -24,9 +24,9 @@ moderate = settings(deadline=None, max_examples=100)
 
 @dataclass
 class Written:
-    """A record as the index should hold it: the place of its first insertion, and what it last was."""
+    """A record as the index should hold it: the position of its first insertion, and its latest content."""
 
-    place: int
+    position: int
     vector: list[float] | None
     entries: list[tuple[int, float]] | None
     group: str
@@ -38,7 +38,7 @@ class Model:
 
     rig: Rig
     records: dict[str, Written] = field(default_factory=dict)
-    places: int = 0
+    positions: int = 0
 
     def upsert(self, id_: str, vector: list[float] | None, entries: list[tuple[int, float]] | None, group: str) -> None:
         """Write a record on both sides."""
@@ -49,9 +49,9 @@ class Model:
             body["sparseVector"] = wire(entries)
         self.rig.upsert(body)
         if id_ not in self.records:
-            self.places += 1
-        place = self.records[id_].place if id_ in self.records else self.places
-        self.records[id_] = Written(place, vector, entries, group)
+            self.positions += 1
+        position = self.records[id_].position if id_ in self.records else self.positions
+        self.records[id_] = Written(position, vector, entries, group)
 
     def delete(self, id_: str) -> None:
         """Delete a record on both sides."""
@@ -62,9 +62,9 @@ class Model:
         return [record for record in self.records.values() if group in (None, record.group)]
 
     def named(self, ranking: Ranking) -> list[tuple[str, float]]:
-        """A ranking with ids instead of places."""
-        ids = {record.place: id_ for id_, record in self.records.items()}
-        return [(ids[place], score) for place, score in ranking]
+        """A ranking with ids instead of positions."""
+        ids = {record.position: id_ for id_, record in self.records.items()}
+        return [(ids[position], score) for position, score in ranking]
 
 
 def wire(entries: list[tuple[int, float]]) -> dict[str, list[Any]]:
@@ -121,7 +121,7 @@ class TestDense:
         """After any history, pages of any sizes are the exhaustive sort, ties by first insertion; so is a query."""
         with Rig(dimension=2, similarity=metric) as rig:
             model = play(rig, history)
-            rows = {record.place: record.vector or [] for record in model.passing(group)}
+            rows = {record.position: record.vector or [] for record in model.passing(group)}
             expected = model.named(engine_oracle.dense(metric, query, rows))
             assert cut(expected, [*sizes, 50, 1]) == rig.pages([*sizes, 50, 1], vector=query, filter=chosen(group))
             assert expected[: sizes[0]] == rig.query(vector=query, topK=sizes[0], filter=chosen(group))
@@ -129,29 +129,29 @@ class TestDense:
     @pytest.mark.parametrize("metric", METRICS)
     @pytest.mark.parametrize("sizes", [[400], [1] * 40 + [400], [7, 1, 100, 3, 400]], ids=["all", "ones", "mixed"])
     def test_gaussian(self, metric: str, sizes: list[int]) -> None:
-        """The same for 400 rows of 64 dimensions, a quarter of which are copies of others."""
+        """Pages are the exhaustive sort also for 400 rows of 64 dimensions, a quarter of which are copies of others."""
         random = np.random.default_rng(7)
         rows = random.normal(size=(400, 64)).astype(np.float32)
         rows[random.choice(400, 100, replace=False)] = rows[random.choice(400, 100)]
         query = random.normal(size=64).astype(np.float32)
         with Rig(dimension=64, similarity=metric) as rig:
-            rig.upsert(*({"id": str(place), "vector": row} for place, row in enumerate(rows.tolist())))
+            rig.upsert(*({"id": str(position), "vector": row} for position, row in enumerate(rows.tolist())))
             ranking = engine_oracle.dense(metric, query.tolist(), dict(enumerate(rows.tolist())))
-            expected = [(str(place), score) for place, score in ranking]
+            expected = [(str(position), score) for position, score in ranking]
             assert cut(expected, sizes) == rig.pages(sizes, vector=query.tolist())
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_identical_rows_score_identically(self, metric: str) -> None:
-        """Where a row stands among others never changes its score: copies tie, however many there are."""
+        """The position of a row among others never changes its score: copies tie, however many there are."""
         random = np.random.default_rng(11)
         copy, query = random.normal(size=(2, 33)).astype(np.float32)
         rows = random.normal(size=(301, 33)).astype(np.float32)
         rows[::3] = copy
         with Rig(dimension=33, similarity=metric) as rig:
-            rig.upsert(*({"id": str(place), "vector": row} for place, row in enumerate(rows.tolist())))
+            rig.upsert(*({"id": str(position), "vector": row} for position, row in enumerate(rows.tolist())))
             page = rig.query(vector=query.tolist(), topK=1000)
             copies = [(id_, score) for id_, score in page if int(id_) % 3 == 0]
-            assert [str(place) for place in range(0, 301, 3)] == [id_ for id_, _ in copies]
+            assert [str(position) for position in range(0, 301, 3)] == [id_ for id_, _ in copies]
             assert 1 == len({score for _, score in copies})
 
     @pytest.mark.parametrize("metric", METRICS)
@@ -160,18 +160,18 @@ class TestDense:
         values = [0.0, 1e-30, -1e-30, 1.0, 1e30, -1e30, 1e-45, 3.4e38]
         rows = [[float32(a), float32(b)] for a in values for b in values]
         with Rig(dimension=2, similarity=metric) as rig:
-            rig.upsert(*({"id": str(place), "vector": row} for place, row in enumerate(rows)))
+            rig.upsert(*({"id": str(position), "vector": row} for position, row in enumerate(rows)))
             for query in rows:
                 expected = engine_oracle.dense(metric, query, dict(enumerate(rows)))
                 found = rig.query(vector=query, topK=100)
-                assert [(str(place), score) for place, score in expected] == found
+                assert [(str(position), score) for position, score in expected] == found
 
     def test_scores_beyond_float32(self) -> None:
         """Scores beyond float32 tie at its end, in one page or in many."""
-        rows = [[float32(-1e25 if place % 3 else -1e30)] for place in range(200)]
+        rows = [[float32(-1e25 if position % 3 else -1e30)] for position in range(200)]
         with Rig(dimension=1, similarity="dot_product") as rig:
-            rig.upsert(*({"id": str(place), "vector": row} for place, row in enumerate(rows)))
-            expected = [(str(place), -engine_oracle.LARGEST) for place in range(200)]
+            rig.upsert(*({"id": str(position), "vector": row} for position, row in enumerate(rows)))
+            expected = [(str(position), -engine_oracle.LARGEST) for position in range(200)]
             assert expected == rig.query(vector=[1e30], topK=1000)
             assert cut(expected, [70, 1000, 1]) == rig.pages([70, 1000, 1], vector=[1e30])
 
@@ -182,8 +182,8 @@ class TestDense:
         query = random.normal(size=64).astype(np.float32).tolist()
         with Rig(dimension=64) as rig:
             scores: dict[str, float] = {}
-            for place, row in enumerate(rows):
-                rig.upsert({"id": str(place), "vector": row})
+            for position, row in enumerate(rows):
+                rig.upsert({"id": str(position), "vector": row})
                 found = dict(rig.query(vector=query, topK=100))
                 assert scores == {id_: score for id_, score in found.items() if id_ in scores}
                 scores = found
@@ -206,35 +206,35 @@ class TestSparse:
         """Pages hold the rows that share a dimension, by float32 sums, ties by first insertion; IDF counts all rows."""
         with Rig("sparse") as rig:
             model = play(rig, history)
-            rows = {record.place: record.entries or [] for record in model.passing(group)}
-            among = {record.place: record.entries or [] for record in model.passing(None)}
+            rows = {record.position: record.entries or [] for record in model.passing(group)}
+            among = {record.position: record.entries or [] for record in model.passing(None)}
             expected = model.named(engine_oracle.sparse(query, rows, weighted=weighted, among=among))
-            asked: dict[str, Any] = {
+            body: dict[str, Any] = {
                 "sparseVector": wire(query),
                 "filter": chosen(group),
                 "weightingStrategy": "IDF" if weighted else None,
             }
-            assert cut(expected, [*sizes, 50, 1]) == rig.pages([*sizes, 50, 1], **asked)
-            assert expected[: sizes[0]] == rig.query(**asked, topK=sizes[0])
+            assert cut(expected, [*sizes, 50, 1]) == rig.pages([*sizes, 50, 1], **body)
+            assert expected[: sizes[0]] == rig.query(**body, topK=sizes[0])
 
     @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "idf"])
     def test_gaussian(self, weighted: bool) -> None:
-        """The same for 400 rows of up to 20 of 60 dimensions, and a query that repeats some."""
+        """Pages are right also for 400 rows of up to 20 of 60 dimensions, and a query that repeats some dimensions."""
         random = np.random.default_rng(5)
 
         def entries(count: int) -> list[tuple[int, float]]:
             values = random.normal(size=count).astype(np.float32).tolist()
             return list(zip(random.choice(60, count, replace=False).tolist(), values, strict=True))
 
-        rows = {place: entries(int(random.integers(0, 20))) for place in range(400)}
+        rows = {position: entries(int(random.integers(0, 20))) for position in range(400)}
         query = entries(12) + entries(5)
         with Rig("sparse") as rig:
-            rig.upsert(*({"id": str(place), "sparseVector": wire(row)} for place, row in rows.items()))
+            rig.upsert(*({"id": str(position), "sparseVector": wire(row)} for position, row in rows.items()))
             sizes = [1, 10, 3, 400, 1]
             ranking = engine_oracle.sparse(query, rows, weighted=weighted)
-            asked = {"sparseVector": wire(query), "weightingStrategy": "IDF" if weighted else None}
-            expected = [(str(place), score) for place, score in ranking]
-            assert cut(expected, sizes) == rig.pages(sizes, **asked)
+            body = {"sparseVector": wire(query), "weightingStrategy": "IDF" if weighted else None}
+            expected = [(str(position), score) for position, score in ranking]
+            assert cut(expected, sizes) == rig.pages(sizes, **body)
 
     def test_a_shared_dimension_is_a_hit(self) -> None:
         """A row that shares a dimension is served even if its product is zero or negative; any other never is."""
@@ -259,13 +259,13 @@ def test_namespaces_do_not_meet() -> None:
 
 
 def test_many_deletes() -> None:
-    """After most rows are gone, and others came, answers are those of an index that never had them."""
+    """After most rows were deleted and others added, answers are those of an index that never had the deleted rows."""
     random = np.random.default_rng(1)
     rows = random.normal(size=(600, 8)).astype(np.float32).tolist()
     with Rig(dimension=8) as rig:
-        rig.upsert(*({"id": str(place), "vector": row} for place, row in enumerate(rows[:500])))
-        assert 450 == rig.delete(ids=[str(place) for place in range(500) if place % 10])
-        rig.upsert(*({"id": str(place), "vector": row} for place, row in enumerate(rows[500:], 500)))
-        kept = {place: row for place, row in enumerate(rows) if place >= 500 or place % 10 == 0}
-        expected = [(str(place), score) for place, score in engine_oracle.dense("cosine", rows[1], kept)]
+        rig.upsert(*({"id": str(position), "vector": row} for position, row in enumerate(rows[:500])))
+        assert 450 == rig.delete(ids=[str(position) for position in range(500) if position % 10])
+        rig.upsert(*({"id": str(position), "vector": row} for position, row in enumerate(rows[500:], 500)))
+        kept = {position: row for position, row in enumerate(rows) if position >= 500 or position % 10 == 0}
+        expected = [(str(position), score) for position, score in engine_oracle.dense("cosine", rows[1], kept)]
         assert cut(expected, [10, 500, 1]) == rig.pages([10, 500, 1], vector=rows[1])

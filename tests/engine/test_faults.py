@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from nextk import Index
-from nextk.engine import pages, records
+from nextk.engine import pages
+from nextk.engine.columns import Columns
 from nextk.engine.factory import open_engine
 from nextk.engine.postings import Entries, Postings, Segment
 from nextk.engine.ranking import LazyRanking
@@ -32,14 +33,14 @@ class TestInterrupted:
 
         with Rig() as rig:
             with monkeypatch.context() as patch:
-                patch.setattr(records, "append", interrupted)
+                patch.setattr(Columns, "append", interrupted)
                 with pytest.raises(fault):
                     rig.upsert({"id": "a", "vector": [1.0]}, namespace="new")
             assert [("a", 1.0)] == rig.query(vector=[1.0], namespace="new")
             assert 1 == rig.engine.schema.dimension
 
     def test_before_the_commit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A write that was interrupted halfway did not happen, and the next one does."""
+        """A write that was interrupted halfway changes nothing, and the next write succeeds."""
         whole = Storage.upsert
         with Rig(dimension=1) as rig:
             rig.upsert({"id": "a", "vector": [1.0]})
@@ -65,7 +66,7 @@ class TestInterrupted:
 
 
 class TestPages:
-    """Pages over rows that are gone."""
+    """Pages over rows that were deleted."""
 
     @pytest.mark.parametrize("count", [1, 3, 100])
     def test_few_reads(self, count: int) -> None:
@@ -90,7 +91,7 @@ class TestUpdate:
     """Updates that embed."""
 
     def test_write_in_between(self) -> None:
-        """What is written to a record while its new text is embedded is not lost."""
+        """A write to a record is not lost if it happens while the new text of the record is embedded."""
 
         def consulting(texts: list[str]) -> list[list[float]]:
             if texts == ["new"] and index.fetch("a", include_metadata=True)[0].metadata == {"k": 1}:  # type: ignore[union-attr]
@@ -106,7 +107,7 @@ class TestUpdate:
 
 
 class TestPostings:
-    """SparseArrays vectors in memory."""
+    """Sparse vectors in memory."""
 
     def test_nothing_to_add(self) -> None:
         """Vectors without entries add no segment."""
@@ -126,13 +127,13 @@ class TestPlaces:
 
     @pytest.mark.parametrize("name", ["x" * 5_000, "a\0b"], ids=["long", "nul"])
     def test_impossible_path(self, tmp_path: Path, name: str) -> None:
-        """A path that cannot be is refused as such."""
+        """A path that no file can have is refused with the reason."""
         with pytest.raises(ClientError, match="cannot open an index"):
             open_engine(tmp_path / name, {"type": "dense"})
 
     @pytest.mark.parametrize("change", ["DROP TABLE properties", "DELETE FROM properties"])
     def test_no_properties(self, tmp_path: Path, change: str) -> None:
-        """An index that has lost its properties is refused as such."""
+        """An index that has lost its properties is refused, and the message says so."""
         path = tmp_path / "index"
         Index.embedded(path, type="dense").close()
         connection = sqlite3.connect(path)

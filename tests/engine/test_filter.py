@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nextk.engine.filter import sql
 from nextk.engine.filter.syntax import parse
-from nextk.engine.filter.tree import Compare, Contains, Glob, HasField, In, Node, Path, Value
+from nextk.engine.filter.tree import Compare, Contains, FieldPath, Glob, HasField, In, Node, Value
 from nextk.errors import RefusedError
 from tests.support.filter_oracle import (
     Metadata,
@@ -38,18 +38,18 @@ def connection() -> Iterator[sqlite3.Connection]:
 
 
 def found(connection: sqlite3.Connection, text: str, *records: Metadata) -> list[int]:
-    """The places of those records that a filter lets through."""
+    """The positions of the records that pass a filter."""
     node = parse(text)
     assert node is not None
     condition, parameters = sql.to_sql(node, "r.metadata")
-    rows = ", ".join(f"({place}, ?)" for place in range(len(records)))
+    rows = ", ".join(f"({position}, ?)" for position in range(len(records)))
     stored = [None if record is None else orjson.dumps(record).decode() for record in records]
-    query = f"WITH r (place, metadata) AS (VALUES {rows}) SELECT place FROM r WHERE place >= 0 AND {condition}"  # noqa: S608
-    return sorted(place for (place,) in connection.execute(query, (*stored, *parameters)))
+    query = f"WITH r (position, metadata) AS (VALUES {rows}) SELECT position FROM r WHERE position >= 0 AND {condition}"  # noqa: S608
+    return sorted(position for (position,) in connection.execute(query, (*stored, *parameters)))
 
 
 def refusal(text: str) -> str:
-    """What a filter is refused with, without the words that all refusals share."""
+    """The message with which a filter is refused, without the words that all refusals share."""
     with pytest.raises(RefusedError) as caught:
         parse(text)
     assert caught.value.status == 422
@@ -165,7 +165,7 @@ def test_a_field_may_be_named_like_a_keyword(connection: sqlite3.Connection, key
 @given(node=trees, records=st.lists(metadata, min_size=1, max_size=6))
 def test_sql_agrees_with_the_oracle(connection: sqlite3.Connection, node: Node, records: list[Metadata]) -> None:
     """Written down, read, compiled and run, a filter lets through what plain Python lets through."""
-    expected = [place for place, record in enumerate(records) if passes(node, record)]
+    expected = [position for position, record in enumerate(records) if passes(node, record)]
     assert expected == found(connection, spell(node), *records)
 
 
@@ -182,7 +182,7 @@ def test_nested_joins_become_flat() -> None:
 
 @pytest.mark.parametrize("text", ["", "  ", "\t\r\n"])
 def test_a_blank_filter_is_none(text: str) -> None:
-    """Nothing to filter by is no filter."""
+    """A blank text filters nothing."""
     assert parse(text) is None
 
 
@@ -321,7 +321,7 @@ def test_short_globs_are_those_of_sqlite(
 
 @given(pattern=globs, text=st.text("ab]-^[é\n", max_size=6))
 def test_glob_is_that_of_sqlite(pattern: str, text: str) -> None:
-    """`nextk_glob` and SQLite's own GLOB agree."""
+    """`nextk_glob` and SQLite's own GLOB agree on random patterns and texts."""
     with closing(sqlite3.connect(":memory:")) as opened:
         sql.register(opened)
         native, ours = opened.execute("SELECT ?2 GLOB ?1, nextk_glob(?1, ?2)", (pattern, text)).fetchone()
@@ -373,7 +373,7 @@ def test_parts_are_joined_by_what_they_need_not_by_their_depth(connection: sqlit
 
 
 @given(path=paths, literal=literals, pattern=globs)
-def test_user_text_stays_out_of_the_sql(path: Path, literal: Value, pattern: str) -> None:
+def test_user_text_stays_out_of_the_sql(path: FieldPath, literal: Value, pattern: str) -> None:
     """Field names, literals and patterns travel as parameters: the SQL is the same whatever they are."""
     plain: Value = 0.5 if isinstance(literal, float) else "x"
     pairs: list[tuple[Node, Node]] = [
@@ -394,7 +394,7 @@ def test_hostile_strings_are_only_strings(connection: sqlite3.Connection, text: 
 
 
 def test_deep_metadata_and_huge_arrays_are_harmless(connection: sqlite3.Connection) -> None:
-    """Whatever JSON was stored, a filter answers."""
+    """A filter gives an answer for any JSON that was stored."""
     nested: Any = 1
     for _ in range(200):
         nested = {"a": nested}

@@ -24,10 +24,10 @@ def legs(
 ) -> list[Ranking]:
     """The dense and the sparse ranking of what a filter lets through."""
     passing, everything = model.passing(group), model.passing(None)
-    rows = {record.place: record.entries or [] for record in passing}
-    among = {record.place: record.entries or [] for record in everything}
+    rows = {record.position: record.entries or [] for record in passing}
+    among = {record.position: record.entries or [] for record in everything}
     return [
-        engine_oracle.dense("cosine", vector, {record.place: record.vector or [] for record in passing}),
+        engine_oracle.dense("cosine", vector, {record.position: record.vector or [] for record in passing}),
         engine_oracle.sparse(entries, rows, weighted=weighted, among=among),
     ]
 
@@ -50,7 +50,7 @@ def question(
     }
 
 
-asked = given(
+hybrid_cases = given(
     history=histories(dense=True, sparse=True),
     vector=VECTOR,
     entries=SPARSE.filter(bool),
@@ -65,7 +65,7 @@ class TestGlobal:
     """One fused order over the whole lists."""
 
     @moderate
-    @asked
+    @hybrid_cases
     def test_pages(
         self,
         algorithm: str,
@@ -87,7 +87,7 @@ class TestGlobal:
 
     @pytest.mark.parametrize("sizes", [[1000, 1000], [1] * 30 + [1000, 1000], [7, 1, 100, 3, 1000, 1000]], ids=len)
     def test_gaussian(self, algorithm: str, sizes: list[int]) -> None:
-        """The same for 1,300 rows, more than the window of the statistics."""
+        """Pages are the exhaustive fused sort also for 1,300 rows, which is more than the window of the statistics."""
         random = np.random.default_rng(13)
         rows = random.normal(size=(1_300, 16)).astype(np.float32).tolist()
         parts = [
@@ -96,8 +96,8 @@ class TestGlobal:
         ]
         with Rig("hybrid", dimension=16) as rig:
             records = [
-                {"id": str(place), "vector": row, "sparseVector": wire(part)}
-                for place, (row, part) in enumerate(zip(rows, parts, strict=True))
+                {"id": str(position), "vector": row, "sparseVector": wire(part)}
+                for position, (row, part) in enumerate(zip(rows, parts, strict=True))
             ]
             rig.upsert(*records[:700])
             rig.upsert(*records[700:])
@@ -105,12 +105,12 @@ class TestGlobal:
                 engine_oracle.dense("cosine", rows[3], dict(enumerate(rows))),
                 engine_oracle.sparse(parts[5], dict(enumerate(parts)), weighted=True),
             ]
-            expected = [(str(place), score) for place, score in engine_oracle.global_order(found, algorithm)]
+            expected = [(str(position), score) for position, score in engine_oracle.global_order(found, algorithm)]
             query = question(rows[3], parts[5], algorithm, weighted=True)
             assert cut(expected, sizes) == rig.pages(sizes, **query)
 
     def test_single_row(self, algorithm: str) -> None:
-        """One row alone is first in both legs."""
+        """A single row is the first of both legs."""
         with Rig("hybrid", dimension=1) as rig:
             rig.upsert({"id": "a", "vector": [1.0], "sparseVector": wire([(1, 1.0)])})
             expected = {"RRF": engine_oracle.float32(2 / 60), "DBSF": 1.0}[algorithm]
@@ -122,7 +122,7 @@ class TestBatch:
     """The service's own order: every page fuses its own candidates."""
 
     @moderate
-    @asked
+    @hybrid_cases
     def test_pages(
         self,
         algorithm: str,
@@ -147,7 +147,7 @@ class TestBatch:
             assert len(served) == len(set(served))
 
     @moderate
-    @asked
+    @hybrid_cases
     def test_one_shot(
         self,
         algorithm: str,
@@ -168,7 +168,7 @@ class TestBatch:
 
     @pytest.mark.parametrize("sizes", [[1] * 300 + [9], [7, 1, 100, 3, 300, 300], [120, 120, 120]], ids=len)
     def test_gaussian(self, algorithm: str, sizes: list[int]) -> None:
-        """The same for 300 rows, with lists longer than a page."""
+        """Pages equal the model also for 300 rows, with lists that are longer than a page."""
         random = np.random.default_rng(17)
         rows = random.normal(size=(300, 16)).astype(np.float32).tolist()
         parts = [
@@ -178,8 +178,8 @@ class TestBatch:
         with Rig("hybrid", dimension=16, fusion_order="batch") as rig:
             rig.upsert(
                 *(
-                    {"id": str(place), "vector": row, "sparseVector": wire(part)}
-                    for place, (row, part) in enumerate(zip(rows, parts, strict=True))
+                    {"id": str(position), "vector": row, "sparseVector": wire(part)}
+                    for position, (row, part) in enumerate(zip(rows, parts, strict=True))
                 )
             )
             found = [
@@ -187,7 +187,7 @@ class TestBatch:
                 engine_oracle.sparse(parts[5], dict(enumerate(parts)), weighted=True),
             ]
             expected = [
-                [(str(place), score) for place, score in page]
+                [(str(position), score) for position, score in page]
                 for page in engine_oracle.batch_pages(found, algorithm, sizes)
             ]
             assert expected == rig.pages(sizes, **question(rows[3], parts[5], algorithm, weighted=True))
@@ -201,8 +201,8 @@ class TestBatch:
         with Rig("hybrid", dimension=4, fusion_order="batch") as rig:
             rig.upsert(
                 *(
-                    {"id": str(place), "vector": row, "sparseVector": wire(part)}
-                    for place, (row, part) in enumerate(zip(rows, parts, strict=True))
+                    {"id": str(position), "vector": row, "sparseVector": wire(part)}
+                    for position, (row, part) in enumerate(zip(rows, parts, strict=True))
                 )
             )
             found = [
@@ -210,13 +210,13 @@ class TestBatch:
                 engine_oracle.sparse([(1, 1.0)], dict(enumerate(parts)), weighted=False),
             ]
             [page] = engine_oracle.batch_pages(found, algorithm, [depth])
-            expected = [(str(place), score) for place, score in page[:top_k]]
+            expected = [(str(position), score) for position, score in page[:top_k]]
             assert expected == rig.query(**question(rows[0], [(1, 1.0)], algorithm), topK=top_k)
 
 
 @pytest.mark.parametrize("order", ["global", "batch"])
 class TestSingleLeg:
-    """Hybrid indexes asked for one half."""
+    """Queries for one component of a hybrid index."""
 
     @moderate
     @given(history=histories(dense=True, sparse=True), vector=VECTOR, entries=SPARSE.filter(bool), sizes=SIZES)
@@ -237,7 +237,7 @@ class TestSingleLeg:
             assert cut(sparse, sizes) == rig.pages(sizes, sparseVector=wire(entries), fusionAlgorithm="RRF")
 
     def test_no_shared_dimension(self, order: str) -> None:
-        """Where the sparse half has no hits, the dense half still has."""
+        """If the sparse half of a query has no matches, the dense half still has."""
         with Rig("hybrid", dimension=1, fusion_order=order) as rig:
             rig.upsert(*({"id": id_, "vector": [1.0], "sparseVector": wire([(1, 1.0)])} for id_ in "ab"))
             page = rig.query(**question([1.0], [(2, 1.0)], "RRF"))

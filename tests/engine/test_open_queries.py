@@ -64,7 +64,7 @@ def fill(rig: Rig, count: int = 6, group: str = "red") -> None:
 
 
 class TestIdle:
-    """Queries that nobody touches."""
+    """Queries that stay idle."""
 
     def test_expiry(self) -> None:
         """A query lives for `max_idle` seconds after its last touch, and is then unknown."""
@@ -141,7 +141,7 @@ class TestIdle:
                 rig.engine.require_open(uuid)
 
     def test_a_page_being_read_does_not_expire(self) -> None:
-        """However long a page takes, its query is there when it is done."""
+        """A query does not expire while a page is read, however long that takes."""
         clock = ManualClock()
         cursors = OpenQueries(5, clock)
 
@@ -155,7 +155,7 @@ class TestIdle:
 
 
 class TestCap:
-    """How many queries may be open."""
+    """The limit on the number of open queries."""
 
     def test_cap(self) -> None:
         """Beyond the cap a start is refused in the documented words; a stop makes room again."""
@@ -183,7 +183,7 @@ class TestCap:
             rig.engine.stop(uuid)
 
     def test_nothing_opened_nothing_counted(self) -> None:
-        """A missing namespace and a refused start take no place; plain queries need none."""
+        """A missing namespace, a refused start and a plain query do not count against the cap."""
         with Rig(dimension=2, max_open_queries=1) as rig:
             fill(rig)
             for bad in ({"vector": [1.0]}, {"vector": [1.0, 0.0], "filter": "="}):
@@ -215,7 +215,7 @@ class TestCap:
             rig.engine.stop(uuid)
 
     def test_a_failed_first_page_leaves_nothing(self) -> None:
-        """If the first page cannot be read, no query stays behind that nobody knows."""
+        """If the first page cannot be read, no query stays open whose uuid nobody knows."""
         cursors = OpenQueries(1, ManualClock())
 
         def broken(order: Order, count: int) -> list[Match]:
@@ -226,7 +226,7 @@ class TestCap:
         assert 0 == len(cursors)
 
     def test_a_failed_page_ends_its_query(self) -> None:
-        """A page that fails has moved the order on, so its query is over rather than short of a page."""
+        """A page that fails has taken rows from the order, so its query ends: going on would skip these rows."""
         cursors, pages = OpenQueries(1, ManualClock()), iter([True, False])
 
         def once(order: Order, count: int) -> list[Match]:
@@ -242,7 +242,7 @@ class TestCap:
 
 
 class TestSharing:
-    """Several callers, one query or several."""
+    """Several callers at the same time, on one query or on several."""
 
     def test_disjoint_pages(self) -> None:
         """Threads that ask for pages of one query get disjoint ones, and nothing is skipped."""
@@ -258,7 +258,7 @@ class TestSharing:
             assert all(page == list(range(page[0], page[-1] + 1)) for page in served if page)
 
     def test_stop_waits_for_the_running_page(self) -> None:
-        """A stop waits until the running page is complete; whoever waited behind it learns that the query is gone."""
+        """A stop waits until the running page is complete; calls that waited behind it learn that the query ended."""
         cursors, reading, go_on = OpenQueries(5, ManualClock()), threading.Event(), threading.Event()
         uuid = ""
 
@@ -329,7 +329,7 @@ class TestSharing:
 
 
 class TestWrites:
-    """What writes do to a query that is open (Q6, Q7)."""
+    """The effects of writes on an open query (Q6, Q7)."""
 
     @pytest.fixture(params=["dense", "sparse", "global RRF", "global DBSF", "batch RRF", "batch DBSF"])
     def searched(self, request: pytest.FixtureRequest) -> Iterator[tuple[Rig, Callable[..., tuple[str, Scored]]]]:
@@ -384,7 +384,7 @@ class TestWrites:
         rig.engine.stop(uuid)
 
     def test_new_records_do_not_enter(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
-        """Records that come, or come to pass the filter, after the start are not served."""
+        """Records that are added, or begin to pass the filter, after the start are not served."""
         rig, start = searched
         type_ = rig.engine.schema.type.value.lower()
         rig.update(id="2", metadata={"group": "secret"})
@@ -405,7 +405,7 @@ class TestWrites:
         rig.engine.stop(uuid)
 
     def test_rescored_records_keep_their_place(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
-        """Ranking and scores are those of the start, whatever is upserted meanwhile; IDF statistics, too."""
+        """Ranking, scores and IDF statistics are those of the start, whatever is upserted later."""
         rig, start = searched
         type_ = rig.engine.schema.type.value.lower()
         before, first = start(topK=1, weightingStrategy="IDF")
@@ -481,7 +481,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """A new index."""
+        """Create an index on disk."""
         self.folder = tempfile.TemporaryDirectory()
         self.model = Model(self.opened())
         self.pending: dict[str, tuple[list[tuple[int, str, float]], str | None]] = {}
@@ -492,17 +492,17 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(id_=IDS, vector=VECTOR, group=GROUPS)
     def upsert(self, id_: str, vector: list[float], group: str) -> None:
-        """A record is new, or replaces one and keeps its place."""
+        """An upsert adds a record, or replaces one and keeps its position."""
         self.model.upsert(id_, vector, None, group)
 
     @rule(id_=IDS)
     def delete(self, id_: str) -> None:
-        """By id."""
+        """Delete records by their ids."""
         self.model.delete(id_)
 
     @rule(prefix=st.sampled_from(["a", "ab", "z"]))
     def delete_prefix(self, prefix: str) -> None:
-        """By prefix."""
+        """Delete records by a prefix of their ids."""
         gone = [id_ for id_ in self.model.records if id_.startswith(prefix)]
         assert len(gone) == self.model.rig.delete(prefix=prefix)
         for id_ in gone:
@@ -510,7 +510,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(group=GROUPS)
     def delete_filter(self, group: str) -> None:
-        """By filter."""
+        """Delete records by a filter."""
         gone = [id_ for id_, record in self.model.records.items() if record.group == group]
         assert len(gone) == self.model.rig.delete(filter=chosen(group))
         for id_ in gone:
@@ -518,42 +518,44 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(id_=IDS, group=GROUPS)
     def update(self, id_: str, group: str) -> None:
-        """Metadata changes; the rest, and the place, stay."""
+        """An update changes the metadata; everything else stays, and so does the position."""
         assert (id_ in self.model.records) == self.model.rig.update(id=id_, metadata={"group": group})
         if id_ in self.model.records:
             self.model.records[id_].group = group
 
     @rule()
     def reset(self) -> None:
-        """Everything goes."""
+        """A reset deletes every record."""
         self.model.rig.engine.reset("")
         self.model.records.clear()
 
     @rule(target=uuids, vector=VECTOR, group=st.none() | GROUPS, top_k=st.integers(1, 3))
     def start(self, vector: list[float], group: str | None, top_k: int) -> str:
-        """A ranking is fixed."""
-        rows = {record.place: record.vector or [] for record in self.model.passing(group)}
-        names = {record.place: id_ for id_, record in self.model.records.items()}
-        ranking = [(place, names[place], score) for place, score in engine_oracle.dense("cosine", vector, rows)]
+        """A start fixes the ranking of a query."""
+        rows = {record.position: record.vector or [] for record in self.model.passing(group)}
+        names = {record.position: id_ for id_, record in self.model.records.items()}
+        ranking = [
+            (position, names[position], score) for position, score in engine_oracle.dense("cosine", vector, rows)
+        ]
         uuid, page = self.model.rig.start(vector=vector, filter=chosen(group), topK=top_k)
         self.pending[uuid] = (ranking, group)
         assert self.page(uuid, top_k) == page
         return uuid
 
     def page(self, uuid: str, count: int) -> Scored:
-        """What the next page should be: those that are still there and still pass."""
+        """The expected next page: the records that still exist and still pass the filter."""
         ranking, group = self.pending[uuid]
         page: Scored = []
         while ranking and len(page) < count:
-            place, id_, score = ranking.pop(0)
+            position, id_, score = ranking.pop(0)
             record = self.model.records.get(id_)
-            if record is not None and record.place == place and group in (None, record.group):
+            if record is not None and record.position == position and group in (None, record.group):
                 page.append((id_, score))
         return page
 
     @rule(uuid=uuids, count=st.integers(1, 4))
     def fetch_next(self, uuid: str, count: int) -> None:
-        """A page follows the last one; a query that ended is unknown."""
+        """A page continues where the last one ended, and a query that ended is unknown."""
         if uuid in self.pending:
             assert self.page(uuid, count) == self.model.rig.fetch_next(uuid, count)
         else:
@@ -562,7 +564,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule(uuid=consumes(uuids))
     def stop(self, uuid: str) -> None:
-        """A query ends once."""
+        """A query can be stopped once, and is unknown afterwards."""
         if uuid in self.pending:
             self.model.rig.engine.stop(uuid)
             del self.pending[uuid]
@@ -571,7 +573,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        """Records stay, queries end."""
+        """After reopening, all records are there and all queries have ended."""
         self.model.rig.engine.close()
         self.model.rig = self.opened()
         self.pending.clear()
@@ -581,12 +583,12 @@ class IndexMachine(RuleBasedStateMachine):
         """Counts of records and of open queries are right, and a plain query finds every record."""
         assert len(self.pending) == self.model.rig.engine.open_queries()
         assert {"": len(self.model.records)} == self.model.rig.engine.stats().counts
-        rows = {record.place: record.vector or [] for record in self.model.passing(None)}
+        rows = {record.position: record.vector or [] for record in self.model.passing(None)}
         expected = self.model.named(engine_oracle.dense("cosine", [1.0, 0.5], rows))
         assert expected == self.model.rig.query(vector=[1.0, 0.5])
 
     def teardown(self) -> None:
-        """Close."""
+        """Close the index."""
         self.model.rig.engine.close()
         self.folder.cleanup()
 

@@ -54,7 +54,7 @@ def opened(path: Path, **keywords: Any) -> Index:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where an index may be made."""
+    """A path at which an index can be created."""
     return tmp_path / "index"
 
 
@@ -138,7 +138,7 @@ class TestHeld:
         assert "2" == output(TRY, path)
 
     def test_a_reader_holds_it_too(self, path: Path) -> None:
-        """Whoever has only read holds the index as well."""
+        """A process that has only read from an index holds it as well."""
         opened(path).close()
         with Index.embedded(path):
             assert "nextk serve" in output(TRY, path)
@@ -162,7 +162,7 @@ class TestHeld:
         assert "1" == output(TRY, path)
 
     def test_threads_that_open_at_once(self, path: Path) -> None:
-        """Threads that open a path at the same moment get one engine, too."""
+        """Threads that open a path at the same moment share one engine."""
         opened(path).close()
         with ThreadPoolExecutor(8) as pool:
             indexes = list(pool.map(lambda _: Index.embedded(path), range(8)))
@@ -172,7 +172,7 @@ class TestHeld:
         assert "8" == output(TRY, path)
 
     async def test_both_colours_have_one_engine(self, path: Path) -> None:
-        """The colours share an engine, too."""
+        """A blocking client and an asynchronous one of the same path share one engine."""
         with opened(path) as index:
             async with AsyncIndex.embedded(path) as other:
                 index.upsert([("a", [1.0, 0.0])])
@@ -180,7 +180,7 @@ class TestHeld:
             assert 1 == index.info().vector_count
 
     def test_the_cap_is_shared(self, path: Path) -> None:
-        """Open queries count against one cap, whoever opened them."""
+        """All open queries of a shared engine count against one cap."""
         with opened(path) as first, Index.embedded(path) as second:
             handles = [index.resumable_query([1.0, 0.0])[1] for index in [first, second] * 50]
             with pytest.raises(TooManyQueries):
@@ -189,7 +189,7 @@ class TestHeld:
                 handle.stop()
 
     def test_indexes_in_memory_are_apart(self) -> None:
-        """Every index in memory is one of its own."""
+        """Every index in memory is separate from all others."""
         with Index.embedded(type="dense") as first, Index.embedded(type="dense") as second:
             first.upsert([("a", [1.0])])
             assert (1, 0) == (first.info().vector_count, second.info().vector_count)
@@ -206,12 +206,12 @@ class TestHeld:
 
 
 def letters(texts: list[str]) -> np.ndarray[Any, Any]:
-    """A text model of one's own."""
+    """A text model of the caller's own."""
     return np.array([[text.count("a"), text.count("b")] for text in texts], float)
 
 
 class TestSchema:
-    """What is fixed when an index is made."""
+    """The schema, which is fixed when an index is created."""
 
     @pytest.mark.parametrize(
         ("keyword", "stored", "other"),
@@ -310,7 +310,7 @@ class TestSchema:
 
 
 class TestNoIndex:
-    """Paths that are something else."""
+    """Paths that are not an index."""
 
     def sqlite(self, path: Path, *statements: str) -> None:
         """Make or change a database."""
@@ -335,7 +335,7 @@ class TestNoIndex:
         self.refused(path, "not a nextk index")
 
     def test_short_file(self, path: Path) -> None:
-        """Nor is one too short for any header."""
+        """A file that is too short for any header is not touched."""
         path.write_text("x")
         self.refused(path, "not a nextk index")
 
@@ -345,7 +345,7 @@ class TestNoIndex:
         self.refused(path, "not a nextk index")
 
     def test_foreign_database_with_an_application_id(self, path: Path) -> None:
-        """Nor one that another application has marked as its own, be it still empty."""
+        """A database that another application has marked as its own is not touched, even if it is empty."""
         self.sqlite(path, "PRAGMA application_id = 1196444487", "CREATE TABLE t (x)", "DROP TABLE t")
         self.refused(path, "not a nextk index")
 
@@ -375,7 +375,7 @@ class TestNoIndex:
 
 
 class TestReopening:
-    """What a reopened index answers."""
+    """The answers of a reopened index."""
 
     @pytest.mark.parametrize("type_", ["dense", "sparse", "hybrid"])
     @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -390,13 +390,13 @@ class TestReopening:
         if sparse:
             query["sparseVector"] = wire(data.draw(SPARSE))
         group = data.draw(GROUPS)
-        asked = [query, {**query, "filter": f"group = '{group}'"}]
+        queries = [query, {**query, "filter": f"group = '{group}'"}]
         where = tmp_path_factory.mktemp("same") / "index"
         with Rig(type_, path=where, dimension=2 if dense else None) as rig:
             play(rig, history)
-            before = [rig.query(**one) for one in asked]
+            before = [rig.query(**one) for one in queries]
         with Rig(type_, path=where) as rig:
-            assert before == [rig.query(**one) for one in asked]
+            assert before == [rig.query(**one) for one in queries]
 
     def test_everything_is_kept(self, path: Path) -> None:
         """Namespaces, metadata, data and vectors are as they were; open queries are not."""
@@ -455,7 +455,7 @@ class TestFailure:
             self.unchanged(index)
 
     def unchanged(self, index: Index) -> None:
-        """Only the first record is there."""
+        """Check that only the first record is there."""
         assert [FetchResult("a", metadata={"old": True})] == index.range("", 9, include_metadata=True).vectors
         assert [("a", 1.0)] == [(match.id, match.score) for match in index.query([1.0, 0.0])]
         assert ([""], 1) == (index.list_namespaces(), index.info().vector_count)

@@ -1,4 +1,4 @@
-"""Text models: the two that come with nextk, and what is asked of the caller's own."""
+"""Text models: the two that come with nextk, and the checks on models of the caller's own."""
 
 import itertools
 import json
@@ -54,7 +54,7 @@ def entries(vector: SparseArrays) -> dict[int, float]:
 
 
 def dimension_of(stem: str) -> int:
-    """Where a stem belongs: the documented hash."""
+    """The dimension of a stem, by the documented hash."""
     return crc32(stem.encode()) & 0x7FFFFFFF
 
 
@@ -85,10 +85,10 @@ def no_known_words() -> Iterator[None]:
 
 
 class TestChoice:
-    """What `embedding` and `sparse_embedding` accept."""
+    """The values that `embedding` and `sparse_embedding` accept."""
 
     def test_none_is_no_model(self) -> None:
-        """No choice is no model, not a default."""
+        """If no model is chosen there is no model: there is no default."""
         assert (dense_model(None), sparse_model(None)) == (None, None)
 
     def test_names(self) -> None:
@@ -110,7 +110,7 @@ class TestChoice:
             sparse_model("static")
 
     def test_class_instead_of_object(self) -> None:
-        """A class is not an object of it, although it has the methods and can be called."""
+        """A class is refused, although it has the methods of its objects and can be called."""
         with pytest.raises(ClientError, match="the class Uninstantiated"):
             dense_model(type("Uninstantiated", (), {"embed_documents": len, "embed_query": len}))
 
@@ -320,11 +320,11 @@ class Both:
         self.documents, self.query = documents, query
 
     def embed_documents(self, texts: list[str]) -> Any:
-        """Return what the test wants, whatever the texts."""
+        """Return the result that the test has set, whatever the texts are."""
         return self.documents
 
     def embed_query(self, text: str) -> Any:
-        """Return what the test wants, whatever the text."""
+        """Return the result that the test has set, whatever the text is."""
         return self.query
 
 
@@ -337,7 +337,7 @@ class QuestionsOnly:
 
 
 def lengths(texts: list[str]) -> list[list[int]]:
-    """A dense model as plain as can be."""
+    """A minimal dense model."""
     return [[len(text), 1] for text in texts]
 
 
@@ -363,7 +363,7 @@ class TestCustomDense:
         assert {np.dtype(np.float32)} == {documents.dtype, query.dtype}
 
     def test_the_callers_array_is_copied(self) -> None:
-        """What the caller does to its array later does not reach us."""
+        """Later changes by the caller to its own array do not change the vectors."""
         array = np.ones((1, 2), dtype=np.float32)
         vectors = dense(lambda _texts: array).embed_documents(["a"])
         array[:] = 9
@@ -391,7 +391,7 @@ class TestCustomDense:
         ],
     )
     def test_bad_documents(self, result: Any, complaint: str) -> None:
-        """What cannot be stored is refused by the model's name and what was wrong."""
+        """A vector that cannot be stored is refused, and the message names the model and the reason."""
         with pytest.raises(ClientError, match=complaint) as refusal:
             dense(Both(result)).embed_documents(["a", "b"])
         assert "the model Both" in str(refusal.value)
@@ -410,7 +410,7 @@ class TestCustomDense:
             model.embed_documents(["a"])
 
     def test_errors_of_the_model_pass(self) -> None:
-        """The model's own failure is not dressed up."""
+        """An exception of the model itself is not wrapped."""
 
         def broken(_texts: list[str]) -> Iterator[list[float]]:
             yield [1.0]
@@ -466,7 +466,7 @@ class TestCustomSparse:
                 assert (np.dtype(np.int32), np.dtype(np.float32)) == (actual.indices.dtype, actual.values.dtype)
 
     def test_dict_and_empty(self) -> None:
-        """Dicts are read too, and a vector may be empty."""
+        """Dicts are read as sparse vectors, and a vector may be empty."""
         vectors = sparse(lambda _texts: iter([{7: 2, -1: 0.5}, {}, ([], [])])).embed_documents(["a", "b", "c"])
         assert [entries(vector) for vector in vectors] == [{7: 2.0, -1: 0.5}, {}, {}]
 
@@ -488,7 +488,7 @@ class TestCustomSparse:
         ],
     )
     def test_bad_vectors(self, vector: Any, complaint: str) -> None:
-        """What cannot be stored is refused, from documents and questions alike, by the model's name."""
+        """A vector that cannot be stored is refused for documents and queries, and the message names the model."""
         model = sparse(Both([vector], vector))
         for embed in (lambda: model.embed_documents(["a"]), lambda: model.embed_query("a")):
             with pytest.raises(ClientError, match=complaint) as refusal:

@@ -1,4 +1,4 @@
-"""A bare engine to drive in tests, without client or wire."""
+"""A bare engine for tests, without client or transport."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ def row(match: Match) -> tuple[str, float]:
 
 
 class Rig:
-    """An engine, spoken to in the words of the wire.
+    """An engine that is driven by request bodies.
 
     Args:
-        type: Of the index.
-        path: Its file; absent: in memory.
-        clock: Seconds, for idle times.
-        max_open_queries: How many queries may be open.
+        type: The type of the index.
+        path: The file of the index; `None` keeps it in memory.
+        clock: The clock that measures idle times, in seconds.
+        max_open_queries: The number of queries that may be open at the same time.
         schema: The other keywords of `Schema.create`.
     """
 
@@ -43,11 +43,11 @@ class Rig:
         self.engine = EmbeddedEngine(storage, clock=clock, max_open_queries=max_open_queries)
 
     def upsert(self, *records: dict[str, Any], namespace: str = "") -> None:
-        """Store records, given as JSON has them."""
+        """Store records that are given as JSON objects."""
         self.engine.upsert(namespace, [Record.model_validate(record) for record in records])
 
     def update(self, *, namespace: str = "", **fields: Any) -> bool:
-        """Change a record, given as JSON has it."""
+        """Change a record; the update is given as a JSON object."""
         return self.engine.update(namespace, Update.model_validate(fields))
 
     def delete(self, *, namespace: str = "", **selection: Any) -> int:
@@ -55,20 +55,20 @@ class Rig:
         return self.engine.delete(namespace, Delete.model_validate(selection))
 
     def query(self, *, namespace: str = "", **query: Any) -> list[tuple[str, float]]:
-        """Ids and scores of a plain query."""
+        """Return the ids and scores of a plain query."""
         return [row(match) for match in self.engine.query(namespace, VectorQuery.model_validate(query))]
 
     def start(self, *, namespace: str = "", max_idle: int = 3600, **query: Any) -> tuple[str, list[tuple[str, float]]]:
-        """The uuid, and ids and scores of the first page."""
+        """Start a resumable query; return its uuid, and the ids and scores of the first page."""
         uuid, page = self.engine.start(namespace, VectorQuery.model_validate(query), max_idle)
         return uuid, [row(match) for match in page]
 
     def fetch_next(self, uuid: str, count: int) -> list[tuple[str, float]]:
-        """Ids and scores of the next page."""
+        """Return the ids and scores of the next page."""
         return [row(match) for match in self.engine.fetch_next(uuid, count)]
 
     def pages(self, sizes: Sequence[int], **query: Any) -> list[list[tuple[str, float]]]:
-        """A whole resumable query: pages of these sizes, then stopped."""
+        """Run a resumable query: fetch pages of these sizes, then stop it."""
         uuid, first = self.start(**query, topK=sizes[0])
         following = [self.fetch_next(uuid, size) for size in sizes[1:]]
         self.engine.stop(uuid)

@@ -1,4 +1,4 @@
-"""Filters in plain Python: protocol §7.3, §7.4 and Q11 once more, random trees and their text, random metadata."""
+"""Filters evaluated in plain Python by protocol §7.3, §7.4 and Q11; random trees with their text; random metadata."""
 
 import sqlite3
 from contextlib import closing
@@ -6,22 +6,22 @@ from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from nextk.engine.filter.tree import And, ArrayStep, Compare, Contains, Glob, HasField, In, Node, Or, Path, Value
+from nextk.engine.filter.tree import And, ArrayStep, Compare, Contains, FieldPath, Glob, HasField, In, Node, Or, Value
 
 Metadata: TypeAlias = dict[str, Any] | None
 
 MISSING = object()
 
 
-def look_up(metadata: Metadata, path: Path) -> object:
-    """The value at a path, or `MISSING`."""
+def look_up(metadata: Metadata, path: FieldPath) -> object:
+    """Return the value at a path, or `MISSING`."""
     value: Any = MISSING if metadata is None else metadata
     for step in path:
         if isinstance(step, str):
             value = value.get(step, MISSING) if isinstance(value, dict) else MISSING
         elif isinstance(value, list):
-            place = len(value) - step.position if step.from_end else step.position
-            value = value[place] if 0 <= place < len(value) else MISSING
+            position = len(value) - step.position if step.from_end else step.position
+            value = value[position] if 0 <= position < len(value) else MISSING
         else:
             value = MISSING
     return value
@@ -35,7 +35,7 @@ def number(value: object) -> int | float | None:
 
 
 def equal(value: object, literal: Value) -> bool:
-    """Whether a value is what a literal says."""
+    """Return whether a value equals a literal."""
     if isinstance(literal, str):
         return isinstance(value, str) and value == literal
     return number(value) is not None and number(value) == number(literal)
@@ -48,7 +48,7 @@ def native_glob(text: str, pattern: str) -> bool:
 
 
 def ordered(value: object, operator: str, literal: Value) -> bool:
-    """Whether a value stands in an order to a number."""
+    """Return whether a value compares to a number as the operator says."""
     left, right = number(value), number(literal)
     if left is None or right is None:
         return False
@@ -130,7 +130,7 @@ def written(value: Value) -> str:
     return repr(value)
 
 
-def field(path: Path) -> str:
+def field(path: FieldPath) -> str:
     """A path as a filter spells it."""
     steps = (
         f".{step}" if isinstance(step, str) else f"[#-{step.position}]" if step.from_end else f"[{step.position}]"

@@ -1,4 +1,4 @@
-"""Models of the caller's that count letters, for tests of the LangChain side; and what these ask of an index."""
+"""Models of the caller's own that count letters, for tests of the LangChain adapter, and helpers of these tests."""
 
 import asyncio
 
@@ -9,27 +9,27 @@ from nextk.types import SparseVector
 
 
 class Letters(Embeddings):
-    """Counts three letters; refuses to block an event loop."""
+    """A dense model that counts three letters and refuses to block an event loop."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """One row for each text."""
+        """Return one row for each text."""
         return [self.embed_query(text) for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
-        """The counts, and 1, so that no vector is zero."""
+        """Return the counts and a 1, so that no vector is zero."""
         refuse_to_block()
         return [float(text.count(letter)) for letter in "aes"] + [1.0]
 
 
 class Initials:
-    """A sparse model: the words of a text by their first letters; refuses to block an event loop."""
+    """A sparse model of the first letters of a text's words, which refuses to block an event loop."""
 
     def embed_documents(self, texts: list[str]) -> list[SparseVector]:
-        """One vector for each text."""
+        """Return one vector for each text."""
         return [self.embed_query(text) for text in texts]
 
     def embed_query(self, text: str) -> SparseVector:
-        """Weight 1 for each initial."""
+        """Return the weight 1 for each initial."""
         refuse_to_block()
         initials = sorted({ord(word[0]) for word in text.lower().split()})
         return SparseVector(initials, [1.0] * len(initials))
@@ -48,5 +48,5 @@ def refuse_to_block() -> None:
 
 
 def contents(documents: list[Document]) -> list[str]:
-    """The texts of documents."""
+    """Return the texts of documents."""
     return [document.page_content for document in documents]

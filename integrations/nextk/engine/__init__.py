@@ -1,1 +1,4 @@
-"""The embedded engine: storage, dense, sparse, fusion, filter, text models and open cursors. No HTTP, no client."""
+"""The embedded engine: storage, dense and sparse search, fusion, filters, text models and open queries.
+
+Nothing in here knows HTTP, the client or a framework.
+"""

@@ -1,7 +1,8 @@
-"""What an engine keeps of its storage, so as not to read it again: schema, namespaces, and their columns.
+"""The in-memory copy of an index: its schema, its namespaces and their columns, so that storage is not read again.
 
-A write puts what it is about to change in doubt, and settles it once storage and memory agree again. What is still in
-doubt when somebody looks was left so by a write that failed or was interrupted: it is read anew.
+A write first marks the cache as stale and removes the columns that it is about to change. Once storage and memory agree
+again it stores the new columns and marks the cache as valid. A cache that is still stale at the next access was left so
+by a write that failed or was interrupted, and is then read from storage again.
 
 Nothing here takes a lock: the engine serialises its calls.
 """
@@ -9,16 +10,18 @@ Nothing here takes a lock: the engine serialises its calls.
 from collections.abc import Mapping
 from typing import Self
 
-from nextk.engine import records
 from nextk.engine.columns import Columns
 from nextk.engine.storage import Storage
+from nextk.engine.values import RowVectors
+
+_LOAD_BATCH = 10_000  # records whose vectors are decoded together when an index is opened
 
 
 class EngineCache:
-    """The state of one index.
+    """The schema, the namespaces and the columns of one index.
 
     Attributes:
-        schema: As it was after the last write.
+        schema: The schema after the last write.
         keys: The key of every namespace by its name, oldest first.
     """
 
@@ -32,7 +35,7 @@ class EngineCache:
             self.columns(key)
 
     def current(self) -> Self:
-        """The same, as storage has it: whatever is in doubt is read anew."""
+        """Read the schema and the namespaces from storage again if the cache is stale, and return the cache."""
         if self._stale:
             self._storage.roll_back()
             self.schema = self._storage.stored_schema()
@@ -41,19 +44,36 @@ class EngineCache:
         return self
 
     def columns(self, key: int) -> Columns:
-        """The columns of a namespace, read where memory does not have them."""
+        """Return the columns of a namespace, and read them from storage if they are not in memory."""
         if key not in self._columns:
-            self._columns[key] = records.load_columns(self._storage, key)
+            self._columns[key] = _load_columns(self._storage, key)
         return self._columns[key]
 
     def invalidate(self, *keys: int | None) -> None:
-        """Forget the columns of namespaces that are about to change, and mistrust the rest until it is settled."""
+        """Mark the cache as stale and forget the columns of the namespaces that are about to change.
+
+        Args:
+            keys: The keys of the namespaces; `None` stands for a namespace that does not exist yet.
+        """
         self._stale = True
         for key in keys:
             if key is not None:
                 self._columns.pop(key, None)
 
     def validate(self, columns: Mapping[int, Columns]) -> None:
-        """A write is done: keep the columns that it made, and trust memory again."""
+        """Store the columns that a finished write has made, and mark the cache as valid."""
         self._columns.update(columns)
         self._stale = False
+
+
+def _load_columns(storage: Storage, key: int) -> Columns:
+    """Read the vectors of a namespace into memory."""
+    columns = Columns()
+    batch: list[RowVectors] = []
+    for stored in storage.vectors(key):
+        batch.append(stored)
+        if len(batch) == _LOAD_BATCH:
+            columns.append(batch)
+            batch = []
+    columns.append(batch)
+    return columns

@@ -1,7 +1,8 @@
-"""Dense search: every record scored, exactly where it decides the order.
+"""Dense search: every row is scored, and scored exactly wherever the score decides the order.
 
-BLAS scores all rows in float32, fast, but gives identical rows unequal scores and depends on the length of the array.
-So its scores only bound the true ones, and a row is scored again, alone and in float64, before its place is decided.
+BLAS scores all rows in float32, which is fast, but gives identical rows unequal scores, and its results depend on the
+length of the array. Therefore its scores only bound the exact ones, and every row is scored again, on its own and in
+float64, before its position in the order is decided.
 """
 
 from collections.abc import Callable
@@ -14,18 +15,21 @@ from nextk.engine.ranking import LazyRanking
 from nextk.engine.schema import Similarity
 
 _BLOCK = 4_096  # rows scored exactly at a time: float64 copies of them stay in the cache
-_UNIT = 2.0**-24  # half the spacing of float32 numbers between 1 and 2
-_LARGEST = float(np.finfo(np.float32).max)  # a reply has no word for infinity
-_SMALLEST = 2.0**-126  # a product below this may be lost altogether
+_ROUNDOFF = 2.0**-24  # half the spacing of float32 numbers between 1 and 2
+_LARGEST = float(np.finfo(np.float32).max)  # a reply cannot express infinity
+_SMALLEST = 2.0**-126  # a product below this may underflow to zero
 
 
 def ranking(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity) -> LazyRanking:
-    """All live rows in the order of their similarity to the query.
+    """Rank all live rows by their similarity to the query.
 
     Args:
-        snapshot: What to search; its matrix is float32 (slots, dimension).
-        query: float32 (dimension,).
-        similarity: The metric; scores follow protocol §5.1.
+        snapshot: The rows to search; its matrix is float32 (slots, dimension).
+        query: The dense vector of the query, float32 (dimension,).
+        similarity: The function that scores two vectors, as defined in protocol §5.1.
+
+    Returns:
+        The rows, best first, sorted only as far as they are read.
     """
     rows = snapshot.rows[snapshot.slots]
     if snapshot.matrix is None or not len(rows):
@@ -39,7 +43,7 @@ def ranking(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similari
 
 
 def scores(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity) -> NDArray[np.float32]:
-    """The exact score of every live row, float32 (n,), in the order of `snapshot.slots`."""
+    """Return the exact score of every live row, float32 (n,), in the order of `snapshot.slots`."""
     if snapshot.matrix is None:
         return np.empty(0, np.float32)
     exact = _Exact(snapshot.matrix, snapshot.slots, query.astype(np.float64), _SCORES[similarity])
@@ -50,7 +54,7 @@ _Score = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64
 
 
 def _dot(vectors: NDArray[np.float64], query: NDArray[np.float64]) -> NDArray[np.float64]:
-    # A sum along the last axis adds up each row in the same way, wherever it stands: equal rows get equal results.
+    # A sum along the last axis adds up each row in the same way, whatever its position: equal rows get equal results.
     result: NDArray[np.float64] = (vectors * query).sum(axis=1)
     return result
 
@@ -101,30 +105,30 @@ class _Exact:
 def _estimate(
     snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity
 ) -> tuple[NDArray[np.float64], float]:
-    """Estimated scores, float64 (n,), and the most by which any of them errs.
+    """Return estimated scores, float64 (n,), and an upper bound on the error of every one of them.
 
     A float32 dot product of d terms errs by about `d 2^-24 |q| |x|` at most, in whatever order it is added up (Higham,
-    Accuracy and Stability of Numerical Algorithms, §3.1); scaling the query to length 1 and the rounding of the score
-    itself are the rest of the 8.
+    Accuracy and Stability of Numerical Algorithms, §3.1). The 8 terms that are added to `d` cover the errors of scaling
+    the query to length 1 and of rounding the score itself.
     """
     assert snapshot.matrix is not None
     wide = query.astype(np.float64)
     length = float(np.sqrt(_dot(wide[None], wide)[0]))
     unit = (wide / length if length > 0 else wide).astype(np.float32)
     lengths = snapshot.lengths[snapshot.slots]
-    everything = len(snapshot.slots) == len(snapshot.matrix)
+    all_live = len(snapshot.slots) == len(snapshot.matrix)
     with np.errstate(over="ignore", invalid="ignore"):
-        dots = ((snapshot.matrix if everything else snapshot.matrix[snapshot.slots]) @ unit).astype(np.float64)
-    dots[~np.isfinite(dots)] = np.nan  # lost: no arithmetic below may turn it into a number again
-    relative = 1.01 * (len(query) + 8) * _UNIT
-    lost = len(query) * _SMALLEST
+        dots = ((snapshot.matrix if all_live else snapshot.matrix[snapshot.slots]) @ unit).astype(np.float64)
+    dots[~np.isfinite(dots)] = np.nan  # overflowed: no arithmetic below may turn it into a number again
+    relative = 1.01 * (len(query) + 8) * _ROUNDOFF
+    underflow = len(query) * _SMALLEST
     if similarity is Similarity.COSINE:
         cosines = np.divide(dots, lengths, out=np.zeros(len(dots)), where=lengths > 0)
         shortest = float(lengths.min(where=lengths > 0, initial=np.inf))
-        return (1 + cosines) / 2, relative + lost / shortest
+        return (1 + cosines) / 2, relative + underflow / shortest
     longest = float(lengths.max())
     if similarity is Similarity.DOT_PRODUCT:
         clipped = np.clip((1 + dots * length) / 2, -_LARGEST, _LARGEST)
-        return clipped, relative * (1 + length * longest) + lost * length
+        return clipped, relative * (1 + length * longest) + underflow * length
     apart = np.maximum(lengths**2 + length**2 - 2 * length * dots, 0)
-    return 1 / (1 + apart), relative * (1 + 2 * length * longest) + 2 * lost * length
+    return 1 / (1 + apart), relative * (1 + 2 * length * longest) + 2 * underflow * length

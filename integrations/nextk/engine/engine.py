@@ -1,8 +1,8 @@
-"""The embedded engine: one index, its namespaces and its open queries, behind one lock.
+"""The embedded engine: one index with its namespaces and its open queries, guarded by one lock.
 
-A write goes to storage first and to memory when it is durable; a search takes a snapshot under the lock and works on it
-outside. A resumable query's ranking is fixed at its start: records that are deleted later are left out when their turn
-comes, so are those whose metadata no longer passes the filter, and records that are written later do not enter.
+A write goes to storage first, and to memory once it is durable. A search takes a snapshot under the lock and works on
+it without the lock. The ranking of a resumable query is fixed when the query starts. Records that are written later do
+not enter it. Records that are deleted later, or whose metadata no longer passes the filter, are left out of the pages.
 """
 
 import functools
@@ -30,15 +30,15 @@ _VECTORS = Include.model_validate({"includeVectors": True})
 
 
 class EmbeddedEngine:
-    """An index in this process.
+    """The engine of an index in this process.
 
     Args:
-        storage: Where its records are.
-        name: What its errors call it.
-        dense_model: Embeds text as dense vectors, or `None`.
-        sparse_model: Embeds text as sparse vectors, or `None`.
-        max_open_queries: How many resumable queries may be open at once.
-        clock: Seconds, for the idle time of resumable queries; injected for tests.
+        storage: The storage that holds the records.
+        name: The name by which error messages call the index.
+        dense_model: The model that embeds texts as dense vectors, or `None`.
+        sparse_model: The model that embeds texts as sparse vectors, or `None`.
+        max_open_queries: The number of resumable queries that may be open at the same time.
+        clock: The clock that measures the idle time of resumable queries, in seconds; tests replace it.
     """
 
     def __init__(
@@ -60,38 +60,39 @@ class EmbeddedEngine:
 
     @property
     def schema(self) -> Schema:
-        """The fixed properties of the index."""
+        """The fixed properties of the index, such as its type and its similarity function."""
         return self._cache.schema
 
     @property
     def id(self) -> str:
-        """A random name given to the index when it was made."""
+        """A random name that the index was given when it was created."""
         return self._storage.id
 
     # Writing
 
     def upsert(self, namespace: str, records_: Sequence[Record]) -> None:
-        """Store records, whole and together; the last of several with one id wins."""
+        """Store all of the records or none of them. The last of several records with the same id wins."""
         self._write(namespace, [records.from_vectors(record, self.schema) for record in records_])
 
     def upsert_data(self, namespace: str, texts: Sequence[TextRecord]) -> None:
-        """Embed texts and store them."""
+        """Embed texts and store them as records, all of them or none."""
         self._write(namespace, records.from_texts(texts, self.schema, self._models))
 
     def update(self, namespace: str, update: Update) -> bool:
-        """Change parts of one record; `False` where it does not exist."""
+        """Change parts of one record. Returns `False` if the record does not exist."""
         while (stored := self._stored(namespace, update.id)) is not None:
-            changed = records.changed(stored, update, self.schema, self._models)  # without the lock: embedding is slow
+            # Embedding is slow, so it happens without the lock.
+            updated = records.apply_update(stored, update, self.schema, self._models)
             with self._lock:
                 now = self._stored(namespace, update.id)
-                if now is not None and now.columns() == stored.columns():  # no other write came between
-                    self._write(namespace, [changed])
+                if now is not None and now.columns() == stored.columns():  # no other write has changed the record
+                    self._write(namespace, [updated])
                     return True
         return False
 
     def delete(self, namespace: str, selection: Delete) -> int:
-        """Remove the records of some ids, of a prefix, or of a filter; how many were there."""
-        records.refuse_unclear(selection)
+        """Delete records by ids, by a prefix of their ids or by a filter. Returns the number of deleted records."""
+        records.require_one_selector(selection)
         with self._lock:
             cache = self._cache.current()
             key = cache.keys.get(namespace)
@@ -101,12 +102,15 @@ class EmbeddedEngine:
             cache.invalidate(key)
             with self._storage.transaction():
                 deleted = self._storage.delete(rows)
-            columns.kill(rows)
+            columns.remove(rows)
             cache.validate({key: columns})
             return deleted
 
     def reset(self, namespace: str | None) -> None:
-        """Empty one namespace, or every one for `None`; a namespace that does not exist stays so."""
+        """Delete all records of one namespace, or of every namespace if `namespace` is `None`.
+
+        A namespace that does not exist is not created.
+        """
         with self._lock:
             cache = self._cache.current()
             keys = [key for name, key in cache.keys.items() if namespace in (None, name)]
@@ -130,7 +134,7 @@ class EmbeddedEngine:
                 if schema != cache.schema:
                     self._storage.save_schema(schema)
             batch = [(row, record.vector, record.sparse) for row, record in zip(rows, latest, strict=True)]
-            records.append(columns, batch)
+            columns.append(batch)
             cache.keys[namespace] = key
             cache.schema = schema
             cache.validate({key: columns})
@@ -143,13 +147,25 @@ class EmbeddedEngine:
     # Searching
 
     def query(self, namespace: str, query: Query) -> list[Match]:
-        """The best `top_k` matches, best first."""
+        """Return the best `top_k` matches, best first."""
         rank = self._search(namespace, query)
         depth = max(search.ONE_SHOT_DEPTH, query.top_k)
         return [] if rank is None else self._read(rank(depth=depth), query.top_k, query)
 
     def start(self, namespace: str, query: Query, max_idle: int) -> tuple[str, list[Match]]:
-        """Open a resumable query: its uuid (`""` where the namespace does not exist) and the first page."""
+        """Open a resumable query and read its first page of `top_k` matches.
+
+        Args:
+            namespace: The namespace to search.
+            query: The query.
+            max_idle: The seconds after which the query is dropped if nobody fetches from it.
+
+        Returns:
+            The uuid of the query (`""` if the namespace does not exist), and the first page, best first.
+
+        Raises:
+            TooManyQueries: `max_open_queries` queries are open already.
+        """
         rank = self._search(namespace, query)
         if rank is None:
             return "", []
@@ -161,38 +177,52 @@ class EmbeddedEngine:
         self._open_queries.require(uuid)
 
     def fetch_next(self, uuid: str, count: int) -> list[Match]:
-        """The next `count` matches of an open query; fewer near the end, none after it."""
+        """Return the next `count` matches of an open query, best first; fewer if the query is nearly exhausted.
+
+        Raises:
+            QueryNotFound: The query was stopped, has expired, or never existed.
+        """
         return self._open_queries.fetch_next(uuid, count)
 
     def stop(self, uuid: str) -> None:
-        """End an open query."""
+        """Stop an open query.
+
+        Raises:
+            QueryNotFound: The query was stopped already, has expired, or never existed.
+        """
         self._open_queries.stop(uuid)
 
     def open_queries(self) -> int:
-        """How many resumable queries are open."""
+        """Return the number of open resumable queries."""
         return len(self._open_queries)
 
     def sweep(self) -> None:
-        """Drop resumable queries that have been idle for too long."""
+        """Drop the resumable queries that have been idle for longer than their `max_idle`."""
         self._open_queries.sweep()
 
     def _search(self, namespace: str, query: Query) -> Callable[..., Order] | None:
-        """Take the moment that is searched; the ranking itself is left to the caller, and needs no lock."""
+        """Take the snapshot that is searched, and return a function that ranks it without the lock.
+
+        Returns:
+            The function, or `None` if the namespace does not exist.
+        """
         self._open_queries.sweep()
         components = records.components_of(query, self.schema, self._models)
-        passes = parse(query.filter)
+        filtered = parse(query.filter) is not None
         with self._lock:
             cache = self._cache.current()
             schema, key = cache.schema, cache.keys.get(namespace)
-            records.refuse_dimension(components, schema)  # under the lock: a first write may be deciding it right now
+            records.refuse_dimension(components, schema)  # under the lock, because a first write may decide it
             if key is None:
                 return None
-            whole = cache.columns(key).snapshot()
-            seen = whole if passes is None else whole.restricted_to(self._storage.rows_where(key, query.filter))
-        return functools.partial(search.order, components, schema, whole, seen)
+            all_rows = cache.columns(key).snapshot()
+            visible = all_rows
+            if filtered:
+                visible = all_rows.restricted_to(self._storage.rows_where(key, query.filter))
+        return functools.partial(search.order, components, schema, all_rows, visible)
 
     def _read(self, order: Order, count: int, query: Query) -> list[Match]:
-        """Read the next rows that still exist and still pass the filter."""
+        """Read the next `count` matches that still exist and still pass the filter."""
 
         def load(rows: Sequence[int]) -> Mapping[int, Match]:
             with self._lock:
@@ -204,20 +234,25 @@ class EmbeddedEngine:
     # Reading
 
     def fetch(self, namespace: str, fetch: Fetch) -> list[Match | None]:
-        """Records by id, one slot each, or by prefix."""
+        """Read records by their ids or by a prefix of their ids.
+
+        Returns:
+            For ids, one element each, in the given order, `None` if there is no such record; for a prefix, at
+            most 1,000 records, those whose ids sort first.
+        """
         with self._lock:
             key = self._cache.current().keys.get(namespace)
             if key is None:
                 return [None] * len(fetch.ids or ())
             if fetch.ids is None:
-                rows = self._storage.rows_below(key, fetch.prefix or "", limit=MAX_ROWS)
+                rows = self._storage.rows_by_prefix(key, fetch.prefix or "", limit=MAX_ROWS)
                 return list(self._storage.load(rows, fetch).values())
-            found = self._storage.load(self._storage.rows_of(key, fetch.ids), fetch)
+            found = self._storage.load(self._storage.rows_by_id(key, fetch.ids), fetch)
         by_id = {match.id: match for match in found.values()}
-        return [by_id.get(wanted) for wanted in fetch.ids]
+        return [by_id.get(id_) for id_ in fetch.ids]
 
     def range(self, namespace: str, request: Range) -> RangePage:
-        """Records in insertion order; the cursor is the last row that was read."""
+        """Read a page of records in insertion order. The cursor is the number of the last row that was read."""
         with self._lock:
             key = self._cache.current().keys.get(namespace)
             if key is None:
@@ -228,7 +263,7 @@ class EmbeddedEngine:
         return RangePage(str(page[-1]) if len(rows) > len(page) else "", [found[row] for row in page])
 
     def random(self, namespace: str) -> Match | None:
-        """Some record with its vectors, or none where there is none."""
+        """Return a random record with its vectors, or `None` if the namespace has no records."""
         with self._lock:
             key = self._cache.current().keys.get(namespace)
             count = 0 if key is None else len(self._cache.columns(key))
@@ -238,7 +273,7 @@ class EmbeddedEngine:
             return None if row is None else self._storage.load([row], _VECTORS)[row]
 
     def stats(self) -> Stats:
-        """Bytes on disk, and records per namespace."""
+        """Return the size of the index in bytes and the number of records in each namespace."""
         with self._lock:
             cache = self._cache.current()
             counts = {name: len(cache.columns(key)) for name, key in cache.keys.items()}
@@ -247,12 +282,16 @@ class EmbeddedEngine:
     # Namespaces
 
     def list_namespaces(self) -> list[str]:
-        """Every namespace, the default one first."""
+        """Return the names of all namespaces, the default namespace first."""
         with self._lock:
             return list(self._cache.current().keys)
 
     def delete_namespace(self, namespace: str) -> None:
-        """Remove a namespace and its records; open queries on it have no further pages."""
+        """Delete a namespace and its records. Open queries on it have no further pages.
+
+        Raises:
+            RefusedError: The namespace does not exist, or is the default one.
+        """
         if not namespace:
             message = "The default namespace cannot be deleted; reset it instead"
             raise RefusedError(message, 422)
@@ -265,7 +304,20 @@ class EmbeddedEngine:
             self._cache.validate({})
 
     def rename_namespace(self, namespace: str, new: str, *, replace: bool) -> bool:
-        """Give a namespace another name; open queries on it go on. `False` where it has that name already."""
+        """Rename a namespace. Open queries on it go on.
+
+        Args:
+            namespace: The name of the namespace.
+            new: The new name.
+            replace: Whether an existing namespace of the new name is deleted first.
+
+        Returns:
+            `False` if the namespace already has that name.
+
+        Raises:
+            RefusedError: The namespace does not exist, one of the two is the default one, or the new name is taken and
+                `replace` is false.
+        """
         if not namespace or not new:
             message = "The default namespace can be neither renamed nor replaced"
             raise RefusedError(message, 422)
@@ -286,7 +338,7 @@ class EmbeddedEngine:
             return True
 
     def close(self) -> None:
-        """Close the file; calling it again does nothing."""
+        """Close the storage. Further calls do nothing."""
         with self._lock:
             self._storage.close()
 

@@ -1,4 +1,4 @@
-"""From keywords to an engine: a new index, or one that is stored already."""
+"""Open the engine of an index by the keywords of `Index.embedded`, and create the index if it does not exist."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from nextk.engine.text import DenseModel, SparseModel, dense_model, sparse_model
 from nextk.errors import ClientError
 
 CUSTOM = "custom"
-"""The stored name of a model that the caller brought along."""
+"""The stored name of a model of the caller's own."""
 
 
 def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "default", **options: Any) -> Engine:
-    """Open or make the engine of an index.
+    """Open the engine of an index, and create the index if it does not exist.
 
     Args:
-        path: Its file; `None` keeps it in memory.
-        keywords: The schema keywords of `Index.embedded`; `None` for those left out.
-        name: What its errors call it.
+        path: The file of the index; `None` keeps the index in memory.
+        keywords: The schema keywords of `Index.embedded` by name; `None` stands for a keyword that was left out.
+        name: The name by which error messages call the index.
         options: Further arguments of `EmbeddedEngine`.
 
     Raises:
-        ClientError: A keyword is unknown, contradicts the stored index, or a model of the caller's own is missing; or
-            the path is not an index, or another process holds it.
+        ClientError: A keyword has a value that is not allowed or contradicts the stored index, a model of the caller's
+            own is missing, the path is not an index, or another process holds it.
     """
     dense, sparse = dense_model(keywords.get("embedding")), sparse_model(keywords.get("sparse_embedding"))
     storage: Storage | None = None
@@ -52,7 +52,7 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
 
 
 def _new_schema(keywords: Mapping[str, Any], dense: DenseModel | None, sparse: SparseModel | None) -> Schema:
-    """The schema of an index that is made now."""
+    """Return the schema of an index that is created by these keywords and models."""
     dimension = keywords.get("dimension")
     if dense is not None and dense.dimension is not None:
         if dimension not in (None, dense.dimension):
@@ -72,17 +72,21 @@ def _new_schema(keywords: Mapping[str, Any], dense: DenseModel | None, sparse: S
 
 
 def _type_for(dense: DenseModel | None, sparse: SparseModel | None) -> str:
-    """The type of an index that nobody named: what its models can fill."""
+    """Return the type of an index whose type was left out: the one whose vectors its models can make."""
     if (dense is None) == (sparse is None):
         return "hybrid"
     return "sparse" if dense is None else "dense"
 
 
 def refuse_contradiction(schema: Schema, keywords: Mapping[str, Any]) -> None:
-    """Compare the keywords of a reopening with what is stored.
+    """Refuse to open a stored index with other keywords than it was created with.
+
+    Args:
+        schema: The stored schema.
+        keywords: The schema keywords of `Index.embedded` by name; `None` stands for a keyword that was left out.
 
     Raises:
-        ClientError: One contradicts; the message names both.
+        ClientError: A keyword differs from the stored value; the message names both.
     """
     names = {
         key: keywords[key] if isinstance(keywords[key], str) else CUSTOM
@@ -93,7 +97,11 @@ def refuse_contradiction(schema: Schema, keywords: Mapping[str, Any]) -> None:
 
 
 def _stored_model(name: str, keyword: str) -> str | None:
-    """The choice that loads a stored model."""
+    """Return the choice that loads the model of a stored index.
+
+    Raises:
+        ClientError: It is a model of the caller's own, which has to be passed again.
+    """
     if name == CUSTOM:
         message = f"this index was made with a model of your own: pass the same one as {keyword}="
         raise ClientError(message)

@@ -1,6 +1,7 @@
-"""The file of an index: made, recognised, and held by one process.
+"""Create, recognise and lock the file of an index.
 
-SQLite's own exclusive locking holds it, so a killed process leaves no lock behind.
+One process holds the file at a time. SQLite's own exclusive locking does that, so a killed process leaves no lock
+behind.
 """
 
 import secrets
@@ -35,16 +36,21 @@ CREATE TABLE records (
 
 
 def connect(path: Path | None, schema: Schema | None) -> sqlite3.Connection:
-    """Open an index, or make one.
+    """Open the database of an index, or create it.
 
     Args:
-        path: The file; `None` keeps everything in memory.
-        schema: What to make where there is nothing yet; `None` insists that the index exists.
+        path: The file of the index; `None` keeps everything in memory.
+        schema: The schema of the index that is created if the file does not exist or is empty; `None` requires that
+            the index exists.
+
+    Returns:
+        A connection that holds the exclusive lock of the file until it is closed.
 
     Raises:
-        ClientError: The path is not an index, is held by another process, or is of a newer format.
+        ClientError: The path is not an index, another process holds it, its format is newer than this package, or it
+            does not exist and `schema` is `None`.
     """
-    _refuse_place(path)
+    _require_usable_path(path)
     if schema is None and (path is None or not path.exists()):
         message = f"there is no index at {path}"
         raise ClientError(message)
@@ -66,8 +72,8 @@ def connect(path: Path | None, schema: Schema | None) -> sqlite3.Connection:
     return connection
 
 
-def _refuse_place(path: Path | None) -> None:
-    """Say what is wrong with a path, where SQLite would only say that it cannot open it."""
+def _require_usable_path(path: Path | None) -> None:
+    """Refuse a path that cannot be opened with the reason; SQLite would only say that it cannot open it."""
     if path is None:
         return
     try:
@@ -87,7 +93,7 @@ def _refuse_place(path: Path | None) -> None:
 
 
 def _size(path: Path) -> int:
-    """The bytes of a file, 0 where there is none; raises on a path that cannot be."""
+    """Return the size of a file in bytes, 0 if there is no file; raise for a path that no file can have."""
     try:
         return path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
@@ -95,13 +101,13 @@ def _size(path: Path) -> int:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path | None) -> bool:
-    """Take the lock, set the journal, and tell whether there is an index already."""
+    """Take the lock, set the journal mode, and return whether the file already contains an index."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA busy_timeout = 0")
     connection.execute("BEGIN EXCLUSIVE")  # reads the header: fails here if this is no database, or is held
-    application = number(connection.execute("PRAGMA application_id"))
-    version = number(connection.execute("PRAGMA user_version"))
-    tables = number(connection.execute("SELECT count(*) FROM sqlite_schema"))
+    application = scalar(connection.execute("PRAGMA application_id"))
+    version = scalar(connection.execute("PRAGMA user_version"))
+    tables = scalar(connection.execute("SELECT count(*) FROM sqlite_schema"))
     connection.execute("COMMIT")
     if application != _APPLICATION_ID and (tables or application or version):
         message = f"{path} is a database, but not a nextk index"
@@ -141,7 +147,7 @@ def explain(error: sqlite3.DatabaseError, path: Path | None) -> ClientError:
     return ClientError(message)
 
 
-def number(cursor: sqlite3.Cursor) -> int:
-    """The one number that a statement gives; the statement is run to its end."""
+def scalar(cursor: sqlite3.Cursor) -> int:
+    """Return the single number that a statement yields. The statement is run to its end."""
     (only,) = cursor.fetchall()[0]
     return int(only)

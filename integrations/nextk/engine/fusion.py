@@ -1,8 +1,8 @@
-"""Hybrid search: two ranked lists become one.
+"""Hybrid search: fuse two ranked lists, the legs, into one.
 
-The mappings are those of protocol §5.3; what differs is which list they are computed over. A *global* order maps the
-full lists once, so it never depends on the sizes of the pulls. A *batch* order maps only the candidates of the pull at
-hand, as the hosted service does (protocol §4.6).
+The formulas are those of protocol §5.3. The two orders differ in the lists to which they apply them. A *global* order
+fuses the full lists once, so it never depends on the sizes of the pages. A *batch* order fuses only the candidates of
+the current page, as the hosted service does (protocol §4.6).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,35 +18,39 @@ from nextk.types import FusionAlgorithm
 _RRF_OFFSET = 60
 _STATISTICS_WINDOW = 1_000  # the best rows of a list, from which its mean and deviation are taken
 
-Mapping = Callable[[NDArray[np.float32]], NDArray[np.float64]]
-"""From the scores of a list, best first, to what each of its rows contributes; float64, same shape."""
+Contribution = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+"""Maps the scores of a leg, best first, to what each of its rows contributes to the fused score, float64 (n,)."""
 
 
 class Order(Protocol):
-    """Rows best first, a few at a time.
+    """Ranked rows, best first, that are taken a few at a time.
 
     Attributes:
-        splits: Whether two pulls give what one of their joint size gives, so that rows may be put back.
+        splits: Whether taking rows in two steps gives the same rows as taking them in one. Then rows may be put back.
     """
 
     splits: bool
 
     def take(self, count: int) -> Ranked:
-        """The next `count` rows; fewer at the end, none after it."""
+        """Take the next `count` rows; fewer if the order is nearly exhausted, none once it is."""
         ...
 
     def put_back(self, rows: Ranked) -> None:
-        """Return rows that were taken last; only where it `splits`."""
+        """Return the rows that were taken last to the front. Only allowed if `splits` is true."""
         ...
 
 
 def reciprocal_ranks(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """RRF: `1 / (60 + rank)`, ranks from 0."""
+    """Return the contributions of RRF (reciprocal rank fusion): `1 / (60 + rank)`, with ranks counted from 0."""
     return 1.0 / (_RRF_OFFSET + np.arange(len(scores)))
 
 
 def standard_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """DBSF: where a score lies between mean - 3 and mean + 3 sample deviations, as 0..1, not clamped."""
+    """Return the contributions of DBSF (distribution-based score fusion) for a list of candidates.
+
+    A score that lies 3 sample deviations below the mean contributes 0, one that lies 3 above it contributes 1. The
+    contribution is linear between the two and beyond them, without clamping. If all scores are equal it is 0.5.
+    """
     wide = scores.astype(np.float64)
     centre, spread = _spread(wide)
     if spread == 0:
@@ -55,7 +59,11 @@ def standard_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def frozen_standard_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """DBSF over a full list: the statistics come from its best rows, and no row counts as worse than an absent one."""
+    """Return the contributions of DBSF for a full list.
+
+    The mean and the deviation are those of the best 1,000 rows. No contribution is negative, so that no row counts as
+    worse than an absent one.
+    """
     wide = scores.astype(np.float64)
     centre, spread = _spread(wide[:_STATISTICS_WINDOW])
     if spread == 0:
@@ -64,7 +72,7 @@ def frozen_standard_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _spread(scores: NDArray[np.float64]) -> tuple[float, float]:
-    if len(scores) == 0 or scores[0] == scores[-1]:  # in order: all are equal, and rounding must not say otherwise
+    if len(scores) == 0 or scores[0] == scores[-1]:  # sorted, so all are equal, and rounding must not say otherwise
         return (float(scores[0]) if len(scores) else 0.0), 0.0
     return float(scores.mean()), float(scores.std(ddof=1))
 
@@ -73,37 +81,42 @@ _BATCH = {FusionAlgorithm.RRF: reciprocal_ranks, FusionAlgorithm.DBSF: standard_
 _GLOBAL = {FusionAlgorithm.RRF: reciprocal_ranks, FusionAlgorithm.DBSF: frozen_standard_scores}
 
 
-def fuse(legs: Sequence[Ranked], mapping: Mapping) -> Ranked:
-    """Add up, per row, what the legs contribute; a leg that lacks the row contributes nothing.
+def fuse(legs: Sequence[Ranked], contribution: Contribution) -> Ranked:
+    """Add up the contributions of the legs to each row. A leg that lacks the row contributes nothing.
 
     Args:
-        legs: Each in order, without repeats.
-        mapping: What a leg's scores contribute.
+        legs: The ranked lists, each in order and without repeated rows.
+        contribution: Returns what each row of a leg contributes.
 
     Returns:
-        Every row of any leg, in order; the sums are taken in float64 and rounded once.
+        All rows of all legs, best first. The sums are taken in float64 and rounded to float32 once.
     """
     rows = np.concatenate([leg.rows for leg in legs])
-    shares = np.concatenate([mapping(leg.scores) for leg in legs])
+    shares = np.concatenate([contribution(leg.scores) for leg in legs])
     distinct, positions = np.unique(rows, return_inverse=True)
     return ranked(distinct, np.bincount(positions, shares, len(distinct)).astype(np.float32))
 
 
 def global_order(legs: Sequence[Ranked], algorithm: FusionAlgorithm) -> Order:
-    """One order over full lists."""
+    """Fuse full lists into one order, which does not depend on the sizes of the pages.
+
+    Args:
+        legs: The full ranked lists.
+        algorithm: The fusion algorithm.
+    """
     fused = fuse(legs, _GLOBAL[algorithm])
     return LazyRanking(fused.rows, fused.scores)
 
 
 @dataclass(slots=True)
 class _Leg:
-    """One component's list: what has been read of it and not yet been returned."""
+    """The ranked list of one component, and the rows that were read from it but not yet returned by any page."""
 
     source: LazyRanking
     waiting: Ranked
 
     def best(self, count: int, returned: set[int]) -> Ranked:
-        """The best `count` rows that no page has returned yet."""
+        """Return the best `count` rows of the list that no page has returned yet."""
         while len(self.waiting) < count:
             more = self.source.take(count - len(self.waiting))
             if not len(more):
@@ -113,32 +126,36 @@ class _Leg:
         return Ranked(self.waiting.rows[:count], self.waiting.scores[:count])
 
     def drop(self, returned: set[int]) -> None:
-        """Forget rows that have been returned, through this list or another."""
+        """Remove the rows that a page has returned, whichever list they came from."""
         kept = np.array([row not in returned for row in self.waiting.rows.tolist()], np.bool_)
         self.waiting = Ranked(self.waiting.rows[kept], self.waiting.scores[kept])
 
 
 class BatchOrder:
-    """Every pull of k fuses the best k of each list that are left, returns the best k of those, and puts the rest back.
+    """An order in which every page fuses its own candidates.
+
+    A page of `k` rows fuses the best `k` rows that are left in each list, returns the best `k` of the fused rows, and
+    puts the others back.
 
     Args:
-        legs: Each component's list.
-        algorithm: How to fuse.
-        depth: Look at least so deep into each list; a one-shot query looks deeper than it returns.
+        legs: The ranked list of each component.
+        algorithm: The fusion algorithm.
+        depth: The candidates that every page takes from each list, at least. A one-shot query takes more candidates
+            than it returns.
     """
 
-    splits = False  # the size of a pull decides how it is fused
+    splits = False  # the size of a page decides how it is fused
 
     def __init__(self, legs: Sequence[LazyRanking], algorithm: FusionAlgorithm, depth: int = 0) -> None:
         self._legs = [_Leg(leg, Ranked(np.empty(0, np.int64), np.empty(0, np.float32))) for leg in legs]
-        self._mapping = _BATCH[algorithm]
+        self._contribution = _BATCH[algorithm]
         self._depth = depth
         self._returned: set[int] = set()
 
     def take(self, count: int) -> Ranked:
-        """The best `count` of what is left, by a fusion of their own."""
+        """Fuse the best candidates that are left and return the best `count` of them."""
         deep = max(count, self._depth)
-        fused = fuse([leg.best(deep, self._returned) for leg in self._legs], self._mapping)
+        fused = fuse([leg.best(deep, self._returned) for leg in self._legs], self._contribution)
         page = Ranked(fused.rows[:count], fused.scores[:count])
         self._returned.update(page.rows.tolist())
         for leg in self._legs:
@@ -146,5 +163,5 @@ class BatchOrder:
         return page
 
     def put_back(self, rows: Ranked) -> None:
-        """Not possible: what a pull returns depends on its size."""
+        """Raise `NotImplementedError`: rows cannot be put back, because the size of a page decides how it is fused."""
         raise NotImplementedError

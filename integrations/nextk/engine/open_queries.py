@@ -1,11 +1,11 @@
-"""Open resumable queries: one cursor each, a cap on their number, and an end to those that nobody touches.
+"""The open resumable queries of an engine: their number is limited, and queries that stay idle are dropped.
 
     start ──> open ──fetch_next──> open
-                ├──stop──────────> gone
-                ├──idle too long─> gone
-                └──failed page───> gone     (its rows left the order but reached nobody: to go on would skip them)
+                ├──stop──────────> ended
+                ├──idle too long─> ended
+                └──failed page───> ended    (its rows left the order but reached nobody: to go on would skip them)
 
-A page that is being read finishes before a stop returns; whoever asks later is told that the query does not exist.
+A page that is being read is finished before `stop` returns. Later calls raise `QueryNotFound`.
 """
 
 import threading
@@ -17,16 +17,29 @@ from nextk.engine.values import Match
 from nextk.errors import QueryNotFound, TooManyQueries
 
 Clock = Callable[[], float]
-"""Seconds from some fixed moment; never goes back."""
+"""Returns the seconds since some fixed moment. It never goes back."""
 
-Read = Callable[[Order, int], list[Match]]
-"""Takes the next rows from an order and reads them: the page of a given size."""
+ReadPage = Callable[[Order, int], list[Match]]
+"""Takes the next rows from an order and reads their records: a page of the given number of matches."""
 
 
 class OpenQuery:
-    """One open query: an order, and how to read from it. One page at a time."""
+    """An open resumable query, from which one page is read at a time.
 
-    def __init__(self, order: Order, read: Read, max_idle: float, now: float) -> None:
+    Args:
+        order: The ranked rows that no page has taken yet.
+        read: Reads the next page from the order.
+        max_idle: The seconds after which the query expires if no page is read.
+        now: The current time of the clock.
+
+    Attributes:
+        max_idle: The seconds after which the query expires if no page is read.
+        touched: The time at which the query was started or its last page was read.
+        busy: The lock that is held while a page is read or the query is stopped.
+        ended: Whether the query was stopped, has expired or has failed.
+    """
+
+    def __init__(self, order: Order, read: ReadPage, max_idle: float, now: float) -> None:
         self.max_idle = max_idle
         self.touched = now
         self.busy = threading.Lock()
@@ -35,20 +48,20 @@ class OpenQuery:
         self._read = read
 
     def fetch_next(self, count: int) -> list[Match]:
-        """The next `count` matches."""
+        """Return the next `count` matches. The caller holds `busy`."""
         return self._read(self._order, count)
 
     def expired(self, now: float) -> bool:
-        """Whether nobody has touched it for too long; a page being read counts as a touch."""
+        """Return whether the query has been idle for longer than `max_idle`. It is not idle while a page is read."""
         return now - self.touched > self.max_idle and not self.busy.locked()
 
 
 class OpenQueries:
-    """The cursors of one engine, by uuid.
+    """The open queries of one engine by their uuid.
 
     Args:
-        cap: How many may be open at once.
-        clock: Seconds; injected for tests.
+        cap: The number of queries that may be open at the same time.
+        clock: The clock that measures idle times, in seconds; tests replace it.
     """
 
     def __init__(self, cap: int, clock: Clock) -> None:
@@ -60,30 +73,39 @@ class OpenQueries:
     def __len__(self) -> int:
         return len(self._open)
 
-    def start(self, order: Order, read: Read, max_idle: float, count: int) -> tuple[str, list[Match]]:
-        """Read the first page and keep the rest open under a new uuid.
+    def start(self, order: Order, read: ReadPage, max_idle: float, count: int) -> tuple[str, list[Match]]:
+        """Read the first page of a query and keep the query open under a new uuid.
+
+        Args:
+            order: The ranked rows.
+            read: Reads the next page from the order.
+            max_idle: The seconds after which the query expires if no page is read.
+            count: The number of matches of the first page.
+
+        Returns:
+            The uuid and the first page.
 
         Raises:
-            TooManyQueries: The cap is reached.
+            TooManyQueries: As many queries are open as the cap allows.
         """
         open_query = OpenQuery(order, read, max_idle, self._clock())
         name = str(uuid.uuid4())
-        with open_query.busy:  # in its place before its first page is read, so that the cap holds
+        with open_query.busy:  # registered before its first page is read, so that the cap holds
             with self._lock:
                 self._require_room()
                 self._open[name] = open_query
             return name, self._page(name, open_query, count)
 
     def require_room(self) -> None:
-        """Raise `TooManyQueries` where the cap is reached: before the work of ranking is done for nothing."""
+        """Raise `TooManyQueries` if the cap is reached. Called before ranking, which would be wasted."""
         with self._lock:
             self._require_room()
 
     def require(self, name: str) -> OpenQuery:
-        """The cursor of a uuid.
+        """Return the open query that has a uuid.
 
         Raises:
-            QueryNotFound: It was stopped, has expired, or never existed.
+            QueryNotFound: The query was stopped, has expired, or never existed.
         """
         with self._lock:
             self._sweep()
@@ -93,7 +115,13 @@ class OpenQueries:
         return open_query
 
     def fetch_next(self, name: str, count: int) -> list[Match]:
-        """The next page; callers of one uuid wait for each other and get disjoint pages."""
+        """Return the next `count` matches of a query.
+
+        Callers with the same uuid wait for each other and get disjoint pages.
+
+        Raises:
+            QueryNotFound: The query was stopped, has expired, or never existed.
+        """
         open_query = self.require(name)
         with open_query.busy:
             if open_query.ended:
@@ -101,7 +129,11 @@ class OpenQueries:
             return self._page(name, open_query, count)
 
     def stop(self, name: str) -> None:
-        """End a query, once the page that is being read is finished."""
+        """Stop a query as soon as the page that is being read is finished.
+
+        Raises:
+            QueryNotFound: The query was stopped already, has expired, or never existed.
+        """
         open_query = self.require(name)
         with open_query.busy:
             if open_query.ended:
@@ -109,7 +141,7 @@ class OpenQueries:
             self._drop(name, open_query)
 
     def sweep(self) -> None:
-        """Drop every cursor that nobody has touched for too long."""
+        """Drop every query that has been idle for longer than its `max_idle`."""
         with self._lock:
             self._sweep()
 

@@ -1,4 +1,4 @@
-"""From an order to a page: the next rows, less those that are gone."""
+"""Read a page of matches: take the next rows of an order and skip those that no longer exist."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -6,17 +6,25 @@ from dataclasses import replace
 from nextk.engine.fusion import Order
 from nextk.engine.values import Match
 
-_MOST_AHEAD = 16_384  # rows
+_MAX_READ_AHEAD = 16_384  # rows
 
-Load = Callable[[Sequence[int]], Mapping[int, Match]]
-"""Reads rows; those that are gone are left out of the answer."""
+LoadRows = Callable[[Sequence[int]], Mapping[int, Match]]
+"""Reads the records of rows, by row. Rows that were deleted or no longer pass the filter are left out."""
 
 
-def read(order: Order, count: int, load: Load) -> list[Match]:
-    """The next `count` matches that still exist; fewer at the end.
+def read(order: Order, count: int, load: LoadRows) -> list[Match]:
+    """Return the next `count` matches that still exist.
 
-    Where rows turn out to be gone, ever more are read at once, and those left over are put back: a page over thousands
-    of deleted rows takes a few reads.
+    Every further read takes twice as many rows as the one before, and rows that are left over are put back. Thus a page
+    that has to skip thousands of deleted rows takes only a few reads.
+
+    Args:
+        order: The ranked rows; the rows of the page are taken from its front.
+        count: The number of matches.
+        load: Reads the records of the rows.
+
+    Returns:
+        The matches, best first; fewer than `count` only if the order is exhausted.
     """
     page: list[Match] = []
     step = 1
@@ -32,5 +40,5 @@ def read(order: Order, count: int, load: Load) -> list[Match]:
                 break
             if row in found:
                 page.append(replace(found[row], score=score))
-        step = min(2 * step, _MOST_AHEAD)
+        step = min(2 * step, _MAX_READ_AHEAD)
     return page

@@ -1,7 +1,8 @@
-"""The sparse vectors of a namespace, laid out by dimension: which slots have it, and with what value.
+"""Postings: the sparse vectors of a namespace by dimension, that is, the slots that have a dimension, and their values.
 
-A segment is immutable. Every batch of vectors makes one, and segments of like size are merged, so that their number
-grows with the logarithm of the data and each entry is moved as seldom.
+Postings consist of immutable segments. Every batch of vectors makes a segment, and segments of similar size are merged.
+Therefore the number of segments grows with the logarithm of the data, and so does the number of times that an entry is
+moved.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from nextk.engine.values import SparseArrays
 
 
 class Entries(NamedTuple):
-    """Dimension int32, slot int64 and value float32 of every entry, each (n,)."""
+    """Entries of sparse vectors: the dimension, int32, the slot, int64, and the value, float32, of each; all (n,)."""
 
     dimensions: NDArray[np.int32]
     slots: NDArray[np.int64]
@@ -32,13 +33,13 @@ def _joined(parts: Sequence[Entries]) -> Entries:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Entries sorted by dimension, then slot: a compressed sparse column matrix.
+    """Entries sorted by dimension, then by slot: a compressed sparse column matrix.
 
     Attributes:
         dimensions: The distinct dimensions, ascending; int32 (d,).
-        starts: Where each dimension's entries begin, and the end; int64 (d + 1,).
-        slots: int64 (entries,).
-        values: float32 (entries,).
+        starts: The position of the first entry of each dimension, then the number of entries; int64 (d + 1,).
+        slots: The slot of every entry; int64 (entries,).
+        values: The value of every entry; float32 (entries,).
     """
 
     dimensions: NDArray[np.int32]
@@ -48,7 +49,10 @@ class Segment:
 
     @classmethod
     def build(cls, entries: Entries) -> Self:
-        """Sort entries; those of one slot and dimension are added up, in the order in which they were given."""
+        """Build a segment from entries in any order.
+
+        Entries of the same slot and dimension are added up, one by one, in the order in which they were given.
+        """
         dimensions, slots, values = entries
         order = np.lexsort((slots, dimensions))  # stable
         dimensions, slots, values = dimensions[order], slots[order], values[order]
@@ -64,11 +68,11 @@ class Segment:
         return cls(distinct, np.append(starts, len(slots)).astype(np.int64), slots, values)
 
     def entries(self) -> Entries:
-        """What `build` was given, sorted."""
+        """Return all entries, sorted by dimension, then by slot."""
         return Entries(np.repeat(self.dimensions, np.diff(self.starts)), self.slots, self.values)
 
     def of(self, dimension: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The slots that have a dimension, and their values."""
+        """Return the slots that have a dimension, int64 (m,), ascending, and their values, float32 (m,)."""
         position = int(np.searchsorted(self.dimensions, dimension))
         if position == len(self.dimensions) or self.dimensions[position] != dimension:
             return self.slots[:0], self.values[:0]
@@ -78,17 +82,17 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Postings:
-    """All segments; none changes, so a search may keep them."""
+    """All segments of a namespace. They never change, so a search can keep them."""
 
     segments: tuple[Segment, ...]
 
     @classmethod
     def empty(cls) -> Self:
-        """No vectors at all."""
+        """Return postings without any vectors."""
         return cls(())
 
     def with_vectors(self, first: int, vectors: Sequence[SparseArrays]) -> "Postings":
-        """These postings, and the vectors of the slots `first`, `first + 1`, ..."""
+        """Return postings that also contain the vectors of the slots `first`, `first + 1` and so on."""
         sizes = [len(vector.indices) for vector in vectors]
         slots = np.repeat(np.arange(first, first + len(vectors), dtype=np.int64), sizes)
         entries = Entries(
@@ -100,24 +104,24 @@ class Postings:
             return self
         return Postings(tuple(_merged([*self.segments, Segment.build(entries)])))
 
-    def moved(self, kept: NDArray[np.int64], count: int) -> "Postings":
-        """The postings of the kept slots, renumbered 0, 1, ... in their order.
+    def renumbered(self, kept: NDArray[np.int64], count: int) -> "Postings":
+        """Return the postings of the slots that are kept, renumbered from 0 in their order.
 
         Args:
-            kept: Slots, ascending.
-            count: How many slots there were.
+            kept: The slots to keep, int64 (m,), ascending.
+            count: The number of all slots so far.
         """
         new = np.full(count, -1, np.int64)
         new[kept] = np.arange(len(kept))
         if not self.segments:
             return self
         old = _joined([segment.entries() for segment in self.segments])
-        living = new[old.slots] >= 0
-        entries = Entries(old.dimensions[living], new[old.slots[living]], old.values[living])
+        live = new[old.slots] >= 0
+        entries = Entries(old.dimensions[live], new[old.slots[live]], old.values[live])
         return Postings((Segment.build(entries),)) if len(entries.slots) else Postings.empty()
 
     def of(self, dimension: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """The slots that have a dimension, and their values, segment by segment."""
+        """Yield the slots that have a dimension, and their values, segment by segment."""
         for segment in self.segments:
             slots, values = segment.of(dimension)
             if len(slots):
@@ -125,7 +129,7 @@ class Postings:
 
 
 def _merged(segments: list[Segment]) -> list[Segment]:
-    """Merge from the end while a segment is not well smaller than the one before it."""
+    """Merge the last two segments as long as the last one is larger than half of the one before it."""
     while len(segments) > 1 and len(segments[-2].slots) < 2 * len(segments[-1].slots):
         last, before = segments.pop(), segments.pop()
         segments.append(Segment.build(_joined([before.entries(), last.entries()])))

@@ -1,7 +1,8 @@
-"""What the rest of nextk may ask of an engine, embedded or not.
+"""The interface of an engine, which the rest of nextk relies on.
 
-The methods take validated requests (`nextk.bodies`) and refuse with `nextk.errors.RefusedError` in the service's own
-words. They block; an engine is safe to call from several threads.
+The methods take validated requests (`nextk.bodies`). A request that the engine refuses raises
+`nextk.errors.RefusedError` with the message of the hosted service. The methods block, and an engine is safe to call
+from several threads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,12 @@ from nextk.engine.values import Match
 
 @dataclass(frozen=True, slots=True)
 class RangePage:
-    """Records in insertion order; `next_cursor` is `""` once nothing is left."""
+    """A page of records in insertion order.
+
+    Attributes:
+        next_cursor: The cursor of the next page, or `""` if no records are left.
+        matches: The records of this page.
+    """
 
     next_cursor: str
     matches: list[Match]
@@ -23,45 +29,63 @@ class RangePage:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What an engine holds: bytes, and records per namespace."""
+    """The size of an index.
+
+    Attributes:
+        size: The bytes that the index takes.
+        counts: The number of records in each namespace, by its name.
+    """
 
     size: int
     counts: Mapping[str, int]
 
 
 class Engine(Protocol):
-    """One index."""
+    """An engine serves one index.
+
+    Attributes:
+        name: The name by which error messages call the index.
+    """
 
     name: str
 
     @property
     def id(self) -> str:
-        """A random name given to the index when it was made."""
+        """A random name that the index was given when it was created."""
         ...
 
     @property
     def schema(self) -> Schema:
-        """The fixed properties of the index."""
+        """The fixed properties of the index, such as its type and its similarity function."""
         ...
 
     def upsert(self, namespace: str, records: Sequence[Record]) -> None:
-        """Store records, whole and together, replacing those of the same id."""
+        """Store all of the records or none of them. A record replaces the one that has the same id."""
         ...
 
     def upsert_data(self, namespace: str, records: Sequence[TextRecord]) -> None:
-        """Embed texts and store them."""
+        """Embed texts and store them as records, all of them or none."""
         ...
 
     def update(self, namespace: str, update: Update) -> bool:
-        """Change parts of one record; `False` where it does not exist."""
+        """Change parts of one record. Returns `False` if the record does not exist."""
         ...
 
     def query(self, namespace: str, query: Query) -> list[Match]:
-        """The best `top_k` matches, best first."""
+        """Return the best `top_k` matches, best first."""
         ...
 
     def start(self, namespace: str, query: Query, max_idle: int) -> tuple[str, list[Match]]:
-        """Open a resumable query: its uuid (`""` where the namespace does not exist) and the first page."""
+        """Open a resumable query and read its first page of `top_k` matches.
+
+        Args:
+            namespace: The namespace to search.
+            query: The query.
+            max_idle: The seconds after which the query is dropped if nobody fetches from it.
+
+        Returns:
+            The uuid of the query (`""` if the namespace does not exist), and the first page, best first.
+        """
         ...
 
     def require_open(self, uuid: str) -> None:
@@ -69,57 +93,78 @@ class Engine(Protocol):
         ...
 
     def fetch_next(self, uuid: str, count: int) -> list[Match]:
-        """The next `count` matches of an open query; fewer near the end, none after it."""
+        """Return the next `count` matches of an open query, best first; fewer if the query is nearly exhausted.
+
+        Raises:
+            QueryNotFound: The query was stopped, has expired, or never existed.
+        """
         ...
 
     def stop(self, uuid: str) -> None:
-        """End an open query."""
+        """Stop an open query.
+
+        Raises:
+            QueryNotFound: The query was stopped already, has expired, or never existed.
+        """
         ...
 
     def fetch(self, namespace: str, fetch: Fetch) -> list[Match | None]:
-        """Records by id, one slot each, or by prefix."""
+        """Read records by their ids or by a prefix of their ids.
+
+        Returns:
+            For ids, one element each, in the given order, `None` if there is no such record; for a prefix, the records.
+        """
         ...
 
     def range(self, namespace: str, request: Range) -> RangePage:
-        """Records in insertion order."""
+        """Read a page of records in insertion order."""
         ...
 
     def random(self, namespace: str) -> Match | None:
-        """Some record, or none where there is none."""
+        """Return a random record, or `None` if the namespace has no records."""
         ...
 
     def delete(self, namespace: str, selection: Delete) -> int:
-        """Remove records; how many were there."""
+        """Delete records by ids, by a prefix of their ids or by a filter. Returns the number of deleted records."""
         ...
 
     def reset(self, namespace: str | None) -> None:
-        """Empty one namespace, or every one for `None`."""
+        """Delete all records of one namespace, or of every namespace if `namespace` is `None`."""
         ...
 
     def stats(self) -> Stats:
-        """Size and counts."""
+        """Return the size of the index and the number of records in each namespace."""
         ...
 
     def list_namespaces(self) -> list[str]:
-        """Every namespace, the default one first."""
+        """Return the names of all namespaces, the default namespace first."""
         ...
 
     def delete_namespace(self, namespace: str) -> None:
-        """Remove a namespace and its records."""
+        """Delete a namespace and its records. Open queries on it have no further pages."""
         ...
 
     def rename_namespace(self, namespace: str, new: str, *, replace: bool) -> bool:
-        """Give a namespace another name; `False` where it has that name already."""
+        """Rename a namespace. Open queries on it go on.
+
+        Args:
+            namespace: The name of the namespace.
+            new: The new name.
+            replace: Whether an existing namespace of the new name is deleted first; otherwise the request is refused.
+
+        Returns:
+            `False` if the namespace already has that name.
+        """
         ...
 
     def open_queries(self) -> int:
-        """How many resumable queries are open."""
+        """Return the number of open resumable queries."""
         ...
 
     def sweep(self) -> None:
-        """Drop resumable queries that have been idle for too long."""
+        """Drop the resumable queries that have been idle for longer than their `max_idle`."""
         ...
 
     def close(self) -> None:
-        """Release what the engine holds; calling it again does nothing."""
+        """Release the resources of the engine. Further calls do nothing."""
         ...

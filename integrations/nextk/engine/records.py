@@ -1,6 +1,6 @@
-"""From what a request says to what the engine stores and searches: components checked, texts embedded.
+"""Turn requests into what the engine stores and searches: check their vectors, embed their texts, encode metadata.
 
-Nothing here touches storage but `load_columns`, and nothing here needs the engine's lock: embedding is slow.
+Nothing here touches storage or needs the lock of the engine, because embedding is slow.
 """
 
 import logging
@@ -14,10 +14,9 @@ import orjson
 from numpy.typing import NDArray
 
 from nextk.bodies import Delete, Query, Record, SparseBody, TextRecord, Update, Vectors
-from nextk.engine.columns import Columns
 from nextk.engine.schema import MAX_DIMENSION, Schema
 from nextk.engine.search import QueryComponents
-from nextk.engine.storage import Storage, StoredRecord
+from nextk.engine.storage import StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
 from nextk.engine.values import SparseArrays
 from nextk.errors import NextKError, RefusedError
@@ -27,12 +26,15 @@ log = logging.getLogger("nextk.engine")
 
 MAX_METADATA_BYTES = 48 * 1024
 
-_LOAD_BATCH = 10_000  # records whose vectors are decoded together when an index is opened
-
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The text models of an index."""
+    """The text models of an index.
+
+    Attributes:
+        dense: The model that embeds texts as dense vectors, or `None`.
+        sparse: The model that embeds texts as sparse vectors, or `None`.
+    """
 
     dense: DenseModel | None
     sparse: SparseModel | None
@@ -40,26 +42,37 @@ class Models:
     def embed(
         self, texts: Sequence[str], schema: Schema
     ) -> list[tuple[NDArray[np.float32] | None, SparseArrays | None]]:
-        """The components of texts, as the index needs them to store a record.
+        """Embed texts that are to be stored.
+
+        Returns:
+            The dense and the sparse vector of each text; `None` for a kind of vector that the index does not have.
 
         Raises:
-            RefusedError: The index lacks a model.
+            RefusedError: The index lacks a model, or a model failed.
         """
         _require_models(schema, dense=schema.dense, sparse=schema.sparse)
-        with _at_work():
+        with _refusing_model_errors():
             dense = self.dense.embed_documents(list(texts)) if schema.dense and self.dense else [None] * len(texts)
             sparse = self.sparse.embed_documents(list(texts)) if schema.sparse and self.sparse else [None] * len(texts)
             return list(zip(dense, sparse, strict=True))
 
 
 def from_vectors(record: Record, schema: Schema) -> StoredRecord:
-    """A record that brings its own vectors."""
+    """Return the stored form of a record that brings its own vectors.
+
+    Raises:
+        RefusedError: A vector is missing or unsupported, or the metadata cannot be stored.
+    """
     vector, sparse = _components(record, schema)
     return StoredRecord(record.id, vector, sparse, encode_metadata(record.metadata), record.data)
 
 
 def from_texts(texts: Sequence[TextRecord], schema: Schema, models: Models) -> list[StoredRecord]:
-    """Records whose vectors come from the index's own models."""
+    """Return the stored form of records whose texts are embedded by the models of the index.
+
+    Raises:
+        RefusedError: The index lacks a model, a model failed, or metadata cannot be stored.
+    """
     components = models.embed([text.data for text in texts], schema)
     return [
         StoredRecord(text.id, vector, sparse, encode_metadata(text.metadata), text.data)
@@ -67,8 +80,12 @@ def from_texts(texts: Sequence[TextRecord], schema: Schema, models: Models) -> l
     ]
 
 
-def changed(stored: StoredRecord, update: Update, schema: Schema, models: Models) -> StoredRecord:
-    """A record after an update; what the update does not mention stays."""
+def apply_update(stored: StoredRecord, update: Update, schema: Schema, models: Models) -> StoredRecord:
+    """Return a record with an update applied. Fields that the update does not contain stay as they are.
+
+    Raises:
+        RefusedError: A vector or a model is missing or unsupported, a model failed, or the metadata cannot be stored.
+    """
     if update.vector is not None or update.sparse_vector is not None:
         vector, sparse = _components(update, schema)
         stored = replace(stored, vector=vector, sparse=sparse)
@@ -83,10 +100,10 @@ def changed(stored: StoredRecord, update: Update, schema: Schema, models: Models
 
 
 def decide_dimension(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
-    """The schema once records are written: the first dense vector of an index decides its dimension.
+    """Return the schema that the index has once records are written: its first dense vector decides its dimension.
 
     Raises:
-        RefusedError: A vector has another dimension than the index.
+        RefusedError: A vector has another dimension than the index, or the first one is empty or too long.
     """
     for record in records:
         if record.vector is None:
@@ -101,10 +118,10 @@ def decide_dimension(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
 
 
 def components_of(query: Query, schema: Schema, models: Models) -> QueryComponents:
-    """What a query searches for: the components it brings, or those of its text, less what its mode leaves out.
+    """Return the vectors that a query searches by: those it brings or those of its text, as its mode selects them.
 
     Raises:
-        RefusedError: A component is missing or unsupported; or a model is missing.
+        RefusedError: A vector is missing or unsupported, or a model is missing or failed.
     """
     if query.data is not None:
         vector, sparse = _embed_query(query.data, query.query_mode, schema, models)
@@ -115,12 +132,12 @@ def components_of(query: Query, schema: Schema, models: Models) -> QueryComponen
 
 
 def refuse_dimension(components: QueryComponents, schema: Schema) -> None:
-    """Raise `RefusedError` for a vector of another dimension than the index has by now."""
+    """Raise `RefusedError` if the query's dense vector has another dimension than the index has by now."""
     if components.vector is not None and schema.dimension is not None:
         _require_dimension(len(components.vector), schema)
 
 
-def refuse_unclear(selection: Delete) -> None:
+def require_one_selector(selection: Delete) -> None:
     """Raise `RefusedError` unless exactly one way to select records is given."""
     if sum(given is not None for given in (selection.ids, selection.prefix, selection.filter)) != 1:
         message = "Only and only one of the ids, prefix, or filter must be provided."
@@ -128,10 +145,10 @@ def refuse_unclear(selection: Delete) -> None:
 
 
 def encode_metadata(metadata: dict[str, Any] | None) -> str | None:
-    """Metadata as it is stored: JSON text.
+    """Encode metadata as JSON text for storage.
 
     Raises:
-        RefusedError: It is too large or too deep.
+        RefusedError: The metadata is too large, is nested too deeply, or contains the NUL character.
     """
     if metadata is None:
         return None
@@ -158,33 +175,8 @@ def _holds_nul(value: Any) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
-def load_columns(storage: Storage, key: int) -> Columns:
-    """The vectors of a namespace, read into memory."""
-    columns = Columns()
-    batch: list[tuple[int, NDArray[np.float32] | None, SparseArrays | None]] = []
-    for stored in storage.vectors(key):
-        batch.append(stored)
-        if len(batch) == _LOAD_BATCH:
-            append(columns, batch)
-            batch = []
-    append(columns, batch)
-    return columns
-
-
-def append(columns: Columns, batch: Sequence[tuple[int, NDArray[np.float32] | None, SparseArrays | None]]) -> None:
-    """Add rows with their vectors to the columns; all have the same components."""
-    if not batch:
-        return
-    rows, vectors, sparse = zip(*batch, strict=True)
-    columns.append(
-        rows,
-        None if vectors[0] is None else np.stack(vectors),
-        None if sparse[0] is None else sparse,
-    )
-
-
 def _components(given: Vectors, schema: Schema) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
-    """The components of a record to store: exactly those of the index's type."""
+    """Return the vectors of a record that is to be stored: exactly those that the type of the index requires."""
     _refuse_unsupported(given, schema)
     if schema.dense and given.vector is None:
         message = "This index requires dense vectors"
@@ -196,7 +188,7 @@ def _components(given: Vectors, schema: Schema) -> tuple[NDArray[np.float32] | N
 
 
 def _query_components(query: Query, schema: Schema) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
-    """The components that a query searches by: at least one, none that the index lacks."""
+    """Return the vectors that a query brings and its mode selects: at least one, and none that the index lacks."""
     _refuse_unsupported(query, schema)
     vector, sparse = _dense(query.vector), _sparse(query.sparse_vector)
     if vector is not None and sparse is not None:
@@ -215,7 +207,7 @@ def _embed_query(
     dense = schema.dense and not (both and mode is QueryMode.SPARSE)
     sparse = schema.sparse and not (both and mode is QueryMode.DENSE)
     _require_models(schema, dense=dense, sparse=sparse)
-    with _at_work():
+    with _refusing_model_errors():
         return (
             models.dense.embed_query(text) if dense and models.dense else None,
             models.sparse.embed_query(text) if sparse and models.sparse else None,
@@ -223,8 +215,8 @@ def _embed_query(
 
 
 @contextmanager
-def _at_work() -> Iterator[None]:
-    """While a model embeds: whatever it raises is a refusal, since nothing has been written or searched yet."""
+def _refusing_model_errors() -> Iterator[None]:
+    """Turn every error of a text model into `RefusedError`, because nothing has been written or searched yet."""
     try:
         yield
     except NextKError as error:
@@ -275,7 +267,10 @@ def _updated_metadata(stored: str | None, update: Update) -> str | None:
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """Apply a JSON merge patch (RFC 7396): `null` removes a member, objects merge, everything else replaces."""
+    """Apply a JSON merge patch (RFC 7396) and return the result.
+
+    `None` removes a member, objects are merged, and every other value replaces the old one.
+    """
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}

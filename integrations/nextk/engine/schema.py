@@ -1,4 +1,4 @@
-"""What an index is: its type, metric, models and fusion order. Fixed when the index is made."""
+"""The schema of an index: its type, dimension, similarity, models and fusion order, fixed when it is created."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -8,11 +8,11 @@ from typing import Any, Self
 from nextk.arguments import choose, require_count
 from nextk.errors import ClientError
 
-MAX_DIMENSION = 5_376  # the largest plan of the service
+MAX_DIMENSION = 5_376  # of the largest plan of the hosted service
 
 
 class IndexType(StrEnum):
-    """Which components every record of the index has."""
+    """The vectors that every record of the index has: a dense one, a sparse one, or both."""
 
     DENSE = "DENSE"
     SPARSE = "SPARSE"
@@ -20,7 +20,7 @@ class IndexType(StrEnum):
 
 
 class Similarity(StrEnum):
-    """How two dense vectors are compared."""
+    """The function that scores two dense vectors."""
 
     COSINE = "COSINE"
     EUCLIDEAN = "EUCLIDEAN"
@@ -28,10 +28,10 @@ class Similarity(StrEnum):
 
 
 class FusionOrder(StrEnum):
-    """How a hybrid resumable query orders its pages.
+    """The way in which a hybrid resumable query orders its pages.
 
-    `GLOBAL`: one fused order over the full lists, the same whatever the sizes of the pulls.
-    `BATCH`: every pull fuses its own candidates, as the hosted service does.
+    `GLOBAL`: The full ranked lists are fused once, so the order does not depend on the sizes of the pages.
+    `BATCH`: Every page fuses its own candidates, as the hosted service does.
     """
 
     GLOBAL = "GLOBAL"
@@ -49,8 +49,13 @@ def _require_dimension(dimension: int) -> None:
 class Schema:
     """The fixed properties of an index.
 
-    `dimension` is `None` until the first dense vector decides it. `embedding` and `sparse_embedding` are the names of
-    the text models ("static", "bm25", "custom" for the caller's own), or `""`.
+    Attributes:
+        type: The vectors that every record has.
+        dimension: The length of every dense vector, or `None` until the first dense vector decides it.
+        similarity: The function that scores two dense vectors.
+        embedding: The name of the dense text model: `"static"`, `"custom"` for the caller's own, or `""` for none.
+        sparse_embedding: The name of the sparse text model: `"bm25"`, `"custom"` for the caller's own, or `""`.
+        fusion_order: The way in which a hybrid query orders its pages.
     """
 
     type: IndexType
@@ -71,10 +76,10 @@ class Schema:
         sparse_embedding: str = "",
         fusion_order: str = "global",
     ) -> Self:
-        """Check the keywords and make a schema of them.
+        """Check the keywords of a new index and create its schema.
 
         Raises:
-            ClientError: A keyword is unknown or contradicts another; the message names it.
+            ClientError: A keyword has a value that is not allowed, or contradicts another one; the message names it.
         """
         kind = choose(IndexType, type, "type")
         if dimension is not None:
@@ -100,30 +105,30 @@ class Schema:
 
     @property
     def dense(self) -> bool:
-        """Whether records have a dense vector."""
+        """Whether every record has a dense vector."""
         return self.type is not IndexType.SPARSE
 
     @property
     def sparse(self) -> bool:
-        """Whether records have a sparse vector."""
+        """Whether every record has a sparse vector."""
         return self.type is not IndexType.DENSE
 
     @property
     def embeds_text(self) -> bool:
-        """Whether text alone is enough to make a record: every component has its model."""
+        """Whether a record can be made from text alone, because there is a text model for each of its vectors."""
         return (not self.dense or bool(self.embedding)) and (not self.sparse or bool(self.sparse_embedding))
 
     def with_dimension(self, dimension: int) -> Self:
-        """The same schema, its dimension now decided."""
+        """Return a copy of the schema with the dimension of the first dense vector."""
         return replace(self, dimension=dimension)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for storage."""
+        """Return the schema as plain data for storage."""
         return {key: value.value if isinstance(value, Enum) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Self:
-        """Read back what `to_dict` gave."""
+        """Restore a schema from the result of `to_dict`."""
         return cls(
             type=IndexType(stored["type"]),
             dimension=stored["dimension"],
@@ -134,19 +139,23 @@ class Schema:
         )
 
     def refuse_contradiction(self, keywords: Mapping[str, Any]) -> None:
-        """Compare with the keywords of a reopening; those left out (`None`) agree with anything.
+        """Refuse to open an index with other keywords than it was created with.
+
+        Args:
+            keywords: The keywords of the opening by name; a keyword that is missing or `None` agrees with any value.
 
         Raises:
-            ClientError: A keyword differs from what is stored; the message names both.
+            ClientError: A keyword has a value that is not allowed, or another value than the stored one. The message
+                names the keyword and both values.
         """
         for field in fields(self):
-            wanted, stored = keywords.get(field.name), getattr(self, field.name)
-            if wanted is None:
+            requested, stored = keywords.get(field.name), getattr(self, field.name)
+            if requested is None:
                 continue
             if field.name == "dimension":
-                _require_dimension(wanted)
-            given = choose(type(stored), wanted, field.name) if isinstance(stored, Enum) else wanted
+                _require_dimension(requested)
+            given = choose(type(stored), requested, field.name) if isinstance(stored, Enum) else requested
             if given != stored:
                 held = stored.value.lower() if isinstance(stored, Enum) else stored
-                message = f"this index was made with {field.name}={held!r}; it cannot be opened with {wanted!r}"
+                message = f"this index was made with {field.name}={held!r}; it cannot be opened with {requested!r}"
                 raise ClientError(message)

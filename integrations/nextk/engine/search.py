@@ -1,4 +1,4 @@
-"""From a question and a moment of a namespace to an order of its rows."""
+"""Rank the rows of a namespace, as they are at one moment, by a query."""
 
 from dataclasses import dataclass
 
@@ -13,18 +13,18 @@ from nextk.engine.values import SparseArrays
 from nextk.types import FusionAlgorithm
 
 ONE_SHOT_DEPTH = 100
-"""How deep a one-shot hybrid query of a batch-ordered index looks into each component, at least."""
+"""The candidates that a one-shot hybrid query on an index of batch order takes from each ranked list, at least."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryComponents:
-    """What is searched for: one component, or both.
+    """The vectors that a query searches by: a dense one, a sparse one, or both.
 
     Attributes:
-        vector: float32 (dimension,), or `None`.
-        sparse: Dimensions and values, or `None`.
+        vector: The dense vector, float32 (dimension,), or `None`.
+        sparse: The sparse vector, or `None`.
         weighted: Whether sparse values are weighted by inverse document frequency.
-        fusion: How two components are joined.
+        fusion: The algorithm that fuses the two ranked lists of a hybrid query.
     """
 
     vector: NDArray[np.float32] | None
@@ -33,25 +33,30 @@ class QueryComponents:
     fusion: FusionAlgorithm
 
 
-def order(components: QueryComponents, schema: Schema, whole: Snapshot, seen: Snapshot, depth: int = 0) -> fusion.Order:
-    """Rank what matches.
+def order(
+    components: QueryComponents, schema: Schema, all_rows: Snapshot, visible: Snapshot, depth: int = 0
+) -> fusion.Order:
+    """Rank the rows that match a query.
 
     Args:
-        components: What is searched for; at least one component.
-        schema: The index's metric and fusion order.
-        whole: The namespace, for its statistics.
-        seen: The part of it that the filter lets through.
-        depth: Candidates per component that a batch order looks at, at least.
+        components: The vectors of the query, at least one.
+        schema: The schema of the index, which decides the similarity and the fusion order.
+        all_rows: All rows of the namespace, for the statistics of inverse document frequency.
+        visible: The rows that pass the filter.
+        depth: The candidates that a batch order takes from each ranked list, at least.
+
+    Returns:
+        The matches, best first.
     """
     if components.sparse is None:
         assert components.vector is not None
-        return dense.ranking(seen, components.vector, schema.similarity)
-    matching, scores = sparse.scores(seen, components.sparse, whole if components.weighted else None)
-    rows = seen.rows[matching]
+        return dense.ranking(visible, components.vector, schema.similarity)
+    matching, scores = sparse.scores(visible, components.sparse, all_rows if components.weighted else None)
+    rows = visible.rows[matching]
     if components.vector is None:
         return LazyRanking(rows, scores)
     if schema.fusion_order is FusionOrder.BATCH:
-        legs = [dense.ranking(seen, components.vector, schema.similarity), LazyRanking(rows, scores)]
+        legs = [dense.ranking(visible, components.vector, schema.similarity), LazyRanking(rows, scores)]
         return fusion.BatchOrder(legs, components.fusion, depth)
-    every = ranked(seen.rows[seen.slots], dense.scores(seen, components.vector, schema.similarity))
+    every = ranked(visible.rows[visible.slots], dense.scores(visible, components.vector, schema.similarity))
     return fusion.global_order([every, ranked(rows, scores)], components.fusion)

@@ -1,6 +1,6 @@
-"""Sparse search: the inner product over the dimensions that a record and the query share.
+"""Sparse search: the score is the inner product over the dimensions that a record and the query share.
 
-A record that shares none is no match at all, which is not the same as a score of 0.
+A record that shares no dimension with the query is not a match at all, which differs from a match with a score of 0.
 """
 
 import numpy as np
@@ -16,13 +16,14 @@ def scores(
     """Score every record that shares a dimension with the query.
 
     Args:
-        snapshot: What to search.
-        query: Dimensions and values; repeated dimensions add up.
-        statistics: The whole namespace, to weight the query by inverse document frequency; `None` does not weight.
+        snapshot: The rows to search.
+        query: The dimensions and values of the query; the contributions of a repeated dimension are added up.
+        statistics: All rows of the namespace, from which the inverse document frequency of each dimension is taken to
+            weight the query; `None` leaves the query unweighted.
 
     Returns:
-        The slots that match, ascending, int64 (m,), and their scores, float32 (m,): the query's value is weighted in
-        float32, then multiplied and added in float32, in the order of the query (protocol §5.2).
+        The slots of the matches, int64 (m,), ascending; and their scores, float32 (m,). Each value of the query is
+        weighted in float32, then multiplied and added in float32, in the order of the query (protocol §5.2).
     """
     count = len(snapshot.rows)
     total = np.zeros(count, np.float32)
@@ -34,15 +35,18 @@ def scores(
                 total[slots] += weight * values
                 shared[slots] = True
     matching = snapshot.slots[shared[snapshot.slots]]
-    return matching, np.nan_to_num(total[matching])  # a reply has no word for infinity
+    return matching, np.nan_to_num(total[matching])  # a reply cannot express infinity
 
 
 def _idf(statistics: Snapshot, dimensions: NDArray[np.int32]) -> NDArray[np.float32]:
-    """`ln(1 + (N - n + 0.5) / (n + 0.5))` of each dimension, over the live records of the namespace."""
-    alive = np.zeros(len(statistics.rows), np.bool_)
-    alive[statistics.slots] = True
-    having = np.array(
-        [sum(int(alive[slots].sum()) for slots, _ in statistics.postings.of(one)) for one in dimensions.tolist()],
+    """Return `ln(1 + (N - n + 0.5) / (n + 0.5))` for each dimension: `n` of the `N` live records contain it."""
+    live = np.zeros(len(statistics.rows), np.bool_)
+    live[statistics.slots] = True
+    containing = np.array(
+        [
+            sum(int(live[slots].sum()) for slots, _ in statistics.postings.of(dimension))
+            for dimension in dimensions.tolist()
+        ],
         np.float64,
     )
-    return np.log1p((len(statistics.slots) - having + 0.5) / (having + 0.5)).astype(np.float32)
+    return np.log1p((len(statistics.slots) - containing + 0.5) / (containing + 0.5)).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The truth on disk: records in one SQLite file, durable once a write has returned.
+"""The storage of an index: all records in one SQLite file, durable as soon as a write has returned.
 
-Every record has a `row`: a number that is never given twice, kept when its id is upserted again, and rising in the
-order of first insertion. It names the record everywhere else in the engine.
+Every record has a number, its row, by which the rest of the engine identifies it. Rows rise in the order of first
+insertion and are never used twice. A record keeps its row when its id is upserted again.
 
 Nothing here takes a lock: the engine serialises its calls.
 """
@@ -22,9 +22,9 @@ from nextk.engine import file
 from nextk.engine.filter import sql as filters
 from nextk.engine.filter.syntax import parse
 from nextk.engine.schema import Schema
-from nextk.engine.values import Match, SparseArrays
+from nextk.engine.values import Match, RowVectors, SparseArrays
 
-_FLOAT, _INT = np.dtype("<f4"), np.dtype("<i4")  # in the file, whatever the machine
+_FLOAT, _INT = np.dtype("<f4"), np.dtype("<i4")  # the types in the file, on any machine
 _MAX_VARIABLES = 500  # well below what any SQLite allows in one statement
 _LAST = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)  # sorts behind every id that could follow a prefix
 
@@ -38,7 +38,15 @@ RETURNING row
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """A record as it is written: float32 arrays, metadata as JSON text."""
+    """A record as it is written.
+
+    Attributes:
+        id: The id of the record.
+        vector: The dense vector, float32 (dimension,), or `None` if the index has none.
+        sparse: The sparse vector, or `None` if the index has none.
+        metadata: The metadata as JSON text, or `None`.
+        data: The text of the record, or `None`.
+    """
 
     id: str
     vector: NDArray[np.float32] | None
@@ -47,7 +55,7 @@ class StoredRecord:
     data: str | None
 
     def columns(self) -> tuple[str | bytes | None, ...]:
-        """The record as the file has it; equal for equal records."""
+        """Return the values of the record's columns in the file. They are equal for equal records."""
         sparse = self.sparse
         return (
             self.id,
@@ -60,7 +68,11 @@ class StoredRecord:
 
 
 class Storage:
-    """One index in one SQLite file, or in memory."""
+    """The records, namespaces and properties of one index in one SQLite file, or in memory.
+
+    Args:
+        connection: What `nextk.engine.file.connect` returned.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -70,39 +82,39 @@ class Storage:
 
     @classmethod
     def open(cls, path: Path | None, schema: Schema | None) -> Self:
-        """Open an index, or make one; see `nextk.engine.file.connect`."""
+        """Open the storage of an index, or create it; the arguments are those of `nextk.engine.file.connect`."""
         return cls(file.connect(path, schema))
 
     def __del__(self) -> None:
         # A connection is part of a reference cycle of its own, so without this a dropped index would hold its file
-        # until the next garbage collection, whenever that is.
+        # until the next garbage collection.
         connection = getattr(self, "_connection", None)
         if connection is not None:
             connection.close()
 
     def close(self) -> None:
-        """Close the file; its write-ahead log is folded in."""
+        """Close the file. SQLite writes its write-ahead log back into it."""
         self._connection.close()
 
     def transaction(self) -> AbstractContextManager[object]:
-        """Everything inside is durable when the block is left, or did not happen.
+        """Return a context manager for one transaction: all writes in it are durable when it ends, or none happens.
 
-        The connection ends it: unlike Python code, its own cannot be interrupted halfway. What an interrupt left open
-        between the lines here is rolled back by the next transaction.
+        The context manager is the connection itself, because its code cannot be interrupted halfway, unlike Python
+        code. If an interrupt between the lines here leaves a transaction open, the next one rolls it back.
         """
         self.roll_back()
         self._connection.execute("BEGIN IMMEDIATE")
         return self._connection
 
     def roll_back(self) -> None:
-        """End a transaction that an interrupt has left open."""
+        """Roll back a transaction that an interrupt has left open."""
         self._connection.rollback()
 
     def stored_schema(self) -> Schema:
-        """The schema as the file has it.
+        """Read the schema from the file.
 
         Raises:
-            sqlite3.DatabaseError: There is none, or it cannot be read.
+            sqlite3.DatabaseError: The file has no schema, or it cannot be read.
         """
         try:
             return Schema.from_dict(orjson.loads(self._property("schema")))
@@ -111,41 +123,41 @@ class Storage:
             raise sqlite3.DatabaseError(message) from error
 
     def save_schema(self, schema: Schema) -> None:
-        """Keep a schema whose dimension has been decided."""
+        """Store a schema whose dimension has been decided."""
         stored = orjson.dumps(schema.to_dict()).decode()
         self._connection.execute("UPDATE properties SET value = ? WHERE name = 'schema'", (stored,))
 
     # Namespaces
 
     def namespaces(self) -> dict[str, int]:
-        """The key of every namespace by its name, oldest first."""
+        """Return the key of every namespace by its name, oldest first."""
         return dict(self._connection.execute("SELECT name, key FROM namespaces ORDER BY key"))
 
     def add_namespace(self, name: str) -> int:
-        """Make a namespace and return its key."""
-        return file.number(self._connection.execute("INSERT INTO namespaces (name) VALUES (?) RETURNING key", (name,)))
+        """Create a namespace and return its key."""
+        return file.scalar(self._connection.execute("INSERT INTO namespaces (name) VALUES (?) RETURNING key", (name,)))
 
     def rename_namespace(self, key: int, name: str) -> None:
-        """Give a namespace another name."""
+        """Rename a namespace."""
         self._connection.execute("UPDATE namespaces SET name = ? WHERE key = ?", (name, key))
 
     def drop_namespace(self, key: int) -> None:
-        """Remove a namespace and everything in it."""
+        """Delete a namespace and its records."""
         self.clear(key)
         self._connection.execute("DELETE FROM namespaces WHERE key = ?", (key,))
 
     def clear(self, key: int) -> None:
-        """Remove the records of a namespace."""
+        """Delete the records of a namespace."""
         self._connection.execute("DELETE FROM records WHERE namespace = ?", (key,))
 
     # Records
 
     def upsert(self, key: int, record: StoredRecord) -> int:
-        """Write one record and return its row."""
-        return file.number(self._connection.execute(_UPSERT, (key, *record.columns())))
+        """Insert a record, or replace the one with the same id, and return its row."""
+        return file.scalar(self._connection.execute(_UPSERT, (key, *record.columns())))
 
     def read(self, key: int, id: str) -> StoredRecord | None:
-        """One record, whole."""
+        """Read all columns of one record; return `None` if it does not exist."""
         found = self._connection.execute(
             "SELECT id, vector, sparse_indices, sparse_values, metadata, data FROM records"
             " WHERE namespace = ? AND id = ?",
@@ -155,8 +167,8 @@ class Storage:
             return None
         return StoredRecord(found[0], _floats(found[1]), _sparse(found[2], found[3]), found[4], found[5])
 
-    def vectors(self, key: int) -> Iterator[tuple[int, NDArray[np.float32] | None, SparseArrays | None]]:
-        """Row, dense and sparse vector of every record, in the order of the rows."""
+    def vectors(self, key: int) -> Iterator[RowVectors]:
+        """Yield every row of a namespace with its vectors, in ascending order of the rows."""
         stored = self._connection.execute(
             "SELECT row, vector, sparse_indices, sparse_values FROM records WHERE namespace = ? ORDER BY row", (key,)
         )
@@ -164,32 +176,38 @@ class Storage:
             yield row, _floats(vector), _sparse(indices, values)
 
     def rows_where(self, key: int, filter: str) -> list[int]:
-        """The rows whose metadata passes a filter, ascending."""
+        """Return the rows whose metadata passes a filter, ascending."""
         condition, values = _condition(filter)
         statement = f"SELECT row FROM records WHERE namespace = ? AND {condition} ORDER BY row"  # noqa: S608
         return [row for (row,) in self._connection.execute(statement, (key, *values))]
 
     def rows_selected(self, key: int, selection: Delete) -> list[int]:
-        """The rows that a delete means."""
+        """Return the rows that a delete request selects."""
         if selection.ids is not None:
-            return self.rows_of(key, selection.ids)
+            return self.rows_by_id(key, selection.ids)
         if selection.prefix is not None:
-            return self.rows_below(key, selection.prefix)
+            return self.rows_by_prefix(key, selection.prefix)
         return self.rows_where(key, selection.filter or "")
 
-    def rows_of(self, key: int, ids: Sequence[str]) -> list[int]:
-        """The rows of those ids that exist."""
+    def rows_by_id(self, key: int, ids: Sequence[str]) -> list[int]:
+        """Return the rows of the given ids; ids that do not exist are skipped."""
         return [
             row
-            for some in _groups(list(dict.fromkeys(ids)))
+            for chunk in _chunks(list(dict.fromkeys(ids)))
             for (row,) in self._connection.execute(
-                f"SELECT row FROM records WHERE namespace = ? AND id IN ({_marks(some)})",  # noqa: S608
-                (key, *some),
+                f"SELECT row FROM records WHERE namespace = ? AND id IN ({_placeholders(chunk)})",  # noqa: S608
+                (key, *chunk),
             )
         ]
 
-    def rows_below(self, key: int, prefix: str, *, limit: int = -1) -> list[int]:
-        """The rows of the ids that start with a prefix, in the order of the ids; `limit` bounds them."""
+    def rows_by_prefix(self, key: int, prefix: str, *, limit: int = -1) -> list[int]:
+        """Return the rows whose ids start with a prefix, in the order of the ids.
+
+        Args:
+            key: The key of the namespace.
+            prefix: The prefix.
+            limit: The largest number of rows; -1 returns all of them.
+        """
         found = self._connection.execute(
             "SELECT row FROM records WHERE namespace = ? AND id BETWEEN ? AND ? ORDER BY id LIMIT ?",
             (key, prefix, prefix + _LAST, limit),
@@ -197,7 +215,7 @@ class Storage:
         return [row for (row,) in found]
 
     def rows_after(self, key: int, row: int, prefix: str, limit: int) -> list[int]:
-        """The next rows in insertion order whose ids start with a prefix."""
+        """Return at most `limit` rows after `row` whose ids start with a prefix, in insertion order."""
         found = self._connection.execute(
             "SELECT row FROM records WHERE namespace = ? AND row > ? AND id BETWEEN ? AND ? ORDER BY row LIMIT ?",
             (key, row, prefix, prefix + _LAST, limit),
@@ -205,30 +223,33 @@ class Storage:
         return [number for (number,) in found]
 
     def row_at(self, key: int, position: int) -> int | None:
-        """The row at a place of the insertion order, counted from 0."""
+        """Return the row at a position in insertion order, counted from 0; `None` beyond the end."""
         found = self._connection.execute(
             "SELECT row FROM records WHERE namespace = ? ORDER BY row LIMIT 1 OFFSET ?", (key, position)
         ).fetchone()
         return None if found is None else found[0]
 
     def delete(self, rows: Sequence[int]) -> int:
-        """Remove records; how many were there."""
+        """Delete the records of rows. Returns how many of them existed."""
         return sum(
-            self._connection.execute(f"DELETE FROM records WHERE row IN ({_marks(some)})", some).rowcount  # noqa: S608
-            for some in _groups(rows)
+            self._connection.execute(f"DELETE FROM records WHERE row IN ({_placeholders(chunk)})", chunk).rowcount  # noqa: S608
+            for chunk in _chunks(rows)
         )
 
     def load(self, rows: Iterable[int], include: Include, filter: str = "") -> dict[int, Match]:
-        """Read records for a reply.
+        """Read records for an answer.
 
         Args:
-            rows: Which; those that are gone are left out of the answer.
-            include: Which fields to read besides the id.
-            filter: Leave out those whose metadata does not pass it now.
+            rows: The rows to read. Rows that do not exist any more are left out of the result.
+            include: The fields to read besides the id.
+            filter: Rows whose metadata does not pass this filter now are left out as well.
+
+        Returns:
+            The records by row; their score is `None`.
         """
         columns = ", ".join(
-            column if wanted else "NULL"
-            for column, wanted in (
+            column if included else "NULL"
+            for column, included in (
                 ("vector", include.include_vectors),
                 ("sparse_indices", include.include_vectors),
                 ("sparse_values", include.include_vectors),
@@ -238,10 +259,10 @@ class Storage:
         )
         condition, values = _condition(filter)
         found: dict[int, Match] = {}
-        for some in _groups(list(rows)):
-            statement = f"SELECT row, id, {columns} FROM records WHERE row IN ({_marks(some)}) AND {condition}"  # noqa: S608
+        for chunk in _chunks(list(rows)):
+            statement = f"SELECT row, id, {columns} FROM records WHERE row IN ({_placeholders(chunk)}) AND {condition}"  # noqa: S608
             for row, id_, vector, indices, weights, metadata, data in self._connection.execute(
-                statement, (*some, *values)
+                statement, (*chunk, *values)
             ):
                 found[row] = Match(id_, None, _floats(vector), _sparse(indices, weights), metadata, data)
         return found
@@ -249,9 +270,9 @@ class Storage:
     # Figures
 
     def size(self) -> int:
-        """Bytes that the index takes."""
-        pages = file.number(self._connection.execute("PRAGMA page_count"))
-        return pages * file.number(self._connection.execute("PRAGMA page_size"))
+        """Return the bytes that the index takes."""
+        pages = file.scalar(self._connection.execute("PRAGMA page_count"))
+        return pages * file.scalar(self._connection.execute("PRAGMA page_size"))
 
     def _property(self, name: str) -> str:
         found = self._connection.execute("SELECT value FROM properties WHERE name = ?", (name,)).fetchone()
@@ -266,11 +287,11 @@ def _condition(filter: str) -> tuple[str, Sequence[object]]:
     return ("TRUE", ()) if node is None else filters.to_sql(node)
 
 
-def _marks(values: Sequence[object]) -> str:
+def _placeholders(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def _groups(values: Sequence[object]) -> Iterator[Sequence[object]]:
+def _chunks(values: Sequence[object]) -> Iterator[Sequence[object]]:
     for start in range(0, len(values), _MAX_VARIABLES):
         yield values[start : start + _MAX_VARIABLES]
 

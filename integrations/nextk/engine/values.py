@@ -1,7 +1,7 @@
-"""What passes between the parts of the engine: arrays in, rows out."""
+"""The values that the parts of the engine exchange: sparse vectors and matches."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,21 @@ class SparseArrays(NamedTuple):
     values: NDArray[np.float32]
 
 
+RowVectors: TypeAlias = tuple[int, NDArray[np.float32] | None, SparseArrays | None]
+"""A row with its dense vector, float32 (dimension,), and its sparse vector; `None` for a kind that the index lacks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A record as a reply carries it.
+    """A record as an answer carries it. A field is `None` if it was not requested or does not exist.
 
-    `score` is `None` outside of queries; a field is `None` where it was not asked for or does not exist. `metadata` is
-    JSON text, as stored.
+    Attributes:
+        id: The id of the record.
+        score: The score of the record, or `None` if the answer is not one to a query.
+        vector: The dense vector, float32 (dimension,).
+        sparse_vector: The sparse vector.
+        metadata: The metadata as JSON text, as it is stored.
+        data: The text of the record.
     """
 
     id: str

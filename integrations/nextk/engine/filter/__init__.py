@@ -1,1 +1,1 @@
-"""The filter language: `syntax` reads a text into a `tree`, `sql` turns the tree into a SQLite condition."""
+"""The filter language: `syntax` parses a text into a `tree`, and `sql` compiles the tree into a SQLite condition."""

@@ -1,16 +1,17 @@
-r"""A filter's tree as a SQLite condition over a column of JSON text, and the function that it needs.
+r"""Compile the tree of a filter into a SQLite condition over a column of JSON text.
 
-The condition is true for a match and false or NULL for anything else; there is no general NOT that could turn a NULL
-round. User text, paths included, travels as parameters. What SQLite would get wrong on its own:
+The condition is true for a match and false or NULL for everything else. There is no general NOT, which could turn NULL
+into a match. All text of the user, including paths, is passed as parameters. The condition differs from plain SQLite in
+these points:
 
-- `json_extract` gives an array or object as JSON text, which a string could equal. Here it equals nothing.
-- SQLite ranks text above numbers. Here only numbers and booleans are ordered.
-- Floats in JSON are rounded by SQLite, which need not round as Python does, so float literals are sent as JSON as well.
-- `GLOB` takes time exponential in its stars. `nextk_glob` means the same and does not.
-- SQLite's parser overflows some 30 parentheses deep, see `_join`.
+- `json_extract` returns an array or object as JSON text, which a string could equal. Here it equals nothing.
+- SQLite orders text above numbers. Here only numbers and booleans have an order.
+- SQLite may round floats in JSON differently from Python. Float literals are therefore passed as JSON as well.
+- `GLOB` takes time that is exponential in the number of stars. `nextk_glob` has the same meaning, but not the cost.
+- The parser of SQLite overflows at about 30 nested parentheses; see `_join`.
 
-Whole numbers are exact while 64 bits hold them, and floats beyond that. A stored string ends at its first `\u0000`,
-because SQLite reads it so.
+Whole numbers are exact as long as they fit 64 bits, and floats beyond that. A stored string ends at its first `\u0000`,
+because SQLite reads it that way.
 """
 
 import json
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
-from nextk.engine.filter.tree import And, Compare, Contains, Glob, HasField, In, Node, Or, Path, Value
+from nextk.engine.filter.tree import And, Compare, Contains, FieldPath, Glob, HasField, In, Node, Or, Value
 
 __all__ = ["Parameter", "register", "to_sql"]
 
@@ -31,19 +32,19 @@ _SET_STEP = re.compile(r"(.)(?:-(.))?", re.DOTALL)
 
 
 def register(connection: sqlite3.Connection) -> None:
-    """Give a connection the function that conditions call; once per connection, before the first of them."""
+    """Register the function that conditions call, once per connection and before its first condition."""
     connection.create_function("nextk_glob", 2, _glob, deterministic=True)
 
 
 def to_sql(node: Node, column: str = "metadata") -> tuple[str, list[Parameter]]:
-    """Compile a tree.
+    """Compile the tree of a filter.
 
     Args:
-        node: What `nextk.engine.filter.syntax.parse` returned.
-        column: The column of JSON text or NULL, as SQL that the caller vouches for.
+        node: The tree, as `nextk.engine.filter.syntax.parse` returns it.
+        column: The column that contains JSON text or NULL. It is copied into the SQL, so it must be trusted.
 
     Returns:
-        A condition in parentheses and the values of its `?` marks, in order.
+        The condition in parentheses, and the values of its `?` placeholders in order.
     """
     condition = _compile(node, column)
     return f"({condition.sql})", condition.parameters
@@ -51,7 +52,7 @@ def to_sql(node: Node, column: str = "metadata") -> tuple[str, list[Parameter]]:
 
 @dataclass(frozen=True, slots=True)
 class _Condition:
-    """SQL, its values, and how many places it takes on the stack of SQLite's parser beyond those of a predicate."""
+    """SQL with its values, and the entries it takes on the stack of SQLite's parser beyond those of a predicate."""
 
     sql: str
     parameters: list[Parameter]
@@ -70,10 +71,10 @@ def _compile(node: Node, column: str) -> _Condition:
 
 
 def _join(operator: str, parts: list[_Condition]) -> _Condition:
-    """Join two parts or more, the hungriest first.
+    """Join two or more parts, those that take the most stack first.
 
     SQLite's parser has a stack of 100. `a AND (b OR (c ...` leaves three entries on it for each parenthesis, so that 33
-    overflow it; `((... c) OR b) AND a` leaves one, and whatever `syntax` lets through takes at most about half of it.
+    overflow it; `((... c) OR b) AND a` leaves one, and a filter that `syntax` accepts takes at most about half of it.
     """
     first, second, *rest = sorted(parts, key=lambda part: part.stack, reverse=True)
     ordered = [first, second, *rest]
@@ -119,7 +120,7 @@ def _literal(value: Value) -> tuple[str, Parameter]:
     return ("json_extract(?, '$')", json.dumps(value)) if isinstance(value, float) else ("?", value)
 
 
-def _json_path(path: Path) -> str:
+def _json_path(path: FieldPath) -> str:
     steps = (
         f'."{step}"' if isinstance(step, str) else f"[#-{step.position}]" if step.from_end else f"[{step.position}]"
         for step in path
@@ -136,10 +137,10 @@ def _glob(pattern: str, text: str | None) -> bool | None:
 
 @lru_cache(maxsize=256)
 def _glob_pattern(pattern: str) -> re.Pattern[str] | None:
-    """Compile a GLOB pattern; `None` if an unclosed `[` keeps it from ever matching.
+    """Compile a GLOB pattern; return `None` if it can never match because of an unclosed `[`.
 
-    What stands between two stars has a fixed length, so its first occurrence is as good as any other: an atomic group
-    takes it and never comes back. The time is that of one search per star, each going on where the last one ended.
+    The part between two stars has a fixed length, so its first occurrence is as good as any other: an atomic group
+    matches it and never backtracks. The time is that of one search per star, each of which starts where the last ended.
     """
     runs: list[list[str]] = [[]]
     for step in _GLOB_STEP.finditer(pattern):
@@ -162,7 +163,7 @@ def _glob_pattern(pattern: str) -> re.Pattern[str] | None:
 
 
 def _set(steps: str) -> str:
-    """The inside of `[...]`; a range that runs backwards holds its first character only."""
+    """Translate the inside of `[...]`. A range that runs backwards contains only its first character."""
     return "".join(
         re.escape(low) + (f"-{re.escape(high)}" if low <= high else "") for low, high in _SET_STEP.findall(steps)
     )

@@ -1,12 +1,12 @@
-r"""Reading a filter: text in, tree out. The grammar is `grammar.lark`.
+r"""Parse the text of a filter into a tree. The grammar is in `grammar.lark`.
 
-Decided here, where the protocol is silent or leaves a choice:
+Where the protocol is silent or leaves a choice, this module decides as follows:
 
-- A field may bear the name of any keyword, in any position: `in IN (1)`, `has = 1`, `HAS FIELD field`.
-- A path is read as SQLite reads one: `a[#]` is the place behind the last element, where nothing is, and `tags#-1]` is a
-  key, which no metadata will have. An index has at most nine digits.
-- A whole number is an `int` while 64 bits hold it; any other number is a `float`, and finite.
-- `\\`, `\'` and `\"` are escapes in a string; every other backslash is itself.
+- A field may have the name of any keyword, in any position: `in IN (1)`, `has = 1`, `HAS FIELD field`.
+- A path is read as SQLite reads it: `a[#]` is the position after the last element, where there is no element, and
+  `tags#-1]` is a key, which no metadata will have. A position has at most nine digits.
+- A whole number is an `int` if it fits 64 bits. Every other number is a `float` and must be finite.
+- `\\`, `\'` and `\"` are escapes in a string. Every other backslash stands for itself.
 """
 
 import math
@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from nextk.engine.filter.tree import And, ArrayStep, Compare, Contains, Glob, HasField, In, Node, Or, Path
+from nextk.engine.filter.tree import And, ArrayStep, Compare, Contains, FieldPath, Glob, HasField, In, Node, Or
 from nextk.errors import RefusedError
 from nextk.extras import require
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["parse"]
 
 MAX_BYTES = 8_192
-MAX_DEPTH = 64  # parentheses inside each other, those of IN included
+MAX_DEPTH = 64  # nested parentheses, including those of IN
 MAX_PREDICATES = 400  # SQLite stops at an expression 1,000 deep, and may count a chain twice
 MAX_VALUES = 500  # in one IN
 
@@ -50,7 +50,7 @@ _WORDS = {
 
 
 class _FilterError(Exception):
-    """What is wrong with a filter, and at which character."""
+    """An error in a filter: the complaint, and the position of the character at which it was found."""
 
     def __init__(self, at: int | None, complaint: str) -> None:
         super().__init__(complaint)
@@ -59,13 +59,14 @@ class _FilterError(Exception):
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Node | None:
-    """Read a filter.
+    """Parse a filter.
 
     Returns:
-        Its tree, or `None` if the text is blank, which filters nothing.
+        The tree of the filter, or `None` if the text is blank, which filters nothing.
 
     Raises:
-        RefusedError: 422, `Invalid filter. At line L:C ...`, with lines counted from 1 and columns from 0.
+        RefusedError: The filter is malformed or too large. The status is 422 and the message begins with
+            `Invalid filter. At line L:C`, with lines counted from 1 and columns from 0.
     """
     try:
         _check_size(text)
@@ -87,7 +88,7 @@ def _check_size(text: str) -> None:
 
 def _read(text: str) -> Node:
     lark = require("lark", extra="local")
-    parser: Any = _grammar().parse_interactive(text)  # the library leaves it half untyped
+    parser: Any = _grammar().parse_interactive(text)  # the library types it only in part
     try:
         _feed(parser)
         tree: Node = parser.feed_eof()
@@ -103,7 +104,7 @@ def _read(text: str) -> Node:
 
 
 def _feed(parser: Any) -> None:
-    """Take the tokens one by one, so that a filter that goes too far is refused at the place where it does."""
+    """Feed the tokens to the parser one by one, so that a filter is refused at the token that exceeds a limit."""
     depth = predicates = 0
     for token in parser.iter_parse():
         depth += (token.type == "LPAR") - (token.type == "RPAR")
@@ -123,7 +124,7 @@ def _grammar() -> "Lark":
 
 
 class _Builder:
-    """What to make of each rule of the grammar. A test becomes a node when it meets its path."""
+    """Makes a node of each rule of the grammar. A test becomes a node once it is combined with its path."""
 
     def either(self, nodes: list[Node]) -> Or:
         return Or(tuple(leaf for node in nodes for leaf in (node.nodes if isinstance(node, Or) else (node,))))
@@ -131,7 +132,7 @@ class _Builder:
     def both(self, nodes: list[Node]) -> And:
         return And(tuple(leaf for node in nodes for leaf in (node.nodes if isinstance(node, And) else (node,))))
 
-    def predicate(self, parts: "tuple[Token, Callable[[Path], Node]]") -> Node:
+    def predicate(self, parts: "tuple[Token, Callable[[FieldPath], Node]]") -> Node:
         field, test = parts
         return test(_path(field))
 
@@ -171,7 +172,7 @@ class _Builder:
         return tokens[0].lower() == "true"
 
 
-def _path(token: "Token") -> Path:
+def _path(token: "Token") -> FieldPath:
     text, at = f".{token}", 0
     steps: list[str | ArrayStep] = []
     while at < len(text):

@@ -1,36 +1,41 @@
-"""A filter as a tree that knows no database.
+"""The syntax tree of a filter, which does not depend on any database.
 
-What each node means is in protocol §7.3, §7.4 and Q11; whoever compiles a tree keeps to it. In short: a field that is
-missing or `null` passes nothing but `HasField` tests. One of the wrong kind passes nothing else either, negated or
-not, save that values of different kinds are unequal.
+Protocol §7.3, §7.4 and Q11 define what each node means, and every compiler of a tree must follow them. In short: a
+field that is missing or `null` can only pass `HasField`. A field of the wrong type passes no other test either, negated
+or not, except that values of different types are unequal.
 """
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["And", "ArrayStep", "Compare", "Contains", "Glob", "HasField", "In", "Node", "Or", "Path", "Value"]
+__all__ = ["And", "ArrayStep", "Compare", "Contains", "FieldPath", "Glob", "HasField", "In", "Node", "Or", "Value"]
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayStep:
-    """A step into an array: the element at `position`, or, `from_end`, the one `position` before the array's length."""
+    """A step into an array.
+
+    Attributes:
+        position: The position of the element, counted from 0.
+        from_end: Whether the position is counted back from the length of the array instead.
+    """
 
     position: int
     from_end: bool = False
 
 
-Path: TypeAlias = tuple[str | ArrayStep, ...]
-"""The way to a field: keys of objects and places in arrays. The first step is a key."""
+FieldPath: TypeAlias = tuple[str | ArrayStep, ...]
+"""The path to a field: keys of objects and positions in arrays. The first step is a key."""
 
 Value: TypeAlias = str | int | float
-"""A literal. `TRUE` and `FALSE` are `True` and `False`, which equal 1 and 0 here as they do in Python."""
+"""A literal. `TRUE` and `FALSE` become `True` and `False`, which equal 1 and 0 here as they do in Python."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """`path = value` and its kin. The value of an order comparison is never a string."""
+    """A comparison such as `path = value`. The value of `<`, `<=`, `>` and `>=` is never a string."""
 
-    path: Path
+    path: FieldPath
     operator: Literal["=", "!=", "<", "<=", ">", ">="]
     value: Value
 
@@ -39,16 +44,16 @@ class Compare:
 class Glob:
     """`path GLOB pattern`."""
 
-    path: Path
+    path: FieldPath
     pattern: str
     negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """`path IN (values)`; at least one value."""
+    """`path IN (values)`, with at least one value."""
 
-    path: Path
+    path: FieldPath
     values: tuple[Value, ...]
     negated: bool = False
 
@@ -57,7 +62,7 @@ class In:
 class Contains:
     """`path CONTAINS value`."""
 
-    path: Path
+    path: FieldPath
     value: Value
     negated: bool = False
 
@@ -66,20 +71,20 @@ class Contains:
 class HasField:
     """`HAS FIELD path`."""
 
-    path: Path
+    path: FieldPath
     negated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All of them: two or more, none of which is an `And` itself."""
+    """A conjunction of two or more nodes, none of which is an `And` itself."""
 
     nodes: "tuple[Node, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """Any of them: two or more, none of which is an `Or` itself."""
+    """A disjunction of two or more nodes, none of which is an `Or` itself."""
 
     nodes: "tuple[Node, ...]"
 

@@ -1,7 +1,7 @@
-"""Text models: what turns a text into a dense or a sparse vector.
+"""Text models, which embed texts as dense or sparse vectors.
 
-Two come with nextk, `"static"` (dense) and `"bm25"` (sparse); the caller's own are wrapped, and what they return is
-checked. No framework is imported: an object is known by its methods.
+Two models come with nextk: `"static"` (dense) and `"bm25"` (sparse). A model of the caller's own is wrapped, and the
+vectors that it returns are checked. No framework is imported: a framework's model is recognised by its methods.
 """
 
 from typing import Any, Protocol
@@ -19,52 +19,52 @@ __all__ = ["DenseModel", "SparseModel", "dense_model", "sparse_model"]
 
 
 class DenseModel(Protocol):
-    """Embeds texts as dense vectors. Safe to call from several threads."""
+    """A model that embeds texts as dense vectors. It is safe to call from several threads."""
 
     @property
     def name(self) -> str:
-        """What a stored index remembers of its model: `"static"`, or `"custom"` for the caller's own."""
+        """The name that is stored with an index: `"static"`, or `"custom"` for a model of the caller's own."""
         ...
 
     @property
     def dimension(self) -> int | None:
-        """The length of every vector, or `None` where only the first vector will tell."""
+        """The length of every vector, or `None` if it is unknown until the first vector."""
         ...
 
     def embed_documents(self, texts: list[str]) -> NDArray[np.float32]:
-        """Embed texts that are to be found: float32 (n, dimension), finite, row `i` for `texts[i]`."""
+        """Embed texts that are to be stored. Returns float32 (n, dimension), finite; row `i` belongs to `texts[i]`."""
         ...
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Embed a text to look for: float32 (dimension,), finite."""
+        """Embed the text of a query. Returns float32 (dimension,), finite."""
         ...
 
 
 class SparseModel(Protocol):
-    """Embeds texts as sparse vectors. Safe to call from several threads."""
+    """A model that embeds texts as sparse vectors. It is safe to call from several threads."""
 
     @property
     def name(self) -> str:
-        """What a stored index remembers of its model: `"bm25"`, or `"custom"` for the caller's own."""
+        """The name that is stored with an index: `"bm25"`, or `"custom"` for a model of the caller's own."""
         ...
 
     def embed_documents(self, texts: list[str]) -> list[SparseArrays]:
-        """Embed texts that are to be found: one sparse vector each, of at most 1,000 entries, possibly of none."""
+        """Embed texts that are to be stored. Returns one sparse vector each, of 0 to 1,000 entries."""
         ...
 
     def embed_query(self, text: str) -> SparseArrays:
-        """Embed a text to look for."""
+        """Embed the text of a query as a sparse vector."""
         ...
 
 
 def dense_model(choice: Any) -> DenseModel | None:
-    """Find the model that `Index.embedded(embedding=...)` means.
+    """Return the dense model that the argument `embedding` of `Index.embedded` stands for.
 
     Args:
         choice: `None`; `"static"`; a callable that takes `list[str]` and returns an array-like of shape (n, dimension);
-            or an object with `embed_documents` and `embed_query` (as LangChain's `Embeddings` have) or
-            `get_text_embedding_batch` and `get_query_embedding` (LlamaIndex's `BaseEmbedding`). One of the two methods
-            is enough for what it does.
+            or an object with `embed_documents` and `embed_query` (as LangChain's `Embeddings` has) or
+            `get_text_embedding_batch` and `get_query_embedding` (LlamaIndex's `BaseEmbedding`). If it has only one
+            of the two methods, it can only embed documents or only queries.
 
     Returns:
         The model, or `None` for `None`.
@@ -83,13 +83,13 @@ def dense_model(choice: Any) -> DenseModel | None:
 
 
 def sparse_model(choice: Any) -> SparseModel | None:
-    """Find the model that `Index.embedded(sparse_embedding=...)` means.
+    """Return the sparse model that the argument `sparse_embedding` of `Index.embedded` stands for.
 
     Args:
         choice: `None`; `"bm25"`; a callable that takes `list[str]` and returns a list of sparse vectors; or an object
-            with the methods named at `dense_model` that return them (LangChain's `SparseEmbeddings`, LlamaIndex's
-            `BaseSparseEmbedding`). A sparse vector is an object with `.indices` and `.values`, a tuple of the two, or a
-            dict from index to value.
+            with the methods that `dense_model` names, which return sparse vectors (LangChain's `SparseEmbeddings`,
+            LlamaIndex's `BaseSparseEmbedding`). A sparse vector is an object with `.indices` and `.values`, a tuple of
+            the two, or a dict from index to value.
 
     Returns:
         The model, or `None` for `None`.

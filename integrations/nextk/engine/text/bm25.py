@@ -1,16 +1,16 @@
-"""BM25's term weights as sparse vectors: nextk's stand-in for the service's undisclosed model.
+"""A sparse model with the term weights of BM25, in place of the hosted service's model, which is not published.
 
-A text becomes lower-case words without English stop words; a word's stem is hashed to its dimension. A document's
-weight of a term that occurs `f` times among `length` terms is
+A text is split into lower-case words, and English stop words are removed. The stem of a word is hashed to a dimension.
+The weight of a term that occurs `f` times in a document of `length` terms is
 
     f * (K1 + 1) / (f + K1 * (1 - B + B * length / AVERAGE_LENGTH))
 
-and a query's is 1 for each distinct term. IDF is not in here; a query asks for it (`WeightingStrategy.IDF`). The
-formula and its constants are the service's; words, stems and dimensions are not, so vectors must not be mixed with
-those that the service made.
+and the weight of each distinct term of a query is 1. Inverse document frequency is not included; a query requests it by
+`WeightingStrategy.IDF`. The formula and its constants are those of the hosted service. Words, stems and dimensions are
+not, so these vectors must not be mixed with vectors that the service has made.
 
-An identifier counts as a whole and by its parts: `get_close_matches` is found by "close matches", `TextWrapper` by
-"wrapper", and dots separate words anyway.
+An identifier counts both as a whole and by its parts: `get_close_matches` is found by "close matches", and
+`TextWrapper` by "wrapper". Dots always separate words.
 """
 
 import re
@@ -35,7 +35,7 @@ K1 = 1.2
 B = 0.75
 AVERAGE_LENGTH = 32
 
-# The usual short list for English indexes; then what turns a phrase into a question; then what an apostrophe leaves.
+# The usual short list for English indexes, then the words that make a phrase a question, then the rest of contractions.
 _STOP_WORDS = """
 a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was
 will with
@@ -45,22 +45,22 @@ s t
 """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
-_WORD = re.compile(r"\w{1,64}")  # bounded: what is longer is no word, and would fill the cache
+_WORD = re.compile(r"\w{1,64}")  # bounded: a longer run is not a word, and would fill the cache
 _SEAM = re.compile(r"_+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 @dataclass(frozen=True, slots=True)
 class BM25:
-    """BM25 with K1 1.2, B 0.75 and a fixed average length of 32 terms, for English."""
+    """A BM25 model for English, with K1 = 1.2, B = 0.75 and a fixed average length of 32 terms."""
 
     name: ClassVar[str] = "bm25"
 
     def embed_documents(self, texts: list[str]) -> list[SparseArrays]:
-        """Weigh the terms of each text.
+        """Embed texts that are to be stored, by the weights of their terms.
 
         Returns:
-            One sparse vector per text, its indices ascending. The 1,000 heaviest terms count, the earlier of two equal
-            ones; a text without terms has no entries.
+            One sparse vector for each text, its indices ascending. Only the 1,000 heaviest terms count; of two equally
+            heavy terms the earlier one wins. A text without terms has no entries.
 
         Raises:
             MissingExtraError: snowballstemmer is not installed.
@@ -68,7 +68,7 @@ class BM25:
         return [_document(text) for text in texts]
 
     def embed_query(self, text: str) -> SparseArrays:
-        """Give each distinct term of a question the weight 1. The first 1,000 count.
+        """Embed the text of a query: each distinct term has the weight 1. Only the first 1,000 terms count.
 
         Raises:
             MissingExtraError: snowballstemmer is not installed.
@@ -94,17 +94,17 @@ def _heaviest(terms: Counter[int], weights: NDArray[np.float64]) -> SparseArrays
 
 
 def _terms(text: str) -> Counter[int]:
-    """Count the terms, by dimension, in the order of their first occurrence."""
+    """Count the terms of a text by their dimension, in the order of their first occurrence."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text))
     return Counter(chain.from_iterable(map(_dimensions, words)))
 
 
 @lru_cache(maxsize=65_536)
 def _dimensions(word: str) -> tuple[int, ...]:
-    """The dimensions of what a word says: itself, and its parts if it is an identifier; none for a stop word.
+    """Return the dimensions of a word, and of its parts if it is an identifier. A stop word has none.
 
-    CRC-32 is the same in every process and version of Python, as `hash` is not. Without its top bit it is an int32.
-    Stems that share a dimension are one term.
+    The hash is CRC-32 without its top bit, which fits an int32. Unlike `hash` it gives the same result in every process
+    and in every version of Python. Stems that share a dimension count as one term.
     """
     parts = [part for part in _SEAM.split(word) if part]
     names = [*parts, word.strip("_")] if len(parts) > 1 else parts

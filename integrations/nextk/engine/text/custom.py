@@ -1,4 +1,4 @@
-"""The caller's own text models: found by their methods, and held to what an index can store."""
+"""Text models of the caller's own: recognised by their methods, and their results checked before they are stored."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
@@ -23,17 +23,23 @@ _INT32 = np.iinfo(np.int32)
 
 @dataclass(frozen=True, slots=True)
 class ModelFunctions:
-    """The caller's model as one or two functions; the label names it in errors."""
+    """A model of the caller's own as one or two functions.
+
+    Attributes:
+        label: The name of the model in error messages.
+        documents: Embeds a list of texts, or `None` if the model embeds queries only.
+        query: Embeds the text of a query, or `None` if the model has no function for queries.
+    """
 
     label: str
     documents: Callable[[list[str]], Any] | None = field(repr=False)
     query: Callable[[str], Any] | None = field(repr=False)
 
     def embed_documents(self, texts: list[str]) -> Any:
-        """Call the model for documents.
+        """Embed documents by the model, without checking the result.
 
         Raises:
-            ClientError: It embeds questions only.
+            ClientError: The model embeds queries only.
         """
         if self.documents is None:
             message = (
@@ -45,9 +51,12 @@ class ModelFunctions:
 
 
 def find_model_functions(choice: Any) -> ModelFunctions | None:
-    """Read a model's functions off an object, or take a function for one; `None` if it is neither.
+    """Return the functions of a model: the methods of an object, or a function that embeds documents.
 
-    Methods win over being callable, because LlamaIndex's embeddings are callable too, on nodes.
+    Methods take precedence over calling the object, because LlamaIndex's embeddings can be called too, on nodes.
+
+    Returns:
+        The functions, or `None` if `choice` is neither.
     """
     if isinstance(choice, type):
         return None  # a class has the methods, but nothing to call them on
@@ -66,17 +75,20 @@ def _method(choice: Any, name: str) -> Callable[..., Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class CustomDense:
-    """The caller's dense model. Its dimension is only known from its vectors."""
+    """A dense model of the caller's own. Its dimension is unknown until the first vector."""
 
     functions: ModelFunctions
     name: ClassVar[str] = "custom"
     dimension: ClassVar[None] = None
 
     def embed_documents(self, texts: list[str]) -> NDArray[np.float32]:
-        """Embed texts: float32 (n, dimension); (0, 0) for no texts, without a call.
+        """Embed texts that are to be stored. The model is not called if there are no texts.
+
+        Returns:
+            float32 (n, dimension); (0, 0) if there are no texts.
 
         Raises:
-            ClientError: The model embeds questions only, or did not return one row of finite numbers for each text.
+            ClientError: The model embeds queries only, or did not return one row of finite numbers for each text.
         """
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
@@ -85,7 +97,10 @@ class CustomDense:
         return rows
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Embed a question: float32 (dimension,). A model without a function for questions treats it as a document.
+        """Embed the text of a query. A model that has no function for queries embeds it as a document.
+
+        Returns:
+            float32 (dimension,).
 
         Raises:
             ClientError: The model did not return one row of finite numbers.
@@ -98,16 +113,19 @@ class CustomDense:
 
 @dataclass(frozen=True, slots=True)
 class CustomSparse:
-    """The caller's sparse model."""
+    """A sparse model of the caller's own."""
 
     functions: ModelFunctions
     name: ClassVar[str] = "custom"
 
     def embed_documents(self, texts: list[str]) -> list[SparseArrays]:
-        """Embed texts: one sparse vector each; none for no texts, without a call.
+        """Embed texts that are to be stored. The model is not called if there are no texts.
+
+        Returns:
+            One sparse vector for each text.
 
         Raises:
-            ClientError: The model embeds questions only, or did not return one sparse vector for each text.
+            ClientError: The model embeds queries only, or did not return one sparse vector for each text.
         """
         if not texts:
             return []
@@ -121,7 +139,7 @@ class CustomSparse:
         return [_sparse(vector, label) for vector in vectors]
 
     def embed_query(self, text: str) -> SparseArrays:
-        """Embed a question. A model without a function for questions treats it as a document.
+        """Embed the text of a query. A model that has no function for queries embeds it as a document.
 
         Raises:
             ClientError: The model did not return a sparse vector.
@@ -138,7 +156,7 @@ def _require_one_each(vectors: Sized, texts: list[str], label: str) -> None:
 
 
 def _sparse(vector: Any, label: str) -> SparseArrays:
-    """Read a sparse vector in any of its three shapes, entries in the order given, and check it."""
+    """Check a sparse vector of any library and convert it. The order of its entries is kept."""
     parts = sparse_parts(vector)
     if parts is None:
         message = (
@@ -184,7 +202,7 @@ def _indices(value: Any, subject: str) -> NDArray[np.int32]:
 
 
 def _array(value: Any, rank: int, kinds: str, subject: str) -> NDArray[Any]:
-    """Read an array-like of `rank` axes whose elements are of one of numpy's `kinds`."""
+    """Convert an array-like to an array of `rank` axes whose elements have one of numpy's dtype `kinds`."""
     if isinstance(value, Iterator):
         value = list(value)
     try:

@@ -1,7 +1,8 @@
-"""The static dense model: a text's vector is the mean of its tokens' vectors, of length 1.
+"""The static dense model: the vector of a text is the mean of its tokens' vectors, scaled to length 1.
 
-Table and tokenizer are those of wordllama (`l2_supercat`, 256 dimensions, English), read from its installed files. The
-package itself is not imported: doing so configures the root logger and brings in an HTTP client.
+The table of vectors and the tokenizer are those of wordllama (`l2_supercat`, 256 dimensions, English) and are read from
+its installed files. The package itself is not imported, because that configures the root logger and imports an HTTP
+client.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ __all__ = ["Static"]
 
 DIMENSION = 256
 MAX_TOKENS = 8_192
-"""The most tokens of a text that count, as many as the longest of the hosted models reads; the rest is cut off."""
+"""The number of tokens of a text that count; the rest is cut off. The longest of the hosted models reads as many."""
 _MAX_CHARACTERS = 8 * MAX_TOKENS  # bounds the tokenizer's work; eight characters to a token is more than any prose has
 
 _loading = Lock()
@@ -29,21 +30,25 @@ _loading = Lock()
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """Mean-pooled static vectors. Loads its files (16 MB, about 0.1 s) once per process, at the first text."""
+    """A model of mean-pooled static vectors.
+
+    The files of the model (16 MB, about 0.1 s) are loaded once per process, with the first text.
+    """
 
     name: ClassVar[str] = "static"
     dimension: ClassVar[int] = DIMENSION
 
     def embed_documents(self, texts: list[str]) -> NDArray[np.float32]:
-        """Embed texts.
+        """Embed texts that are to be stored.
 
-        Each row depends on its own text alone, so the same text has the same vector to the last bit in any company.
+        Each row depends only on its own text, so a text always has the same vector to the last bit, whatever other
+        texts are embedded with it.
 
         Returns:
-            float32 (n, 256), rows of length 1; zeros for a text without tokens.
+            float32 (n, 256). Every row has length 1; the row of a text without tokens is zero.
 
         Raises:
-            MissingExtraError: wordllama is not installed, or its files are not.
+            MissingExtraError: wordllama or one of its files is not installed.
         """
         vectors = np.zeros((len(texts), DIMENSION), dtype=np.float32)
         for row, text in enumerate(texts):
@@ -51,16 +56,16 @@ class Static:
         return vectors
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Embed one text, exactly as `embed_documents` does: float32 (256,).
+        """Embed the text of a query exactly as `embed_documents` does. Returns float32 (256,).
 
         Raises:
-            MissingExtraError: wordllama is not installed, or its files are not.
+            MissingExtraError: wordllama or one of its files is not installed.
         """
         table = _table()
         tokens = table.tokens(text)
         if not tokens:
             return np.zeros(DIMENSION, dtype=np.float32)
-        # Unnormalised means are the longer the shorter the text, which would let dot products favour short texts.
+        # Without scaling, the means of short texts are longer, so dot products would favour them.
         total = table.vectors.take(tokens, axis=0).astype(np.float32).sum(axis=0)
         length = np.linalg.norm(total)
         return np.asarray(total / length if length else total, dtype=np.float32)
@@ -68,13 +73,13 @@ class Static:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A tokenizer and its vectors, float16 (tokens, 256): as stored, because widening all of them costs more."""
+    """A tokenizer and the vectors of its tokens, float16 (tokens, 256), as stored: to widen all of them costs more."""
 
     tokenizer: Any
     vectors: NDArray[np.float16]
 
     def tokens(self, text: str) -> list[int]:
-        # Blanks are collapsed: every newline and indent is a token of its own here and would dilute the mean.
+        # Whitespace is collapsed: every newline and indent is a token of its own here and would dilute the mean.
         # A lone surrogate, which JSON can spell, has no UTF-8 form.
         words = " ".join(text[:_MAX_CHARACTERS].split()).encode(errors="replace").decode()
         # One text at a time: the tokenizer's batches use threads that complain on stderr after a fork.
