@@ -3,6 +3,7 @@
 ```
 NextKError
 ├── ClientError(ValueError)         you misused the library; nothing was sent
+│   └── IndexLocked                 another process has the index's file open
 ├── RefusedError(.status)           the index said no; `UpstashError` is the same class
 │   ├── AuthenticationError         the token is missing, wrong or not allowed to do this
 │   ├── QueryNotFound               the resumable query was stopped, has expired or never existed
@@ -19,6 +20,7 @@ All of them pickle, and none carries a token.
 __all__ = [
     "AuthenticationError",
     "ClientError",
+    "IndexLocked",
     "LimitReached",
     "MissingExtraError",
     "NextKError",
@@ -37,6 +39,14 @@ class NextKError(Exception):
 
 class ClientError(NextKError, ValueError):
     """You misused the library. Nothing was sent, so nothing changed."""
+
+
+class IndexLocked(ClientError):
+    """Another process has the file of this embedded index open.
+
+    An index on disk belongs to one process at a time. To share it, serve it with `nextk serve --data DIR` and connect
+    to the server.
+    """
 
 
 class RefusedError(NextKError):

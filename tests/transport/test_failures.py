@@ -736,6 +736,7 @@ print(asyncio.run(ask()), asyncio.run(ask_and_close()))
 
 FAILURES: dict[str, NextKError] = {
     "client": ClientError("misuse"),
+    "locked": errors.IndexLocked("no"),
     "upstash": RefusedError("no", 422),
     "authentication": AuthenticationError("no", 401),
     "not found": QueryNotFound("no", 404),
@@ -763,6 +764,7 @@ class TestErrors:
         assert tree == {
             "NextKError": ["Exception"],
             "ClientError": ["NextKError", "ValueError"],
+            "IndexLocked": ["ClientError"],
             "RefusedError": ["NextKError"],
             "AuthenticationError": ["RefusedError"],
             "QueryNotFound": ["RefusedError"],

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from nextk.cli.arguments import question
 from nextk.cli.corpus import Passage, standard_library
 from nextk.cli.locations import LOCATIONS_HELP, default_index, demo_index, holds_something, index_to_write
-from nextk.errors import ClientError
+from nextk.errors import ClientError, IndexLocked
 from nextk.extras import require
 
 if TYPE_CHECKING:
@@ -115,9 +115,7 @@ def _only_builder(open_partial: Callable[[], "Index"]) -> "Index":
     """Open the index that is being built; serving it would not help whom another builder has come before."""
     try:
         return open_partial()
-    except ClientError as error:
-        if "held by another process" not in str(error):
-            raise
+    except IndexLocked as error:
         message = "another demo is building this index; try again when it is done"
         raise ClientError(message) from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from nextk.engine.schema import Schema
-from nextk.errors import ClientError
+from nextk.errors import ClientError, IndexLocked
 
 FORMAT = 1
 _APPLICATION_ID = 0x6E78746B  # "nxtk", in the header field that SQLite keeps for it
@@ -138,7 +138,8 @@ def explain(error: sqlite3.DatabaseError, path: Path | None) -> ClientError:
     """What a failure of SQLite means to whoever opens an index."""
     if "locked" in str(error):
         message = f"{path} is held by another process. Share an index between processes with: nextk serve --data DIR"
-    elif isinstance(error, sqlite3.OperationalError):
+        return IndexLocked(message)
+    if isinstance(error, sqlite3.OperationalError):
         message = f"cannot open an index at {path}: {error}"
     elif "malformed" in str(error):
         message = f"the index at {path} is damaged ({error}); restore it from a copy or build it anew"
