@@ -1,15 +1,16 @@
-"""The asynchronous client: `nextk.client`, with `await`. A test compares the two signature by signature."""
+"""The asynchronous client: the documented API of Upstash Vector with `await`, over a server or an embedded engine.
 
-import os
+`.ci/generate_client.py` makes `nextk.client` of this file, so change only this one.
+"""
+
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nextk import operations
-from nextk.connect import embedded_transport, http_transport
+from nextk.base_client import BaseClient
 from nextk.handle import AsyncResumableQueryHandle
 from nextk.payloads import Upsertable
-from nextk.transport import Transport
 from nextk.types import (
     DEFAULT_NAMESPACE,
     DeleteResult,
@@ -30,102 +31,33 @@ if TYPE_CHECKING:
     from nextk.client import Index
 
 
-class AsyncIndex:
-    """A vector index, by calls that never block the event loop. Safe to use from several loops.
+class AsyncIndex(BaseClient):
+    """A vector index whose calls never block the event loop. It may be used from several event loops.
 
-    Every method raises `RefusedError` when the index refuses, `TransportError` when no usable answer arrives, and
-    `ClientError` when called in a way that no index would accept.
+    Every method raises `RefusedError` if the index refuses, `TransportError` if no usable answer arrives, and
+    `ClientError` if a call is one that no index would accept.
 
     Args:
-        url: The index's REST URL; absent: the environment's `UPSTASH_VECTOR_REST_URL`.
-        token: Its token; absent: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
+        url: The REST URL of the index; `None` reads `UPSTASH_VECTOR_REST_URL` from the environment.
+        token: The token of the index; `None` reads `UPSTASH_VECTOR_REST_TOKEN` from the environment.
         retries: How often a request may be repeated. The start and the pages of a resumable query are repeated only if
             the server surely did not see them, so that no page is ever skipped.
-        retry_interval: Seconds between two attempts.
-        allow_telemetry: Accepted for likeness; nothing is ever sent.
-        timeout: Seconds for connecting, sending and waiting for a reply, each.
+        retry_interval: The seconds between two attempts.
+        allow_telemetry: Accepted because the documented SDK has it. Nothing is ever sent.
+        timeout: The seconds that connecting, sending, and waiting for a reply may take, each by itself.
 
     Raises:
         ClientError: There is no URL or no token.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        token: str | None = None,
-        retries: int = 3,
-        retry_interval: float = 1.0,
-        allow_telemetry: bool = True,  # noqa: ARG002 - the documented parameter
-        *,
-        timeout: float = 10.0,
-    ) -> None:
-        self._transport: Transport = http_transport(url, token, retries, retry_interval, timeout)
-
-    @classmethod
-    def from_env(cls, retries: int = 3, retry_interval: float = 1.0, allow_telemetry: bool = True) -> Self:
-        """The index that `UPSTASH_VECTOR_REST_URL` and `UPSTASH_VECTOR_REST_TOKEN` name."""
-        return cls(None, None, retries, retry_interval, allow_telemetry)
-
-    @classmethod
-    def embedded(
-        cls,
-        path: str | os.PathLike[str] | None = None,
-        *,
-        type: str | None = None,
-        dimension: int | None = None,
-        similarity: str | None = None,
-        embedding: Any = None,
-        sparse_embedding: Any = None,
-        fusion_order: str | None = None,
-    ) -> Self:
-        """Open or make an index in this process. Needs `pip install 'nextk[local]'`.
-
-        An index that exists needs no keywords, except a model of your own; contradicting ones raise.
-
-        Args:
-            path: Its file; absent: in memory.
-            type: `"hybrid"`, `"dense"` or `"sparse"`; absent: what the models given can fill, hybrid without any.
-            dimension: Of the dense vectors; absent: the model's, or that of the first vector.
-            similarity: `"cosine"` (if absent), `"euclidean"` or `"dot_product"`.
-            embedding: Makes dense vectors of text: `"static"` (256 dimensions, no download), a function from
-                `list[str]` to an array (n, dimension), or an object with `embed_documents` and `embed_query`.
-            sparse_embedding: Makes sparse vectors of text: `"bm25"`, or the same kinds, giving objects with `indices`
-                and `values`.
-            fusion_order: `"global"` (if absent): pages of hybrid queries never depend on their sizes; `"batch"`: as
-                the hosted service fuses them.
-
-        Raises:
-            ClientError: A keyword is unknown or contradicts the stored index; the path is not an index; another process
-                holds it.
-            MissingExtraError: The engine is not installed.
-        """
-        keywords = {
-            "type": type,
-            "dimension": dimension,
-            "similarity": similarity,
-            "embedding": embedding,
-            "sparse_embedding": sparse_embedding,
-            "fusion_order": fusion_order,
-        }
-        return cls._over(embedded_transport(path, keywords))
-
-    @classmethod
-    def _over(cls, transport: Transport) -> Self:
-        index = cls.__new__(cls)
-        index._transport = transport
-        return index
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._transport!r})"
-
     def to_sync(self) -> "Index":
-        """The asynchronous client of the same index, over the same transport: closing either closes both."""
+        """Return a blocking client of the same index, over the same transport: closing either closes both."""
         from nextk.client import Index
 
         return Index._over(self._transport)
 
     async def close(self) -> None:
-        """Let go of connections, or of the engine; calling it again does nothing."""
+        """Close the connections to the server, or the embedded engine. Calling it again does nothing."""
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -137,13 +69,14 @@ class AsyncIndex:
         await self.close()
 
     async def upsert(self, vectors: Sequence[Upsertable], namespace: str = DEFAULT_NAMESPACE) -> str:
-        """Store records, whole, replacing those of the same id; all of them or none.
+        """Store records. A record replaces the one that has its id; either all records are stored, or none.
 
         Args:
-            vectors: Up to 1,000 `Vector`s, dicts of their fields, or tuples `(id, vector[, metadata[, data]])`,
-                `(id, sparse, ...)`, `(id, vector, sparse, ...)`; or, for an index that embeds text, `Data`s or tuples
-                `(id, text[, metadata])`.
-            namespace: Made if it does not exist.
+            vectors: Up to 1,000 records. A record is a `Vector`, a dict of its fields, or a tuple
+                `(id, vector[, metadata[, data]])`, `(id, sparse[, metadata[, data]])` or
+                `(id, vector, sparse[, metadata[, data]])`. An index that embeds text also takes `Data` and tuples
+                `(id, text[, metadata])`, but not in one call with vectors.
+            namespace: The namespace to write to. It is made if it does not exist.
 
         Returns:
             `"Success"`.
@@ -168,21 +101,21 @@ class AsyncIndex:
         """Find the best matches.
 
         Args:
-            vector: Dense, as long as the index's dimension.
-            top_k: How many matches at the most, 1 to 1,000.
-            include_vectors: Return the vectors of the matches.
-            include_metadata: Return their metadata.
-            filter: Only records whose metadata passes, as in `"lang = 'de' AND year > 2020"`.
-            data: Text that the index embeds, instead of vectors.
-            namespace: Where to search; one that does not exist is empty.
-            include_data: Return the texts stored with the matches.
-            sparse_vector: A `SparseVector` or a pair of lists.
-            weighting_strategy: `IDF` weights the sparse query by rarity.
-            fusion_algorithm: How a hybrid query joins its two lists; `RRF` if absent.
-            query_mode: Which half of a hybrid index answers a text; both if absent.
+            vector: The dense query vector, as long as the dimension of the index.
+            top_k: The largest number of matches to return, 1 to 1,000.
+            include_vectors: Whether the matches come with their vectors.
+            include_metadata: Whether the matches come with their metadata.
+            filter: A condition on the metadata, such as `"lang = 'de' AND year > 2020"`; `""` lets every record pass.
+            data: The query as text, which the index embeds; it takes the place of both vectors.
+            namespace: The namespace to search. One that does not exist has no matches.
+            include_data: Whether the matches come with the text stored in them.
+            sparse_vector: The sparse query vector: a `SparseVector`, or a pair of lists `(indices, values)`.
+            weighting_strategy: `IDF` weights the sparse query by the rarity of its terms; `None` leaves it as it is.
+            fusion_algorithm: How a hybrid query joins its dense and its sparse list; `None` means `RRF`.
+            query_mode: Which half of a hybrid index answers a query by text; `None` means both.
 
         Returns:
-            Matches, best first. Dense scores lie in 0..1; sparse and fused ones have no fixed range.
+            The matches, best first. Dense scores lie in 0..1; sparse and fused scores have no fixed range.
         """
         return await self._transport.asend(
             operations.query(
@@ -204,14 +137,14 @@ class AsyncIndex:
     async def query_many(
         self, *, queries: Sequence[QueryRequest], namespace: str = DEFAULT_NAMESPACE
     ) -> list[list[QueryResult]]:
-        """Ask up to 100 queries in one request.
+        """Run up to 100 queries in one request.
 
         Args:
-            queries: Dicts of the parameters of `query`; all by text, or all by vectors.
-            namespace: Where to search.
+            queries: One dict per query, with the parameters of `query` as keys. All are by text, or all by vectors.
+            namespace: The namespace to search.
 
         Returns:
-            The matches of each query, in order.
+            One list of matches per query, in the order of `queries`.
         """
         return await self._transport.asend(operations.query_many(queries, namespace))
 
@@ -234,26 +167,26 @@ class AsyncIndex:
         """Find the best matches, and keep the search open for more of them.
 
         Args:
-            vector: As for `query`, like all that is not described here.
-            top_k: The size of the first page.
-            include_vectors: As for `query`; holds for every page.
-            include_metadata: Likewise.
-            filter: Likewise.
-            data: Likewise.
-            namespace: Likewise.
-            include_data: Likewise.
-            max_idle: Seconds without a fetch after which the server may drop the query.
-            sparse_vector: Likewise.
-            weighting_strategy: Likewise.
-            fusion_algorithm: Likewise.
-            query_mode: Likewise.
+            vector: The dense query vector, as long as the dimension of the index.
+            top_k: The largest number of matches on the first page, 1 to 1,000.
+            include_vectors: Whether the matches of every page come with their vectors.
+            include_metadata: Whether the matches of every page come with their metadata.
+            filter: A condition on the metadata, as for `query`; it holds for every page.
+            data: The query as text, which the index embeds; it takes the place of both vectors.
+            namespace: The namespace to search. One that does not exist has no matches.
+            include_data: Whether the matches of every page come with the text stored in them.
+            max_idle: The seconds without a fetch after which the server may drop the query.
+            sparse_vector: The sparse query vector: a `SparseVector`, or a pair of lists `(indices, values)`.
+            weighting_strategy: `IDF` weights the sparse query by the rarity of its terms; `None` leaves it as it is.
+            fusion_algorithm: How a hybrid query joins its dense and its sparse list; `None` means `RRF`.
+            query_mode: Which half of a hybrid index answers a query by text; `None` means both.
 
         Returns:
-            The first page, and the handle that fetches the next ones and stops the query.
+            The first page, and the handle that fetches the next pages and stops the query.
 
         Raises:
-            PageUncertain: The reply was lost. The server may hold a query that nobody can name; it expires.
-            TooManyQueries: As many queries are open as the index allows.
+            PageUncertain: The reply was lost. The server may hold a query that no client can name, until it expires.
+            TooManyQueries: The index has as many open queries as it allows.
         """
         uuid, page = await self._transport.asend(
             operations.start(
@@ -284,16 +217,16 @@ class AsyncIndex:
         metadata_update_mode: MetadataUpdateMode = MetadataUpdateMode.OVERWRITE,
         sparse_vector: SparseLike | None = None,
     ) -> bool:
-        """Change parts of one record; what is not given stays.
+        """Change the given parts of one record; the other parts stay as they are.
 
         Args:
-            id: The record.
-            vector: Its new dense vector; on a hybrid index together with the sparse one.
-            data: Its new text, embedded if the index has models and no vectors are given.
-            metadata: Its new metadata, or a patch to it.
-            namespace: Where it is.
-            metadata_update_mode: `PATCH` merges (RFC 7396), `OVERWRITE` replaces.
-            sparse_vector: Its new sparse vector.
+            id: The id of the record.
+            vector: The new dense vector. On a hybrid index, give it together with `sparse_vector`.
+            data: The new text. An index that has models embeds it, unless vectors are given.
+            metadata: The new metadata, or a patch to the stored metadata.
+            namespace: The namespace of the record.
+            metadata_update_mode: `OVERWRITE` replaces the stored metadata; `PATCH` merges into it (RFC 7396).
+            sparse_vector: The new sparse vector. On a hybrid index, give it together with `vector`.
 
         Returns:
             Whether the record exists.
@@ -319,10 +252,18 @@ class AsyncIndex:
         include_data: bool = False,
         prefix: str | None = None,
     ) -> list[FetchResult | None]:
-        """Read records by id, or those whose ids start with a prefix.
+        """Read records by their ids, or those whose ids start with a prefix.
+
+        Args:
+            ids: One id or several.
+            include_vectors: Whether the records come with their vectors.
+            include_metadata: Whether the records come with their metadata.
+            namespace: The namespace to read from.
+            include_data: Whether the records come with the text stored in them.
+            prefix: How the ids begin; it takes the place of `ids`.
 
         Returns:
-            One entry per id, `None` where there is no such record; or up to 1,000 records of the prefix.
+            One entry per id, `None` if there is no such record; or up to 1,000 records whose ids have the prefix.
         """
         return await self._transport.asend(
             operations.fetch(
@@ -345,10 +286,19 @@ class AsyncIndex:
         include_data: bool = False,
         prefix: str | None = None,
     ) -> RangeResult:
-        """Read records in insertion order, page by page; every parameter is to be repeated for each page.
+        """Read records in insertion order, page by page. Repeat all parameters but `cursor` for every page.
+
+        Args:
+            cursor: Where the page begins: `""`, or the `next_cursor` of the page before it.
+            limit: The largest number of records on the page, 1 to 1,000.
+            include_vectors: Whether the records come with their vectors.
+            include_metadata: Whether the records come with their metadata.
+            namespace: The namespace to read from.
+            include_data: Whether the records come with the text stored in them.
+            prefix: How the ids of the records begin; `None` reads all records.
 
         Returns:
-            Up to `limit` records (1 to 1,000), and the cursor for the next page, `""` once nothing is left.
+            The records, and the cursor for the next page, which is `""` if there are no more records.
         """
         return await self._transport.asend(
             operations.range_(
@@ -369,15 +319,25 @@ class AsyncIndex:
         prefix: str | None = None,
         filter: str | None = None,
     ) -> DeleteResult:
-        """Remove records by id, by prefix, or by filter: exactly one of the three.
+        """Remove records. Give exactly one of `ids`, `prefix` and `filter`.
+
+        Args:
+            ids: One id or several.
+            namespace: The namespace to remove from.
+            prefix: How the ids of the records begin.
+            filter: A condition on the metadata, as for `query`.
 
         Returns:
-            How many records were there to remove.
+            The number of records that were removed.
         """
         return await self._transport.asend(operations.delete(namespace, ids=ids, prefix=prefix, filter=filter))
 
     async def reset(self, namespace: str = DEFAULT_NAMESPACE, all: bool = False) -> str:
-        """Remove every record of a namespace, or of all of them; namespaces stay.
+        """Remove every record of a namespace. The namespace itself stays.
+
+        Args:
+            namespace: The namespace to empty.
+            all: Whether to empty all namespaces instead.
 
         Returns:
             `"Success"`.
@@ -385,13 +345,13 @@ class AsyncIndex:
         return await self._transport.asend(operations.reset(namespace, all=all))
 
     async def info(self) -> InfoResult:
-        """What the index holds: counts, size in bytes, dimension, metric, models, namespaces."""
+        """Return the counts, the size in bytes, the dimension, the metric, the models and the namespaces."""
         return await self._transport.asend(operations.info())
 
     async def list_namespaces(self) -> list[str]:
-        """The names of all namespaces; the default one, `""`, is always among them."""
+        """Return the names of all namespaces. The default one, `""`, is always among them."""
         return await self._transport.asend(operations.list_namespaces())
 
     async def delete_namespace(self, namespace: str) -> None:
-        """Remove a namespace and its records."""
+        """Remove a namespace and its records. The default namespace cannot be removed, only `reset`."""
         await self._transport.asend(operations.delete_namespace(namespace))

@@ -1,0 +1,100 @@
+"""What the blocking and the asynchronous client share: how an index is opened, over a server or in this process."""
+
+import os
+from typing import Any, Self
+
+from nextk.connect import embedded_transport, http_transport
+from nextk.transport import Transport
+
+
+class BaseClient:
+    """The base of `nextk.Index` and `nextk.AsyncIndex`, which document the parameters."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        retries: int = 3,
+        retry_interval: float = 1.0,
+        allow_telemetry: bool = True,  # noqa: ARG002 - the documented parameter
+        *,
+        timeout: float = 10.0,
+    ) -> None:
+        self._transport: Transport = http_transport(url, token, retries, retry_interval, timeout)
+
+    @classmethod
+    def from_env(cls, retries: int = 3, retry_interval: float = 1.0, allow_telemetry: bool = True) -> Self:
+        """Connect to the index that `UPSTASH_VECTOR_REST_URL` and `UPSTASH_VECTOR_REST_TOKEN` name.
+
+        Args:
+            retries: How often a request may be repeated.
+            retry_interval: The seconds between two attempts.
+            allow_telemetry: Accepted because the documented SDK has it. Nothing is ever sent.
+
+        Returns:
+            The client.
+
+        Raises:
+            ClientError: One of the two variables is not set.
+        """
+        return cls(None, None, retries, retry_interval, allow_telemetry)
+
+    @classmethod
+    def embedded(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        type: str | None = None,
+        dimension: int | None = None,
+        similarity: str | None = None,
+        embedding: Any = None,
+        sparse_embedding: Any = None,
+        fusion_order: str | None = None,
+    ) -> Self:
+        """Open an index in this process, or make it if it does not exist. Needs `pip install 'nextk[local]'`.
+
+        An index that exists knows its own schema, so it can be opened by its path alone, unless it was made with a
+        model of your own: pass that model again. A keyword that contradicts the stored schema raises `ClientError`.
+
+        Args:
+            path: The file of the index; `None` keeps the index in memory.
+            type: The kind of index: `"hybrid"`, `"dense"` or `"sparse"`. If it is left out, the given models decide;
+                without a model the index is hybrid.
+            dimension: The length of the dense vectors. If it is left out, it is the model's, or that of the first
+                vector stored.
+            similarity: The metric of the dense vectors: `"cosine"` (the default), `"euclidean"` or `"dot_product"`.
+            embedding: The model that makes dense vectors of text: `"static"` (256 dimensions, no download), a function
+                from `list[str]` to an array of shape (n, dimension), or an object with `embed_documents` and
+                `embed_query`.
+            sparse_embedding: The model that makes sparse vectors of text: `"bm25"`, or a function or an object as for
+                `embedding` that returns objects with `indices` and `values`.
+            fusion_order: How hybrid queries are fused across pages. With `"global"` (the default) the order of the
+                matches does not depend on the sizes of the pages; with `"batch"` each page is fused by itself, as the
+                hosted service does.
+
+        Returns:
+            The client. Clients of the same file in one process share one engine.
+
+        Raises:
+            ClientError: A keyword is unknown or contradicts the stored index, or the path is not an index.
+            IndexLocked: Another process has the index open.
+            MissingExtraError: The engine is not installed.
+        """
+        keywords = {
+            "type": type,
+            "dimension": dimension,
+            "similarity": similarity,
+            "embedding": embedding,
+            "sparse_embedding": sparse_embedding,
+            "fusion_order": fusion_order,
+        }
+        return cls._over(embedded_transport(path, keywords))
+
+    @classmethod
+    def _over(cls, transport: Transport) -> Self:
+        client = cls.__new__(cls)
+        client._transport = transport
+        return client
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._transport!r})"
