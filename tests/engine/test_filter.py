@@ -324,7 +324,8 @@ def test_glob_is_that_of_sqlite(pattern: str, text: str) -> None:
     """`nextk_glob` and SQLite's own GLOB agree on random patterns and texts."""
     with closing(sqlite3.connect(":memory:")) as opened:
         sql.register(opened)
-        native, ours = opened.execute("SELECT ?2 GLOB ?1, nextk_glob(?1, ?2)", (pattern, text)).fetchone()
+        statement = "SELECT :text GLOB :pattern, nextk_glob(:pattern, :text)"
+        native, ours = opened.execute(statement, {"pattern": pattern, "text": text}).fetchone()
     assert native == ours
 
 
