@@ -1,5 +1,6 @@
 """The command line: what each command prints, where it looks, and how it ends."""
 
+import importlib
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from nextk import Index
+from nextk.cli.locations import home as home_folder
 from nextk.cli.main import COMMANDS, main
 
 TOKEN = "s3cret-token"
@@ -390,13 +392,28 @@ def test_without_a_path_the_users_own_index_comes_before_the_demos(
 def test_the_folder_of_the_indexes_follows_the_environment(
     texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without NEXTK_HOME the platform's folder for data is used."""
+    """Without NEXTK_HOME the platform's folder for data is used, and NEXTK_HOME wins over it."""
     monkeypatch.delenv("NEXTK_HOME")
     main(["ingest", str(texts)])
     assert (tmp_path / ".local/share/nextk/default.nextk").is_file()
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     main(["ingest", str(texts)])
     assert (tmp_path / "data/nextk/default.nextk").is_file()
+    monkeypatch.setenv("NEXTK_HOME", "~/own")
+    assert home_folder() == tmp_path / "own"
+
+
+@pytest.mark.parametrize(
+    ("platform", "folder"), [("macos.MacOS", "Library/Application Support"), ("unix.Unix", ".local/share")]
+)
+def test_the_folder_of_the_indexes_is_the_platforms(
+    platform: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each platform's own convention says where a program keeps its data."""
+    module, _, kind = platform.partition(".")
+    monkeypatch.delenv("NEXTK_HOME")
+    monkeypatch.setattr("platformdirs.PlatformDirs", getattr(importlib.import_module(f"platformdirs.{module}"), kind))
+    assert home_folder() == tmp_path / folder / "nextk"
 
 
 @pytest.mark.parametrize("command", [["query", "x"], ["info"]])

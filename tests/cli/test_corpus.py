@@ -71,11 +71,14 @@ class TestSplitText:
     def test_headings_lead(self, sections: list[tuple[int, int]]) -> None:
         """A heading stands right above its text, in one piece with it, however the text has to be cut."""
         paragraphs = [
-            f"{'#' * level} {place}\n\n{place}{' x' * length}" for place, (level, length) in enumerate(sections)
+            f"{'#' * level} {position}\n\n{position}{' x' * length}"
+            for position, (level, length) in enumerate(sections)
         ]
         pieces = split_text("\n\n".join(paragraphs), 60)
         assert all(len(piece) <= 60 for piece in pieces)
-        assert all(any(f"# {place}\n\n{place} x" in piece for piece in pieces) for place in range(len(sections)))
+        assert all(
+            any(f"# {position}\n\n{position} x" in piece for piece in pieces) for position in range(len(sections))
+        )
 
     def test_underlined_headings_lead(self) -> None:
         """The headings of reStructuredText go with their texts, too, and several in a row stay together."""

@@ -45,14 +45,14 @@ def passages(count: int = 40) -> Iterator[Passage]:
         )
 
 
-def asked(*arguments: str) -> argparse.Namespace:
-    """The arguments of a demo."""
+def demo_arguments(*arguments: str) -> argparse.Namespace:
+    """Parse the arguments of a demo."""
     return build_parser().parse_args(["demo", *arguments])
 
 
 def test_the_demo_pages_through_both_frameworks_with_equal_ids(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Three pulls of three rows each, no row twice, the same from LangChain and LlamaIndex, and the index is kept."""
-    assert demo.run(asked("what about the whale"), passages) == 0
+    assert demo.run(demo_arguments("what about the whale"), passages) == 0
     said = lines(capsys)
     assert re.match(r"40 passages of the documentation of Python [0-9.]+, built in [0-9.]+ s", said[0])
     assert said[1] == "~/nextk/demo.nextk"
@@ -83,7 +83,7 @@ def test_long_ids_are_cut_and_nothing_else(
             title = f"A title that is long enough to need a terminal of its own, and then another one: {each.title}"
             yield Passage(each.id, f"{title}\n\n{each.text}", title, each.parent)
 
-    assert demo.run(asked("whale"), long_names) == 0
+    assert demo.run(demo_arguments("whale"), long_names) == 0
     said = capsys.readouterr().out.splitlines()
     rows = [line for line in said if re.match(r"(?:(?:top|next) 3|      ) +\d  0\.\d{4}  \S+: A title.*…", line)]
     assert len(rows) == 9
@@ -96,30 +96,30 @@ def test_the_next_commands_can_be_copied(
 ) -> None:
     """A command is a line of its own however narrow the terminal is, and names an index that it would not find."""
     monkeypatch.setenv("COLUMNS", "40")
-    assert demo.run(asked("whale"), passages) == 0
+    assert demo.run(demo_arguments("whale"), passages) == 0
     assert {'nextk query "your question" --more 5', "nextk ingest PATH"} <= set(lines(capsys))
     path = tmp_path / "a folder with a long name" / "my own index.nextk"
-    assert demo.run(asked("whale", "--index", str(path)), passages) == 0
+    assert demo.run(demo_arguments("whale", "--index", str(path)), passages) == 0
     assert f"nextk query \"your question\" --more 5 --index '{path}'" in lines(capsys)
 
 
 def test_a_second_demo_finds_the_index_built(capsys: pytest.CaptureFixture[str]) -> None:
-    """The corpus is read once, unless a rebuilding is asked for."""
-    demo.run(asked("whale"), passages)
+    """The corpus is read once, unless `--rebuild` is given."""
+    demo.run(demo_arguments("whale"), passages)
     capsys.readouterr()
 
     def unread() -> Iterator[Passage]:
         pytest.fail("the corpus was read again")
 
-    assert demo.run(asked("whale"), unread) == 0
+    assert demo.run(demo_arguments("whale"), unread) == 0
     assert lines(capsys)[0].endswith("already built")
-    assert demo.run(asked("whale", "--rebuild"), lambda: passages(20)) == 0
+    assert demo.run(demo_arguments("whale", "--rebuild"), lambda: passages(20)) == 0
     assert lines(capsys)[0].startswith("20 passages")
 
 
 def test_the_demo_asks_its_own_questions(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a question it asks a handful."""
-    assert demo.run(asked(), passages) == 0
+    assert demo.run(demo_arguments(), passages) == 0
     said = lines(capsys)
     assert [question for question in demo.QUESTIONS if question in said] == list(demo.QUESTIONS)
     assert said.count("LangChain and LlamaIndex agree on every id") == len(demo.QUESTIONS)
@@ -127,7 +127,7 @@ def test_the_demo_asks_its_own_questions(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_search_that_runs_dry_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """A corpus of four passages gives a page of three, one of one, and an empty one."""
-    assert demo.run(asked("whale"), lambda: passages(4)) == 0
+    assert demo.run(demo_arguments("whale"), lambda: passages(4)) == 0
     said = lines(capsys)
     assert any(line.startswith("LangChain 3 + 1 + 0 rows") for line in said)
     assert not any(line.startswith("Each search read") for line in said)
@@ -142,7 +142,7 @@ def test_different_ids_are_not_called_the_same(
         return pulls.Trace("LlamaIndex", [[pulls.ResultRow("something.else", 0.5, "")]], 0.0)
 
     monkeypatch.setattr(pulls, "through_llama_index", other)
-    assert demo.run(asked("whale"), passages) == 1
+    assert demo.run(demo_arguments("whale"), passages) == 1
     said = "\n".join(lines(capsys))
     assert "LangChain and LlamaIndex give different ids" in said
     assert "agree" not in said
@@ -158,11 +158,11 @@ def test_an_interrupted_build_is_done_anew(home: Path, capsys: pytest.CaptureFix
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        demo.run(asked("whale"), interrupted)
+        demo.run(demo_arguments("whale"), interrupted)
     assert not (home / "demo.nextk").exists()
     with Index.embedded(home / "demo.nextk.partial") as half:  # as if it had been interrupted a little later
         half.upsert([("leftover", "the whale of the first attempt")])
-    assert demo.run(asked("whale"), passages) == 0
+    assert demo.run(demo_arguments("whale"), passages) == 0
     said = lines(capsys)
     assert said[0].startswith("40 passages")
     assert not any("leftover" in line for line in said)
@@ -180,7 +180,7 @@ def test_a_rebuilding_spares_what_is_no_index(
 
 
 def test_a_second_first_demo_is_told_to_wait(home: Path) -> None:
-    """Who comes while another process builds the index hears so."""
+    """A demo that starts while another process builds the index says so."""
     home.mkdir()
     command = [sys.executable, "-m", "nextk", "demo", "whale"]
     with Index.embedded(home / "demo.nextk.partial"):

@@ -1,25 +1,28 @@
-"""Kinds of arguments: what is wrong with one is said before anything runs."""
+"""Types of command-line arguments. A value that does not fit is refused before the command runs."""
 
 import argparse
 from collections.abc import Callable
 
 
-def count(least: int = 1, most: int | None = None) -> Callable[[str], int]:
-    """A whole number in a range, for `type=`.
+def count(minimum: int = 1, maximum: int | None = None) -> Callable[[str], int]:
+    """Make a reader of whole numbers in a range, to pass to argparse as `type=`.
 
     Args:
-        least: The smallest.
-        most: The largest, if there is one.
+        minimum: The smallest number that is allowed.
+        maximum: The largest number that is allowed; `None` sets no limit.
+
+    Returns:
+        A function that reads a text as a number, or raises `argparse.ArgumentTypeError`.
     """
-    wanted = f"at least {least}" if most is None else f"from {least} to {most:,}"
+    expected = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum:,}"
 
     def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
-            number = least - 1
-        if number < least or (most is not None and number > most):
-            message = f"give a whole number {wanted}, not {text!r}"
+            number = minimum - 1
+        if number < minimum or (maximum is not None and number > maximum):
+            message = f"give a whole number {expected}, not {text!r}"
             raise argparse.ArgumentTypeError(message)
         return number
 
@@ -27,7 +30,11 @@ def count(least: int = 1, most: int | None = None) -> Callable[[str], int]:
 
 
 def question(text: str) -> str:
-    """A text that is not blank, for `type=`."""
+    """Return a text if it is more than whitespace, to pass to argparse as `type=`.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is empty or only whitespace.
+    """
     if not text.strip():
         message = "the question is blank: say what to look for"
         raise argparse.ArgumentTypeError(message)

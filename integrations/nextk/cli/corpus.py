@@ -1,7 +1,7 @@
-"""The texts that the command line indexes: what every Python install carries, or a folder of the user's own.
+"""The texts that the command line indexes: the documentation in every Python install, or a folder of the user's own.
 
 A passage is one unit of retrieval: a few paragraphs that follow each other in one source, under the source's title.
-Nothing here imports what it reads: the standard library is parsed, never run.
+Python files are parsed and never imported, so no code of a source runs.
 """
 
 import ast
@@ -32,12 +32,12 @@ class Passage:
     """One unit of retrieval.
 
     Args:
-        id: Unique in its corpus and the same in every run: the source's name, from its second passage on with `#2`,
-            `#3` and so forth.
-        text: The title, a blank line, and at most `PASSAGE_LIMIT` characters of the source. The title is in the text
+        id: The id of the passage, unique in its corpus and the same in every run. The first passage of a source has the
+            source's name; the later ones have `#2`, `#3` and so on after it.
+        text: The title, an empty line, and at most `PASSAGE_LIMIT` characters of the source. The title is in the text
             because a passage from the middle of a source seldom names its subject.
-        title: What the source is about: a dotted name, a topic's or a Markdown file's heading, or a file's path.
-        parent: Where the source belongs: its module, its topic (`topic:` and the name) or its file.
+        title: The subject of the source: a dotted name, the heading of a topic or a Markdown file, or a file's path.
+        parent: The module, the topic (`topic:` and its name) or the file that the source belongs to.
     """
 
     id: str
@@ -56,11 +56,11 @@ class _SourceText(NamedTuple):
 def standard_library() -> Iterator[Passage]:
     """Read the running Python's documentation: the topics of `help()`, then the docstrings of its library.
 
-    Modules are parsed and never imported. Tests, private definitions, docstrings below 50 characters, and files that do
-    not decode or parse are left out.
+    Modules are parsed and never imported. Tests, private definitions, docstrings of fewer than 50 characters, and files
+    that do not decode or parse are left out.
 
     Yields:
-        About 6,000 passages on CPython 3.11, in the same order in every run.
+        The passages, about 6,000 on CPython 3.11, in the same order in every run.
     """
     yield from _passages(_topics())
     yield from _passages(_docstrings(Path(sysconfig.get_path("stdlib"))))
@@ -69,16 +69,17 @@ def standard_library() -> Iterator[Passage]:
 def read_folder(path: Path | str, on_skip: Callable[[Path, str], None] | None = None) -> Iterator[Passage]:
     """Read the text files (`.md`, `.py`, `.rst`, `.txt`) below a folder, or one file of any name.
 
-    Hidden files and folders, `__pycache__`, `node_modules` and links to folders are passed over in silence.
+    Hidden files and folders, `__pycache__`, `node_modules` and links to folders are skipped without a report.
 
     Args:
-        path: A folder, or one file.
-        on_skip: Called with every other file that was not read, and the reason in a few words.
+        path: The folder, or one file.
+        on_skip: A function that is called for every other file that is not read, with its path and a short reason.
 
     Yields:
-        The passages of each file in order, files by name. The id, and the parent, are the file's path from the folder's
-        own name on, as in `notes/todo.md`, with `/` on every platform. The title of a Markdown file is its first
-        `# heading`; else, and of other files, it is the path below the folder.
+        The passages of each file in order; the files come in the order of their names. The id and the parent of a
+        passage are the file's path from the folder's own name on, such as `notes/todo.md`, with `/` on every platform.
+        The title of a Markdown file is its first `# heading`. The title of any other file, and of a Markdown file
+        without a heading, is its path below the folder.
 
     Raises:
         ClientError: Nothing exists at `path`.
@@ -91,7 +92,7 @@ def read_folder(path: Path | str, on_skip: Callable[[Path, str], None] | None = 
 
 
 def root_name(root: Path | str) -> str:
-    """What the ids of everything below a folder begin with: its own name, wherever it is named from."""
+    """Return the name of a folder or file, with which all ids below it begin, however the path to it is written."""
     return Path(root).resolve().name
 
 
@@ -137,7 +138,7 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _definitions(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
-    """Walk a module: each dotted name and its docstring, in the order of the source; not into functions."""
+    """Yield the dotted name and the docstring of each definition in source order, without going into functions."""
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         yield name, ast.get_docstring(node) or ""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -184,7 +185,7 @@ def _file_source(path: Path, name: str, title: str, on_skip: Callable[[Path, str
 
 
 def _files(root: Path, enters: Callable[[str], bool] = lambda _folder: True) -> Iterator[Path]:
-    """Walk a folder in the order of names: its regular files, hidden ones excepted, then those of its folders."""
+    """Yield the regular files of a folder that are not hidden, in the order of names, then those of its folders."""
     for folder, folders, files in os.walk(root):
         seen = (name for name in folders if not name.startswith(".") and name not in _MACHINE_FOLDERS)
         folders[:] = sorted(filter(enters, seen))

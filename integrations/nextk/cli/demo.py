@@ -1,7 +1,8 @@
-"""Ask Python's own documentation, page after page, through LangChain and through LlamaIndex.
+"""Search Python's own documentation, page after page, through LangChain and through LlamaIndex.
 
 The first run reads the documentation of this Python (no network, no account, no key) into a hybrid index; later runs
-use it again. Every question is asked once and then continued: top_k rows first, the next ones on demand.
+use that index again. Each question starts one search, which is then continued: first top_k results, then the next
+ones on demand.
 """
 
 import argparse
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from nextk.cli.screen import Screen
     from nextk.client import Index
 
-SUMMARY = "build a small index and ask it, through LangChain and LlamaIndex"
+SUMMARY = "build a small index and search it, through LangChain and LlamaIndex"
 
 QUESTIONS = (
     "read a gzip file",
@@ -34,28 +35,28 @@ QUESTIONS = (
     "exception handling with try and finally",
 )
 PULLS = (3, 3, 3)
-"""The rows of each pull: the first `top_k`, then the next ones."""
+"""The number of results in each pull: first `top_k`, then the next ones."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "question", metavar="QUESTION", nargs="?", type=question, help="what to ask (default: three questions)"
+        "question", metavar="QUESTION", nargs="?", type=question, help="what to search for (default: three questions)"
     )
-    parser.add_argument("--index", metavar="FILE", type=Path, help="where the index is kept (default: demo.nextk)")
-    parser.add_argument("--rebuild", action="store_true", help="build the index anew")
+    parser.add_argument("--index", metavar="FILE", type=Path, help="the file of the index (default: demo.nextk)")
+    parser.add_argument("--rebuild", action="store_true", help="build the index again")
     parser.epilog = LOCATIONS_HELP
 
 
 def run(arguments: argparse.Namespace, corpus: Callable[[], Iterable[Passage]] = standard_library) -> int:
-    """Build what is missing, ask, and compare.
+    """Build the index if it is missing, run the questions through both frameworks, and compare the results.
 
     Args:
-        arguments: Those of the command line.
-        corpus: What to index.
+        arguments: The arguments of the command line.
+        corpus: A function that yields the passages to index.
 
     Returns:
-        0 if both frameworks gave the same ids throughout, else 1.
+        0 if both frameworks gave the same ids for every question, else 1.
     """
     for module in ("rich", "numpy", "orjson", "lark", "wordllama", "langchain_core", "llama_index.core"):
         require(module, extra="all")
@@ -80,17 +81,18 @@ def run(arguments: argparse.Namespace, corpus: Callable[[], Iterable[Passage]] =
 
 
 def build(path: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
-    """Build an index beside its place and move it there when it is whole.
+    """Build an index in a `.partial` file, and rename the file to `path` when the index is complete.
 
-    So an index at `path` is always complete: an interrupted build leaves only a `.partial` file, which the next one
-    takes over and empties. (A count compared with the corpus would mean reading the corpus in every run.)
+    So an index at `path` is always complete: an interrupted build leaves only the `.partial` file, which the next
+    build empties and uses. (To compare the number of records with the corpus would mean reading the corpus in every
+    run.)
 
     Args:
-        path: Where the index is to be; nothing else may hold it.
-        corpus: What to index.
+        path: The file of the finished index. No process may have it open.
+        corpus: A function that yields the passages to index.
 
     Raises:
-        ClientError: Another process is building it.
+        ClientError: Another process is building the index.
     """
     from nextk.cli.screen import progress
     from nextk.cli.writing import MODELS, fill
@@ -112,7 +114,7 @@ def build(path: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
 
 
 def _only_builder(open_partial: Callable[[], "Index"]) -> "Index":
-    """Open the index that is being built; serving it would not help whom another builder has come before."""
+    """Open the partial index. The advice of `IndexLocked`, to serve the index, would not help here."""
     try:
         return open_partial()
     except IndexLocked as error:
@@ -121,13 +123,13 @@ def _only_builder(open_partial: Callable[[], "Index"]) -> "Index":
 
 
 def _build_if_needed(path: Path, corpus: Callable[[], Iterable[Passage]], *, rebuild: bool) -> float | None:
-    """Build unless the index is there; the seconds that it took."""
+    """Build the index unless it exists. Returns the seconds that the build took, `None` if there was none."""
     from nextk.client import Index
 
     if holds_something(path):
         if not rebuild:
             return None
-        with Index.embedded(path):  # refuses what is no index, and what another process holds
+        with Index.embedded(path):  # raises if the file is no index, or if another process has it open
             pass
     started = time.perf_counter()
     build(path, corpus)
@@ -135,7 +137,7 @@ def _build_if_needed(path: Path, corpus: Callable[[], Iterable[Passage]], *, reb
 
 
 def _discard(path: Path) -> None:
-    """Remove an index that nobody holds, and what a killed process may have left beside it."""
+    """Remove an index that no process has open, and the files that a killed process may have left beside it."""
     for leftover in (path, *(path.with_name(path.name + ending) for ending in ("-wal", "-shm"))):
         leftover.unlink(missing_ok=True)
 
@@ -149,7 +151,7 @@ def _introduce(out: "Screen", path: Path, count: int, seconds: float | None) -> 
 
 
 def _show(out: "Screen", text: str, first: "Trace", second: "Trace") -> bool:
-    """Print what one framework got, and where the other differs; whether the ids are the same."""
+    """Print the results of one framework and where the other differs. Returns whether the ids are the same."""
     from nextk.cli import screen
 
     same = [row.id for row in first.rows] == [row.id for row in second.rows]
@@ -176,7 +178,7 @@ def _show(out: "Screen", text: str, first: "Trace", second: "Trace") -> bool:
 
 
 def _add(table: "Table", label: str, rank: int, row: "ResultRow | None", differing: str = "") -> None:
-    """Add what a framework got in a place; its name leads where it differs from the other one."""
+    """Add a result to the table, with the framework's name before it if the other framework's result differs."""
     from nextk.cli import screen
 
     lead, style = (f"{differing}: ", "bold red") if differing else ("", "")

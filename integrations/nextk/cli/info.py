@@ -1,4 +1,4 @@
-"""Show what an index on disk holds."""
+"""Show the type, the models and the number of records of an index on disk."""
 
 import argparse
 import os
@@ -7,18 +7,18 @@ from pathlib import Path
 from nextk.cli.locations import LOCATIONS_HELP, index_to_read
 from nextk.extras import require
 
-SUMMARY = "show what an index holds"
+SUMMARY = "show what an index contains"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--index", metavar="FILE", type=Path, help="the index (default: see below)")
-    parser.add_argument("--json", action="store_true", help="one line of JSON")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.epilog = LOCATIONS_HELP
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print type, models, and the number of records per namespace."""
+    """Print the type, the models, and the number of records per namespace."""
     require("rich", extra="local")
     from nextk.cli import screen
     from nextk.client import Index

@@ -12,22 +12,22 @@ from nextk.extras import require
 SUMMARY = "read a folder of texts into an index"
 
 _IDS = """\
-Ids begin with the folder's own name, as in notes/todo.md. Reading a folder again replaces what it
-said before, and removes what is no longer in it. Two folders of one name need an --index or a
---namespace each."""
+Ids begin with the folder's own name, as in notes/todo.md. Reading a folder again replaces its
+records, and removes those whose text is no longer there. Two folders of the same name need an
+--index or a --namespace each."""
 _NAMED = 5  # skipped files that are named for each reason
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("path", metavar="PATH", type=Path, help="a folder, or one text file")
-    parser.add_argument("--index", metavar="FILE", type=Path, help="the index (default: default.nextk), made if absent")
-    parser.add_argument("--namespace", default="", metavar="NAME", help="a part of the index of its own")
+    parser.add_argument("--index", metavar="FILE", type=Path, help="the index, made if absent (default: default.nextk)")
+    parser.add_argument("--namespace", default="", metavar="NAME", help="the namespace of the index to write to")
     parser.epilog = f"{LOCATIONS_HELP}\n\n{_IDS}"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, embed and store; what could not be read is named, by reason."""
+    """Read, embed and store the texts, then print the number of passages, and the skipped files with the reasons."""
     require("rich", extra="local")
     from nextk.cli import screen
     from nextk.cli.corpus import read_folder, root_name
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _names(files: Sequence[Path], root: Path) -> str:
-    """The first of some files, by their paths below the root."""
+    """Name the first few files by their paths below the root, and say how many more there are."""
     from nextk.cli.screen import one_line
 
     names = [one_line(str(file.relative_to(root)) if file != root else file.name) for file in files[:_NAMED]]

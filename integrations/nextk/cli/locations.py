@@ -1,38 +1,45 @@
-"""Where the command line keeps its indexes."""
+"""The folder and the files in which the command line keeps its indexes."""
 
 import os
 from pathlib import Path
 
 from nextk.errors import ClientError
+from nextk.extras import require
 
 LOCATIONS_HELP = """\
-Indexes are kept in $NEXTK_HOME, else $XDG_DATA_HOME/nextk, else ~/.local/share/nextk:
-demo.nextk is the demo's, default.nextk is what `nextk ingest` fills. Without --index,
-`nextk query` and `nextk info` read default.nextk, or demo.nextk as long as there is no other."""
-"""For `--help`."""
+Indexes are kept in $NEXTK_HOME, or if it is not set in the user's data folder, which on Linux is
+$XDG_DATA_HOME/nextk or ~/.local/share/nextk. `nextk demo` fills demo.nextk, and `nextk ingest`
+fills default.nextk. Without --index, `nextk query` and `nextk info` read default.nextk, or
+demo.nextk if there is no default.nextk."""
+"""The paragraph about locations at the end of each command's `--help`."""
 
 
 def home() -> Path:
-    """The folder of the indexes that are not named by path."""
+    """Return the folder of the indexes that are not named by path: `NEXTK_HOME`, or the user's data folder.
+
+    Raises:
+        MissingExtraError: `NEXTK_HOME` is not set, and platformdirs is not installed.
+    """
     if given := os.environ.get("NEXTK_HOME"):
         return Path(given).expanduser()
-    if shared := os.environ.get("XDG_DATA_HOME"):
-        return Path(shared) / "nextk"
-    return Path("~/.local/share/nextk").expanduser()
+    return Path(require("platformdirs", extra="local").user_data_dir("nextk", appauthor=False))
 
 
 def demo_index() -> Path:
-    """The file of the demo's index."""
+    """Return the file of the demo's index."""
     return home() / "demo.nextk"
 
 
 def default_index() -> Path:
-    """The file that `nextk ingest` fills."""
+    """Return the file that `nextk ingest` fills."""
     return home() / "default.nextk"
 
 
 def index_to_write(given: Path | None) -> Path:
-    """The file of an index that may have to be made; its folder is.
+    """Return the file of an index that a command writes to, and make its folder if it does not exist.
+
+    Args:
+        given: The file that the user named; `None` takes the default index.
 
     Raises:
         ClientError: The folder cannot be made.
@@ -47,10 +54,13 @@ def index_to_write(given: Path | None) -> Path:
 
 
 def index_to_read(given: Path | None) -> Path:
-    """The file of an index that exists: the one given, else the default one, else the demo's.
+    """Return the file of an index that exists.
+
+    Args:
+        given: The file that the user named; `None` takes the default index, or the demo's if there is no default one.
 
     Raises:
-        ClientError: There is none.
+        ClientError: There is no such index.
     """
     if given is not None:
         if not holds_something(given):
@@ -65,5 +75,5 @@ def index_to_read(given: Path | None) -> Path:
 
 
 def holds_something(path: Path) -> bool:
-    """Whether there is a file that opening would not fill with a new index."""
+    """Return whether there is something at a path already, so that opening it would not make a new index."""
     return path.is_dir() or (path.is_file() and path.stat().st_size > 0)

@@ -1,7 +1,8 @@
-"""The command `nextk`: which command is meant, and how it ends.
+"""The command `nextk`: it finds the command that is meant, runs it, and turns errors into exit codes.
 
-Exit codes: 0 done, 1 done with a difference that the demo found, 2 the user can mend it (one line on stderr says how),
-130 interrupted, 141 nobody reads the output. With NEXTK_DEBUG=1 the line on stderr comes with its traceback.
+The exit code is 0 if the command succeeded, 1 if the demo found a difference between the frameworks, 2 if the user can
+correct the fault (one line on stderr says how), 130 if the command was interrupted, and 141 if the reader of the output
+has gone. With NEXTK_DEBUG=1 the line on stderr comes with its traceback.
 """
 
 import argparse
@@ -21,19 +22,19 @@ _MISTAKE, _INTERRUPTED, _UNREAD = 2, 130, 141
 
 
 class CommandModule(Protocol):
-    """What a module of a command offers; it imports what it needs when it runs, so that `--help` is instant."""
+    """The interface of a command's module. It imports what it needs only in `run`, so that `--help` is instant."""
 
     @property
     def SUMMARY(self) -> str:  # noqa: N802 - a module's constant
-        """One line for `nextk --help`."""
+        """The line about this command in `nextk --help`."""
         ...
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare its arguments."""
+        """Declare the arguments of the command."""
         ...
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Do it, and return the exit code."""
+        """Run the command, and return the exit code."""
         ...
 
 
@@ -41,14 +42,14 @@ COMMANDS: Mapping[str, CommandModule] = {"demo": demo, "ingest": ingest, "query"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a mistake with one line instead of the whole usage."""
+    """A parser that answers a mistake with one line instead of the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(_MISTAKE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 class _Help(argparse.HelpFormatter):
-    """Fits paragraphs to the terminal, and leaves those that are indented as they are."""
+    """A formatter that fits paragraphs to the terminal, and leaves indented ones as they are."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         paragraphs = text.strip("\n").split("\n\n")
@@ -58,13 +59,13 @@ class _Help(argparse.HelpFormatter):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Build the parser of the whole command line."""
     parser = _Parser(
         prog="nextk",
         description="Top-k, then next-k: retrieval that continues the same search on demand.",
         epilog="Start with: nextk demo",
     )
-    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND")
     for name, command in COMMANDS.items():
         its = commands.add_parser(name, help=command.SUMMARY, description=command.__doc__)
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
     Args:
-        arguments: What follows the program's name; absent: those of the process.
+        arguments: The arguments after the program's name; `None` takes those of the process.
 
     Returns:
         The exit code.
@@ -118,7 +119,7 @@ def _run(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int:
 
 
 def _mistake(message: str) -> int:
-    """Say what was wrong, of the error that is being handled."""
+    """Print one line about the error that is being handled, with its traceback if NEXTK_DEBUG is set."""
     if os.environ.get("NEXTK_DEBUG") == "1":
         traceback.print_exc()
     sys.stderr.write(f"nextk: {' '.join(message.split())}\n")

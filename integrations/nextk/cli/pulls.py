@@ -1,4 +1,4 @@
-"""One question, pulled page by page through each framework's retriever, as rows that can be compared."""
+"""Search for one question through each framework's retriever, page by page, with results that can be compared."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from nextk.client import Index
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """A retrieved passage."""
+    """One retrieved passage, in a form that both frameworks' results are converted to."""
 
     id: str
     score: float
@@ -20,12 +20,12 @@ class ResultRow:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one framework got.
+    """The results that one framework gave for one question.
 
     Attributes:
-        framework: Its name.
-        pages: The rows of each pull; what a pull cost is the length of its page.
-        seconds: All pulls together.
+        framework: The name of the framework.
+        pages: The rows of each pull.
+        seconds: The time that all pulls took together.
     """
 
     framework: str
@@ -34,12 +34,18 @@ class Trace:
 
     @property
     def rows(self) -> list[ResultRow]:
-        """All rows in the order in which they came."""
+        """All rows in the order in which they were retrieved."""
         return [row for page in self.pages for row in page]
 
 
 def through_langchain(index: Index, question: str, sizes: Sequence[int]) -> Trace:
-    """Ask through the LangChain retriever: pages of `Document`."""
+    """Search through the LangChain retriever, whose pages are `Document`s.
+
+    Args:
+        index: The index to search.
+        question: The text to search for.
+        sizes: The number of rows of each pull.
+    """
     from nextk.langchain import ResumableRetriever
 
     retriever = ResumableRetriever(index=index, retrieval_mode="hybrid", weighting="idf", k=sizes[0], score_key="score")
@@ -48,7 +54,13 @@ def through_langchain(index: Index, question: str, sizes: Sequence[int]) -> Trac
 
 
 def through_llama_index(index: Index, question: str, sizes: Sequence[int]) -> Trace:
-    """Ask through the LlamaIndex retriever: pages of `NodeWithScore`."""
+    """Search through the LlamaIndex retriever, whose pages are `NodeWithScore`s.
+
+    Args:
+        index: The index to search.
+        question: The text to search for.
+        sizes: The number of rows of each pull.
+    """
     from nextk.llama_index import ResumableRetriever
 
     retriever = ResumableRetriever(index=index, retrieval_mode="hybrid", weighting="idf", similarity_top_k=sizes[0])

@@ -1,4 +1,4 @@
-"""Ask an index on disk: the first -k matches, then --more of the same search, nothing skipped or repeated."""
+"""Search an index on disk: print the first -k matches, then --more of the same search, without gaps or repeats."""
 
 import argparse
 import time
@@ -16,17 +16,22 @@ if TYPE_CHECKING:
     from nextk.client import Index
     from nextk.types import QueryResult
 
-SUMMARY = "ask an index, then ask it for more"
+SUMMARY = "search an index, then continue the search"
 
-_LEFT_OF_TEXT = 26  # columns for pull, rank and score at their widest, and the blanks between
+_LEFT_OF_TEXT = 26  # columns for pull, rank and score at their widest, and the spaces between them
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("text", metavar="TEXT", type=question, help="the question")
+    parser.add_argument("text", metavar="TEXT", type=question, help="the text to search for")
     parser.add_argument("--index", metavar="FILE", type=Path, help="the index (default: see below)")
     parser.add_argument(
-        "-k", dest="top_k", metavar="K", type=count(1, 1000), default=5, help="size of the first page (default: 5)"
+        "-k",
+        dest="top_k",
+        metavar="K",
+        type=count(1, 1000),
+        default=5,
+        help="number of matches on the first page (default: 5)",
     )
     parser.add_argument(
         "--more",
@@ -34,16 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count(1, 1000),
         action="append",
         default=[],
-        help="then pull N more; may be repeated",
+        help="then fetch N more matches; may be repeated",
     )
-    parser.add_argument("--filter", default="", metavar="EXPR", help="on metadata, as in: parent = 'asyncio.tasks'")
-    parser.add_argument("--namespace", default="", metavar="NAME", help="the part of the index to search")
-    parser.add_argument("--json", action="store_true", help="one line of JSON per match")
+    parser.add_argument(
+        "--filter", default="", metavar="EXPR", help="condition on the metadata, such as: parent = 'asyncio.tasks'"
+    )
+    parser.add_argument("--namespace", default="", metavar="NAME", help="the namespace of the index to search")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON per match")
     parser.epilog = LOCATIONS_HELP
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Search, and print the pages as they come."""
+    """Search the index, and print the pages in order."""
     require("rich", extra="local")
     from nextk.client import Index
 
@@ -60,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _pages(index: "Index", arguments: argparse.Namespace) -> Iterator[list["QueryResult"]]:
-    """The first page, and the further ones; without any, nothing is kept open."""
+    """Yield the first page and the further ones. A query that is not continued is not opened as a resumable one."""
     from nextk.types import WeightingStrategy
 
     parameters: dict[str, Any] = {
@@ -119,7 +126,7 @@ def _print_table(pages: Sequence[Sequence["QueryResult"]], path: Path, seconds: 
 
 
 def _shown(match: "QueryResult", width: int) -> "Text":
-    """The id, and below it the beginning of the text."""
+    """Return a cell with the id and, below it, the beginning of the text."""
     from nextk.cli import screen
 
     title = str((match.metadata or {}).get("title", ""))

@@ -1,4 +1,4 @@
-"""Serve indexes over HTTP, to any client of Upstash Vector: its SDKs, and nextk's own."""
+"""Serve indexes over HTTP to any client of Upstash Vector: the official SDKs and nextk's own."""
 
 import argparse
 import contextlib
@@ -22,16 +22,17 @@ SUMMARY = "serve indexes over HTTP, to any client of Upstash Vector"
 TOKEN, READ_ONLY_TOKEN = "NEXTK_TOKEN", "NEXTK_READ_ONLY_TOKEN"
 
 _EPILOG = f"""\
-Every index answers below /indexes/NAME, the first one at / too. /healthz and /metrics are the
-server's own. Without --index, every index in DIR is served; without either, one in memory.
+Every index is served below /indexes/NAME, and the first one at / too. /healthz and /metrics tell
+about the server itself. Without --index, every index in DIR is served; without --index and --data,
+one index in memory.
 
-Tokens are better set as {TOKEN} and {READ_ONLY_TOKEN}: other users see arguments.
-Without a token, only this machine may be served.
+Set tokens as {TOKEN} and {READ_ONLY_TOKEN} rather than as arguments, which other users of
+the machine can see. Without a token, the server listens to this machine only.
 
   nextk serve
-      an index in memory that embeds text by itself
+      serve an index in memory that embeds text by itself
   nextk serve --data ~/.local/share/nextk
-      what `nextk demo` and `nextk ingest` made
+      serve the indexes that `nextk demo` and `nextk ingest` made
   nextk serve --data . \\
       --index docs=hybrid,embedding=static,sparse_embedding=bm25
   nextk serve --index test=dense,dimension=2,similarity=euclidean
@@ -43,29 +44,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 0 for a free one (default: 8080)")
-    parser.add_argument("--token", metavar="T", help=f"token that clients have to send (default: ${TOKEN})")
+    parser.add_argument("--token", metavar="T", help=f"token that clients must send (default: ${TOKEN})")
     parser.add_argument(
-        "--read-only-token", metavar="R", help=f"token that allows reading alone (default: ${READ_ONLY_TOKEN})"
+        "--read-only-token", metavar="R", help=f"token of clients that may only read (default: ${READ_ONLY_TOKEN})"
     )
-    parser.add_argument("--data", metavar="DIR", type=Path, help="folder of the indexes; without it, all in memory")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="folder of the indexes; without it, indexes are in memory"
+    )
     parser.add_argument(
         "--index",
         metavar="NAME=TYPE[,...]",
         action="append",
         default=[],
-        help="an index to serve, and to make where absent: hybrid, dense or sparse, then any of dimension=N, "
+        help="an index to serve, made if absent: hybrid, dense or sparse, then any of dimension=N, "
         "similarity=cosine|euclidean|dot_product, embedding=static, sparse_embedding=bm25, "
         "fusion_order=global|batch; may be repeated",
     )
     parser.add_argument(
-        "--max-body", metavar="MIB", type=count(), default=64, help="largest request, in MiB (default: 64)"
+        "--max-body", metavar="MIB", type=count(), default=64, help="size of the largest request, in MiB (default: 64)"
     )
-    parser.add_argument("--quiet", action="store_true", help="log no requests")
+    parser.add_argument("--quiet", action="store_true", help="do not log requests")
     parser.epilog = _EPILOG + LOCATIONS_HELP
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM arrives."""
     for module in ("rich", "numpy", "orjson", "lark", "starlette", "uvicorn", "prometheus_client"):
         require(module, extra="server")
     from nextk.server.app import create_app
@@ -90,13 +93,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _log(*, quiet: bool) -> None:
-    """One line per request on standard error, as key=value."""
+    """Log one line per request on standard error, as key=value."""
     logging.basicConfig(stream=sys.stderr, format="time=%(asctime)s level=%(levelname)s logger=%(name)s %(message)s")
     logging.getLogger("nextk").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def _welcome(url: str, engines: Mapping[str, "Engine"], data: Path | None, *, protected: bool) -> None:
-    """Say what is served, and what a client has to know."""
+    """Print the indexes that are served, and the two variables that a client needs."""
     from nextk.cli import screen
 
     out = screen.Screen()

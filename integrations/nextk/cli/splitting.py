@@ -1,4 +1,4 @@
-"""Where a text may be cut: between paragraphs, lines and words, and never between a heading and what it heads."""
+"""Split texts between paragraphs, lines and words, and never between a heading and the text below it."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,23 +6,24 @@ from collections.abc import Iterable, Iterator, Sequence
 __all__ = ["PASSAGE_LIMIT", "split_text", "without_title"]
 
 PASSAGE_LIMIT = 1_200
-"""The most characters of a source in one passage: about 200 words, little enough to be about one thing."""
+"""The largest number of characters of a source in one passage: about 200 words, few enough to be about one thing."""
 
 _HEADING = re.compile(r"#{1,6}[ \t].*|.*\S.*\n(?P<line>[=\-~^*])(?P=line){2,}[ \t]*")  # "## Use", or "Use" underlined
 _FENCE = re.compile(r" {0,3}(```|~~~)")
 
 
 def split_text(text: str, limit: int = PASSAGE_LIMIT) -> list[str]:
-    """Split at blank lines, and where a paragraph is too long, between its lines, words and at last characters.
+    """Split a text at empty lines; a paragraph that is too long is split between lines, then words, then characters.
 
-    Neighbours are merged again while they fit. A heading (of Markdown, or underlined) goes with the text below it.
+    Neighbouring pieces are joined again while they fit. A heading (of Markdown, or underlined) stays with the text
+    below it.
 
     Args:
-        text: Any text. A run of blank lines counts as one.
-        limit: The most characters of a piece, at least 1.
+        text: The text to split. Several empty lines in a row count as one.
+        limit: The largest number of characters of a piece, at least 1.
 
     Returns:
-        The pieces in order; none for a blank text.
+        The pieces in order. A text of whitespace alone has none.
     """
     paragraphs = re.sub(r"\n\s*\n", "\n\n", text).strip()
     if not paragraphs:
@@ -31,13 +32,13 @@ def split_text(text: str, limit: int = PASSAGE_LIMIT) -> list[str]:
 
 
 def without_title(markdown: str) -> tuple[str, str]:
-    """Take the title from a Markdown text: its first `# heading`, outside of fenced code.
+    """Take the title from a Markdown text: the first `# heading` that is not in fenced code.
 
     Args:
         markdown: The text.
 
     Returns:
-        The title, `""` if there is none; and the text, without the heading if it stood at the top.
+        The title, or `""` if there is none, and the text. The heading is removed from the text if it was at the top.
     """
     fence = ""
     lines = markdown.splitlines(keepends=True)
@@ -52,7 +53,7 @@ def without_title(markdown: str) -> tuple[str, str]:
 
 
 def _sections(paragraphs: Iterable[str]) -> Iterator[list[str]]:
-    """Put every paragraph together with the headings right above it."""
+    """Group every paragraph with the headings directly above it."""
     section: list[str] = []
     for paragraph in paragraphs:
         section.append(paragraph)
@@ -83,7 +84,7 @@ def _split(text: str, limit: int, borders: tuple[str, ...]) -> list[str]:
 
 
 def _merged(parts: Iterable[Sequence[str]], limit: int, border: str) -> list[str]:
-    """Join the first piece of a part to what stands before it, where both fit; blank pieces are left out."""
+    """Join the first piece of each part to the piece before it if both fit, and drop pieces of whitespace alone."""
     merged: list[str] = []
     for pieces in parts:
         for position, piece in enumerate(pieces):

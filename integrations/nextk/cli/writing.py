@@ -1,4 +1,4 @@
-"""Filling an index with passages, batch by batch."""
+"""Write passages to an index batch by batch, and find and remove the passages of a folder."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +13,9 @@ from nextk.types import Data, FetchResult
 T = TypeVar("T")
 
 MODELS: dict[str, Any] = {"type": "hybrid", "embedding": "static", "sparse_embedding": "bm25"}
-"""What the command line makes: an index that embeds text by itself, without a network."""
+"""The keywords of the indexes that the command line makes: they embed text by themselves, without a network."""
 
-_BATCH = 250  # passages in one upsert, each durable at its end: about 0.07 s of work
+_BATCH = 250  # passages in one upsert, which is on disk when it returns: about 0.07 s of work
 
 
 def fill(
@@ -26,22 +26,22 @@ def fill(
     root: str = "",
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> set[str]:
-    """Upsert passages: the text as `data`, title and parent as metadata, as both adapters read them.
+    """Upsert passages with the text as `data`, and title and parent as metadata, as both adapters read them.
 
     Args:
-        index: It embeds text.
-        passages: Read as they are needed.
-        namespace: Where to put them.
-        root: Where they come from: metadata, too, unless blank.
-        on_progress: Called after every batch with the number of passages in it.
+        index: The index to write to. It must embed text.
+        passages: The passages. They are read batch by batch.
+        namespace: The namespace to write to.
+        root: The path that the passages were read from, stored in their metadata; `""` stores none.
+        on_progress: A function that is called after every batch with the number of passages in it.
 
     Returns:
-        Their ids.
+        The ids of the passages.
     """
     ids: set[str] = set()
-    origin = {"root": root} if root else {}
+    provenance = {"root": root} if root else {}
     for batch in batches(passages, _BATCH):
-        rows = [Data(each.id, each.text, {"title": each.title, "parent": each.parent, **origin}) for each in batch]
+        rows = [Data(each.id, each.text, {"title": each.title, "parent": each.parent, **provenance}) for each in batch]
         index.upsert(rows, namespace)
         ids.update(each.id for each in batch)
         on_progress(len(batch))
@@ -49,19 +49,19 @@ def fill(
 
 
 def ids_of_root(index: Index, root: str, name: str, *, namespace: str = "") -> set[str]:
-    """Find what an index already holds of a root, and that nothing else has its ids.
+    """Find the passages of a root in an index, and make sure that no other records have ids like theirs.
 
     Args:
-        index: It may hold the passages of other roots.
+        index: The index to look in. It may contain the passages of other roots.
         root: The absolute path of the folder or file.
-        name: What the root's ids begin with.
-        namespace: Where to look.
+        name: The name with which the ids of the root's passages begin.
+        namespace: The namespace to look in.
 
     Returns:
         The ids of the root's passages.
 
     Raises:
-        ClientError: There are ids that begin with `name` and are not the root's: writing could replace them.
+        ClientError: Ids that begin with `name` belong to another root, so that writing could replace its records.
     """
     ids: set[str] = set()
     for record in _records(index, name, namespace):
@@ -80,20 +80,20 @@ def ids_of_root(index: Index, root: str, name: str, *, namespace: str = "") -> s
 
 
 def remove(index: Index, ids: set[str], *, namespace: str = "") -> None:
-    """Delete records by id, however many."""
+    """Delete any number of records by id, 1,000 in one request."""
     for batch in batches(sorted(ids), 1000):
         index.delete(batch, namespace)
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut items into lists of `size`, the last one shorter."""
+    """Yield the items in lists of `size`; the last list may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
 
 
 def _records(index: Index, prefix: str, namespace: str) -> Iterator[FetchResult]:
-    """The records whose ids begin with a prefix, and their metadata."""
+    """Yield the records whose ids begin with a prefix, with their metadata."""
     cursor = ""
     while True:
         page = index.range(cursor, 1000, include_metadata=True, namespace=namespace, prefix=prefix or None)

@@ -1,4 +1,4 @@
-"""Who may do what: bearer tokens, compared in constant time. Pure decisions."""
+"""Authentication: decides by the bearer token of a request whether it may write, only read, or do nothing."""
 
 import hmac
 from collections.abc import Mapping
@@ -12,7 +12,11 @@ _OTHER_SITE = "Forbidden: a page of another site may not use a server without a 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens of a server; none at all leaves it open. They never show in a representation.
+    """The tokens of a server. Without any token the server is open. Tokens never show in a representation.
+
+    Args:
+        full: The token of clients that may read and write; `None` if there is no such token.
+        read_only: The token of clients that may only read; `None` if there is no such token.
 
     Raises:
         ClientError: A token is empty, or both are the same.
@@ -31,17 +35,21 @@ class Tokens:
 
     @property
     def required(self) -> bool:
-        """Whether a request needs a token."""
+        """Whether a request needs a token: true if the server has at least one."""
         return self.full is not None or self.read_only is not None
 
     def read_only_for(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request may only read.
+        """Decide whether a request may only read. Tokens are compared in constant time.
 
         Args:
-            headers: Those of the request, looked up in any letter case.
+            headers: The headers of the request. The mapping must ignore the case of names.
+
+        Returns:
+            True if the request may only read, false if it may write too.
 
         Raises:
-            AuthenticationError: It may do nothing at all.
+            AuthenticationError: The request has no valid token, or it comes from a web page of another site and the
+                server has no token.
         """
         if not self.required:
             # Every command answers GET, so without a token the picture in a web page could empty an index.

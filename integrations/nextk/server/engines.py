@@ -1,4 +1,4 @@
-"""The engines of a server: opened together, closed together."""
+"""Open the engines of a server together, and close them together."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from nextk.errors import ClientError
 from nextk.server.spec import DEFAULT, EXAMPLE, IndexSpec
 
 SUFFIX = ".nextk"
-"""How the file of an index ends."""
+"""The ending of the name of an index's file."""
 
 
 @contextlib.contextmanager
@@ -18,16 +18,17 @@ def open_engines(specs: Sequence[IndexSpec], data: Path | None) -> Iterator[dict
     """Open the engines of a server, and close them when the block is left.
 
     Args:
-        specs: The indexes, made where they do not exist. With none: every index in `data`; without `data`: one called
-            `default`, which embeds text.
-        data: The folder of their files, `NAME.nextk`; `None` keeps them in memory.
+        specs: The indexes to open; those that do not exist are made. If it is empty, every index in `data` is opened.
+            If `data` is `None` too, one index in memory is made, which is called `default` and embeds text.
+        data: The folder with the files of the indexes, `NAME.nextk`; `None` keeps the indexes in memory.
 
     Yields:
-        The engines by name, in the order of `specs`, or of their names.
+        The engines by name, in the order of `specs`, or sorted by name if `specs` is empty.
 
     Raises:
-        ClientError: The folder is missing or empty, a file is no index or is held by another process, or a stored
-            index contradicts its spec.
+        ClientError: The folder cannot be used or has no index, a file is not an index, or a stored index contradicts
+            its spec.
+        IndexLocked: Another process has one of the indexes open.
     """
     chosen = list(specs) or ([DEFAULT] if data is None else _stored(data))
     if data is not None:
@@ -42,7 +43,7 @@ def open_engines(specs: Sequence[IndexSpec], data: Path | None) -> Iterator[dict
 
 
 def _stored(data: Path) -> list[IndexSpec]:
-    """The indexes in a folder; each knows its own schema."""
+    """Find the indexes in a folder. Their specs have no keywords, since each file stores its own schema."""
     names = sorted(path.name.removesuffix(SUFFIX) for path in data.glob(f"*{SUFFIX}") if path.is_file())
     if not names:
         message = f"there is no index (*{SUFFIX}) in {data}. Name one to make: --index {EXAMPLE}"

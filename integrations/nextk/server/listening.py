@@ -1,4 +1,4 @@
-"""The socket of a server, and running an application on it until a signal comes."""
+"""Open the socket of a server, and run an application on it until a signal arrives."""
 
 import ipaddress
 import signal
@@ -15,11 +15,11 @@ _LAST_PORT = 65_535
 # Longer than any client in use keeps an idle connection (Go: 90 s): if the server hung up first, a client that is just
 # sending could not tell whether its page was lost.
 _KEEP_ALIVE = 100
-_GRACE = 10  # seconds that running requests have to finish once a signal has come
+_GRACE = 10  # seconds that running requests have to finish after a signal
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`; names other than localhost count as no."""
+    """Return whether only this machine can reach a server on `host`; of all names, only `localhost` counts as such."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -31,11 +31,15 @@ def listen(host: str, port: int, *, protected: bool) -> socket.socket:
 
     Args:
         host: The address to listen on.
-        port: The port; 0 takes a free one.
-        protected: Whether the server asks for a token.
+        port: The port to listen on; 0 takes a free one.
+        protected: Whether the server requires a token.
+
+    Returns:
+        The socket.
 
     Raises:
-        ClientError: The address is public and the server unprotected, or it cannot be had.
+        ClientError: Other machines can reach the address and the server requires no token, the port is not a valid
+            one, or the address cannot be listened on.
     """
     if not protected and not is_loopback(host):
         message = f"refusing to listen on {host or 'every address'} without a token: set NEXTK_TOKEN, or pass --token"
@@ -54,17 +58,21 @@ def listen(host: str, port: int, *, protected: bool) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """The base URL that reaches a listening socket."""
+    """Return the base URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def run(app: ASGIApp, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM; requests that are running get 10 seconds to finish.
+    """Serve until SIGINT or SIGTERM arrives. Running requests then have 10 seconds to finish.
+
+    Args:
+        app: The ASGI application.
+        listener: The listening socket, from `listen`.
 
     Raises:
-        KeyboardInterrupt: SIGINT came; the server has shut down.
-        SystemExit: SIGTERM came; likewise.
+        KeyboardInterrupt: SIGINT arrived, and the server has shut down.
+        SystemExit: SIGTERM arrived, and the server has shut down.
     """
     # uvicorn shuts down by itself and then raises the signal again: it must end the block here, not the process.
     previous = signal.signal(signal.SIGTERM, _leave)
@@ -75,7 +83,12 @@ def run(app: ASGIApp, listener: socket.socket) -> None:
 
 
 def configure(app: ASGIApp, *, graceful_seconds: int) -> uvicorn.Config:
-    """How uvicorn runs the application: it logs nothing of its own about requests."""
+    """Return the configuration with which uvicorn runs the application. uvicorn itself logs no requests.
+
+    Args:
+        app: The ASGI application.
+        graceful_seconds: The seconds that running requests have to finish when the server shuts down.
+    """
     return uvicorn.Config(
         app,
         log_config=None,

@@ -1,4 +1,4 @@
-"""What the server counts, in the format of Prometheus."""
+"""The metrics of the server, in the format of Prometheus."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,10 +10,10 @@ from nextk.engine.protocol import Engine
 
 
 class Metrics:
-    """The figures of one application, in a registry of their own.
+    """The metrics of one application, in a registry of their own.
 
     Args:
-        engines: The indexes by name; their sizes are read when the figures are asked for.
+        engines: The engines by the names of their indexes. Their sizes are read each time the metrics are rendered.
     """
 
     def __init__(self, engines: Mapping[str, Engine]) -> None:
@@ -30,28 +30,35 @@ class Metrics:
         self._registry.register(_Sizes(engines))
 
     def answered(self, index: str, command: str, status: int, seconds: float) -> None:
-        """Count a request."""
+        """Count a request that was answered.
+
+        Args:
+            index: The name of the index, or `UNKNOWN`.
+            command: The name of the command, or `UNKNOWN`.
+            status: The HTTP status of the answer.
+            seconds: The time until the answer.
+        """
         self._requests.labels(index, command, str(status)).inc()
         self._seconds.labels(index, command).observe(seconds)
 
     def render(self) -> bytes:
-        """All figures as text. Blocks: it asks every engine."""
+        """Return all metrics as text. The call blocks, since it reads the size of every engine."""
         return generate_latest(self._registry)
 
 
 class _Sizes(Collector):
-    """What the engines hold at this moment."""
+    """The number of records and of open queries of each engine, read when the metrics are collected."""
 
     def __init__(self, engines: Mapping[str, Engine]) -> None:
         self._engines = engines
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """The names alone, so that registering asks no engine."""
+        """Yield the metrics without values, so that registering reads no engine."""
         yield GaugeMetricFamily("nextk_open_queries", "Resumable queries that are open.", labels=["index"])
         yield GaugeMetricFamily("nextk_records", "Records stored.", labels=["index"])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The names and their values."""
+        """Yield the metrics with their values."""
         open_queries, records = self.describe()
         for name, engine in list(self._engines.items()):
             open_queries.add_metric([name], engine.open_queries())

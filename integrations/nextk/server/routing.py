@@ -1,4 +1,4 @@
-"""Which index and which command a request is for, read from its path. Pure."""
+"""Read from the path of a request which index and which command it is for."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -7,16 +7,16 @@ from urllib.parse import unquote
 from nextk.dispatch import COMMANDS
 
 UNKNOWN = "unknown"
-"""Stands in logs and metrics for names that are not ours: the client's own words do not belong there."""
+"""The name in logs and metrics for an index or a command that does not exist, instead of the client's own words."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestTarget:
-    """Where a request goes.
+    """The index and the command that a request is for.
 
     Attributes:
-        index: The index it names, or `None` for the one at the root.
-        rest: What follows, for `dispatch`: `command[/namespace][?flags]`, still percent-encoded.
+        index: The name of the index, or `None` for the index at the root.
+        rest: The part of the target that `dispatch` reads: `command[/namespace][?flags]`, still percent-encoded.
     """
 
     index: str | None
@@ -24,7 +24,7 @@ class RequestTarget:
 
     @classmethod
     def parse(cls, target: str) -> Self:
-        """Take a request target apart: `/command...`, or `/indexes/NAME/command...`; leading slashes may be several."""
+        """Parse a request target, `/command...` or `/indexes/NAME/command...`, which may begin with several slashes."""
         rest = target.lstrip("/")
         if not rest.startswith("indexes/"):
             return cls(None, rest)
@@ -34,6 +34,6 @@ class RequestTarget:
 
     @property
     def command(self) -> str:
-        """The command, for logs and metrics."""
+        """The name of the command for logs and metrics, or `UNKNOWN` if there is no such command."""
         name = self.rest.partition("?")[0].partition("/")[0]
         return name if name in COMMANDS else UNKNOWN

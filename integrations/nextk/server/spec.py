@@ -1,4 +1,4 @@
-"""What `--index NAME=TYPE[,keyword=value...]` says. Pure."""
+"""Parse the option `--index NAME=TYPE[,keyword=value...]` of `nextk serve`."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from nextk.engine.schema import Schema
 from nextk.errors import ClientError
 
 EXAMPLE = "docs=hybrid,embedding=static,sparse_embedding=bm25"
-"""What a usual spec looks like."""
+"""A typical spec, for help texts and error messages."""
+
 KEYWORDS = ("dimension", "similarity", "embedding", "sparse_embedding", "fusion_order")
 _MODELS = {"embedding": "static", "sparse_embedding": "bm25"}  # those that come with nextk and need no code
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -17,21 +18,26 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """One index to serve: its name, and the schema keywords of `Index.embedded`."""
+    """One index to serve.
+
+    Args:
+        name: The name of the index.
+        keywords: The schema keywords of `Index.embedded`; none of them for an index that exists.
+    """
 
     name: str
     keywords: dict[str, Any] = field(default_factory=dict)
 
 
 DEFAULT = IndexSpec("default", {"type": "hybrid", "embedding": "static", "sparse_embedding": "bm25"})
-"""What is served when nothing is asked for."""
+"""The index that is served if neither an index nor a folder is given."""
 
 
 def parse_spec(text: str) -> IndexSpec:
-    """Read one `NAME=TYPE[,keyword=value...]`.
+    """Parse one `NAME=TYPE[,keyword=value...]`.
 
     Raises:
-        ClientError: A part is unknown, malformed, given twice or contradicts another; the message names it.
+        ClientError: A part is unknown, malformed, given twice or contradicts another one; the message names it.
     """
     name, equals, rest = text.partition("=")
     kind, *settings = rest.split(",")
@@ -55,10 +61,10 @@ def parse_spec(text: str) -> IndexSpec:
 
 
 def parse_specs(texts: Sequence[str]) -> list[IndexSpec]:
-    """Read several, in order.
+    """Parse several specs, and return them in order.
 
     Raises:
-        ClientError: One is wrong, or a name comes twice.
+        ClientError: One of them is wrong, or a name is given twice.
     """
     specs = [parse_spec(text) for text in texts]
     names = [spec.name for spec in specs]
