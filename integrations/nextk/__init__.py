@@ -1,7 +1,8 @@
 """nextk: top-k, then next-k. Retrieval that continues the same search on demand.
 
-The client is here; the other nouns are in `nextk.types`, errors in `nextk.errors`, sessions in `nextk.sessions`, and
-the retrievers in `nextk.langchain` and `nextk.llama_index`.
+This module has the client, blocking and asynchronous. The values that it takes and returns are in `nextk.types`, the
+errors in `nextk.errors`, the sessions in `nextk.sessions`, and the retrievers in `nextk.langchain` and
+`nextk.llama_index`.
 """
 
 from nextk.async_client import AsyncIndex

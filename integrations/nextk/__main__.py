@@ -1,4 +1,4 @@
-"""`python -m nextk` is `nextk`."""
+"""Run the command line: `python -m nextk` does the same as `nextk`."""
 
 import sys
 

@@ -67,12 +67,12 @@ def run_apart(
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What was printed, line by line, with single blanks."""
+    """Return the printed lines, with single spaces between words."""
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
 def mistake(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that was written to stderr; nothing was written to stdout."""
+    """Return the one line that was written to stderr; nothing may have been written to stdout."""
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
@@ -81,7 +81,7 @@ def mistake(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def matches(capsys: pytest.CaptureFixture[str]) -> list[tuple[int, int, str]]:
-    """Rank, pull and id of every line of JSON."""
+    """Return rank, pull and id of every printed line of JSON."""
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     return [(one["rank"], one["pull"], one["id"]) for one in found]
 
@@ -234,7 +234,7 @@ def test_json_holds_the_whole_row(texts: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_brackets_and_control_characters_do_nothing(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is in a text is shown, not obeyed: neither markup nor an escape sequence reaches the terminal."""
+    """A text is shown and not obeyed: neither its markup nor its escape sequences reach the terminal."""
     (texts / "odd.md").write_text("the [red]unicorn[/red] \x1b[31mand :smile: its horn")
     main(["ingest", str(texts)])
     main(["query", "unicorn", "-k", "1"])
@@ -244,7 +244,7 @@ def test_brackets_and_control_characters_do_nothing(texts: Path, capsys: pytest.
 
 
 def test_reading_a_folder_again_replaces_what_it_said(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What a shorter file no longer says and what a vanished file said are gone, and other roots are not touched."""
+    """The passages that a shorter or a vanished file no longer has are removed, and other roots are not touched."""
     (texts / "long.md").write_text("\n\n".join(f"{subject} " * 200 for subject in SUBJECTS))
     (texts.parent / "texts.md").write_text("Another root, whose name begins alike.")
     for root in (texts, texts.parent / "texts.md"):
@@ -279,7 +279,7 @@ def test_folders_of_one_index_keep_their_texts_apart(
 def test_two_folders_of_one_name_are_not_mixed(
     texts: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A second folder of the same name is refused before anything is written, and so are ids of another origin."""
+    """A second folder of the same name is refused before anything is written, as are ids written by others."""
     twin = tmp_path / "elsewhere" / "texts"
     twin.mkdir(parents=True)
     (twin / "whale.md").write_text("A pub called The Whale.")
@@ -314,7 +314,7 @@ def test_what_is_skipped_is_named(texts: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_terminal_without_unicode_still_shows_a_table(texts: Path) -> None:
-    """What a terminal cannot show is replaced; nothing fails."""
+    """Characters that a terminal cannot show are replaced, and nothing fails."""
     (texts / "café.md").write_text("# Très bon café\n\nFor the Möbius café.")
     main(["ingest", str(texts)])
     ended = run_apart("query", "cafe", "--more", "2", environment={"PYTHONIOENCODING": "ascii"})
@@ -326,7 +326,7 @@ def test_a_terminal_without_unicode_still_shows_a_table(texts: Path) -> None:
 def test_a_broken_index_gets_one_line(
     texts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the database reports is said without a traceback, which NEXTK_DEBUG=1 brings back."""
+    """An error of the database is reported in one line; with NEXTK_DEBUG=1 its traceback is printed too."""
     main(["ingest", str(texts)])
     capsys.readouterr()
 
@@ -342,7 +342,7 @@ def test_a_broken_index_gets_one_line(
 
 
 def test_namespaces_are_apart(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is ingested into a namespace is found there only, and `info` counts it."""
+    """Texts that are ingested into a namespace are found there only, and `info` counts them."""
     main(["ingest", str(texts), "--namespace", "ns"])
     capsys.readouterr()
     main(["query", "whale", "--json"])
@@ -354,7 +354,7 @@ def test_namespaces_are_apart(texts: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_info_says_what_an_index_is(texts: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Type, models and counts, for people and for programs."""
+    """`info` shows type, models and counts, for people and for programs."""
     main(["ingest", str(texts)])
     capsys.readouterr()
     main(["info"])
@@ -434,7 +434,7 @@ def test_reading_never_makes_an_index(command: list[str], tmp_path: Path, capsys
 
 
 def test_what_the_index_refuses_is_said_in_one_line(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A bad filter is the user's to mend."""
+    """A bad filter is reported in one line, for the user to correct."""
     main(["ingest", str(texts)])
     capsys.readouterr()
     assert main(["query", "x", "--filter", "a ="]) == 2
@@ -495,7 +495,7 @@ def test_a_served_index_is_held_and_that_is_said(texts: Path, home: Path) -> Non
 def test_a_server_runs_until_a_signal_and_keeps_what_it_was_told(
     tmp_path: Path, sign: signal.Signals, code: int
 ) -> None:
-    """It says where it is, takes its token from the environment without showing it, and lets go of its files."""
+    """A server prints its URL, takes its token from the environment without showing it, and closes its files."""
     command = [sys.executable, "-c", PROGRAM, "serve", "--port", "0", "--data", str(tmp_path / "d")]
     command += ["--index", "pairs=dense,dimension=2", "--index", "words=sparse,sparse_embedding=bm25"]
     environment = {**os.environ, "NEXTK_TOKEN": TOKEN}

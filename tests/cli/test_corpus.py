@@ -107,7 +107,7 @@ class TestWithoutTitle:
 
 
 class TestStandardLibrary:
-    """What every Python carries."""
+    """The documentation that every Python has."""
 
     def test_size(self, library: list[Passage]) -> None:
         """There are thousands of passages, from hundreds of parents, each of a bearable size."""
@@ -247,7 +247,7 @@ class TestReadFolder:
         assert {("docs/c.RST", "notes/docs/c.RST")} == {(passage.title, passage.parent) for passage in passages[2:4]}
 
     def test_what_is_skipped(self, tmp_path: Path) -> None:
-        """What is no text is reported with its reason; hidden things are passed over in silence."""
+        """A file that is no text is reported with the reason; hidden files are skipped without a report."""
         write(tmp_path / "good.txt", "good")
         write(tmp_path / "latin.txt", b"caf\xe9")
         write(tmp_path / "null.md", b"a\0b")
@@ -293,6 +293,6 @@ class TestReadFolder:
         ]
 
     def test_nothing_there(self, tmp_path: Path) -> None:
-        """A path that does not exist is refused at once, before anything is asked of the result."""
+        """A path that does not exist is refused at once, before the first passage is read."""
         with pytest.raises(ClientError, match=r"nowhere does not exist\. Name a folder or a text file"):
             read_folder(tmp_path / "nowhere")

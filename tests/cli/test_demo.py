@@ -27,7 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What was printed, line by line, with single blanks; no line ends in one."""
+    """Return the printed lines, with single spaces between words; no line may end in a space."""
     said = capsys.readouterr().out.splitlines()
     assert all(line == line.rstrip() for line in said)
     return [" ".join(line.split()) for line in said]
@@ -118,7 +118,7 @@ def test_a_second_demo_finds_the_index_built(capsys: pytest.CaptureFixture[str])
 
 
 def test_the_demo_asks_its_own_questions(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a question it asks a handful."""
+    """Without a question the demo searches for its own questions."""
     assert demo.run(demo_arguments(), passages) == 0
     said = lines(capsys)
     assert [question for question in demo.QUESTIONS if question in said] == list(demo.QUESTIONS)

@@ -277,7 +277,7 @@ def test_a_client_that_leaves_while_sending_harms_nobody(server: LocalServer, se
 
 
 async def test_a_client_that_left_is_counted_and_sent_nothing() -> None:
-    """The application ends quietly when the body breaks off, and the figures show it."""
+    """The application ends quietly when the body breaks off, and the metrics show it."""
     engine = open_engine(None, {"type": "dense"})
     app = create_app({"pairs": engine})
     sent: list[Message] = []
@@ -298,7 +298,7 @@ async def test_a_client_that_left_is_counted_and_sent_nothing() -> None:
 
 
 async def test_a_fault_of_ours_is_an_envelope_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody foresaw is answered with 500 and without details."""
+    """An unforeseen failure is answered with 500 and without details."""
 
     def fail(*_arguments: object, **_options: object) -> None:
         message = "secret detail"
@@ -316,13 +316,13 @@ async def test_a_fault_of_ours_is_an_envelope_too(monkeypatch: pytest.MonkeyPatc
 
 
 def test_health_needs_no_token(server: LocalServer) -> None:
-    """Whoever watches the server can see that it is up."""
+    """A monitor can see that the server is up."""
     reply = httpx.get(f"{server.url}/healthz")
     assert (reply.status_code, reply.json()) == (200, {"status": "ok"})
 
 
 def test_metrics_count_requests_open_queries_and_records(send: Send) -> None:
-    """What happened shows in the figures, under the names of the index and the command."""
+    """Requests are counted in the metrics, under the names of the index and the command."""
     send("/upsert", [{"id": "a", "vector": [1, 0]}, {"id": "b", "vector": [0, 1]}])
     opened_query = send("/resumable-query", {"vector": [1, 0], "topK": 1}).json()["result"]["uuid"]
     send("/query", {"vector": [1, 0, 0]})
@@ -446,7 +446,7 @@ def test_a_name_is_given_once() -> None:
 
 
 def test_without_specs_a_folder_is_served_whole(tmp_path: Any) -> None:
-    """What one run stored, the next one serves by name, each index with its own schema."""
+    """The indexes that one run stored are served by the next one by name, each with its own schema."""
     with open_engines(
         [parse_spec("b=dense,dimension=2"), parse_spec("a=sparse")], tmp_path / "new" / "folder"
     ) as engines:

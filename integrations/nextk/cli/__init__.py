@@ -1,1 +1,1 @@
-"""The command line: `nextk demo`, `ingest`, `query`, `info` and `serve`."""
+"""The command line `nextk` with its commands `demo`, `ingest`, `query`, `info` and `serve`."""

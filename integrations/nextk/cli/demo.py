@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, corpus: Callable[[], Iterable[Passage]] =
     agreed = True
     with Index.embedded(path) as index:
         _introduce(out, path, index.info().vector_count, seconds)
-        index.query(data=QUESTIONS[0], top_k=1)  # loads the text model, or it would count against the first framework
+        index.query(data=QUESTIONS[0], top_k=1)  # loads the text model, so that its time counts for neither framework
         for text in [arguments.question] if arguments.question else QUESTIONS:
             pair = [pull(index, text, PULLS) for pull in (through_langchain, through_llama_index)]
             agreed &= _show(out, text, *pair)

@@ -1,6 +1,6 @@
-"""The HTTP server: any engines behind the Upstash Vector protocol. Needs `pip install 'nextk[server]'`.
+"""The HTTP server, which serves engines through the Upstash Vector protocol. Needs `pip install 'nextk[server]'`.
 
-`nextk.server.app.create_app` is the ASGI application; `nextk serve` runs it.
+`nextk.server.app.create_app` makes the ASGI application, and `nextk serve` runs it.
 """
 
 from nextk.extras import require
