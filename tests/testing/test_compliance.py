@@ -1,6 +1,8 @@
 """What sessions promise, over every transport and through every adapter."""
 
+import asyncio
 import contextlib
+import unittest
 from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Any
 
@@ -100,6 +102,35 @@ class TestHttp(Numbered, SessionCompliance):
     def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
         """The same search, from where it stood."""
         return open_session(index, SHAPE.question, cursor=cursor)
+
+
+def test_the_standard_library_runs_it() -> None:
+    """Both suites run under unittest alone; without `resume_session` the test of cursors is skipped."""
+
+    class Blocking(Numbered, SessionCompliance, unittest.TestCase):
+        index = TestInProcess.index
+        open_session = TestInProcess.open_session
+
+    class Asynchronous(Numbered, AsyncSessionCompliance, unittest.IsolatedAsyncioTestCase):
+        index = TestAsyncInProcess.index
+        open_session = TestAsyncInProcess.open_session
+
+    for suite in (Blocking, Asynchronous):
+        result = unittest.TestResult()
+        unittest.defaultTestLoader.loadTestsFromTestCase(suite).run(result)
+        assert (9, [], [], 1) == (result.testsRun, result.errors, result.failures, len(result.skipped))
+
+
+def test_the_blocking_suite_never_waits() -> None:
+    """A blocking test that would need an event loop fails and says so."""
+
+    class Waiting(TestInProcess):
+        async def _drain(self, *_: Any) -> list[list[str]]:
+            await asyncio.sleep(0)
+            return []
+
+    with pytest.raises(AssertionError, match="waits for an event loop"):
+        Waiting().test_every_row_once()
 
 
 class TestAsyncInProcess(Numbered, AsyncSessionCompliance):

@@ -1,11 +1,14 @@
-"""For tests of what is built on nextk: faults on purpose, and a suite of what sessions promise.
+"""Tools for testing code that is built on nextk: planned faults, and a test suite for retrieval sessions.
+
+A `FaultPlan` says which requests fail and how. `faulty` puts it between an index and its client:
 
 ```python
-plan = FaultPlan(PlannedFault(Fault.DROP_REPLY, Moment.NEXT, 2))
+plan = FaultPlan(PlannedFault(Fault.DROP_REPLY, RequestKind.NEXT, 2))
 index = faulty(Index.embedded(embedding="static"), plan)
 ```
 
-The same faults behind HTTP are in `nextk.testing.server`, which needs the `server` extra. Nothing here needs pytest.
+`nextk.testing.server` makes the faults of a plan happen behind HTTP; it needs the `server` extra. `SessionCompliance`
+and `AsyncSessionCompliance` test the sessions of an index or an adapter. Nothing here needs pytest.
 """
 
 from nextk.testing.compliance import AsyncSessionCompliance, SessionCompliance

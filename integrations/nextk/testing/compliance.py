@@ -1,4 +1,4 @@
-"""What sessions promise, as a suite that an index or an adapter subclasses in a few lines.
+"""A test suite for retrieval sessions: an index or an adapter gets it by subclassing it with a few lines.
 
 ```python
 class TestMine(SessionCompliance):
@@ -18,15 +18,19 @@ class TestMine(SessionCompliance):
         return ["a", "b"]
 ```
 
-The suite wraps the index itself, so that it can make things go wrong and see what stays open.
+The suite wraps the index that it is given, so that it can make requests fail on purpose and see which queries stay
+open.
+Every test is written once, as a coroutine; the blocking suite runs it over a session that never makes it wait.
 """
 
 import contextlib
+import functools
 import json
 import unittest
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Any
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
 
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
@@ -35,37 +39,95 @@ from nextk.sessions import AsyncRetrievalSession, Cursor, RetrievalSession
 from nextk.testing.faults import Fault, FaultPlan, PlannedFault, RequestKind
 from nextk.testing.transport import faulty
 
-_SIZES = (1, 3, 2)  # the first pulls; later ones take as many as the last
+_PAGE_SIZES = (1, 3, 2)  # of the first pages; each later one is as large as the last
+
+Opened = TypeVar("Opened")
+Client = TypeVar("Client")
+Session = TypeVar("Session")
 
 
-class _Compliance:
-    """What both colours need to know.
+class _Compliance(Generic[Opened, Client, Session]):
+    """The part of both suites that a subclass fills in: the index, the sessions, and the rows to expect.
 
     Attributes:
-        pages_are_one_query: Whether the size of a page has no influence on the order; not so where every page of a
-            hybrid index is fused by itself.
+        pages_are_one_query: Whether the order of the rows is the same for every size of the pages. Set it to `False`
+            for a hybrid index that fuses each page separately.
     """
 
     pages_are_one_query = True
 
+    def index(self) -> Opened:
+        """Return a context manager that opens the index to search, with all rows in it.
+
+        For `AsyncSessionCompliance` it is an asynchronous context manager.
+        """
+        raise NotImplementedError
+
+    def open_session(self, index: Client) -> Session:
+        """Return a new session that searches the given index.
+
+        Args:
+            index: A wrapper around the index that `index()` opened.
+        """
+        raise NotImplementedError
+
+    def resume_session(self, index: Client, cursor: Cursor) -> Session:  # noqa: ARG002
+        """Return a session that goes on from a cursor. The test of cursors is skipped unless you override this.
+
+        Args:
+            index: A wrapper around the index that `index()` opened.
+            cursor: The cursor of a session that `open_session` returned.
+        """
+        message = "resume_session is not there"
+        raise unittest.SkipTest(message)
+
     def expected(self) -> Collection[str]:
-        """The ids of all rows that the search finds, in any order; at least 2."""
+        """Return the ids of all rows that the search finds, in any order. There have to be at least 2."""
         raise NotImplementedError
 
     def id_of(self, row: Any) -> str:
-        """The id of a row of the session: itself, or its attribute."""
+        """Return the id of a row that the session returned. By default that is the row itself or its attribute `id`.
+
+        Args:
+            row: The row.
+        """
         return row if isinstance(row, str) else str(row.id)
+
+    def _opened(self) -> AbstractAsyncContextManager[Any]:
+        raise NotImplementedError
+
+    def _awaitable(self, session: Session) -> AsyncRetrievalSession[Any]:
+        raise NotImplementedError
+
+    @contextlib.asynccontextmanager
+    async def _search(self, plan: FaultPlan) -> AsyncIterator[AsyncRetrievalSession[Any]]:
+        """Open a session on an index with planned faults. Afterwards no query may be open."""
+        async with self._opened() as index:
+            yield self._awaitable(self.open_session(faulty(index, plan)))
+            _check_closed(plan)
+
+    async def _drain(self, search: AsyncRetrievalSession[Any], pages_before: int = 0) -> list[list[str]]:
+        """Return the ids of all pages that a session still has."""
+        pages: list[list[str]] = []
+        async with search:
+            while not search.exhausted:
+                pages.append(self._ids(await search.fetch_next(_page_size(pages_before + len(pages)))))
+        return pages
 
     def _ids(self, rows: list[Any]) -> list[str]:
         return [self.id_of(row) for row in rows]
 
-    @staticmethod
-    def _plan(*strikes: PlannedFault) -> FaultPlan:
-        return FaultPlan(*strikes, delay=0)
-
     def _check_whole(self, served: list[str]) -> None:
         assert len(served) == len(set(served)), f"served twice: {sorted({i for i in served if served.count(i) > 1})}"
         assert set(served) == set(self.expected())
+
+
+def _plan(*planned: PlannedFault) -> FaultPlan:
+    return FaultPlan(*planned, delay=0)
+
+
+def _rows(search: AsyncRetrievalSession[Any]) -> AsyncGenerator[Any]:
+    return cast("AsyncGenerator[Any]", aiter(search))
 
 
 def _check_closed(plan: FaultPlan) -> None:
@@ -73,194 +135,49 @@ def _check_closed(plan: FaultPlan) -> None:
     assert not left, f"left open: {sorted(left)}"
 
 
-def _carried(cursor: Cursor) -> Cursor:
-    """A cursor, as it comes out of a store that keeps JSON."""
-    carried: Cursor = json.loads(json.dumps(cursor))
-    assert carried == cursor, "a cursor has to go through JSON unchanged"
-    return carried
+def _stored(cursor: Cursor) -> Cursor:
+    """Return a cursor as it comes out of a store that keeps JSON."""
+    stored: Cursor = json.loads(json.dumps(cursor))
+    assert stored == cursor, "a cursor has to go through JSON unchanged"
+    return stored
 
 
 def _joined(pages: list[list[str]]) -> list[str]:
     return [id_ for page in pages for id_ in page]
 
 
-def _size(number: int) -> int:
-    return _SIZES[min(number, len(_SIZES) - 1)]
+def _page_size(number: int) -> int:
+    return _PAGE_SIZES[min(number, len(_PAGE_SIZES) - 1)]
 
 
-class SessionCompliance(_Compliance):
-    """The suite for `RetrievalSession`. Name the subclass so that your test runner finds it."""
+class AsyncSessionCompliance(
+    _Compliance[AbstractAsyncContextManager[AsyncIndex], AsyncIndex, AsyncRetrievalSession[Any]]
+):
+    """The suite for `AsyncRetrievalSession`, for a runner that awaits coroutine tests, such as pytest-asyncio's."""
 
-    def index(self) -> AbstractContextManager[Index]:
-        """The index that is searched, filled, inside a `with` block."""
-        raise NotImplementedError
+    def _opened(self) -> AbstractAsyncContextManager[AsyncIndex]:
+        return self.index()
 
-    def open_session(self, index: Index) -> RetrievalSession[Any]:
-        """A new session that searches `index`: a wrapper around the one that `index()` gave."""
-        raise NotImplementedError
-
-    def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:  # noqa: ARG002
-        """A session that goes on from a cursor; without it, the tests of cursors are skipped."""
-        message = "resume_session is not there"
-        raise unittest.SkipTest(message)
-
-    @contextlib.contextmanager
-    def _search(self, plan: FaultPlan) -> Iterator[RetrievalSession[Any]]:
-        with self.index() as index:
-            yield self.open_session(faulty(index, plan))
-            _check_closed(plan)
-
-    def _drain(self, search: RetrievalSession[Any], before: int = 0) -> list[list[str]]:
-        pages: list[list[str]] = []
-        with search:
-            while not search.exhausted:
-                pages.append(self._ids(search.fetch_next(_size(before + len(pages)))))
-        return pages
-
-    def test_every_row_once(self) -> None:
-        """Pages, one after the other, hold every row once."""
-        with self._search(self._plan()) as search:
-            self._check_whole(_joined(self._drain(search)))
-
-    def test_pages_are_one_query(self) -> None:
-        """Pages, one after the other, are one long page."""
-        with self._search(self._plan()) as search, search:
-            whole = self._ids(search.fetch_next(len(self.expected()) + 1))
-        with self._search(self._plan()) as search:
-            pages = self._drain(search)
-        self._check_whole(whole)
-        assert not self.pages_are_one_query or whole == _joined(pages)
-
-    def test_the_end_is_an_empty_page(self) -> None:
-        """A session whose last row has been served is exhausted once it is asked again; then it asks no more."""
-        plan = self._plan()
-        with self._search(plan) as search, search:
-            self._check_whole(self._ids(search.fetch_next(len(self.expected()))))
-            assert not search.exhausted
-            assert not search.fetch_next(1)
-            assert search.exhausted
-            requests = plan.count(RequestKind.PAGE)
-            assert not search.fetch_next(1)
-            assert requests == plan.count(RequestKind.PAGE)
-
-    def test_iteration(self) -> None:
-        """A loop sees every row once; when it is left early, the query is stopped."""
-        with self._search(self._plan()) as search:
-            self._check_whole(self._ids(list(search)))
-        with self._search(self._plan()) as search:
-            next(row for row in search)
-
-    def test_it_is_lazy(self) -> None:
-        """A session that nobody pulls from asks nothing."""
-        plan = self._plan()
-        with self._search(plan) as search, search:
-            pass
-        assert plan.count(RequestKind.PAGE) == 0
-
-    def test_stopping(self) -> None:
-        """Stopping twice is stopping once, and a stopped session refuses to go on."""
-        with self._search(self._plan()) as search:
-            search.fetch_next(1)
-            search.stop()
-            search.stop()
-            try:
-                search.fetch_next(1)
-            except ClientError:
-                return
-        message = "a stopped session was pulled from"
-        raise AssertionError(message)
-
-    def test_leaving_by_an_exception(self) -> None:
-        """A failing block ends the query, and its exception comes through."""
-        plan = self._plan()
-        with self._search(plan) as search:
-            try:
-                with search:
-                    search.fetch_next(1)
-                    raise KeyError
-            except KeyError:
-                _check_closed(plan)
-                return
-        message = "the exception was swallowed"
-        raise AssertionError(message)
-
-    def test_every_fault_at_every_page(self) -> None:
-        """Whatever goes wrong, wherever: the pages are those of an undisturbed search."""
-        quiet = self._plan()
-        with self._search(quiet) as search:
-            undisturbed = self._drain(search)
-        for fault in Fault:
-            for nth in range(1, quiet.count(RequestKind.PAGE) + 1):
-                plan = self._plan(PlannedFault(fault, RequestKind.PAGE, nth))
-                with self._search(plan) as search:
-                    assert undisturbed == self._drain(search), plan
-                assert len(plan.injected) == 1, plan
-                disturbing = nth > 1 and fault is not Fault.DELAY
-                assert not disturbing or search.report.recovered == 1, plan
-
-    def test_cursors(self) -> None:
-        """Wherever a search stands, its cursor goes on with the same rows: each time it is resumed, and live."""
-        with self.index() as index:
-            plan = self._plan()
-            disturbed = faulty(index, plan)
-            undisturbed = self._drain(self.open_session(disturbed))
-            for nth in range(len(undisturbed)):
-                for detached in (False, True):
-                    with self.open_session(disturbed) as search:
-                        begun = [self._ids(search.fetch_next(_size(number))) for number in range(nth)]
-                        cursor = _carried(search.detach() if detached else search.cursor())
-                    for _ in range(2):
-                        rest = self._drain(self.resume_session(disturbed, cursor), nth)
-                        assert undisturbed == begun + rest, f"resumed at pull {nth}"
-            _check_closed(plan)
-
-
-class AsyncSessionCompliance(_Compliance):
-    """The suite for `AsyncRetrievalSession`: for a runner that awaits coroutine tests, such as pytest-asyncio's."""
-
-    def index(self) -> AbstractAsyncContextManager[AsyncIndex]:
-        """The index that is searched, filled, inside an `async with` block."""
-        raise NotImplementedError
-
-    def open_session(self, index: AsyncIndex) -> AsyncRetrievalSession[Any]:
-        """A new session that searches `index`: a wrapper around the one that `index()` gave."""
-        raise NotImplementedError
-
-    def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:  # noqa: ARG002
-        """A session that goes on from a cursor; without it, the tests of cursors are skipped."""
-        message = "resume_session is not there"
-        raise unittest.SkipTest(message)
-
-    @contextlib.asynccontextmanager
-    async def _search(self, plan: FaultPlan) -> AsyncIterator[AsyncRetrievalSession[Any]]:
-        async with self.index() as index:
-            yield self.open_session(faulty(index, plan))
-            _check_closed(plan)
-
-    async def _drain(self, search: AsyncRetrievalSession[Any], before: int = 0) -> list[list[str]]:
-        pages: list[list[str]] = []
-        async with search:
-            while not search.exhausted:
-                pages.append(self._ids(await search.fetch_next(_size(before + len(pages)))))
-        return pages
+    def _awaitable(self, session: AsyncRetrievalSession[Any]) -> AsyncRetrievalSession[Any]:
+        return session
 
     async def test_every_row_once(self) -> None:
         """Pages, one after the other, hold every row once."""
-        async with self._search(self._plan()) as search:
+        async with self._search(_plan()) as search:
             self._check_whole(_joined(await self._drain(search)))
 
     async def test_pages_are_one_query(self) -> None:
         """Pages, one after the other, are one long page."""
-        async with self._search(self._plan()) as search, search:
+        async with self._search(_plan()) as search, search:
             whole = self._ids(await search.fetch_next(len(self.expected()) + 1))
-        async with self._search(self._plan()) as search:
+        async with self._search(_plan()) as search:
             pages = await self._drain(search)
         self._check_whole(whole)
         assert not self.pages_are_one_query or whole == _joined(pages)
 
     async def test_the_end_is_an_empty_page(self) -> None:
-        """A session whose last row has been served is exhausted once it is asked again; then it asks no more."""
-        plan = self._plan()
+        """A session is exhausted after its first empty page, and then sends no further request."""
+        plan = _plan()
         async with self._search(plan) as search, search:
             self._check_whole(self._ids(await search.fetch_next(len(self.expected()))))
             assert not search.exhausted
@@ -271,20 +188,22 @@ class AsyncSessionCompliance(_Compliance):
             assert requests == plan.count(RequestKind.PAGE)
 
     async def test_iteration(self) -> None:
-        """A loop sees every row once."""
-        async with self._search(self._plan()) as search:
+        """A loop sees every row once. When it is left early and closed, the query is stopped."""
+        async with self._search(_plan()) as search:
             self._check_whole(self._ids([row async for row in search]))
+        async with self._search(_plan()) as search, contextlib.aclosing(_rows(search)) as rows:
+            await anext(rows)
 
     async def test_it_is_lazy(self) -> None:
-        """A session that nobody pulls from asks nothing."""
-        plan = self._plan()
+        """A session from which nothing is fetched sends no request."""
+        plan = _plan()
         async with self._search(plan) as search, search:
             pass
         assert plan.count(RequestKind.PAGE) == 0
 
     async def test_stopping(self) -> None:
         """Stopping twice is stopping once, and a stopped session refuses to go on."""
-        async with self._search(self._plan()) as search:
+        async with self._search(_plan()) as search:
             await search.fetch_next(1)
             await search.stop()
             await search.stop()
@@ -296,8 +215,8 @@ class AsyncSessionCompliance(_Compliance):
         raise AssertionError(message)
 
     async def test_leaving_by_an_exception(self) -> None:
-        """A failing block ends the query, and its exception comes through."""
-        plan = self._plan()
+        """A block that fails ends the query, and its exception is raised on."""
+        plan = _plan()
         async with self._search(plan) as search:
             try:
                 async with search:
@@ -310,13 +229,13 @@ class AsyncSessionCompliance(_Compliance):
         raise AssertionError(message)
 
     async def test_every_fault_at_every_page(self) -> None:
-        """Whatever goes wrong, wherever: the pages are those of an undisturbed search."""
-        quiet = self._plan()
+        """The pages are those of an undisturbed search, whichever fault hits whichever page."""
+        quiet = _plan()
         async with self._search(quiet) as search:
             undisturbed = await self._drain(search)
         for fault in Fault:
             for nth in range(1, quiet.count(RequestKind.PAGE) + 1):
-                plan = self._plan(PlannedFault(fault, RequestKind.PAGE, nth))
+                plan = _plan(PlannedFault(fault, RequestKind.PAGE, nth))
                 async with self._search(plan) as search:
                     assert undisturbed == await self._drain(search), plan
                 assert len(plan.injected) == 1, plan
@@ -324,17 +243,89 @@ class AsyncSessionCompliance(_Compliance):
                 assert not disturbing or search.report.recovered == 1, plan
 
     async def test_cursors(self) -> None:
-        """Wherever a search stands, its cursor goes on with the same rows: each time it is resumed, and live."""
-        async with self.index() as index:
-            plan = self._plan()
+        """The cursor of every page goes on with the rows after it, as often as it is resumed, live or detached."""
+        async with self._opened() as index:
+            plan = _plan()
             disturbed = faulty(index, plan)
-            undisturbed = await self._drain(self.open_session(disturbed))
+            undisturbed = await self._drain(self._awaitable(self.open_session(disturbed)))
             for nth in range(len(undisturbed)):
                 for detached in (False, True):
-                    async with self.open_session(disturbed) as search:
-                        begun = [self._ids(await search.fetch_next(_size(number))) for number in range(nth)]
-                        cursor = _carried(await search.detach() if detached else search.cursor())
+                    async with self._awaitable(self.open_session(disturbed)) as search:
+                        begun = [self._ids(await search.fetch_next(_page_size(number))) for number in range(nth)]
+                        cursor = _stored(await search.detach() if detached else search.cursor())
                     for _ in range(2):
-                        rest = await self._drain(self.resume_session(disturbed, cursor), nth)
+                        resumed = self._awaitable(self.resume_session(disturbed, cursor))
+                        rest = await self._drain(resumed, nth)
                         assert undisturbed == begun + rest, f"resumed at pull {nth}"
             _check_closed(plan)
+
+
+class _Awaitable:
+    """A blocking session with the methods of an asynchronous one. Awaiting them never waits."""
+
+    def __init__(self, session: RetrievalSession[Any]) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    async def fetch_next(self, n: int) -> list[Any]:
+        return self._session.fetch_next(n)
+
+    async def stop(self) -> None:
+        self._session.stop()
+
+    async def detach(self) -> Cursor:
+        return self._session.detach()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for row in self._session:
+            yield row
+
+    async def __aenter__(self) -> Self:
+        self._session.__enter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._session.__exit__(kind, error, traceback)
+
+
+def _blocking(test: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[["SessionCompliance"], None]:
+    """Make a blocking test of a coroutine that never waits. No event loop is needed to run it."""
+
+    @functools.wraps(test)
+    def run(self: "SessionCompliance") -> None:
+        coroutine = test(self)
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            return
+        coroutine.close()
+        message = "a test of the blocking suite waits for an event loop"
+        raise AssertionError(message)
+
+    return run
+
+
+class SessionCompliance(_Compliance[AbstractContextManager[Index], Index, RetrievalSession[Any]]):
+    """The suite for `RetrievalSession`, for any test runner. Name the subclass so that your test runner finds it."""
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Index]:
+        with self.index() as index:
+            yield index
+
+    def _awaitable(self, session: RetrievalSession[Any]) -> AsyncRetrievalSession[Any]:
+        return cast("AsyncRetrievalSession[Any]", _Awaitable(session))
+
+    test_every_row_once = _blocking(AsyncSessionCompliance.test_every_row_once)
+    test_pages_are_one_query = _blocking(AsyncSessionCompliance.test_pages_are_one_query)
+    test_the_end_is_an_empty_page = _blocking(AsyncSessionCompliance.test_the_end_is_an_empty_page)
+    test_iteration = _blocking(AsyncSessionCompliance.test_iteration)
+    test_it_is_lazy = _blocking(AsyncSessionCompliance.test_it_is_lazy)
+    test_stopping = _blocking(AsyncSessionCompliance.test_stopping)
+    test_leaving_by_an_exception = _blocking(AsyncSessionCompliance.test_leaving_by_an_exception)
+    test_every_fault_at_every_page = _blocking(AsyncSessionCompliance.test_every_fault_at_every_page)
+    test_cursors = _blocking(AsyncSessionCompliance.test_cursors)

@@ -1,4 +1,4 @@
-"""What goes wrong, and when: plain data and decisions, shared by the faulty transport and the faulty server."""
+"""Plans of faults: which requests go wrong, and how. The faulty transport and the faulty server both follow them."""
 
 import threading
 from collections import Counter
@@ -10,9 +10,9 @@ from typing import Self
 _MAX_IDLE = 86_400  # the longest time that an index lets a query idle, in seconds
 
 ERROR_PAGE = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
-"""What a gateway answers in an index's place."""
+"""The body that a gateway answers in place of the index, for `Fault.ERROR_PAGE`."""
 ERROR_STATUS = 502
-"""And with which status."""
+"""The HTTP status of `ERROR_PAGE`."""
 
 
 class Fault(Enum):
@@ -21,49 +21,53 @@ class Fault(Enum):
     DROP_REQUEST = "drop request"
     """The connection breaks before the index has seen the request."""
     DROP_REPLY = "drop reply"
-    """The connection breaks after the index has done what was asked: a page is gone."""
+    """The connection breaks after the index has answered the request: a page is lost."""
     ERROR_PAGE = "error page"
-    """The index has done what was asked, and a gateway answers 502 with HTML in its place."""
+    """The index has answered the request, but the client gets a 502 page with HTML from a gateway instead."""
     DELAY = "delay"
-    """The index has done what was asked, and its reply comes late."""
+    """The index has answered the request, and its reply comes late."""
     EXPIRE = "expire"
     """Before the request arrives, every open query has been idle for too long."""
     EVICT = "evict"
-    """Before the request arrives, someone else has stopped the query that it speaks of."""
+    """Before the request arrives, someone else has stopped the query that it names."""
     RESTART = "restart"
-    """Before the request arrives, the index has started anew: no query is open any more."""
+    """Before the request arrives, the index has been restarted: no query is open any more."""
 
     @property
     def loses_reply(self) -> bool:
-        """Whether the index does what was asked, and the client does not learn of it."""
+        """Whether the index executes the request although the client gets no answer from it."""
         return self in (Fault.DROP_REPLY, Fault.ERROR_PAGE)
 
     @property
     def ends_query(self) -> bool:
-        """Whether an open query is gone afterwards, and the client is told so."""
+        """Whether the fault ends an open query, and the index then answers that it does not exist."""
         return self in (Fault.EXPIRE, Fault.EVICT, Fault.RESTART)
 
 
 class RequestKind(Enum):
-    """Which requests are counted."""
+    """A kind of request that has to do with resumable queries. A plan counts the requests of each kind."""
 
     START = "start"
-    """Opening a resumable query; brings its first page."""
+    """A request that opens a resumable query; its answer holds the first page."""
     NEXT = "next"
-    """The next page of an open query."""
+    """A request for the next page of an open query."""
     PAGE = "page"
-    """Either of them: what brings a page."""
+    """A request that is answered with a page: a `START` or a `NEXT`."""
     STOP = "stop"
-    """Ending a query."""
+    """A request that ends a query."""
 
     @classmethod
     def of(cls, command: str) -> Self | None:
-        """What a command is; `None` for those that have nothing to do with resumable queries."""
+        """Return the kind of a command; `None` if it has nothing to do with resumable queries.
+
+        Args:
+            command: The path of the command, such as `resumable-query-next`.
+        """
         return cls(_KINDS[command]) if command in _KINDS else None
 
     @property
     def counted_as(self) -> tuple["RequestKind", ...]:
-        """The moments that a request of this kind counts as."""
+        """The kinds under which a request of this kind is counted: its own, and `PAGE` if it brings a page."""
         return (self,) if self is RequestKind.STOP else (self, RequestKind.PAGE)
 
 
@@ -80,9 +84,10 @@ class PlannedFault:
     """A fault, and the request that it hits.
 
     Attributes:
-        fault: What goes wrong.
-        at: Which requests are counted.
-        nth: Which of them it hits, from 1; repeats and those of recoveries count, too.
+        fault: The fault that happens.
+        at: The kind of the requests that are counted.
+        nth: The number of the request that the fault hits, among those of the kind `at`, from 1. Repeated requests and
+            the requests of a recovery are counted, too.
     """
 
     fault: Fault
@@ -91,35 +96,44 @@ class PlannedFault:
 
 
 class ManualClock:
-    """Seconds that pass only when told to: the clock of an engine under test."""
+    """A clock that stands still until it is advanced, for the engine of an index under test."""
 
     def __init__(self) -> None:
         self._now = 0.0
 
     def __call__(self) -> float:
-        """The seconds that have passed."""
+        """Return the seconds by which the clock has been advanced."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock.
+
+        Args:
+            seconds: The number of seconds.
+        """
         self._now += seconds
 
     def pass_max_idle(self) -> None:
-        """Let more time pass than any query may idle."""
+        """Advance the clock by more than the longest `max_idle` that a query can have."""
         self.advance(_MAX_IDLE + 1)
 
 
 class FaultPlan:
-    """Which faults happen, which have happened, and what they left behind. Safe to use from several threads.
+    """The faults that shall happen, the faults that have happened, and the queries that they left open.
+
+    A plan may be used from several threads at once.
 
     Args:
-        planned: The faults; of several that hit the same request only the first one happens.
-        clock: That of the engine, for `Fault.EXPIRE`; absent: one of its own. An engine that reads another clock lets
-            the query go all the same, as if it had been stopped.
-        delay: Seconds by which `Fault.DELAY` holds a reply back.
+        planned: The faults. If several of them hit the same request, only the first one happens.
+        clock: The clock of the engine, which `Fault.EXPIRE` advances; by default a new one. If the engine reads another
+            clock, `Fault.EXPIRE` still ends the query, as if it had been stopped.
+        delay: The number of seconds by which `Fault.DELAY` holds back a reply.
 
     Attributes:
-        injected: What has happened, with the kind of request and its number among those: never `RequestKind.PAGE`.
+        clock: The clock of the engine.
+        delay: The number of seconds by which `Fault.DELAY` holds back a reply.
+        injected: The faults that have happened, each with the kind of the request and its number among the requests of
+            that kind. The kind is never `RequestKind.PAGE`.
     """
 
     def __init__(self, *planned: PlannedFault, clock: ManualClock | None = None, delay: float = 0.05) -> None:
@@ -137,35 +151,48 @@ class FaultPlan:
 
     @property
     def open(self) -> frozenset[str]:
-        """The queries that are open, as far as requests through this plan opened and ended them."""
+        """The uuids of the queries that were opened by requests under this plan and have not been ended by one."""
         with self._lock:
             return frozenset(self._open)
 
     @property
     def lost(self) -> frozenset[str]:
-        """Those of them that nobody can stop: the reply that names them never arrived. They expire."""
+        """The uuids of the open queries that no client can stop, because the reply with the uuid never arrived."""
         with self._lock:
             return frozenset(self._open & self._lost)
 
     def count(self, at: RequestKind) -> int:
-        """How many requests of a kind there have been."""
+        """Return the number of requests of a kind so far.
+
+        Args:
+            at: The kind of request.
+        """
         with self._lock:
             return self._counts[at]
 
     def inject(self, fault: Fault, at: RequestKind = RequestKind.PAGE) -> None:
-        """Let a fault hit the next request of a kind, or the one after those that are due already."""
+        """Plan a fault for the next request of a kind that no other fault is planned for.
+
+        Args:
+            fault: The fault that shall happen.
+            at: The kind of request that it hits.
+        """
         with self._lock:
-            due = [inject.nth for inject in self._planned if inject.at is at]
+            due = [planned.nth for planned in self._planned if planned.at is at]
             self._planned.append(PlannedFault(fault, at, max([self._counts[at], *due]) + 1))
 
-    # What a faulty transport or server tells, and asks
+    # Called by the faulty transport and the faulty server
 
     def on_request(self, kind: RequestKind) -> Fault | None:
-        """Count a request; what goes wrong with it."""
+        """Count a request, and return the fault that hits it; `None` if there is none.
+
+        Args:
+            kind: The kind of the request; never `RequestKind.PAGE`.
+        """
         with self._lock:
             self._counts.update(kind.counted_as)
-            hit = [inject for inject in self._planned if inject.at in kind.counted_as]
-            fault = next((inject.fault for inject in hit if inject.nth == self._counts[inject.at]), None)
+            hit = [planned for planned in self._planned if planned.at in kind.counted_as]
+            fault = next((planned.fault for planned in hit if planned.nth == self._counts[planned.at]), None)
             if fault is not None:
                 self.injected.append(PlannedFault(fault, kind, self._counts[kind]))
         if fault is Fault.EXPIRE:
@@ -173,7 +200,12 @@ class FaultPlan:
         return fault
 
     def queries_to_end(self, fault: Fault | None, uuid: str | None) -> Sequence[str]:
-        """The queries that a fault ends before a request arrives, which speaks of `uuid`."""
+        """Return the uuids of the queries that a fault ends before the request arrives.
+
+        Args:
+            fault: The fault that hits the request, if any.
+            uuid: The uuid that the request names, if any.
+        """
         with self._lock:
             if fault is Fault.EVICT:
                 gone = self._open & {uuid}
@@ -183,18 +215,30 @@ class FaultPlan:
         return sorted(gone)
 
     def started(self, uuid: str) -> None:
-        """The index has opened a query; its reply is not yet delivered."""
-        if uuid:  # else the namespace does not exist, and nothing is open
+        """Note that the index has opened a query whose uuid the client does not know yet.
+
+        Args:
+            uuid: The uuid of the query; `""` if the namespace does not exist, so that no query was opened.
+        """
+        if uuid:
             with self._lock:
                 self._open.add(uuid)
                 self._lost.add(uuid)
 
     def delivered(self, uuid: str) -> None:
-        """The client has learnt of a query."""
+        """Note that a client has learnt the uuid of a query.
+
+        Args:
+            uuid: The uuid of the query.
+        """
         with self._lock:
             self._lost.discard(uuid)
 
     def ended(self, uuid: str) -> None:
-        """A query is not open any more."""
+        """Note that a query is not open any more.
+
+        Args:
+            uuid: The uuid of the query.
+        """
         with self._lock:
             self._open.discard(uuid)
