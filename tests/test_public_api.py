@@ -1,15 +1,11 @@
-"""The surface: what it is called, that both colours agree, and that it is the documented SDK's."""
+"""The public API: both colours have the same one, and it is that of the documented SDK."""
 
-import ast
 import dataclasses
 import enum
 import importlib
 import inspect
-import pkgutil
-from collections.abc import Iterator
+import re
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,20 +19,11 @@ import nextk.types
 from nextk import AsyncIndex, Index, operations
 from nextk.dispatch import COMMANDS
 from nextk.handle import AsyncResumableQueryHandle, ResumableQueryHandle
+from nextk.sessions import AsyncRetrievalSession, RetrievalSession
 from nextk.types import MetadataUpdateMode, Vector
 from tests.support.subprocesses import output
 
-ROOT = Path(nextk.__file__).parent
-SOURCES = sorted(ROOT.rglob("*.py"))
-MODULES = sorted(
-    module.name for module in pkgutil.walk_packages([str(ROOT)], "nextk.") if "__main__" not in module.name
-)
 METHODS = sorted(name for name in vars(Index) if not name.startswith("_") and name not in ("to_async", "embedded"))
-
-
-def name_of(path: Path) -> str:
-    """A source file, as the tests call it."""
-    return str(path.relative_to(ROOT))
 
 
 def parameters(function: Any) -> list[tuple[str, Any, Any]]:
@@ -53,39 +40,68 @@ def plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
 
 
-class TestColours:
-    """`Index` and `AsyncIndex`."""
+COLOURS = [
+    pytest.param(Index, AsyncIndex, {"to_async"}, {"to_sync"}, id="index"),
+    pytest.param(ResumableQueryHandle, AsyncResumableQueryHandle, set(), set(), id="handle"),
+    pytest.param(RetrievalSession, AsyncRetrievalSession, set(), set(), id="session"),
+]
+"""A blocking class, its asynchronous twin, and the methods that only one of them has."""
 
-    @pytest.mark.parametrize("name", ["__init__", "embedded", "close", *METHODS])
-    def test_methods(self, name: str) -> None:
-        """Every method has the same names, order, kinds, defaults, annotations and words in both colours."""
-        ours, others = (inspect.signature(getattr(colour, name)) for colour in (Index, AsyncIndex))
-        assert list(ours.parameters.values()) == list(others.parameters.values())
-        returned = (
-            str(others.return_annotation).replace("AsyncResumable", "Resumable").replace("async_client", "client")
-        )
-        assert str(ours.return_annotation) == returned
+NEVER_AWAITED = {"cursor", "detach_uuid", "embedded", "from_env"}
+"""Methods that block in neither colour, and so need not be awaited in the other one."""
+
+
+class TestColours:
+    """A blocking class and its asynchronous twin."""
+
+    @pytest.mark.parametrize(("blocking", "asynchronous", "only", "others"), COLOURS)
+    def test_methods(self, blocking: type, asynchronous: type, only: set[str], others: set[str]) -> None:
+        """Both have the same public methods, each with the same parameters, in the same order, with their types."""
+        ours, theirs = (public(colour) for colour in (blocking, asynchronous))
+        assert ours - only == theirs - others
+        assert [] == [
+            name
+            for name in ("__init__", *sorted(ours - only))
+            if callable(getattr(blocking, name))
+            and signature(getattr(blocking, name)) != signature(getattr(asynchronous, name))
+        ]
+
+    @pytest.mark.parametrize(("blocking", "asynchronous", "only", "others"), COLOURS)
+    def test_colour(self, blocking: type, asynchronous: type, only: set[str], others: set[str]) -> None:
+        """Every method that asks the index is awaited in one colour and blocks in the other."""
+        methods = {name for name in public(blocking) - only if inspect.isroutine(getattr(blocking, name))}
+        assert set() == {name for name in methods if awaited(getattr(blocking, name))}
+        assert methods - NEVER_AWAITED == {name for name in methods if awaited(getattr(asynchronous, name))}
+
+    @pytest.mark.parametrize("name", METHODS)
+    def test_documentation(self, name: str) -> None:
+        """The methods of both clients are documented in the same words."""
         if name != "close":
             assert inspect.getdoc(getattr(Index, name)) == inspect.getdoc(getattr(AsyncIndex, name))
 
-    def test_the_same_methods(self) -> None:
-        """Neither colour has a method that the other lacks, but for the way to the other one."""
-        ours, others = ({name for name in vars(colour) if not name.startswith("_")} for colour in (Index, AsyncIndex))
-        assert (ours - {"to_async"}) == (others - {"to_sync"})
+    def test_there_and_back(self) -> None:
+        """Each client makes the other one, by methods of the same shape that say which one they make."""
+        there, back = inspect.signature(Index.to_async), inspect.signature(AsyncIndex.to_sync)
+        assert list(there.parameters.values()) == list(back.parameters.values())
+        assert ("AsyncIndex", "Index") == tuple(
+            str(way.return_annotation).rpartition(".")[2].strip("'\">") for way in (there, back)
+        )
 
-    @pytest.mark.parametrize("name", METHODS)
-    def test_colour(self, name: str) -> None:
-        """Every method that asks the index is awaited in one colour and blocks in the other."""
-        assert not inspect.iscoroutinefunction(getattr(Index, name))
-        assert (name != "from_env") == inspect.iscoroutinefunction(getattr(AsyncIndex, name))
 
-    @pytest.mark.parametrize("name", ["fetch_next", "stop"])
-    def test_handles(self, name: str) -> None:
-        """So do the handles."""
-        ours, others = (getattr(handle, name) for handle in (ResumableQueryHandle, AsyncResumableQueryHandle))
-        assert inspect.signature(ours) == inspect.signature(others)
-        assert (False, True) == (inspect.iscoroutinefunction(ours), inspect.iscoroutinefunction(others))
-        assert inspect.getdoc(ours) == inspect.getdoc(others)
+def public(owner: type) -> set[str]:
+    """The public names that a class and those it is made of define."""
+    return {name for name in dir(owner) if not name.startswith("_")}
+
+
+def signature(function: Any) -> str:
+    """The parameters and the result of a function, with their types as the blocking colour has them."""
+    words = str(inspect.signature(function)).replace("Async", "").replace("async_client", "client")
+    return re.sub(r"collections\.abc\.Awaitable\[([\w.]+)\]", r"\1", words)
+
+
+def awaited(function: Any) -> bool:
+    """Whether a function is called with `await` or gone through with `async for`."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 class TestDropIn:
@@ -157,43 +173,8 @@ class TestDropIn:
         assert all(issubclass(getattr(nextk.errors, name), Exception) for name in names)
 
 
-def public(module: ModuleType) -> Iterator[str]:
-    """The classes and functions that a module defines under public names."""
-    for name, value in vars(module).items():
-        defined = getattr(value, "__module__", None) == module.__name__
-        if defined and not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value)):
-            yield name
-
-
-class TestModules:
-    """Every module."""
-
-    @pytest.mark.parametrize("name", ["nextk", *MODULES])
-    def test_all(self, name: str) -> None:
-        """`__all__`, where there is one, is sorted and names whatever is public; what it names exists."""
-        module = importlib.import_module(name)
-        listed = getattr(module, "__all__", None)
-        if listed is not None:
-            assert sorted(listed) == list(listed)
-            assert len(set(listed)) == len(listed)
-            assert set(public(module)) <= set(listed)
-            assert [] == [one for one in listed if not hasattr(module, one)]
-
-    @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-    def test_docstrings(self, path: Path) -> None:
-        """Every module, public class, function and method says what it is for."""
-        tree = ast.parse(path.read_text())
-        assert ast.get_docstring(tree)
-        assert [] == list(undocumented(tree))
-
-    @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-    def test_sizes(self, path: Path) -> None:
-        """No file has more than 400 lines, and no function more than 60."""
-        text = path.read_text()
-        assert len(text.splitlines()) <= 400
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < 60, node.name
+class TestRoot:
+    """The package itself."""
 
     def test_version(self) -> None:
         """The root knows its version."""
@@ -207,43 +188,7 @@ class TestModules:
         with pytest.raises(AttributeError, match="nothing"):
             nextk.nothing  # noqa: B018
 
-
-def undocumented(node: ast.AST) -> Iterator[str]:
-    """Public definitions without a docstring; setters and overloads have that of their first definition."""
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or child.name.startswith("_"):
-            continue
-        more = {ast.unparse(decorator).rpartition(".")[2] for decorator in child.decorator_list} & {
-            "setter",
-            "overload",
-        }
-        if not ast.get_docstring(child) and not more:
-            yield f"{child.name}:{child.lineno}"
-        if isinstance(child, ast.ClassDef):
-            yield from undocumented(child)
-
-
-def imports(path: Path) -> set[str]:
-    """The modules that a file imports, anywhere in it."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def top(names: set[str]) -> set[str]:
-    """The packages of modules."""
-    return {name.partition(".")[0] for name in names}
-
-
-class TestImports:
-    """Who imports what."""
-
-    def test_the_root_is_light(self) -> None:
+    def test_it_is_light(self) -> None:
         """The root loads no framework and nothing of the optional parts; nor does the client over HTTP."""
         heavy = "numpy orjson lark langchain_core llama_index starlette uvicorn wordllama snowballstemmer"
         code = f"""
@@ -253,31 +198,6 @@ nextk.Index("http://127.0.0.1:9", "t").close()
 print([name for name in {heavy.split()!r} if name in sys.modules])
 """
         assert "[]" == output(code)
-
-    @pytest.mark.parametrize("path", sorted((ROOT / "engine").rglob("*.py")), ids=name_of)
-    def test_the_engine_knows_nothing_above(self, path: Path) -> None:
-        """The engine imports no HTTP, client, framework, or anything else that stands above it."""
-        found = imports(path)
-        assert not top(found) & {"httpx", "starlette", "uvicorn", "anyio", "langchain_core", "llama_index"}
-        below = ("nextk.engine", "nextk.arguments", "nextk.errors", "nextk.types", "nextk.bodies", "nextk.extras")
-        assert [] == [name for name in found if name.startswith("nextk.") and not name.startswith(below)]
-
-    @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-    def test_one_file_knows_httpx(self, path: Path) -> None:
-        """HTTP is spoken in one file."""
-        assert "httpx" not in top(imports(path)) or "transport/http.py" == name_of(path)
-
-    @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-    def test_frameworks_stay_in_their_adapters(self, path: Path) -> None:
-        """Only an adapter imports its framework."""
-        used = top(imports(path)) & {"langchain", "langchain_core", "langgraph", "llama_index"}
-        assert not used or name_of(path).startswith(("langchain", "llama_index", "cli", "testing"))
-
-    @pytest.mark.parametrize("path", sorted((ROOT / "sessions").rglob("*.py")), ids=name_of)
-    def test_sessions_know_no_engine(self, path: Path) -> None:
-        """Sessions stand on the client alone."""
-        above = ("nextk.engine", "nextk.dispatch", "nextk.server", "nextk.langchain", "nextk.llama_index")
-        assert [] == [name for name in imports(path) if name.startswith(above)]
 
 
 def test_commands() -> None:

@@ -27,6 +27,8 @@ from nextk.operations import Operation, fetch_next, stop
 from nextk.transport import CLOSE_TIMEOUT, Transport
 from nextk.types import QueryResult
 
+__all__ = ["AsyncResumableQueryHandle", "HandleStatus", "ResumableQueryHandle"]
+
 log = logging.getLogger("nextk.handle")
 
 

@@ -24,6 +24,8 @@ from nextk.server.routing import UNKNOWN, RequestTarget
 
 log = logging.getLogger("nextk.server")
 
+__all__ = ["create_app"]
+
 MAX_BODY = 64 * 2**20
 """Bytes that a request's body may have, unless the server is told otherwise."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")

@@ -21,6 +21,8 @@ from nextk.server.listening import configure, listen, url_of
 from nextk.server.routing import RequestTarget
 from nextk.testing.faults import ERROR_PAGE, ERROR_STATUS, Fault, FaultPlan, RequestKind
 
+__all__ = ["FaultyApp", "FaultyServer", "ServerThread"]
+
 _NAME = "faulty"
 
 
