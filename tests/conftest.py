@@ -1,8 +1,15 @@
-"""What the tests share: the four transports, and a server for those that need one."""
+"""Fixtures of all tests: the four transports, and a server for those that need one. Hooks that keep the suite fast."""
 
+import ast
+import functools
+import gc
+import re
+import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from nextk import Index
 from nextk.engine.engine import EmbeddedEngine
@@ -10,6 +17,42 @@ from nextk.engine.factory import open_engine
 from tests.support.local_server import LocalServer
 from tests.support.sentence_index import TEXTS, open_queries, sentences
 from tests.support.transports import TRANSPORTS, Opener, Wire
+
+# An example may take as long as the machine is busy: the other workers are.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
+
+_ADDRESS = re.compile(r"0x[0-9a-f]{6,}|object at ")
+
+
+def pytest_configure() -> None:
+    """Let one thread at a time build a syntax tree, on Pythons in which two at a time make each other fail.
+
+    pytest, Hypothesis and LangChain all do so. The error would be a `SystemError`: "AST constructor recursion depth
+    mismatch"; see https://github.com/python/cpython/issues/106905.
+    """
+    if sys.version_info < (3, 11, 8) or (3, 12) <= sys.version_info < (3, 12, 2):
+        parse, lock = ast.parse, threading.RLock()
+
+        @functools.wraps(parse)
+        def parse_alone(*arguments: object, **options: object) -> object:
+            with lock:
+                return parse(*arguments, **options)  # type: ignore[call-overload]
+
+        vars(ast)["parse"] = parse_alone
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse ids that differ from process to process, because the workers have to agree on what there is to run."""
+    if unstable := [item.nodeid for item in items if _ADDRESS.search(item.nodeid)]:
+        message = f"these ids hold the address of an object; give the parameters ids: {unstable}"
+        raise pytest.UsageError(message)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector whatever the imports have made: tests that collect garbage look at their own alone."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +64,7 @@ def local_server() -> Iterator[LocalServer]:
 
 @pytest.fixture(params=TRANSPORTS)
 async def open_index(request: pytest.FixtureRequest) -> AsyncIterator[Opener]:
-    """Opens indexes over each transport in turn; afterwards none of them may hold an open query."""
+    """Open indexes over each transport in turn; afterwards none of them may hold an open query."""
     way: str = request.param
     server: LocalServer | None = request.getfixturevalue("local_server") if way.endswith("http") else None
     opener = Opener(way, server)
@@ -54,6 +97,6 @@ def shared() -> Iterator[Index]:
 
 @pytest.fixture
 def index(shared: Index) -> Iterator[Index]:
-    """The same; afterwards it holds no open query."""
+    """A hybrid index that embeds text; afterwards it holds no open query."""
     yield shared
     assert 0 == open_queries(shared)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import threading
 from collections import deque
@@ -1027,6 +1028,11 @@ QUESTIONS = [f"where is the {(TEXTS * 4)[number].split()[1]} number {number}?" f
 
 class TestServed:
     """Two hundred questions at once to a server with room for five."""
+
+    @pytest.fixture(autouse=True)
+    def busy_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a machine that is busy with other tests a search may wait longer for its turn than is usual."""
+        monkeypatch.setattr(budgets, "QueryPool", functools.partial(QueryPool, max_wait=60))
 
     @pytest.fixture(scope="class")
     @classmethod
