@@ -1,10 +1,10 @@
-"""What a session costs over the bare handle: a page of ten, in process.
+"""Benchmark: the cost of a session over the bare handle, for a page of ten matches in process.
 
-Run by hand: `python tests/benchmarks/overhead.py`. Both pull the same pages of whole rows (text and metadata) of the
-same search, in turns within one run; the rows are compared, so recall is 1 on both sides. Figures are CPU time of this
-thread per page, medians over rounds (that of the process would count the idle spinning of a BLAS with threads); the
-ratio is what to look at. A session also finds ids that come twice, reads rows, and can recover; a policy judges each
-row besides.
+Run it by hand: `python tests/benchmarks/overhead.py`. Handle and session pull the same pages of the same search, with
+text and metadata, in turns within one run. The matches are compared, so recall is 1 on both sides. The figures are CPU
+time of this thread per page, medians over the rounds (the time of the process would count the idle spinning of a BLAS
+with threads); compare the ratios. A session also finds ids that come twice, converts matches, and can recover; a policy
+decides each match besides.
 """
 
 import statistics
@@ -22,7 +22,7 @@ PAGES, SIZE, ROUNDS = 50, 10, 40
 
 
 def by_handle(index: Index, mode: RetrievalMode) -> list[str]:
-    """Pages of a bare handle."""
+    """Return the ids of pages that a bare handle pulls."""
     page, handle = index.resumable_query(
         data=QUESTION, top_k=SIZE, query_mode=QueryMode[mode.name], include_metadata=True, include_data=True
     )
@@ -33,30 +33,29 @@ def by_handle(index: Index, mode: RetrievalMode) -> list[str]:
 
 
 def by_session(index: Index, mode: RetrievalMode) -> list[str]:
-    """The same pages of a session."""
-    with RetrievalSession(index, SearchQuery(data=QUESTION, mode=mode), READING) as search:
+    """Return the ids of the same pages, pulled by a session."""
+    with RetrievalSession(index, SearchQuery(data=QUESTION, mode=mode), READER) as search:
         rows = [row for _ in range(PAGES) for row in search.fetch_next(SIZE)]
     return [match.id for match in rows]
 
 
 def by_policy(index: Index, mode: RetrievalMode) -> list[str]:
-    """The same pages, each row judged by a check that permits everything."""
+    """Return the ids of the same pages, where a check decides each match and permits all of them."""
     question = SearchQuery(data=QUESTION, mode=mode)
-    with RetrievalSession(index, question, READING) as search:
+    with RetrievalSession(index, question, READER) as search:
         check = Accepted(SIZE, lambda rows: [True] * len(rows))
         rows = [row for _ in range(PAGES) for row in search.fetch_until(check)]
     return [match.id for match in rows]
 
 
-READING = RowReader(lambda match: match)
+READER = RowReader(lambda match: match)
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure every mode and print the figures."""
     with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
         records = [
-            Data(read_text.id, read_text.text, {"title": read_text.title, "parent": read_text.parent})
-            for read_text in standard_library()
+            Data(entry.id, entry.text, {"title": entry.title, "parent": entry.parent}) for entry in standard_library()
         ]
         for first in range(0, len(records), 500):
             index.upsert(records[first : first + 500])
@@ -66,7 +65,7 @@ def main() -> None:
 
 
 def measure(index: Index, mode: RetrievalMode) -> None:
-    """One mode."""
+    """Measure one mode and print its figures."""
     ways: dict[str, Callable[[Index, RetrievalMode], list[str]]] = {
         "bare handle": by_handle,
         "session": by_session,

@@ -1052,6 +1052,26 @@ class TestFaults:
         bench.index.close()
 
 
+@pytest.mark.parametrize("method", ["resume", "aresume"])
+@pytest.mark.parametrize("adapter", [LangChainRetriever, LlamaIndexRetriever])
+def test_an_adapter_checks_a_cursor_once(adapter: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cursor that a retriever resumes is read and hashed once, not by the retriever and by the session."""
+    with sentences() as index:
+        retriever = adapter(index=index, embedding=True)
+        with retriever.open(QUESTION) as search:
+            search.fetch_next(3)
+            cursor = search.cursor()
+        digests: list[str] = []
+
+        def counted(fields: Mapping[str, Any]) -> str:
+            digests.append(digest_of(fields))
+            return digests[-1]
+
+        monkeypatch.setattr("nextk.sessions.cursor.digest_of", counted)
+        getattr(retriever, method)(cursor)
+        assert [cursor["digest"]] == digests
+
+
 async def test_both_colours_write_the_same_cursor(bench: Bench) -> None:
     """Blocking and asynchronous searches at the same place have equal cursors."""
     blocking, native = (

@@ -50,7 +50,7 @@ def colour(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def dense() -> Iterator[Bench]:
-    """A dense index; afterwards nothing is open, and every permit is back."""
+    """A dense index; afterwards nothing is open, and every slot is back."""
     yield from benched()
 
 
@@ -71,7 +71,7 @@ def benched(rows: int = ROWS, **options: Any) -> Iterator[Bench]:
         bench.index.upsert([bench.shape.record(number) for number in range(rows)])
     yield bench
     bench.index.info()  # drops what was let go of
-    assert (0, MAX_OPEN) == (bench.engine.open_queries(), permits(bench))
+    assert (0, MAX_OPEN) == (bench.engine.open_queries(), free_slots(bench))
     bench.index.close()
 
 
@@ -86,11 +86,11 @@ def order(bench: Bench, **options: Any) -> list[str]:
     return ids(bench.index.query(top_k=1_000, **replace(DENSE, **options).parameters()))
 
 
-def permits(bench: Bench) -> int:
+def free_slots(bench: Bench) -> int:
     """How many searches may still be opened."""
-    budget = pool_of(bench.index._transport)
-    budget._process_returned()
-    return budget._free
+    pool = pool_of(bench.index._transport)
+    pool._process_returned()
+    return pool._free
 
 
 def search_of(index: Index, colour: str, question: SearchQuery = DENSE, **options: Any) -> Any:
@@ -127,7 +127,7 @@ async def rows_of(search: Any) -> AsyncGenerator[str]:
 
 
 def sizes(cursor: Cursor) -> list[int]:
-    """Of the pulls of the present leg."""
+    """Of the pulls of the present phase."""
     return [size for size, _ in cursor["pulls"]]
 
 
@@ -186,7 +186,7 @@ class TestSetAside:
     """Rows that did not fit, and wait."""
 
     async def test_a_later_leg_brings_them_again(self, dense: Bench, full: list[str], colour: str) -> None:
-        """A row that was set aside stays in the cursor when a page of a later leg repeats it."""
+        """A row that was set aside stays in the cursor when a page of a later phase repeats it."""
         large = order(dense, filter="number < 15")[1:2]
         search = search_of(dense.index, colour, replace(DENSE, filter="number < 15"))
         served = await search.fetch_until(TokenBudget(30, count=tokens(large)))
@@ -245,13 +245,13 @@ class TestNoRoom:
         served = await search.fetch_until(MaxResults(200))
         assert expected == served + await drained(search, 7)
 
-    async def test_it_holds_no_permit(self, crowded: Bench, colour: str) -> None:
-        """It keeps nothing open, so it takes no permit from others, and gets one for the query that it opens later."""
+    async def test_it_holds_no_slot(self, crowded: Bench, colour: str) -> None:
+        """It keeps nothing open, so it takes no slot from others, and gets one for the query that it opens later."""
         search = search_of(crowded.index, colour)
         await search.fetch_until(MaxResults(200))
-        assert MAX_OPEN == permits(crowded)
+        assert MAX_OPEN == free_slots(crowded)
         await search.stop()
-        assert MAX_OPEN == permits(crowded)
+        assert MAX_OPEN == free_slots(crowded)
 
 
 class TestChecks:
@@ -557,7 +557,7 @@ class TestPulls:
         assert report.kept + report.waiting <= report.pulled
 
 
-def _leg(**fields: Any) -> Callable[[Cursor], Any]:
+def _phase(**fields: Any) -> Callable[[Cursor], Any]:
     return lambda cursor: cursor["phases"][0].update(fields)
 
 
@@ -570,16 +570,16 @@ def _field(**fields: Any) -> Callable[[Cursor], Any]:
 
 
 FORGERIES: dict[str, Callable[[Cursor], Any]] = {
-    **{name: _leg(**{name: -1}) for name in ("began", "pulls", "pulled", "repeated", "kept")},
-    "kept as text": _leg(kept="7"),
-    "kept as a bool": _leg(kept=True),
-    "a mode": _leg(mode="telepathic"),
+    **{name: _phase(**{name: -1}) for name in ("began", "pulls", "pulled", "repeated", "kept")},
+    "kept as text": _phase(kept="7"),
+    "kept as a bool": _phase(kept=True),
+    "a mode": _phase(mode="telepathic"),
     **{f"size {size}": _size(size) for size in (-3, 0, 1_001, 10**9, 2.5, "3", True, None)},
     "set aside": _field(set_aside=-1),
     "recovered": _field(recovered=-1),
     "dropped": _field(dropped={"accepted": -4}),
     "memories": _field(memories=[{"a": 1}]),
-    "no legs": _field(phases=[]),
+    "no phases": _field(phases=[]),
 }
 
 
@@ -614,11 +614,11 @@ class TestParked:
         search = search_of(dense.index, colour)
         await search.fetch_next(3)
         cursor = await search.detach()
-        assert (1, MAX_OPEN - 1) == (dense.engine.open_queries(), permits(dense))
+        assert (1, MAX_OPEN - 1) == (dense.engine.open_queries(), free_slots(dense))
         async with search_of(dense.index, colour, cursor=cursor):
             pass
         dense.index.info()
-        assert (0, MAX_OPEN) == (dense.engine.open_queries(), permits(dense))
+        assert (0, MAX_OPEN) == (dense.engine.open_queries(), free_slots(dense))
 
     @pytest.mark.parametrize("adapter", [LangChainRetriever, LlamaIndexRetriever])
     def test_in_an_adapter(self, adapter: Any, colour: str) -> None:

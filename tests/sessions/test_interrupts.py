@@ -37,12 +37,12 @@ WITHIN_REACH = 10.0
 
 @pytest.fixture
 def dense() -> Iterator[Bench]:
-    """A dense index; afterwards nothing is open, and every permit is back."""
+    """A dense index; afterwards nothing is open, and every slot is back."""
     bench = Bench.build(SHAPES["dense"])
     yield bench
     gc.collect(1)  # what a test leaves is young; all of the heap would take longer than most of these tests
     bench.index.info()  # drops what was let go of
-    assert (0, MAX_OPEN) == (bench.engine.open_queries(), permits(bench.index))
+    assert (0, MAX_OPEN) == (bench.engine.open_queries(), free_slots(bench.index))
     bench.index.close()
 
 
@@ -58,11 +58,11 @@ def full(dense: Bench) -> list[str]:
     return ids(dense.index.query(top_k=1_000, **DENSE.parameters()))
 
 
-def permits(index: Index) -> int:
+def free_slots(index: Index) -> int:
     """How many searches may still be opened."""
-    budget = pool_of(index._transport)
-    budget._process_returned()
-    return budget._free
+    pool = pool_of(index._transport)
+    pool._process_returned()
+    return pool._free
 
 
 def search_of(index: Index, colour: str, question: SearchQuery = DENSE, **options: Any) -> Any:
@@ -202,7 +202,7 @@ class TestGarbageCollection:
         assert "stopped stopped done" == " ".join(output(COLLECTED, "call").split())
 
     def test_under_the_lock_of_the_pool(self) -> None:
-        """Collected while another search gets its permit, a loop does not wait for the lock that this one holds."""
+        """Collected while another search gets its slot, a loop does not wait for the lock that this one holds."""
         assert "done" == output(COLLECTED, "pool")
 
     def test_under_the_locks_of_the_index(self) -> None:
@@ -487,7 +487,7 @@ CALLS: dict[str, Callable[[RetrievalSession[str]], list[str]]] = {
     "fetch_next, to the end": lambda search: search.fetch_next(ROWS + 5),
     "fetch_until": lambda search: search.fetch_until(MaxResults(5)),
     "fetch_until, with a check": lambda search: search.fetch_until(Accepted(3, lambda rows: [True] * len(rows))),
-    "a row of a loop": lambda search: search._call(search._machine.fetching(1, 10)),
+    "a row of a loop": lambda search: search._call(search._machine.fetch_next(1, 10)),
 }
 
 
@@ -507,7 +507,7 @@ class TestInterrupts:
                 search._lock._reset()  # see below
                 assert full == served + search.fetch_next(100), where
             dense.index.info()
-            assert (0, MAX_OPEN) == (dense.engine.open_queries(), permits(dense.index)), where
+            assert (0, MAX_OPEN) == (dense.engine.open_queries(), free_slots(dense.index)), where
 
     def test_its_turn_ends(self, dense: Bench) -> None:
         """Wherever a call is interrupted as its turn begins or ends, the next one gets its turn."""
@@ -519,7 +519,7 @@ class TestInterrupts:
         for place in lines.places:
             with self.interrupted(dense, call, place, only=turns, end="") as (search, _, lines):
                 if not search._lock.is_free():
-                    held.append(f"turn.py:{lines.run[-1][1]}")
+                    held.append(f"locks.py:{lines.run[-1][1]}")
                     search._lock._reset()
         assert [] == held, "after an interrupt there nobody gets a turn any more"
 
@@ -536,10 +536,8 @@ class TestInterrupts:
                 served += call(search)
             yield search, served, seen
 
-    def test_while_it_waits_for_its_permit(
-        self, dense: Bench, full: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Interrupted while it waits for its turn, a search has taken no permit with it."""
+    def test_while_it_waits_for_its_slot(self, dense: Bench, full: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Interrupted while it waits for its turn, a search has taken no slot with it."""
         narrow(dense.index, 1)
         held = pool_of(dense.index._transport).acquire()
 
@@ -623,46 +621,46 @@ class TestCancellation:
 
 
 def narrow(index: Index, capacity: int) -> QueryPool:
-    """Give an index a small budget instead of its own, and much patience."""
+    """Give an index a small pool instead of its own, and much patience."""
     transport = index._transport
     pool_module._pools[transport] = made = QueryPool(transport.orphans, capacity, 60)
     return made
 
 
 class TestWaiting:
-    """Who waits for a permit."""
+    """Who waits for a slot."""
 
-    async def test_a_dropped_permit(self, colour: str) -> None:
-        """A permit that the collector finds is handed to whoever waits, at once and not when his patience ends."""
-        budget = QueryPool(deque(), 1, 60)
-        held = [budget.acquire()]
+    async def test_a_dropped_slot(self, colour: str) -> None:
+        """A slot that the collector finds is handed to whoever waits, at once and not when his patience ends."""
+        pool = QueryPool(deque(), 1, 60)
+        held = [pool.acquire()]
         loop = asyncio.get_running_loop()
         got: asyncio.Future[Slot] = loop.create_future()
         if colour == "sync":
             thread = threading.Thread(
-                target=lambda: loop.call_soon_threadsafe(got.set_result, budget.acquire()), daemon=True
+                target=lambda: loop.call_soon_threadsafe(got.set_result, pool.acquire()), daemon=True
             )
             thread.start()
         else:
-            waiting = asyncio.create_task(budget.aacquire())
+            waiting = asyncio.create_task(pool.aacquire())
             waiting.add_done_callback(lambda done: got.set_result(done.result()))
-        while not budget._waiting:  # noqa: ASYNC110
+        while not pool._waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.0005)
         leave_in_a_cycle(held.pop())
         gc.collect()
         (await asyncio.wait_for(got, 2)).release()
-        assert 1 == budget._free
+        assert 1 == pool._free
 
     @pytest.mark.parametrize("turns", range(6))
     async def test_cancelled_as_its_turn_comes(self, dense: Bench, turns: int) -> None:
-        """A search that is cancelled as it gets its permit opens no query after that, and keeps no permit."""
-        budget = narrow(dense.index, 1)
+        """A search that is cancelled as it gets its slot opens no query after that, and keeps no slot."""
+        pool = narrow(dense.index, 1)
         recording = Recording(dense.index._transport)
-        pool_module._pools[recording] = budget
-        held = budget.acquire()
+        pool_module._pools[recording] = pool
+        held = pool.acquire()
         search = open_async_session(Index._over(recording).to_async(), DENSE)
         task = asyncio.create_task(search.fetch_next(3))
-        while not budget._waiting:  # noqa: ASYNC110
+        while not pool._waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.0005)
         held.release()
         for _ in range(turns):
@@ -679,7 +677,7 @@ class TestWaiting:
             # a start that was on its way is stopped once it has come
             await asyncio.sleep(0.001)
             dense.index.info()
-        assert (1, 0) == (budget._free, dense.engine.open_queries())
+        assert (1, 0) == (pool._free, dense.engine.open_queries())
         pool_module._pools.pop(dense.index._transport)
 
 

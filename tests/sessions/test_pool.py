@@ -1,4 +1,4 @@
-"""How many searches are open at once: permits, parked queries, and what is done where the server has no room."""
+"""How many searches are open at once: slots, parked queries, and what is done where the server has no room."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from nextk.errors import ClientError, LimitReached, RefusedError, TooManyQueries
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
 from nextk.sessions import Limits
-from nextk.sessions import pool as budgets
+from nextk.sessions import pool as pool_module
 from nextk.sessions.pool import MAX_OPEN, MAX_WAIT, Parked, QueryPool, Slot, pool_of
 from nextk.testing import Fault, FaultPlan, RequestKind, faulty
 from nextk.until import Accepted, MaxResults
@@ -45,9 +45,9 @@ from tests.support.transports import Awaitable, Recording
 
 
 def narrow(index: Index, capacity: int, patience: float = 0.02) -> QueryPool:
-    """Give an index a small budget instead of its own."""
+    """Give an index a small pool instead of its own."""
     transport = index._transport
-    budgets._pools[transport] = made = QueryPool(transport.orphans, capacity, patience)
+    pool_module._pools[transport] = made = QueryPool(transport.orphans, capacity, patience)
     transport.closing_hooks.append(made.clear)
     return made
 
@@ -81,39 +81,39 @@ def dense() -> Iterator[Bench]:
 
 @pytest.fixture
 def small() -> QueryPool:
-    """Two permits, and little patience."""
+    """Two slots, and little patience."""
     return QueryPool(deque(), 2, 0.02)
 
 
-def free(budget: QueryPool) -> int:
-    """How many permits can be had at once."""
+def free(pool: QueryPool) -> int:
+    """How many slots can be had at once."""
     taken = []
-    patience, budget._max_wait = budget._max_wait, 0.001
+    patience, pool._max_wait = pool._max_wait, 0.001
     with contextlib.suppress(TooManyQueries):
         while True:
-            taken.append(budget.acquire())
-    budget._max_wait = patience
-    for permit in taken:
-        permit.release()
+            taken.append(pool.acquire())
+    pool._max_wait = patience
+    for slot in taken:
+        slot.release()
     return len(taken)
 
 
 class TestPermits:
-    """The budget by itself."""
+    """The pool by itself."""
 
     def test_the_numbers(self) -> None:
         """Thirty-two at once, and five seconds of patience."""
         assert (32, 5.0) == (MAX_OPEN, MAX_WAIT)
 
     async def test_one_too_many(self, small: QueryPool, colour: str) -> None:
-        """Who finds no permit within the time is told so, and that no server was asked."""
+        """Who finds no slot within the time is told so, and that no server was asked."""
         held = [small.acquire(), await small.aacquire()]
         with pytest.raises(TooManyQueries, match="2 searches are open") as caught:
             await (small.aacquire() if colour == "async" else Awaitable(small).acquire())
         assert 0 == caught.value.status
         assert 0 == free(small)
-        for permit in held:
-            permit.release()
+        for slot in held:
+            slot.release()
         assert 2 == free(small)
 
     def test_it_is_given_back_once(self, small: QueryPool) -> None:
@@ -126,80 +126,80 @@ class TestPermits:
         assert 2 == free(small)
 
     def test_a_thread_waits(self) -> None:
-        """A thread that waits gets the permit that comes back."""
-        budget = QueryPool(deque(), 1, 60)
-        held = budget.acquire()
+        """A thread that waits gets the slot that comes back."""
+        pool = QueryPool(deque(), 1, 60)
+        held = pool.acquire()
         got: list[Slot] = []
-        thread = threading.Thread(target=lambda: got.append(budget.acquire()))
+        thread = threading.Thread(target=lambda: got.append(pool.acquire()))
         thread.start()
-        while not budget._waiting:
+        while not pool._waiting:
             pass
         assert not got
         held.release()
         thread.join()
-        assert (1, 0) == (len(got), free(budget))
+        assert (1, 0) == (len(got), free(pool))
         got[0].release()
-        assert 1 == free(budget)
+        assert 1 == free(pool)
 
     async def test_a_task_waits(self) -> None:
-        """A task that waits gets the permit that comes back, and does not block the event loop meanwhile."""
-        budget = QueryPool(deque(), 1, 60)
-        held = budget.acquire()
-        task = asyncio.create_task(budget.aacquire())
-        await until(lambda: bool(budget._waiting))
+        """A task that waits gets the slot that comes back, and does not block the event loop meanwhile."""
+        pool = QueryPool(deque(), 1, 60)
+        held = pool.acquire()
+        task = asyncio.create_task(pool.aacquire())
+        await until(lambda: bool(pool._waiting))
         held.release()
         (await task).release()
-        assert 1 == free(budget)
+        assert 1 == free(pool)
 
     async def test_first_come_first_served(self) -> None:
         """Threads and tasks get their turn in the order in which they came."""
-        budget = QueryPool(deque(), 1, 60)
-        held = budget.acquire()
+        pool = QueryPool(deque(), 1, 60)
+        held = pool.acquire()
         order: list[int] = []
 
         def block(number: int) -> None:
-            permit = budget.acquire()
+            slot = pool.acquire()
             order.append(number)
-            permit.release()
+            slot.release()
 
         async def wait(number: int) -> None:
-            permit = await budget.aacquire()
+            slot = await pool.aacquire()
             order.append(number)
-            permit.release()
+            slot.release()
 
-        with ThreadPoolExecutor(6) as pool:
+        with ThreadPoolExecutor(6) as executor:
             loop = asyncio.get_running_loop()
             waiting: list[Any] = []
             for number in range(6):
                 waiting.append(
-                    loop.run_in_executor(pool, block, number) if number % 2 else asyncio.create_task(wait(number))
+                    loop.run_in_executor(executor, block, number) if number % 2 else asyncio.create_task(wait(number))
                 )
-                await until(lambda count=number + 1: len(budget._waiting) == count)  # type: ignore[misc]
+                await until(lambda count=number + 1: len(pool._waiting) == count)  # type: ignore[misc]
             held.release()
             await asyncio.gather(*waiting)
         assert list(range(6)) == order
-        assert 1 == free(budget)
+        assert 1 == free(pool)
 
     async def test_cancelled_while_waiting(self) -> None:
-        """A task that is cancelled while it waits takes no permit with it."""
-        budget = QueryPool(deque(), 1, 60)
-        held = budget.acquire()
-        tasks = [asyncio.create_task(budget.aacquire()) for _ in range(3)]
-        await until(lambda: len(budget._waiting) == 3)
+        """A task that is cancelled while it waits takes no slot with it."""
+        pool = QueryPool(deque(), 1, 60)
+        held = pool.acquire()
+        tasks = [asyncio.create_task(pool.aacquire()) for _ in range(3)]
+        await until(lambda: len(pool._waiting) == 3)
         tasks[0].cancel()
         tasks[2].cancel()
         await asyncio.gather(tasks[0], tasks[2], return_exceptions=True)
         held.release()
         (await tasks[1]).release()
-        assert 1 == free(budget)
+        assert 1 == free(pool)
 
     @pytest.mark.parametrize("steps", range(5))
     async def test_cancelled_as_its_turn_comes(self, steps: int) -> None:
-        """Whenever a cancellation meets the turn, the permit is not lost."""
-        budget = QueryPool(deque(), 1, 60)
-        held = budget.acquire()
-        task = asyncio.create_task(budget.aacquire())
-        await until(lambda: bool(budget._waiting))
+        """Whenever a cancellation meets the turn, the slot is not lost."""
+        pool = QueryPool(deque(), 1, 60)
+        held = pool.acquire()
+        task = asyncio.create_task(pool.aacquire())
+        await until(lambda: bool(pool._waiting))
         held.release()
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -208,24 +208,24 @@ class TestPermits:
             if isinstance(outcome, Slot):
                 outcome.release()
         del outcome, task
-        assert 1 == free(budget)
+        assert 1 == free(pool)
 
     def test_the_event_loop_ends(self) -> None:
-        """An event loop that ends while a task waits takes no permit with it."""
-        budget = QueryPool(deque(), 1, 60)
-        held = budget.acquire()
+        """An event loop that ends while a task waits takes no slot with it."""
+        pool = QueryPool(deque(), 1, 60)
+        held = pool.acquire()
 
         async def leave_waiting() -> None:
-            waiting = asyncio.create_task(budget.aacquire())
-            await until(lambda: bool(budget._waiting))
+            waiting = asyncio.create_task(pool.aacquire())
+            await until(lambda: bool(pool._waiting))
             assert not waiting.done()
 
         asyncio.run(leave_waiting())
         held.release()
-        assert 1 == free(budget)
+        assert 1 == free(pool)
 
     def test_dropped(self, small: QueryPool) -> None:
-        """A permit that is dropped is there for whoever asks next."""
+        """A slot that is dropped is there for whoever asks next."""
         held = [small.acquire(), small.acquire()]
         del held[0]
         gc.collect()
@@ -235,52 +235,52 @@ class TestPermits:
 
     @pytest.mark.parametrize("colour", COLOURS)
     async def test_dropped_while_somebody_waits(self, colour: str) -> None:
-        """A permit that is dropped is not lost to one who waits already: he has it by the end of his patience."""
-        budget = QueryPool(deque(), 1, 0.15)
-        held = [budget.acquire()]
-        with ThreadPoolExecutor(1) as pool:
+        """A slot that is dropped is not lost to one who waits already: he has it by the end of his patience."""
+        pool = QueryPool(deque(), 1, 0.15)
+        held = [pool.acquire()]
+        with ThreadPoolExecutor(1) as executor:
             loop = asyncio.get_running_loop()
             waiting: Any = (
-                loop.run_in_executor(pool, budget.acquire)
+                loop.run_in_executor(executor, pool.acquire)
                 if colour == "sync"
-                else asyncio.create_task(budget.aacquire())
+                else asyncio.create_task(pool.aacquire())
             )
-            await until(lambda: bool(budget._waiting))
+            await until(lambda: bool(pool._waiting))
             held.clear()
             (await waiting).release()
-        assert 1 == free(budget)
+        assert 1 == free(pool)
 
     async def test_never_more_than_there_are(self) -> None:
-        """However many threads and tasks ask at once, no more than the capacity have a permit, and all get one."""
-        budget = QueryPool(deque(), 3, 60)
+        """However many threads and tasks ask at once, no more than the capacity have a slot, and all get one."""
+        pool = QueryPool(deque(), 3, 60)
         room = Room()
 
         def block() -> None:
             for place in range(40):
-                permit = budget.acquire()
+                slot = pool.acquire()
                 with room:
                     pass
                 if place % 4:
-                    permit.release()
-                del permit  # some are only dropped
+                    slot.release()
+                del slot  # some are only dropped
 
         async def wait() -> None:
             for place in range(40):
-                permit = await budget.aacquire()
+                slot = await pool.aacquire()
                 with room:
                     await asyncio.sleep(0)
-                permit.release()
+                slot.release()
                 if place % 8 == 0:
-                    await give_up(budget)
+                    await give_up(pool)
 
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor(4) as executor:
             loop = asyncio.get_running_loop()
-            threads = [loop.run_in_executor(pool, block) for _ in range(4)]
+            threads = [loop.run_in_executor(executor, block) for _ in range(4)]
             await asyncio.gather(*(wait() for _ in range(6)), *threads)
         assert (0, 400) == (room.now, room.done)
         assert room.most <= 3
         gc.collect()
-        assert 3 == free(budget)
+        assert 3 == free(pool)
 
 
 class Room:
@@ -307,9 +307,9 @@ class Room:
             self.done += 1
 
 
-async def give_up(budget: QueryPool) -> None:
-    """Ask for a permit, and be cancelled."""
-    task = asyncio.create_task(budget.aacquire())
+async def give_up(pool: QueryPool) -> None:
+    """Ask for a slot, and be cancelled."""
+    task = asyncio.create_task(pool.aacquire())
     await asyncio.sleep(0)
     task.cancel()
     for outcome in await asyncio.gather(task, return_exceptions=True):
@@ -321,22 +321,22 @@ class TestParked:
     """Queries that wait to be taken up again."""
 
     @staticmethod
-    def park(budget: QueryPool, *names: str) -> None:
+    def park(pool: QueryPool, *names: str) -> None:
         """Park a query under each name."""
         for name in names:
-            budget.park(name, Parked(f"uuid of {name}", [], 0, budget.acquire()))
+            pool.park(name, Parked(f"uuid of {name}", [], 0, pool.acquire()))
 
     async def test_evicted(self, small: QueryPool, colour: str) -> None:
         """Who needs room gets that of the query that was parked first, which is stopped."""
         self.park(small, "a", "b")
-        permit = await (small.aacquire() if colour == "async" else Awaitable(small).acquire())
+        slot = await (small.aacquire() if colour == "async" else Awaitable(small).acquire())
         assert ["uuid of a"] == list(small._orphans)
         assert small.claim("a") is None
         claimed = small.claim("b")
         assert claimed is not None
         assert "uuid of b" == claimed.uuid
         claimed.slot.release()
-        permit.release()
+        slot.release()
         assert 2 == free(small)
 
     def test_it_is_claimed_once(self, small: QueryPool) -> None:
@@ -374,20 +374,20 @@ class TestParked:
 
     async def test_parked_while_somebody_waits(self, colour: str) -> None:
         """Who waits already gets the room of a query that is parked meanwhile."""
-        budget = QueryPool(deque(), 1, 1)
-        held = budget.acquire()
-        with ThreadPoolExecutor(1) as pool:
+        pool = QueryPool(deque(), 1, 1)
+        held = pool.acquire()
+        with ThreadPoolExecutor(1) as executor:
             loop = asyncio.get_running_loop()
             waiting: Any = (
-                loop.run_in_executor(pool, budget.acquire)
+                loop.run_in_executor(executor, pool.acquire)
                 if colour == "sync"
-                else asyncio.create_task(budget.aacquire())
+                else asyncio.create_task(pool.aacquire())
             )
-            await until(lambda: bool(budget._waiting))
-            budget.park("a", Parked("uuid of a", [], 0, held))
+            await until(lambda: bool(pool._waiting))
+            pool.park("a", Parked("uuid of a", [], 0, held))
             (await waiting).release()
-        assert ["uuid of a"] == list(budget._orphans)
-        assert 1 == free(budget)
+        assert ["uuid of a"] == list(pool._orphans)
+        assert 1 == free(pool)
 
 
 class TestSessions:
@@ -400,8 +400,8 @@ class TestSessions:
         for search in open_ones:
             assert expected == await search.fetch_next(3)
         assert 32 == dense.engine.open_queries()
-        budget = pool_of(dense.index._transport)
-        budget._max_wait = 0.02
+        pool = pool_of(dense.index._transport)
+        pool._max_wait = 0.02
         for colour in COLOURS:
             late = search_of(dense.index, dense.shape.question, colour)
             with pytest.raises(TooManyQueries, match="leave each by `with`"):
@@ -413,7 +413,7 @@ class TestSessions:
         assert 32 == dense.engine.open_queries()
         for search in open_ones:
             await search.stop()
-        assert 32 == free(budget)
+        assert 32 == free(pool)
 
     async def test_it_waits_for_a_task(self, dense: Bench) -> None:
         """A search that waits starts as soon as another one ends, whichever colour that has."""
@@ -431,12 +431,12 @@ class TestSessions:
 
     def test_it_waits_for_a_thread(self, dense: Bench) -> None:
         """The same for a search that blocks its thread."""
-        budget = narrow(dense.index, 1, 60)
-        with open_session(dense.index, dense.shape.question) as search, ThreadPoolExecutor(1) as pool:
+        pool = narrow(dense.index, 1, 60)
+        with open_session(dense.index, dense.shape.question) as search, ThreadPoolExecutor(1) as executor:
             search.fetch_next(1)
             late = open_session(dense.index, dense.shape.question)
-            pulling = pool.submit(late.fetch_next, 4)
-            while not budget._waiting:
+            pulling = executor.submit(late.fetch_next, 4)
+            while not pool._waiting:
                 pass
             search.stop()
             assert 4 == len(pulling.result())
@@ -464,37 +464,37 @@ class TestSessions:
 
     async def test_a_cancelled_wait(self, dense: Bench) -> None:
         """A search that is cancelled while it waits can be pulled from again."""
-        budget = narrow(dense.index, 1, 60)
+        pool = narrow(dense.index, 1, 60)
         with open_session(dense.index, dense.shape.question) as search:
             search.fetch_next(1)
             late = open_async_session(dense.index.to_async(), dense.shape.question)
             pulling = asyncio.create_task(late.fetch_next(4))
-            await until(lambda: bool(budget._waiting))
+            await until(lambda: bool(pool._waiting))
             pulling.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await pulling
-        assert 1 == free(budget)
+        assert 1 == free(pool)
         assert 4 == len(await late.fetch_next(4))
         await late.stop()
-        assert 1 == free(budget)
+        assert 1 == free(pool)
 
     async def test_stopped_while_it_waits(self, dense: Bench) -> None:
         """A search that is stopped while it waits opens nothing when its turn comes, and gives it back."""
-        budget = narrow(dense.index, 1, 60)
+        pool = narrow(dense.index, 1, 60)
         search = open_session(dense.index, dense.shape.question)
         search.fetch_next(1)
         late = open_async_session(dense.index.to_async(), dense.shape.question)
         pulling = asyncio.create_task(late.fetch_next(4))
-        await until(lambda: bool(budget._waiting))
+        await until(lambda: bool(pool._waiting))
         await late.stop()
         search.stop()
         with pytest.raises(ClientError, match="open a new one"):
             await pulling
-        assert (0, 1) == (dense.engine.open_queries(), free(budget))
+        assert (0, 1) == (dense.engine.open_queries(), free(pool))
 
     async def test_parked_searches_make_room(self, dense: Bench, colour: str) -> None:
         """Parked searches count, and the first one parked makes room for a new one; its cursor still goes on."""
-        budget = narrow(dense.index, 2)
+        pool = narrow(dense.index, 2)
         expected = run(open_session(dense.index, dense.shape.question)).ids
         cursors = []
         for size in (3, 4, 5):
@@ -506,7 +506,7 @@ class TestSessions:
         for (size, cursor), recovered in zip(reversed(cursors), (0, 0, 1), strict=True):
             search = search_of(dense.index, dense.shape.question, colour, cursor=cursor)
             assert (expected[size:], recovered) == (await search.fetch_next(100), search.report.recovered)
-        assert 2 == free(budget)
+        assert 2 == free(pool)
 
     async def test_detached_while_somebody_waits(self, dense: Bench) -> None:
         """A search that is detached makes room for one that waits already."""
@@ -541,9 +541,9 @@ class TestSessions:
                 most = max(most, dense.engine.open_queries())
                 return rows
 
-        with ThreadPoolExecutor(6) as pool:
+        with ThreadPoolExecutor(6) as executor:
             loop = asyncio.get_running_loop()
-            threads = [loop.run_in_executor(pool, block) for _ in range(20)]
+            threads = [loop.run_in_executor(executor, block) for _ in range(20)]
             found = await asyncio.gather(*(wait() for _ in range(20)), *threads)
         assert [expected[:5]] * 40 == found
         assert most <= 3
@@ -818,14 +818,14 @@ ENDINGS: list[Callable[[Bench], Waited[None]]] = [
 
 @pytest.mark.parametrize("ending", ENDINGS, ids=lambda ending: ending.__name__.strip("_"))
 async def test_every_ending(dense: Bench, ending: Callable[[Bench], Waited[None]]) -> None:
-    """However a search ends, its query is stopped and its permit is back: the next one starts at once."""
-    budget = narrow(dense.index, 1)
+    """However a search ends, its query is stopped and its slot is back: the next one starts at once."""
+    pool = narrow(dense.index, 1)
     await ending(dense)
     for colour in COLOURS:
         async with search_of(dense.index, dense.shape.question, colour) as search:
             assert 3 == len(await search.fetch_next(3))
             assert 1 == dense.engine.open_queries()
-    assert (0, 1) == (dense.engine.open_queries(), free(budget))
+    assert (0, 1) == (dense.engine.open_queries(), free(pool))
 
 
 class TestNoRoom:
@@ -945,7 +945,7 @@ class TestNoRoom:
             bench.index.close()
 
     async def test_a_widened_search(self, colour: str) -> None:
-        """A search that finds no room after it was widened falls back for the new leg, and no id comes again."""
+        """A search that finds no room after it was widened falls back for the new phase, and no id comes again."""
         bench = Bench.build(SHAPES["hybrid"], max_open_queries=1)
         question = replace(bench.shape.question, filter="number < 9")
         search = search_of(bench.index, question, colour)
@@ -964,7 +964,7 @@ class TestNoRoom:
         with open_session(dense.index, dense.shape.question) as search:
             search.fetch_next(1)
             recording = Recording(dense.index._transport)
-            budgets._pools[recording] = pool_of(dense.index._transport)
+            pool_module._pools[recording] = pool_of(dense.index._transport)
             with pytest.raises(TooManyQueries):
                 open_session(Index._over(recording), dense.shape.question).fetch_next(1)
             assert [] == recording.sent

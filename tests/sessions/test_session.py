@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError, TransportError
 from nextk.sessions import AsyncRetrievalSession, RetrievalSession, RowReader, SearchQuery
+from nextk.sessions.pool import MAX_OPEN, pool_of
 from nextk.types import Data, QueryResult
 from tests.support.local_server import LocalServer
 from tests.support.searches import IDS, SHAPES, Bench, ids, open_session
-from tests.support.sentence_index import QUESTION, TEXTS, sentences
+from tests.support.sentence_index import QUESTION, TEXTS, open_queries, sentences
 from tests.support.subprocesses import output
 from tests.support.transports import Recording
 
@@ -29,8 +30,7 @@ def index() -> Iterator[Index]:
 def nothing_left_open(index: Index) -> Iterator[None]:
     """After every test the index holds no open query."""
     yield
-    transport: Any = index._transport
-    assert 0 == transport._shared_engine.engine.open_queries()
+    assert 0 == open_queries(index)
 
 
 def session(index: Index, **settings: Any) -> RetrievalSession[str]:
@@ -93,12 +93,37 @@ class TestSession:
             search.fetch_next(count)
 
     def test_iteration_stops_the_query(self, index: Index) -> None:
-        """A loop sees every row; when it is left, early or at its end, the query is stopped."""
+        """A loop sees every row, and its end stops the query; one that is left early leaves it to the next request."""
         expected = ids(index.query(data=QUESTION, top_k=1_000))
         assert expected == list(session(index))
+        assert 0 == open_queries(index)
+        assert (expected[0], 1) == (next(row for row in session(index)), open_queries(index))
+        index.info()
+        assert (expected[:3], 1) == (next(page for page in session(index).pages(3)), open_queries(index))
+        index.info()
+        assert 0 == open_queries(index)
+
+    def test_a_loop_that_was_left(self, index: Index) -> None:
+        """A session of which a loop was left early is stopped, and has given its slot back."""
         search = session(index)
-        assert expected[0] == next(row for row in search)
+        next(row for row in search)
         assert repr(search).startswith("<RetrievalSession stopped")
+        assert pool_of(index._transport)._free == MAX_OPEN
+        with pytest.raises(ClientError, match="open a new one"):
+            search.fetch_next(1)
+        index.info()
+
+    @pytest.mark.parametrize("between", [False, True], ids=["at once", "after a request"])
+    def test_a_loop_within_with(self, index: Index, *, between: bool) -> None:
+        """Leaving a session by `with` stops the query of a loop that was left early, and stops it once."""
+        recording = Recording(index._transport)
+        with session(Index._over(recording)) as search:
+            for _ in search.pages(3):
+                break
+            if between:
+                index.info()
+        assert 0 == open_queries(index)
+        assert recording.sent == ["resumable-query-data"] + ["resumable-query-end"] * (not between)
 
     def test_a_failing_body_is_not_hidden(self, index: Index) -> None:
         """Leaving by an exception stops the query and lets the exception through."""

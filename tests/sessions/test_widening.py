@@ -135,7 +135,7 @@ class TestEveryStep:
 
     @pytest.mark.parametrize("count", [1, 4, 100])
     async def test_never_again_and_all_of_it(self, bench: Bench, step: Effect, count: int, colour: str) -> None:
-        """No id comes twice, everything of the wider search comes, and in its order; also after an exhausted leg."""
+        """No id comes twice, everything of the wider search comes, and in its order; also after an exhausted phase."""
         search = search_of(bench.index, step.first, colour)
         first = await search.fetch_next(count)
         assert paged(bench, step.first, [count])[:count] == first
@@ -150,7 +150,7 @@ class TestEveryStep:
         assert search.exhausted
 
     async def test_the_report(self, bench: Bench, step: Effect, colour: str) -> None:
-        """Each leg is reported for itself: its mode, where it began, what it pulled, repeated and kept."""
+        """Each phase is reported for itself: its mode, where it began, what it pulled, repeated and kept."""
         search = search_of(bench.index, step.first, colour)
         first = [*await search.fetch_next(3), *await search.fetch_next(4)]
         await search.widen(**step.change)
@@ -224,7 +224,7 @@ class TestSeveral:
     def test_any_sequence(
         self, steps: list[tuple[RetrievalMode | None, str | None, list[int], bool]], name: str, how: str
     ) -> None:
-        """Whatever is widened to what, no id comes twice, and all that the last leg finds comes."""
+        """Whatever is widened to what, no id comes twice, and all that the last phase finds comes."""
         bench = Bench.build(SHAPES[name])
         question, search = _BOTH, open_session(bench.index, _BOTH)
         served = search.fetch_next(3)
@@ -466,7 +466,7 @@ class TestPolicies:
     """Policies over a widened search."""
 
     async def test_its_best_score_is_the_legs_own(self, hybrid: Bench, colour: str) -> None:
-        """A policy of scores that was allowed on a dense leg is refused on a hybrid one, and nothing is lost."""
+        """A policy of scores that was allowed on a dense phase is refused on a hybrid one, and nothing is lost."""
         search = search_of(hybrid.index, replace(_BOTH, mode=DENSE), colour, until=MinScore(-10))
         rows = await search.fetch_next(3)
         await search.widen(retrieval_mode="hybrid")

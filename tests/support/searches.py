@@ -1,4 +1,4 @@
-"""Searches over small indexes of every shape, to be disturbed and compared with an undisturbed run."""
+"""Searches over small indexes of every shape. Tests disturb them and compare them with an undisturbed run."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -19,29 +19,30 @@ from tests.support.transports import Awaitable
 DIMENSION = 4
 ROWS = 30
 SIZES = (3, 1, 4, 2, 5)
-"""The pulls of a search; afterwards it is drained by `DRAIN`."""
+"""The sizes of the first pulls of a search."""
 DRAIN = 10
+"""The size of the pulls that follow, until the search is exhausted."""
 
 
 def ids(matches: Sequence[QueryResult]) -> list[str]:
-    """The ids of a page, as a session hands them out."""
+    """Return the ids of a page, as a session hands them out."""
     return [match.id for match in matches]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """An index and a question to it.
+    """An index and a query.
 
     Attributes:
-        schema: The keywords of the index.
-        question: What is asked.
+        schema: The schema keywords of the index.
+        question: The query.
     """
 
     schema: dict[str, Any]
     question: SearchQuery = field(default_factory=SearchQuery)
 
     def record(self, number: int, seed: int = 0) -> Vector:
-        """The record `r<number>`; another seed gives it other vectors."""
+        """Return the record `r<number>`. Another seed gives it other vectors."""
         dice = random.Random(1_000 * seed + number)  # noqa: S311 - no secret depends on it
         dense = [dice.gauss(0, 1) for _ in range(DIMENSION)] if self.schema["type"] != "sparse" else None
         sparse = None
@@ -50,7 +51,7 @@ class Shape:
         return Vector(f"r{number}", dense, {"number": number}, sparse_vector=sparse)
 
     def records(self) -> list[Vector]:
-        """Every record that an undisturbed index holds."""
+        """Return every record that an undisturbed index holds."""
         return [self.record(number) for number in range(ROWS)]
 
 
@@ -76,10 +77,10 @@ class Bench:
     """An index in this process whose clock stands still.
 
     Attributes:
-        shape: What it is.
+        shape: Its schema and the query.
         index: Its client.
-        engine: The other side.
-        clock: That of the engine.
+        engine: Its engine.
+        clock: The clock of the engine.
     """
 
     shape: Shape
@@ -89,7 +90,7 @@ class Bench:
 
     @classmethod
     def build(cls, shape: Shape, **options: Any) -> "Bench":
-        """A new index with the records of its shape; the options are the engine's."""
+        """Build an index with the records of its shape. The options are those of the engine."""
         clock = ManualClock()
         engine = open_engine(None, shape.schema, clock=clock, **options)
         assert isinstance(engine, EmbeddedEngine)
@@ -99,7 +100,7 @@ class Bench:
         return cls(shape, index, engine, clock)
 
     def open_queries_after_idling(self) -> int:
-        """How many queries are open once every one has been idle for too long."""
+        """Return how many queries are open after all of them have been idle for too long."""
         self.clock.pass_max_idle()
         self.engine.sweep()
         return self.engine.open_queries()
@@ -107,7 +108,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class SearchRun:
-    """What a search brought: pages of ids, and its report."""
+    """The pages of ids that a search returned, and its report."""
 
     pages: list[list[str]]
     report: Report
@@ -119,16 +120,16 @@ class SearchRun:
 
 
 IDS = RowReader(lambda match: match.id)
-"""Rows are ids."""
+"""A reader whose results are ids."""
 
 
 def open_session(index: Index, question: SearchQuery, **options: Any) -> RetrievalSession[str]:
-    """A session whose rows are ids; the options are its own, or those of its terms."""
+    """Open a session whose results are ids. The options are those of the session, or those of its configuration."""
     return RetrievalSession(index, question, IDS, **_sorted(options))
 
 
 def open_async_session(index: AsyncIndex, question: SearchQuery, **options: Any) -> AsyncRetrievalSession[str]:
-    """The same in the other colour."""
+    """Open an asynchronous session whose results are ids, with the options of `open_session`."""
     return AsyncRetrievalSession(index, question, IDS, **_sorted(options))
 
 
@@ -138,14 +139,14 @@ def _sorted(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(
-    search: RetrievalSession[str], between: Callable[[int], None] = lambda _place: None, patience: int = 1
+    search: RetrievalSession[str], between: Callable[[int], None] = lambda _number: None, patience: int = 1
 ) -> SearchRun:
-    """Pull `SIZES`, then drain, then stop.
+    """Pull pages of `SIZES`, then pages of `DRAIN` until the search is exhausted, and stop it.
 
     Args:
-        search: Pulled from until it is exhausted.
-        between: Called before every pull with its place, from 0.
-        patience: How often a pull is asked for before its error counts.
+        search: The search.
+        between: A function that is called before every pull with its number, from 0.
+        patience: How often a pull is tried before its error is raised.
     """
     pages: list[list[str]] = []
     with search:
@@ -163,9 +164,9 @@ def run(
 
 
 async def arun(
-    search: AsyncRetrievalSession[str], between: Callable[[int], None] = lambda _place: None, patience: int = 1
+    search: AsyncRetrievalSession[str], between: Callable[[int], None] = lambda _number: None, patience: int = 1
 ) -> SearchRun:
-    """The same in the other colour."""
+    """Pull from an asynchronous search as `run` does from a blocking one."""
     pages: list[list[str]] = []
     async with search:
         while not search.exhausted:
@@ -182,18 +183,18 @@ async def arun(
 
 
 COLOURS = ["sync", "async"]
-"""The ids of the two colours of a session."""
+"""The two colours of a session: blocking and asynchronous."""
 
 
 def search_of(index: Index, question: SearchQuery, colour: str, **options: Any) -> Any:
-    """A session of either colour, whose methods are awaited."""
+    """Open a session of either colour, whose methods are awaited."""
     if colour == "async":
         return open_async_session(index.to_async(), question, **options)
     return Awaitable(open_session(index, question, **options))
 
 
 async def drained(search: Any, size: int = DRAIN) -> list[str]:
-    """Everything that a search still brings, by pages of a size; it is stopped then."""
+    """Return everything that a search still brings, pulled by pages of a size, and stop it."""
     served: list[str] = []
     async with search:
         while page := await search.fetch_next(size):
@@ -203,12 +204,12 @@ async def drained(search: Any, size: int = DRAIN) -> list[str]:
 
 @dataclass(frozen=True)
 class Some(Policy):
-    """Keeps some rows of the pages that it pulls, without saying how many it needs: the others wait."""
+    """A policy that has enough after `n` results, without saying so before the first pull: the other matches wait."""
 
     n: int
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:
-        """Begin a call."""
+        """Return the state for one call."""
         return _Some(self)
 
 

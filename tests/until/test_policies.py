@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import nextk.until
 from nextk.errors import ClientError, LimitReached, PageUncertain
 from nextk.sessions import Limits, RowReader, SearchConfig, SearchQuery
-from nextk.sessions.effects import CallCheck, Effect, Effects, Next, Release, Start
+from nextk.sessions.effects import CallCheck, Effect, Effects, FetchNext, Release, StartQuery
 from nextk.sessions.machine import SearchMachine
 from nextk.testing import ManualClock
 from nextk.types import QueryResult
@@ -122,20 +122,21 @@ class Paper:
             lambda match: match if match.data else None, lambda item: str(item.data)
         )
         bounds = SearchConfig(until=until, clock=self.clock, **config).with_overrides(**(overrides or {}))
-        self.search = SearchMachine(SearchQuery(vector=[1.0]), reading, [], bounds)
+        self.machine = SearchMachine(SearchQuery(vector=[1.0]), reading, [], bounds)
+        self.search = self.machine.state
 
     def fetch_next(self, n: int) -> list[QueryResult]:
         """Fetch the next `n` matches."""
-        return self._drive(self.search.fetching(n))
+        return self._drive(self.machine.fetch_next(n))
 
     def fetch_until(self, policy: Policy | None = None) -> list[QueryResult]:
         """Fetch matches until a policy has enough."""
-        return self._drive(self.search.fetching_until(policy))
+        return self._drive(self.machine.fetch_until(policy))
 
     def state(self) -> tuple[int, list[str], dict[str, int]]:
         """Return the number of kept matches, the ids of the waiting ones, and the drops by cause."""
         report = self.search.report
-        return report.kept, names([match for match, _ in self.search.rows[0]]), dict(report.dropped)
+        return report.kept, names([match for match, _ in self.search.waiting]), dict(report.dropped)
 
     @property
     def reason(self) -> str | None:
@@ -160,7 +161,7 @@ class Paper:
 
     def _do(self, step: Effect) -> Any:
         match step:
-            case Start(size) | Next(size):
+            case StartQuery(size) | FetchNext(size):
                 self.sizes.append(size)
                 self.clock.advance(self._slow)
                 page, self._left = self._left[:size], self._left[size:]
@@ -949,7 +950,7 @@ class TestJoined:
             assert sorted(positions(actual)) == positions(actual)
             assert oracle.reason == paper.reason
             assert dict(oracle.dropped) == dict(paper.search.report.dropped)
-            waiting = [match.id for match, _ in paper.search.rows[0]]
+            waiting = [match.id for match, _ in paper.search.waiting]
             assert names(oracle.waiting)[: len(waiting)] == waiting
             served += positions(actual)
         assert len(served) == len(set(served))

@@ -683,13 +683,13 @@ class TestFused:
         recording = Recording(index._transport)
         name = next(leaf.name for leaf in policy.leaves() if leaf.scores_only)
         async with colour.over(recording, question) as search:
-            with pytest.raises(ClientError, match=f"{name} judges by scores"):
+            with pytest.raises(ClientError, match=f"{name} compares scores"):
                 await search.fetch_until(policy)
             assert {"info"} >= set(recording.sent)
             assert 3 == len(await search.fetch_until(MaxResults(3)))
         async with colour.over(recording, question, until=policy) as search:
             for call in (search.fetch_until, lambda: search.fetch_next(1), lambda: search.fetch_until(MaxResults(1))):
-                with pytest.raises(ClientError, match=f"{name} judges by scores"):
+                with pytest.raises(ClientError, match=f"{name} compares scores"):
                     await call()
             assert ({}, 0) == (search.report.dropped, search.report.pulls)
 
@@ -747,7 +747,7 @@ class TestFused:
         async with colour.open(text, question, until=MinScore(0)) as search:
             assert 3 == len(await search.fetch_next(3))
             await search.widen(retrieval_mode="hybrid")
-            with pytest.raises(ClientError, match="min_score judges by scores"):
+            with pytest.raises(ClientError, match="min_score compares scores"):
                 await search.fetch_next(3)
             await search.widen(retrieval_mode="sparse")
             assert await search.fetch_next(3)
@@ -758,7 +758,7 @@ class TestFused:
             assert await search.fetch_until(Picky() | MaxResults(2))
             await search.widen(retrieval_mode="dense")
             assert search.report.waiting
-            with pytest.raises(ClientError, match="min_score judges by scores"):
+            with pytest.raises(ClientError, match="min_score compares scores"):
                 await search.fetch_until(MinScore(0))
             assert await search.fetch_next(search.report.waiting)
             assert await search.fetch_until(MinScore(0) | MaxResults(3))

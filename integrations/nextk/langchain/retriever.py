@@ -15,7 +15,7 @@ from nextk.langchain.tracing import AsyncTracedSession, TracedSession
 from nextk.langchain.writing import Writing
 from nextk.sessions import AsyncRetrievalSession, RetrievalSession
 from nextk.sessions.config import Overrides
-from nextk.sessions.cursor import texts_of
+from nextk.sessions.cursor import ReadCursor
 
 
 class ResumableRetriever(Streaming, Writing):
@@ -252,9 +252,10 @@ class ResumableRetriever(Streaming, Writing):
                 weighting.
         """
         search_config = self._search_config().with_overrides(**overrides)
-        query = texts_of(cursor)[0]
+        read = ReadCursor.of(cursor)
+        query = read.query_texts[0]
         session_type = partial(TracedSession, self._tracing(query, config))
-        return self._session(query, self._template(filter, namespace), search_config, cursor, session_type)
+        return self._session(query, self._template(filter, namespace), search_config, read, session_type)
 
     def aresume(
         self,
@@ -267,9 +268,10 @@ class ResumableRetriever(Streaming, Writing):
     ) -> AsyncRetrievalSession[Document]:
         """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
         search_config = self._search_config().with_overrides(**overrides)
-        query = texts_of(cursor)[0]
+        read = ReadCursor.of(cursor)
+        query = read.query_texts[0]
         session_type = partial(AsyncTracedSession, self._tracing(query, config))
-        return self._asession(query, self._template(filter, namespace), search_config, cursor, session_type)
+        return self._asession(query, self._template(filter, namespace), search_config, read, session_type)
 
     # BaseRetriever reads this signature: it passes an argument of `invoke` on because it stands here, and one that does
     # not is Python's own TypeError.

@@ -1,7 +1,7 @@
 """What a retriever is set to, and what follows from it for every search: the fields, and no more of LangChain."""
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -31,6 +31,7 @@ from nextk.sessions import (
     SearchQuery,
 )
 from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Overrides
+from nextk.sessions.cursor import ReadCursor
 from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 from nextk.until import Policy
@@ -110,7 +111,7 @@ class Settings(ClosingMixin, BaseRetriever):
         query: str,
         template: SearchQuery,
         search_config: SearchConfig,
-        cursor: Mapping[str, Any] | None = None,
+        cursor: ReadCursor | None = None,
         session_type: Callable[..., RetrievalSession[Document]] = RetrievalSession,
     ) -> RetrievalSession[Document]:
         connection, embedder = self._get_connection(), self._embedder()
@@ -129,7 +130,7 @@ class Settings(ClosingMixin, BaseRetriever):
         query: str,
         template: SearchQuery,
         search_config: SearchConfig,
-        cursor: Mapping[str, Any] | None = None,
+        cursor: ReadCursor | None = None,
         session_type: Callable[..., AsyncRetrievalSession[Document]] = AsyncRetrievalSession,
     ) -> AsyncRetrievalSession[Document]:
         connection, embedder = self._get_connection(), self._embedder()

@@ -38,7 +38,7 @@ from nextk.sessions import (
     SearchQuery,
 )
 from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Overrides
-from nextk.sessions.cursor import texts_of
+from nextk.sessions.cursor import ReadCursor
 from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, WeightingStrategy
 from nextk.until import MaxResults, Policy
@@ -270,9 +270,9 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
             ClientError: It is no cursor, was edited, or belongs to another index, filter, namespace, fusion or
                 weighting.
         """
-        template = self._template_for(filter, namespace)
+        template, read = self._template_for(filter, namespace), ReadCursor.of(cursor)
         return self._session(
-            bundle_from_texts(texts_of(cursor)), template, self._search_config.with_overrides(**overrides), cursor
+            bundle_from_texts(read.query_texts), template, self._search_config.with_overrides(**overrides), read
         )
 
     def aresume(
@@ -284,9 +284,9 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[NodeWithScore]:
         """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
-        template = self._template_for(filter, namespace)
+        template, read = self._template_for(filter, namespace), ReadCursor.of(cursor)
         return self._asession(
-            bundle_from_texts(texts_of(cursor)), template, self._search_config.with_overrides(**overrides), cursor
+            bundle_from_texts(read.query_texts), template, self._search_config.with_overrides(**overrides), read
         )
 
     def _row_reader(self) -> RowReader[NodeWithScore]:
@@ -308,7 +308,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         bundle: QueryBundle,
         template: SearchQuery,
         search_config: SearchConfig,
-        cursor: Mapping[str, Any] | None = None,
+        cursor: ReadCursor | None = None,
     ) -> RetrievalSession[NodeWithScore]:
         return ObservedSession(
             self,
@@ -327,7 +327,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         bundle: QueryBundle,
         template: SearchQuery,
         search_config: SearchConfig,
-        cursor: Mapping[str, Any] | None = None,
+        cursor: ReadCursor | None = None,
     ) -> AsyncRetrievalSession[NodeWithScore]:
         return AsyncObservedSession(
             self,

@@ -1,4 +1,12 @@
-"""Retrieval sessions, free of any framework: one search, continued on demand."""
+"""Retrieval sessions: one search, continued on demand, without any framework.
+
+This package is public; the names in `__all__` are its whole interface. Its modules are private and may change.
+
+- `RetrievalSession` and `AsyncRetrievalSession` search an index: `fetch_next`, `fetch_until`, `widen`, `cursor`.
+- `SearchQuery` and `RetrievalMode` say what is searched, `RowReader` how matches become results, and `SearchConfig` and
+  `Limits` how far a search goes.
+- `Report` and `Phase` say what a search has done; `Cursor` is its position as plain data.
+"""
 
 from nextk.sessions.async_session import AsyncRetrievalSession
 from nextk.sessions.config import Limits, SearchConfig

@@ -1,69 +1,114 @@
-"""What the sessions of both colours share: the search, what it holds open, and what it leaves for others."""
+"""The part that blocking and asynchronous sessions share: the search machine, and the open query. Private."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
+from nextk.async_client import AsyncIndex
+from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.handle import AsyncResumableQueryHandle, ResumableQueryHandle
 from nextk.sessions.config import SearchConfig
-from nextk.sessions.cursor import Cursor, Position
+from nextk.sessions.cursor import Cursor, ReadCursor
+from nextk.sessions.effects import CallCheck, Effect, Embed, FetchInfo, FetchNext, PlainQuery, Release, StartQuery
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.machine import SearchMachine
 from nextk.sessions.pool import Parked, Slot, pool_of
 from nextk.sessions.query import SearchQuery
 from nextk.sessions.report import Report
-from nextk.transport import Transport
-from nextk.types import InfoResult
 
 T = TypeVar("T")
+Client = TypeVar("Client", Index, AsyncIndex)
 Handle = TypeVar("Handle", ResumableQueryHandle, AsyncResumableQueryHandle)
 
 
-class BaseSession(Generic[T, Handle]):
-    """The search, and what it holds open."""
+class BaseSession(Generic[T, Client, Handle]):
+    """A search, and the query that it holds open.
+
+    The arguments are documented at `RetrievalSession`.
+    """
 
     _handle_type: type[Handle]
 
     def __init__(
         self,
-        transport: Transport,
+        index: Client,
         query: SearchQuery,
         reader: RowReader[T],
+        embed: Callable[[SearchQuery], Any] | None,
         texts: Sequence[str],
         config: SearchConfig | None,
-        cursor: Mapping[str, Any] | None,
+        cursor: Mapping[str, Any] | ReadCursor | None,
     ) -> None:
-        self._transport = transport
-        self._identity = transport.identity  # asked now: a cursor may be wanted when the index is closed
-        self._pool = pool_of(transport)
+        self._index: Client = index
+        self._transport = index._transport  # noqa: SLF001 - the queries are open on it
+        self._identity = self._transport.identity  # read now: a cursor may be wanted when the index is closed
+        self._pool = pool_of(self._transport)
+        self._embed = embed
         self._config = config or SearchConfig()
         position = None
-        self._parked_key: str | None = None  # the search that may be parked where the cursor was made
+        self._parked_key: str | None = None  # the cursor's digest, until its parked query has been looked for
         if cursor is not None:
-            position = Position.read(cursor)
+            read = ReadCursor.of(cursor)
+            position, self._parked_key = read.position, read.digest
             position.require(self._identity, query)
-            self._parked_key = cursor["digest"]
         self._machine = SearchMachine(query, reader, texts, self._config, position)
+        self._state = self._machine.state
         self._stopped = False
         self._handle: Handle | None = None
+        self._orphaned_uuid: str | None = None  # the query that the end of a loop handed to the orphans
         self._slot: Slot | None = None
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
         state = "exhausted" if self.exhausted else "stopped" if self._stopped else "open"
-        return f"<{type(self).__name__} {state}, {self._machine.served} served>"
+        return f"<{type(self).__name__} {state}, {self._state.kept} served>"
 
     @property
     def exhausted(self) -> bool:
-        """Whether an empty page has come, and nothing is left to hand out, but what a policy has set aside."""
-        return self._machine.exhausted
+        """Whether an empty page has come and every match is decided; matches that a policy set aside may be left."""
+        return self._state.exhausted
 
     @property
     def report(self) -> Report:
-        """What the search has done so far."""
-        return self._machine.report
+        """A summary of what the search has done so far."""
+        return self._state.report
+
+    def _carry_out(self, effect: Effect) -> Any:
+        """Carry out an effect. The answer is a value in a blocking session, an awaitable in an asynchronous one."""
+        if not isinstance(effect, Release):
+            self._refuse_stopped()
+        match effect:
+            case FetchNext(count):
+                assert self._handle is not None
+                return self._handle.fetch_next(count)
+            case StartQuery(count):
+                return self._start_query(count)
+            case PlainQuery(count):
+                self._release_slot()  # nothing is open
+                return self._index.query(top_k=count, **self._query_parameters())
+            case Release():
+                return self._end_query()
+            case Embed(template):
+                return refuse_incomplete(template) if self._embed is None else self._embed(template)
+            case FetchInfo():
+                return self._index.info()
+            case CallCheck(check, items):
+                return self._call_check(check, items)
+
+    def _start_query(self, count: int) -> Any:
+        raise NotImplementedError
+
+    def _end_query(self) -> Any:
+        raise NotImplementedError
+
+    def _call_check(self, check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+        raise NotImplementedError
+
+    def _query_parameters(self) -> dict[str, Any]:
+        assert self._state.query is not None
+        return self._state.query.parameters()
 
     def _refuse_stopped(self) -> None:
         if self._stopped:
@@ -71,32 +116,55 @@ class BaseSession(Generic[T, Handle]):
             raise ClientError(message)
 
     def _adopt_parked(self) -> None:
-        """Leave what is a parent's to it, and take up the query that is still open for our cursor, if there is one."""
-        if self._pid != os.getpid():  # forked: pulling from what is open would cost the parent a page
+        """Adopt the query that is still open for the cursor of this session, if there is one.
+
+        In a forked child, let go of the parent's query first: pulling from it would cost the parent a page.
+        """
+        if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._handle = self._slot = None
-            self._machine.mark_lost()
+            self._handle = self._slot = self._orphaned_uuid = None
+            self._state.mark_lost()
         key, self._parked_key = self._parked_key, None
         parked = None if key is None else self._pool.claim(key)
         if parked is not None:
-            self._machine.adopt(parked.rows, parked.set_aside)
+            self._state.adopt(parked.waiting, parked.set_aside)
             self._slot = parked.slot
             self._handle = self._handle_type(self._transport, parked.uuid)
 
     def _position(self) -> Cursor:
-        return self._machine.position(self._identity).write()
+        return self._state.position(self._identity).write()
 
     def _park(self) -> Cursor:
-        """Leave the query open for whoever comes with the cursor."""
+        """Stop the session, but leave its query in the pool for the session that resumes the cursor."""
         cursor = self._position()
         handle, slot = self._handle, self._slot
-        uuid = handle.detach_uuid() if handle is not None and self._machine.is_parkable else None
+        uuid = handle.detach_uuid() if handle is not None and self._state.is_parkable else None
         if uuid is not None and slot is not None:
-            rows, set_aside = self._machine.rows
-            self._pool.park(cursor["digest"], Parked(uuid, list(rows), set_aside, slot))
+            waiting = list(self._state.waiting)
+            self._pool.park(cursor["digest"], Parked(uuid, waiting, self._state.set_aside, slot))
             self._handle = self._slot = None
         self._stopped = True
         return cursor
+
+    def _orphan_query(self) -> None:
+        """Queue the open query to be stopped by the next request. Never waits, so that a finaliser may call it."""
+        handle, self._handle = self._handle, None
+        uuid = None if handle is None else handle.detach_uuid()
+        if uuid is not None:
+            self._orphaned_uuid = uuid
+            self._transport.orphans.append(uuid)
+        self._release_slot()
+
+    def _reclaim_orphan(self) -> None:
+        """Take back the query that was queued by `_orphan_query`, unless a request has stopped it meanwhile."""
+        uuid, self._orphaned_uuid = self._orphaned_uuid, None
+        if uuid is None:
+            return
+        try:
+            self._transport.orphans.remove(uuid)
+        except ValueError:  # a request has stopped it
+            return
+        self._handle = self._handle_type(self._transport, uuid)
 
     def _release_slot(self) -> None:
         slot, self._slot = self._slot, None
@@ -104,14 +172,9 @@ class BaseSession(Generic[T, Handle]):
             slot.release()
 
 
-def is_hybrid(info: InfoResult) -> bool:
-    """Whether an index that may choose searches both components, and fuses them."""
-    return info.dense_index is not None and info.sparse_index is not None
-
-
 @contextmanager
 def note_policy_error() -> Iterator[None]:
-    """Say of an exception where it comes from: it is the caller's own, and reaches him as it is."""
+    """Add a note to an exception of a policy's function, which reaches the caller otherwise unchanged."""
     try:
         yield
     except Exception as error:
@@ -120,10 +183,10 @@ def note_policy_error() -> Iterator[None]:
 
 
 def refuse_incomplete(template: SearchQuery) -> SearchQuery:
-    """What fills a question in where the caller has to bring it whole.
+    """Refuse a query that lacks its text or vectors, for a session without `embed`.
 
     Raises:
-        ClientError: Something is missing.
+        ClientError: Always.
     """
     mode = "" if template.mode is None else f" for retrieval_mode={template.mode.value!r}"
     message = f"the question lacks its text, or the vectors{mode}: give them, or embed="

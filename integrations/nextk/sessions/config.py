@@ -1,4 +1,7 @@
-"""On what terms a search goes on: its policy, its bounds, and what a fault may cost."""
+"""The configuration of a search: its policy, its limits, and how much a recovery may cost. Private.
+
+`Limits` and `SearchConfig` are public, by way of `nextk.sessions`.
+"""
 
 import difflib
 import operator
@@ -14,28 +17,30 @@ from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.until.policy import Policy, require_policy
 
 DEFAULT_MAX_IDLE = 120
-"""Seconds without a pull after which the index may drop a search: short, since open queries are few."""
+"""The seconds without a pull after which the index may drop a query: few, since an index allows few open queries."""
 MAX_RESULTS, MAX_PULLS, DEADLINE = 200, 10, 10.0
-"""What bounds a call that goes on until a policy has enough."""
+"""The default limits of a call that goes on until a policy has enough."""
 GUARDS = ("max_results", "max_pulls", "deadline")
-"""What the reports call them."""
+"""The names of these limits in a report."""
 DEFAULT_PAGE = 10
-"""How many rows a first pull brings where nothing says how many are needed."""
+"""The number of matches in a first pull if nothing says how many are needed."""
 MAX_PULL = 200
-"""Up to how many rows the pulls of one call grow, each twice the one before, while rows are being dropped."""
+"""The largest number of matches to which the pulls of one call grow, each twice the last, while matches are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds; `None` for none.
+    """Limits of a call, or of a search as a whole.
 
     Attributes:
-        max_results: Rows that are handed out.
-        max_pulls: Pages that are asked for, without those of recoveries.
-        deadline: Seconds, looked at between two pulls; one that is on its way is not broken off.
+        max_results: The number of results that are handed out at most; `None` (the default) for no limit.
+        max_pulls: The number of pages that are requested at most, without those that a recovery requests again; `None`
+            (the default) for no limit.
+        deadline: The time in seconds after which no further page is requested; `None` (the default) for no limit. A
+            request that is under way is not interrupted.
 
     Raises:
-        ClientError: A bound is not above 0.
+        ClientError: A limit is not above 0, or not a number of its kind.
     """
 
     max_results: int | None = None
@@ -53,7 +58,13 @@ class Limits:
                 raise ClientError(message)
 
     def reached(self, *, results: int, pulls: int, seconds: float) -> str | None:
-        """The name of a bound that is reached."""
+        """Return the name of a limit that is reached, or `None`.
+
+        Args:
+            results: The number of results that were handed out.
+            pulls: The number of pages that were requested.
+            seconds: The time that has passed. A deadline counts from the first page on.
+        """
         if self.max_results is not None and results >= self.max_results:
             return "max_results"
         if self.max_pulls is not None and pulls >= self.max_pulls:
@@ -62,18 +73,18 @@ class Limits:
 
 
 UNBOUNDED = Limits()
-"""No bound at all."""
+"""No limit at all."""
 
 
 class Overrides(TypedDict, total=False):
-    """What may be asked of one search, besides what its retriever asks of every one; `None` is as absent.
+    """Settings of one search that differ from those of its retriever. `None` leaves a setting as it is.
 
     Attributes:
-        until: A policy, instead of the retriever's own.
-        max_results: How many rows the search hands out in all.
-        max_pulls: How many pages it asks for in all.
-        deadline: Seconds that it goes on, from the first pull.
-        max_recovery: How many rows may be pulled again after a fault, or for a cursor.
+        until: The policy that takes the place of the retriever's own.
+        max_results: The number of results that the search hands out in all.
+        max_pulls: The number of pages that the search requests in all.
+        deadline: The seconds that the search goes on, counted from the first pull.
+        max_recovery: The number of matches that may be pulled again after a fault, or for a cursor.
     """
 
     until: Policy | None
@@ -85,17 +96,21 @@ class Overrides(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
-    """The terms of one search.
+    """The configuration of one search.
 
     Attributes:
-        until: The policy of the search. Every call keeps only what it keeps; `fetch_until()` also stops with it.
-        always: Another policy whose rows-to-keep hold for every call, and that never stops one: what a retriever has to
-            check besides. Where both ask checks, this one is asked about what the other has permitted.
-        guards: What bounds each call that goes on until a policy has enough; it then ends with what it has.
-        limits: What bounds the search as a whole; a call that can bring nothing within them raises `LimitReached`.
-        max_idle: Seconds without a pull after which the index may drop the query.
-        max_recovery: How many rows may be pulled again after a fault.
-        clock: Seconds, for the deadlines.
+        until: The policy of the search. Every call keeps only the results that this policy keeps, and `fetch_until()`
+            stops when it has enough. Default: no policy.
+        always: Another policy, which every call applies to its results but which never stops a call; a retriever uses
+            it for further checks. If both policies call checks, this one sees what `until` has permitted. Default: no
+            policy.
+        guards: The limits of each call that goes on until a policy has enough; the call then returns what it has.
+            Default: 200 results, 10 pulls, 10 seconds.
+        limits: The limits of the search as a whole; a call that can return nothing within them raises `LimitReached`.
+            Default: no limits.
+        max_idle: The seconds without a pull after which the index may drop the query; default 120.
+        max_recovery: The number of matches that may be pulled again after a fault; default 1,000.
+        clock: A function that returns the time in seconds, for the deadlines; default `time.monotonic`.
 
     Raises:
         ClientError: `until` is not a policy, or a number is out of range.
@@ -117,33 +132,39 @@ class SearchConfig:
 
     @property
     def always_on(self) -> list[Policy]:
-        """The policies whose rows-to-keep hold for every call, one by one."""
+        """The single policies that every call applies to its results: those of `until`, then those of `always`."""
         return [leaf for policy in (self.until, self.always) if policy is not None for leaf in policy.leaves()]
 
     def with_overrides(self, **overrides: Unpack[Overrides]) -> "SearchConfig":
-        """The same terms with another policy, and with bounds that the caller asks for: of the search as a whole.
+        """Return this configuration with the caller's policy, and with the caller's limits of the search as a whole.
+
+        Args:
+            **overrides: The settings that differ, by the names of `Overrides`.
 
         Raises:
-            ClientError: `until` is not a policy, or a bound is not above 0.
+            ClientError: `until` is not a policy, or a limit is not above 0.
+            TypeError: There is no setting of that name.
         """
         config, given = self._apply(overrides)
         return replace(config, limits=replace(self.limits, **given))
 
-    def for_one_call(self, count: int | None, **overrides: Unpack[Overrides]) -> "SearchConfig":
-        """The same terms for a search of one call, whose bounds end it with what there is.
+    def for_one_call(self, n: int | None, **overrides: Unpack[Overrides]) -> "SearchConfig":
+        """Return this configuration for a search of one call, which the caller's limits end without an error.
 
         Args:
-            count: How many rows it may return; `None` leaves that to the policy.
-            **overrides: As for `within`.
+            n: The number of results that the call may return; `None` leaves it to the policy.
+            **overrides: The settings that differ, by the names of `Overrides`.
 
         Raises:
-            ClientError: As for `within`; or there are bounds, and no policy that they could bound.
+            ClientError: `until` is not a policy, or a limit is not above 0; or there are limits, and no policy whose
+                call they could limit.
+            TypeError: There is no setting of that name.
         """
         config, given = self._apply(overrides)
         if given and config.until is None:
             message = f"{' and '.join(given)} can only bound a call that has a policy: give until= too, or k= instead"
             raise ClientError(message)
-        return config.capped(count)
+        return config.capped(n)
 
     def _apply(self, overrides: Overrides) -> tuple["SearchConfig", dict[str, Any]]:
         given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
@@ -152,14 +173,12 @@ class SearchConfig:
         recovery = given.pop("max_recovery", self.max_recovery)
         return replace(self, until=until, max_recovery=recovery, guards=replace(self.guards, **given)), given
 
-    def capped(self, count: int | None) -> "SearchConfig":
-        """The same terms for one call that returns at most so many rows; `None` changes nothing."""
-        if count is None:
+    def capped(self, n: int | None) -> "SearchConfig":
+        """Return this configuration for a call that returns at most `n` results; `None` changes nothing."""
+        if n is None:
             return self
-        max_rows = self.guards.max_results
-        return replace(
-            self, guards=replace(self.guards, max_results=count if max_rows is None else min(count, max_rows))
-        )
+        max_results = self.guards.max_results
+        return replace(self, guards=replace(self.guards, max_results=n if max_results is None else min(n, max_results)))
 
 
 def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
@@ -175,33 +194,33 @@ def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
         raise TypeError(message)
 
 
-def require_size(n: object) -> int:
-    """The `n` of `fetch_next(n)` as an int, which may come as an integer of numpy's.
+def require_n(n: object) -> int:
+    """Return the `n` of `fetch_next(n)` as an int. It may be an integer of numpy.
 
     Raises:
-        ClientError: It is not a whole number of at least 1.
+        ClientError: `n` is not a whole number of at least 1.
     """
     try:
-        size = operator.index(n)  # type: ignore[arg-type]
+        number = operator.index(n)  # type: ignore[arg-type]
     except TypeError:
-        size = 0
-    if isinstance(n, bool) or size < 1:
+        number = 0
+    if isinstance(n, bool) or number < 1:
         message = f"fetch_next({n!r}): ask for at least 1, a whole number"
         raise ClientError(message)
-    return size
+    return number
 
 
 @dataclass(slots=True)
 class PullGrowth:
-    """How many rows the next pull of a call asks for.
+    """The number of matches that the next pull of a call requests.
 
-    What is dropped, or has been served before, cannot be known, so a call that leaves rows out asks for twice as many
-    each time: few round trips for the rare, few surplus rows for the common.
+    How many matches will be dropped, or have been handed out before, cannot be known. So a call that leaves matches out
+    requests twice as many each time: few round trips if few matches are kept, few surplus matches if most are.
 
     Attributes:
-        first: The size to begin with, where rows may be dropped.
-        dropping: Whether they may.
-        short: Whether the last pull brought fewer new rows than were asked for.
+        first: The number to begin with, if matches may be dropped.
+        dropping: Whether matches may be dropped.
+        short: Whether the last pull brought fewer new matches than it requested.
     """
 
     first: int
@@ -209,15 +228,15 @@ class PullGrowth:
     short: bool = False
     _last: int = 0
 
-    def size(self, missing: int) -> int:
-        """The next size.
+    def next_count(self, missing: int) -> int:
+        """Return the number of matches to request next.
 
         Args:
-            missing: How many rows are missing as far as is known; 0 where a policy decides.
+            missing: The number of results that are missing as far as is known; 0 if a policy decides.
         """
         if self._last and (self.dropping or self.short):
-            wanted = max(missing, min(2 * self._last, MAX_PULL))
+            count = max(missing, min(2 * self._last, MAX_PULL))
         else:
-            wanted = max(missing, min(self.first, MAX_PULL)) if self.dropping else missing
-        self._last = min(wanted, MAX_ROWS)
+            count = max(missing, min(self.first, MAX_PULL)) if self.dropping else missing
+        self._last = min(count, MAX_ROWS)
         return self._last

@@ -1,15 +1,15 @@
-"""The portable position of a search: plain data, to continue elsewhere what was begun here.
+"""Cursors: the position of a search as plain data, from which the search goes on in any process. Private.
 
-It holds where the search stands, not how to get at the index: no secret, no uuid, no function. It also says nothing of
-the namespace and the filter but a fingerprint: those come from whoever takes the search up again, and have to be the
-same, so that an edited cursor cannot widen anyone's view. The digest tells an edited or broken cursor from a whole one;
-it is no signature.
+A cursor says where the search stands, not how to reach the index: it holds no secret, no uuid and no function. Of the
+namespace and the filter it holds only a fingerprint. Both come from the session that resumes the cursor, and have to be
+the same as before, so that an edited cursor cannot widen anyone's view. The digest tells an edited or truncated cursor
+from a whole one; it is not a signature.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,11 +22,11 @@ from nextk.sessions.report import Phase, Report
 from nextk.types import SparseVector
 
 Cursor: TypeAlias = dict[str, Any]
-"""What `cursor()` returns: it goes through JSON and msgpack unchanged."""
+"""The plain data that `cursor()` returns. It goes through JSON and msgpack unchanged."""
 VERSION = 1
 
 _Count: TypeAlias = Annotated[int, Field(ge=0)]
-_Size: TypeAlias = Annotated[int, Field(ge=1, le=MAX_ROWS)]
+_PullCount: TypeAlias = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
 class _PhaseData(BaseModel):
@@ -44,26 +44,26 @@ class Position(BaseModel):
     """Where a search stands.
 
     Attributes:
-        version: Of this format.
-        index: A fingerprint of the index.
-        scope: Fingerprints of what in the question is not read from here, by name.
-        texts: The question as it was put, one or more texts.
-        data: The text that the index embeds; or
-        vector: dense, float (dimension,); and
-        sparse: dimensions and values of the sparse vector.
-        phases: What was done so far, the present leg last.
-        pulls: Of the present leg: the size of each pull, and the ids that it brought.
-        waiting: Those ids of `pulls` that are not decided.
-        set_aside: How many of them were set aside, the first ones.
-        earlier: All other ids that were taken.
-        best: The score of the first row of the present leg.
-        dropped: Rows that never will be handed out, by cause.
-        recovered: How often a search was asked anew.
-        changed: Whether that brought other rows than before.
-        complete: Whether what was exhausted is all there is.
-        plain: Whether the pulls were plain queries, for want of room.
+        version: The version of this format, 1.
+        index: A fingerprint of the identity of the index.
+        scope: Fingerprints of the namespace, filter, fusion and weighting, by these names.
+        texts: The texts of the query as the caller wrote them.
+        data: The text that the index embeds; `None` for a query by vectors.
+        vector: The dense vector, float (dimension,).
+        sparse: The dimensions and the values of the sparse vector.
+        phases: The counts of each phase, the present one last.
+        pulls: The pulls of the present phase: the number of matches requested by each, and the ids that came.
+        waiting: The ids among `pulls` that are not decided.
+        set_aside: The number of waiting ids that were set aside, the first ones.
+        earlier: All other ids that were pulled.
+        best: The score of the first match of the present phase.
+        dropped: The number of matches that will never be handed out, by cause.
+        recovered: How often the search was started again.
+        changed: Whether that brought other matches than before.
+        complete: Whether an exhausted search has seen all matches.
+        plain: Whether the matches came from a plain query, because the server had no room for a resumable one.
         exhausted: Whether the index has nothing left.
-        memories: The policies of the search by name, and what each remembers.
+        memories: The name of each policy of the search, and what the policy remembers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -76,7 +76,7 @@ class Position(BaseModel):
     vector: list[float] | None
     sparse: tuple[list[int], list[float]] | None
     phases: list[_PhaseData]
-    pulls: list[tuple[_Size, list[str]]]
+    pulls: list[tuple[_PullCount, list[str]]]
     waiting: list[str]
     set_aside: _Count
     earlier: list[str]
@@ -101,19 +101,19 @@ class Position(BaseModel):
         memories: list[tuple[str, dict[str, Any]]],
         **fields: Any,
     ) -> Self:
-        """The position of a search.
+        """Return the position of a search.
 
         Args:
-            index: The name of the index.
-            template: The view of it that the search has.
-            query: The question, with its text or vectors.
-            report: What was done so far.
+            index: The identity of the index.
+            template: The query, of which namespace, filter, fusion and weighting are fingerprinted.
+            query: The query with its text or vectors.
+            report: The report of the search.
             index_exhausted: Whether the index has nothing left.
-            memories: What each policy remembers.
-            **fields: The fields that say where the present leg stands.
+            memories: The name of each policy, and what the policy remembers.
+            **fields: The other fields, as they are.
 
         Raises:
-            ClientError: A policy remembers what is not JSON.
+            ClientError: A policy remembers data that is not JSON.
         """
         vector, sparse = query.vector, query.sparse_vector
         return cls(
@@ -135,10 +135,10 @@ class Position(BaseModel):
 
     @classmethod
     def read(cls, cursor: object) -> Self:
-        """Read a cursor.
+        """Read and check a cursor.
 
         Raises:
-            ClientError: It is not one, is of another version, or has been edited.
+            ClientError: The cursor is not one, is of another version, or was edited.
         """
         if not isinstance(cursor, Mapping):
             message = f"a cursor is the dict that cursor() returned, not {type(cursor).__name__}"
@@ -160,12 +160,16 @@ class Position(BaseModel):
         return position
 
     def write(self) -> Cursor:
-        """The cursor of this position."""
+        """Return the cursor of this position."""
         fields = self.model_dump(mode="json")
         return {**fields, "digest": digest_of(fields)}
 
     def require(self, index: str, template: SearchQuery) -> None:
-        """Refuse to go on with another index or another view of it.
+        """Refuse to go on in another index, or with another view of it.
+
+        Args:
+            index: The identity of the index that is to be searched.
+            template: The query that is to go on.
 
         Raises:
             ClientError: The index, the namespace, the filter, the fusion or the weighting is not that of the cursor.
@@ -183,7 +187,7 @@ class Position(BaseModel):
             raise ClientError(message)
 
     def query(self, template: SearchQuery) -> SearchQuery:
-        """The whole question, from what the retriever brings and what is kept here."""
+        """Return the complete query: the template, with the text or vectors and the mode of this position."""
         sparse = None if self.sparse is None else SparseVector(*self.sparse)
         return replace(
             template,
@@ -194,7 +198,7 @@ class Position(BaseModel):
         )
 
     def memories_of(self, policies: list[str]) -> list[dict[str, Any]]:
-        """What the policies of these names remember, each by itself; nothing where the cursor was made without one."""
+        """Return what each of these policies remembers; an empty memory for a policy that the cursor does not name."""
         remaining = list(self.memories)
         found: list[dict[str, Any]] = []
         for name in policies:
@@ -205,21 +209,46 @@ class Position(BaseModel):
         return found
 
     def reports(self) -> list[Phase]:
-        """The legs, as a report has them."""
+        """Return the phases as a report holds them."""
         return [Phase(retrieval_mode=phase.mode, **phase.model_dump(exclude={"mode"})) for phase in self.phases]
 
 
-def texts_of(cursor: object) -> list[str]:
-    """The question that a cursor belongs to, as it was put.
+@dataclass(frozen=True, slots=True)
+class ReadCursor:
+    """A cursor that was read and checked. A session takes it instead of the plain data, and does not check it again.
 
-    Raises:
-        ClientError: It is no cursor of a retriever.
+    Attributes:
+        position: The position that it holds.
+        digest: Its digest, by which the pool knows a query that was left open for it.
     """
-    texts = Position.read(cursor).texts
-    if not texts:
-        message = "this cursor was not made by a retriever: it holds no question"
-        raise ClientError(message)
-    return texts
+
+    position: Position
+    digest: str
+
+    @classmethod
+    def of(cls, cursor: object) -> "ReadCursor":
+        """Read and check a cursor; one that was read already is returned as it is.
+
+        Raises:
+            ClientError: The cursor is not one, is of another version, or was edited.
+        """
+        if isinstance(cursor, ReadCursor):
+            return cursor
+        position = Position.read(cursor)
+        assert isinstance(cursor, Mapping)
+        return cls(position, cursor["digest"])
+
+    @property
+    def query_texts(self) -> list[str]:
+        """The texts of the query as the caller of the retriever wrote them, at least one.
+
+        Raises:
+            ClientError: The cursor was not made by a retriever.
+        """
+        if not self.position.texts:
+            message = "this cursor was not made by a retriever: it holds no question"
+            raise ClientError(message)
+        return self.position.texts
 
 
 def _phase_data(phase: Phase) -> _PhaseData:
@@ -234,7 +263,7 @@ def _phase_data(phase: Phase) -> _PhaseData:
 
 
 def scope_of(query: SearchQuery) -> dict[str, str]:
-    """Fingerprints of the view of the index that a question has."""
+    """Return fingerprints of the namespace, filter, fusion and weighting of a query, by these names."""
     fusion, weighting = (part and part.value for part in (query.fusion, query.weighting))
     parts = {"namespace": query.namespace, "filter": query.filter, "fusion": fusion, "weighting": weighting}
     return {name: fingerprint(f"{name} {part}") for name, part in parts.items()}
@@ -257,10 +286,10 @@ def _json(policy: str, memory: dict[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(text: str) -> str:
-    """A short name of a text. It hides a long text, and not one that can be guessed."""
+    """Return a hash of a text. It hides a long text, but not one that can be guessed."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def digest_of(fields: Mapping[str, Any]) -> str:
-    """A digest of a cursor's fields, in whatever order they stand."""
+    """Return the digest of the fields of a cursor, whatever their order."""
     return fingerprint(json.dumps(fields, sort_keys=True, separators=(",", ":")))

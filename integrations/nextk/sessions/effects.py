@@ -1,4 +1,8 @@
-"""What a search asks of whoever drives it. The search decides; a session does the I/O, in its own colour."""
+"""Effects: the requests and calls that a search needs. Private.
+
+The search machine decides and does no I/O. It yields one of these effects, a session carries it out (blocking or
+awaiting), and sends the answer back in.
+"""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -12,53 +16,53 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """Fill in the text or the vectors of a question: embed. Answered by the whole `SearchQuery`."""
+    """Fill in the text or the vectors of a query. The answer is the complete `SearchQuery`."""
 
     template: SearchQuery
 
 
 @dataclass(frozen=True, slots=True)
 class FetchInfo:
-    """Look up whether a question that leaves its mode to the index is answered by fused lists. Answered by a bool."""
+    """Fetch the description of the index. The answer is an `InfoResult`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Open the query and take its first page."""
+class StartQuery:
+    """Open the resumable query and fetch its first `count` matches. The answer is the page."""
 
-    size: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """Take the next page of the open query."""
+class FetchNext:
+    """Fetch the next `count` matches of the open query. The answer is the page."""
 
-    size: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class PlainQuery:
-    """Take one page by a plain query, which keeps nothing open."""
+    """Fetch `count` matches by a plain query, which keeps nothing open. The answer is the page."""
 
-    size: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Let go of the query, which may be open or gone; whatever goes wrong does not matter. Answered by no rows."""
+    """Stop the query, which may be open or gone already; a failure to stop it is ignored. The answer is not used."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallCheck:
-    """Ask a check about rows. Answered by what it returned, awaited where that was needed."""
+    """Call a policy's function with a list of results. The answer is what it returned, awaited if it is awaitable."""
 
     check: Callable[[list[Any]], Any]
     items: list[Any]
 
 
-PageEffect: TypeAlias = Start | Next | PlainQuery | Release
+PageEffect: TypeAlias = StartQuery | FetchNext | PlainQuery | Release
 PageEffects: TypeAlias = Generator[PageEffect, list[QueryResult], None]
-"""Yields what to do; is sent the page or thrown the error."""
+"""A generator that yields page effects. It is sent the page of each, or thrown the error that came instead."""
 Effect: TypeAlias = PageEffect | Embed | FetchInfo | CallCheck
 Effects: TypeAlias = Generator[Effect, Any, T]
-"""The same for whole calls: is sent the answer of each step."""
+"""A generator that yields the effects of one call, is sent the answer of each, and returns the result of the call."""

@@ -1,7 +1,8 @@
-"""How many searches one process keeps open on an index, and which open ones wait to be taken up again.
+"""The pool of open queries: how many one process keeps open on an index, and which of them are parked. Private.
 
-An index allows about a hundred open queries to all its users together. A session takes a permit from its first pull to
-its end; a search that is detached keeps its permit, until somebody takes it up or its room is needed.
+An index allows about a hundred open queries to all its users together. A session holds a slot of the pool from its
+first pull to its end. A session that is detached parks its query, with its slot, until a session adopts the query or
+the slot is needed.
 """
 
 import asyncio
@@ -11,33 +12,36 @@ import weakref
 from collections import OrderedDict, deque
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 from nextk.errors import TooManyQueries
 from nextk.handle import AsyncResumableQueryHandle
+from nextk.sessions.recovery import PulledMatch
 from nextk.transport import Transport
 
 MAX_OPEN = 32
-"""Searches that one process keeps open on one transport."""
+"""The number of queries that one process keeps open on one transport."""
 MAX_WAIT = 5.0
-"""Seconds to wait for one of them to end."""
+"""The seconds to wait for one of them to end."""
 
 
 class Slot:
-    """Leave to keep one search open. Dropped, it is given back."""
+    """A slot in the pool: its holder may keep one query open.
+
+    It is released by `release()`, or when it is garbage-collected.
+    """
 
     def __init__(self, pool: "QueryPool") -> None:
         self._pool: QueryPool | None = pool
         self._pid = os.getpid()
 
     def release(self) -> None:
-        """Give it back; calling it again does nothing, and it never waits, so that a finaliser may call it."""
+        """Return the slot to the pool. A second call does nothing. It never waits, so that a finaliser may call it."""
         pool, self._pool = self._pool, None
         if pool is not None and self._pid == os.getpid():
             pool.return_slot()
 
     def forfeit(self) -> None:
-        """Its room has been given to somebody else."""
+        """Give the slot up without returning it: the pool has given it to another session."""
         self._pool = None
 
     __del__ = release
@@ -45,39 +49,39 @@ class Slot:
 
 @dataclass(slots=True)
 class Parked:
-    """A detached search that is still open on the server.
+    """The open query of a detached session.
 
     Attributes:
-        uuid: Of its query.
-        rows: What was pulled and is not decided.
-        set_aside: How many of them were set aside, the first ones.
-        slot: The leave to keep it open.
+        uuid: The uuid of the query.
+        waiting: The matches that were pulled and are not decided.
+        set_aside: The number of them that were set aside, the first ones.
+        slot: The slot of the pool that the query holds.
     """
 
     uuid: str
-    rows: list[Any]
+    waiting: list[PulledMatch]
     set_aside: int
     slot: Slot
 
 
 class QueryPool:
-    """The searches that are open on one transport.
+    """The queries that are open on one transport.
 
     Args:
-        orphans: Where the uuids of parked searches go that are to be stopped.
-        capacity: How many may be open, the parked ones included.
-        max_wait: Seconds to wait for one of them to end.
+        orphans: The queue of uuids that the next request stops. Parked queries that have to end are appended to it.
+        capacity: The number of queries that may be open, the parked ones included; default 32.
+        max_wait: The seconds to wait for a slot; default 5.
     """
 
     def __init__(self, orphans: deque[str], capacity: int = MAX_OPEN, max_wait: float = MAX_WAIT) -> None:
-        self._returned: deque[None] = deque()  # permits that nobody has taken note of yet
+        self._returned: deque[None] = deque()  # one for each slot that came back and is not processed yet
         self._orphans = orphans
         self._capacity = capacity
         self._max_wait = max_wait
         self._reset()
 
     def _after_fork(self) -> None:
-        """In a forked child: what is open is its parent's."""
+        """Forget everything in a forked child: the open queries belong to its parent."""
         if self._pid != os.getpid():
             self._reset()
 
@@ -90,10 +94,10 @@ class QueryPool:
         self._parked: OrderedDict[str, Parked] = OrderedDict()
 
     def acquire(self) -> Slot:
-        """Take a permit, and wait for one where that is needed.
+        """Take a slot, and wait for one if all are taken.
 
         Raises:
-            TooManyQueries: There is none, and none has come back in time.
+            TooManyQueries: No slot has come back within `max_wait` seconds.
         """
         ticket = self._request()
         try:
@@ -106,7 +110,11 @@ class QueryPool:
         return Slot(self)
 
     async def aacquire(self) -> Slot:
-        """The same without blocking the event loop."""
+        """Take a slot, and wait for one if all are taken, without blocking the event loop.
+
+        Raises:
+            TooManyQueries: No slot has come back within `max_wait` seconds.
+        """
         ticket = self._request()
         if not ticket.done():
             try:
@@ -135,7 +143,7 @@ class QueryPool:
         return ticket
 
     def _give_up(self, ticket: "Future[None]") -> None:
-        """Raise, unless the turn has come in the last moment."""
+        """Raise `TooManyQueries`, unless the ticket got a slot in the last moment."""
         if ticket.cancel():
             message = (
                 f"{self._capacity} searches are open on this index, and none has ended within {self._max_wait:g} s: "
@@ -148,12 +156,12 @@ class QueryPool:
             self.return_slot()
 
     def return_slot(self) -> None:
-        """Let the next one have it; never waits."""
+        """Return a slot, for the session that waits longest. Never waits."""
         self._returned.append(None)
         self._process_returned()
 
     def _process_returned(self) -> None:
-        """Take note of what was given back. Whoever holds the lock meanwhile does so when leaving."""
+        """Grant the slots that came back, unless a thread holds the lock, which does so itself when it leaves."""
         while self._returned and self._lock.acquire(blocking=False):
             try:
                 self._take_returned()
@@ -174,12 +182,17 @@ class QueryPool:
         self._free += 1
 
     def park(self, key: str, parked: Parked) -> None:
-        """Keep a search open until it is claimed, or its room is needed."""
+        """Keep a query open until it is claimed, or its slot is needed.
+
+        Args:
+            key: The digest of the cursor.
+            parked: The query.
+        """
         self._after_fork()
         with self._lock:
             replaced = self._parked.pop(key, None)
             self._parked[key] = parked
-            if self._waiting:  # its room is needed already
+            if self._waiting:  # its slot is needed already
                 self._evict()
                 self._free -= 1
                 self._grant_next()
@@ -188,7 +201,11 @@ class QueryPool:
             self._drop(replaced)
 
     def claim(self, key: str) -> Parked | None:
-        """Take a parked search up; whoever asks first gets it."""
+        """Take the query that is parked for a cursor, or `None`. Only the first caller gets it.
+
+        Args:
+            key: The digest of the cursor.
+        """
         self._after_fork()
         with self._lock:
             parked = self._parked.pop(key, None)
@@ -196,7 +213,7 @@ class QueryPool:
         return parked
 
     def _evict(self) -> None:
-        """Give the room of the search that was parked first to somebody else."""
+        """Free the slot of the query that was parked first, and have the query stopped."""
         _, oldest = self._parked.popitem(last=False)
         self._orphans.append(oldest.uuid)
         oldest.slot.forfeit()
@@ -207,19 +224,19 @@ class QueryPool:
         parked.slot.release()
 
     def orphan_parked(self) -> None:
-        """Let every parked search be stopped, once nobody can park or claim any more; takes no lock."""
+        """Have every parked query stopped, when no session can park or claim any more. Takes no lock."""
         if self._pid == os.getpid():
             for parked in list(self._parked.values()):
                 self._orphans.append(parked.uuid)
 
     def clear(self) -> None:
-        """Let every parked search be stopped; in a forked child they are its parent's to stop."""
+        """Have every parked query stopped. In a forked child this does nothing: they belong to the parent."""
         self._after_fork()
         with self._lock:
             parked = list(self._parked.values())
             self._parked.clear()
-        for each in parked:
-            self._drop(each)
+        for query in parked:
+            self._drop(query)
 
 
 _pools: "weakref.WeakKeyDictionary[Transport, QueryPool]" = weakref.WeakKeyDictionary()
@@ -236,7 +253,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def pool_of(transport: Transport) -> QueryPool:
-    """The budget of a transport, shared by both colours; closing the transport stops what is parked."""
+    """Return the pool of a transport, which blocking and asynchronous sessions share.
+
+    Closing the transport stops the parked queries.
+    """
     with _pools_lock:
         pool = _pools.get(transport)
         if pool is None:

@@ -1,4 +1,7 @@
-"""What a retriever asks an index: text or vectors, in a mode, through a filter. Framework-free and plain data."""
+"""The query of a search: text or vectors, a mode and a filter, as plain data. Private.
+
+`SearchQuery`, `RetrievalMode` and `resolve_mode` are public, by way of `nextk.sessions`.
+"""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -9,7 +12,7 @@ from nextk.types import FusionAlgorithm, QueryMode, SparseVector, WeightingStrat
 
 
 class RetrievalMode(StrEnum):
-    """Which components a search uses."""
+    """The components of an index that a search uses: dense vectors, sparse vectors, or both."""
 
     DENSE = "dense"
     SPARSE = "sparse"
@@ -17,7 +20,7 @@ class RetrievalMode(StrEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
-        """Take the words in any letter case."""
+        """Accept the values in any letter case."""
         return next((mode for mode in cls if isinstance(value, str) and mode.value == value.lower()), None)
 
     @property
@@ -33,18 +36,22 @@ class RetrievalMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
-    """One search, whatever its size.
+    """The query of a search, without the number of results.
+
+    Without text and vectors it is a template: a retriever keeps its settings as one, and fills it in for each query.
 
     Attributes:
-        data: The text, for an index that embeds it; or `None` and at least one of the vectors. A retriever keeps its
-            settings as a question without either, and fills it in.
-        vector: Dense, float (dimension,).
-        sparse_vector: Dimensions and values.
-        mode: Which components to use; `None` leaves it to what is given.
-        filter: On metadata; `""` for none.
-        namespace: Where to search.
-        fusion: How a hybrid search joins its two lists; `None` for the index's default.
-        weighting: How sparse values are weighted; `None` for not at all.
+        data: The text of the query, for an index that embeds it; `None` for a query by vectors.
+        vector: The dense vector, float (dimension,).
+        sparse_vector: The sparse vector: dimensions and values.
+        mode: The components to search; `None` leaves it to the vectors that are given, or to the index.
+        filter: A filter on metadata; `""` for none.
+        namespace: The namespace to search; `""` for the default one.
+        fusion: The way in which a hybrid search fuses its two rankings; `None` for the default of the index.
+        weighting: The weighting of sparse values; `None` for no weighting.
+
+    Raises:
+        ClientError: `filter` is not a string.
     """
 
     data: str | None = None
@@ -58,7 +65,7 @@ class SearchQuery:
 
     @property
     def complete(self) -> bool:
-        """Whether there is everything that its mode asks for."""
+        """Whether the text, or every vector that the mode needs, is there."""
         if self.data is not None:
             return True
         if self.mode is None:
@@ -68,7 +75,7 @@ class SearchQuery:
 
     @property
     def fused(self) -> bool | None:
-        """Whether its scores are made of ranks; `None` where the index decides which components it searches."""
+        """Whether the scores are fused ranks; `None` if the index decides which components it searches."""
         if self.data is not None:
             return None if self.mode is None else self.mode is RetrievalMode.HYBRID
         return None not in (self._vector, self._sparse_vector)
@@ -82,7 +89,10 @@ class SearchQuery:
         return self.sparse_vector if self.mode is None or self.mode.sparse else None
 
     def parameters(self) -> dict[str, Any]:
-        """The keywords of `Index.texts` and `Index.resumable_query` that ask this question, for whole rows."""
+        """Return this query as keyword arguments of `Index.query` and `Index.resumable_query`.
+
+        They request metadata and data with every match.
+        """
         return {
             "data": self.data,
             "vector": self._vector,
@@ -106,7 +116,12 @@ class SearchQuery:
             raise ClientError(message)
 
     def within(self, *, filter: str | None = None, namespace: str | None = None) -> "SearchQuery":
-        """The same question through another filter, or in another namespace."""
+        """Return this query through another filter, or in another namespace.
+
+        Args:
+            filter: The filter; `None` keeps the present one.
+            namespace: The namespace; `None` keeps the present one.
+        """
         return replace(
             self,
             filter=self.filter if filter is None else filter,
@@ -117,17 +132,17 @@ class SearchQuery:
 def resolve_mode(
     requested: RetrievalMode | None, *, dense: bool, sparse: bool, dense_name: str, sparse_name: str
 ) -> RetrievalMode | None:
-    """The mode of a retriever that embeds by itself, from the models it was given.
+    """Return the mode of a retriever, given the models with which it embeds queries itself.
 
     Args:
-        requested: The mode asked for; `None` takes every component there is.
+        requested: The mode that the caller requested; `None` for every component that there is a model for.
         dense: Whether there is a dense model.
         sparse: Whether there is a sparse model.
-        dense_name: The argument that brings the dense one.
-        sparse_name: The argument that brings the sparse one.
+        dense_name: The name of the argument that takes the dense model, for error messages.
+        sparse_name: The name of the argument that takes the sparse model, for error messages.
 
     Returns:
-        The mode, or `None` where there is no model at all and the index has to embed.
+        The mode; the requested one, which may be `None`, if there is no model at all and the index embeds.
 
     Raises:
         ClientError: The mode needs a model that is missing; the message names the argument.
@@ -146,10 +161,10 @@ def resolve_mode(
 
 
 def require_text(text: str) -> None:
-    """Refuse a question without words, to which any answer would be arbitrary.
+    """Refuse a query text without words, to which any answer would be arbitrary.
 
     Raises:
-        ClientError: There is nothing but blanks.
+        ClientError: The text is not a string, or is blank.
     """
     if not isinstance(text, str):
         message = (

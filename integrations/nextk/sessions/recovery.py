@@ -1,11 +1,12 @@
-"""The pulls of one leg, and the way back to where they ended. Decisions only: whoever drives this does the I/O.
+"""Recovery: the pulls of one phase, and how they are repeated after a fault. Private, and without I/O.
 
-When a page's reply is lost, or the query is gone from the server (expired, evicted, stopped by someone else, a
-restart), the same search is asked anew and pulled with the *same sizes*: only so do pages come back as they were, since
-a fused page depends on its size. What was taken before is recognised by its id. If a replayed page differs, the data
-has changed in the meantime: what is new in it is taken, and the search goes on with every id served once.
+When the reply of a page is lost, or the query is gone from the server (it expired, was evicted, was stopped by somebody
+else, or the server restarted), the same query is started again, and pages of the *same sizes* are pulled. Only so do
+the pages come back as they were, since a fused page depends on its size. Matches that were pulled before are recognised
+by their id. If a replayed page differs, the data has changed in the meantime: its new matches are queued, and the
+search goes on, with each id at most once.
 
-Where the server has no room for the query in the first place, one plain query has to do.
+If the server has no room for a resumable query in the first place, one plain query is used instead.
 """
 
 import itertools
@@ -15,101 +16,112 @@ from typing import TypeAlias
 
 from nextk.bodies import MAX_ROWS
 from nextk.errors import LimitReached, NextKError, PageUncertain, QueryNotFound, TooManyQueries
-from nextk.sessions.effects import Next, PageEffects, PlainQuery, Release, Start
+from nextk.sessions.effects import FetchNext, PageEffects, PlainQuery, Release, StartQuery
 from nextk.sessions.query import RetrievalMode
 from nextk.sessions.report import Phase
 from nextk.types import QueryResult
 
 MAX_RECOVERY = 1_000
-"""How many rows a recovery may pull again."""
-_MAX_ATTEMPTS = 3  # attempts at one pull that may come to nothing, before its error is the caller's
+"""The number of matches that a recovery may pull again."""
+_MAX_ATTEMPTS = 3  # failed attempts at one pull, after which its error is raised
 
 Pull: TypeAlias = tuple[int, list[str]]
-"""The size of a pull, and the ids that it brought."""
+"""The number of matches that were requested, and the ids that came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where rows come from.
+    """Where matches come from.
 
     Attributes:
-        phase: The number of the leg that brought them.
-        best: The score of its first row.
+        phase: The number of the phase that brought them, from 0.
+        best: The score of the first match of that phase.
     """
 
     phase: int
     best: float
 
 
-Row: TypeAlias = tuple[QueryResult, Provenance]
-"""A row that was pulled: a pair, because there are many, and a class would cost several times as much to make."""
+PulledMatch: TypeAlias = tuple[QueryResult, Provenance]
+"""A match that was pulled, and where it comes from. There are many, and a class would cost several times as much."""
 
 
 class PullLog:
-    """Where a leg stands.
+    """The pulls of one phase.
 
     Args:
-        phase: Its number.
-        seen: The ids of every row taken so far, by earlier legs too; added to.
-        rows: Those that wait to be decided; added to.
-        max_recovery: How many rows a recovery may pull again.
+        phase: The number of the phase, from 0.
+        seen: The ids of all matches pulled so far, by earlier phases too. The log adds to it.
+        waiting: The matches that are not decided. The log adds to it.
+        max_recovery: The number of matches that a recovery may pull again.
+
+    Attributes:
+        pulls: The count and the ids of each pull.
+        pulled: The number of matches that came.
+        page_count: The number of pages that were requested, without those that a recovery requested again.
+        repeated: The number of matches that were left out because their id had come before.
+        recovered: How often the query was started again.
+        changed: Whether a recovery found other matches than before.
+        exhausted: Whether the index has nothing left.
+        complete: Whether an exhausted phase has seen all matches.
+        plain: Whether the matches came from a plain query, because the server had no room for a resumable one.
+        live: Whether a query is open, and stands where this phase does.
+        best: The score of the first match of the phase, whether its id had come before or not.
     """
 
-    def __init__(self, phase: int, seen: set[str], rows: list[Row], max_recovery: int) -> None:
+    def __init__(self, phase: int, seen: set[str], waiting: list[PulledMatch], max_recovery: int) -> None:
         self.pulls: list[Pull] = []
         self.pulled = 0
         self.page_count = 0
-        """How many pages were asked for, without those of recoveries."""
         self.repeated = 0
         self.recovered = 0
         self.changed = False
         self.exhausted = False
         self.complete = True
         self.plain = False
-        """Whether what there is came from a plain query, for want of room."""
         self.live = False
-        """Whether a query is open, and stands where this leg does."""
         self.best: float | None = None
-        """The score of the first row, taken before or not."""
         self._phase = phase
         self._seen = seen
-        self._rows = rows
+        self._waiting = waiting
         self._max_recovery = max_recovery
 
     @property
     def lost(self) -> bool:
-        """Whether the next pull has to ask anew."""
+        """Whether the query has to be started again before the next pull."""
         return bool(self.pulls) and not self.live
 
     @property
     def ids(self) -> list[str]:
-        """Of the rows that the pulls brought."""
+        """The ids of all matches that the pulls brought, in order."""
         return [id_ for _, ids in self.pulls for id_ in ids]
 
     def catch_up(self) -> PageEffects:
-        """Come back to where the leg stands, if it is lost; rows that were not taken before are taken.
+        """Repeat the pulls of a query that is lost, and queue the matches that have not been seen.
 
         Raises:
-            NextKError: As for `pull`.
+            NextKError: For the reasons given at `pull`.
         """
         return self._retry(self._replay_plain)
 
-    def pull(self, size: int, max_rows: int = MAX_ROWS) -> PageEffects:
-        """Take the next page, recovering first where that is needed.
+    def pull(self, count: int, max_count: int = MAX_ROWS) -> PageEffects:
+        """Pull the next page, and recover first if the query is lost.
 
         Args:
-            size: How many rows to ask for.
-            max_rows: How many to ask for if this is the only page that can be had.
+            count: The number of matches to request.
+            max_count: The number of matches to request if the server has room for a plain query only.
 
         Raises:
-            PageUncertain: It came to nothing several times in a row; so may be `QueryNotFound`.
-            LimitReached: A recovery would pull more rows again than it may.
+            PageUncertain: Three attempts in a row failed, the last one by a lost reply. No match is lost; call again.
+            QueryNotFound: Three attempts in a row failed, the last one because the query was gone. No match is lost;
+                call again.
+            LimitReached: A recovery would pull more than `max_recovery` matches again.
             TooManyQueries: A recovery finds no room on the server; or this process has too many searches open.
         """
-        return self._retry(self._fetch, size, max_rows)
+        return self._retry(self._fetch, count, max_count)
 
     def _retry(self, attempt: Callable[..., PageEffects], *arguments: int) -> PageEffects:
-        """Try again where a query was lost under way."""
+        """Run an attempt again, up to three times in all, if the query was lost during it."""
         failures = 0
         while True:
             try:
@@ -122,20 +134,20 @@ class PullLog:
             else:
                 return
 
-    def _fetch(self, size: int, max_rows: int) -> PageEffects:
+    def _fetch(self, count: int, max_count: int) -> PageEffects:
         live = self.live
         try:
             if self.lost and not (self.plain and self._exceeds_max_recovery):
-                waiting = len(self._rows)
+                waiting_before = len(self._waiting)
                 yield from self._replay()
-                if len(self._rows) > waiting or self.exhausted:
+                if len(self._waiting) > waiting_before or self.exhausted:
                     return
-            live, self.live = self.live, False  # until the page is taken, nobody knows where it stands
-            page = yield (Next(size) if live else Start(size))
+            live, self.live = self.live, False  # until the page has come, it is unknown where the query stands
+            page = yield (FetchNext(count) if live else StartQuery(count))
         except TooManyQueries as error:
             if not error.status or (self.pulls and not self.plain):  # ours, or in the middle of the search
                 raise
-            yield from self._fetch_plain(max_rows)
+            yield from self._fetch_plain(max_count)
         except (PageUncertain, QueryNotFound):
             raise
         except NextKError:  # the server has not moved
@@ -144,25 +156,29 @@ class PullLog:
         else:
             self.page_count += 1
             self.exhausted = not page
-            self._log_page(size, page)
-            self.live = True  # last: whoever is interrupted before has the page asked for again
+            self._log_page(count, page)
+            self.live = True  # last: after an interrupt before it, the page is requested again
 
-    def _fetch_plain(self, max_rows: int) -> PageEffects:
-        """The server has no room: one plain query, and what it brings is all; at last as much as a query can bring."""
+    def _fetch_plain(self, max_count: int) -> PageEffects:
+        """Use one plain query, because the server has no room for a resumable one.
+
+        The first one requests `max_count` matches. If they are not enough, a second one that requests as many as a
+        query can bring takes its place; the phase ends after it.
+        """
         if self.plain and self.pulls[-1][0] >= MAX_ROWS:
             self.exhausted, self.complete = True, False
             return
-        size = MAX_ROWS if self.plain else max_rows
-        page = yield PlainQuery(size)
+        count = MAX_ROWS if self.plain else max_count
+        page = yield PlainQuery(count)
         self.page_count += 1
-        if self.plain:  # it comes in place of the one before, which asked for fewer
+        if self.plain:  # it takes the place of the one before, which requested fewer
             self.pulls, self.pulled = [], 0
         self.plain = True
-        self.exhausted = len(page) < size
-        self._log_page(size, page)
+        self.exhausted = len(page) < count
+        self._log_page(count, page)
 
     def _replay_plain(self) -> PageEffects:
-        """Return, by a plain query where that is how the rows were had and nothing else can be."""
+        """Repeat the pulls, by a plain query if the matches came from one and the server still has no room."""
         try:
             if not (self.plain and self._exceeds_max_recovery):
                 yield from self._replay()
@@ -170,11 +186,11 @@ class PullLog:
         except TooManyQueries as error:
             if not error.status or not self.plain:
                 raise
-        size = self.pulls[-1][0]
-        page = yield PlainQuery(size)
+        count = self.pulls[-1][0]
+        page = yield PlainQuery(count)
         self.recovered += 1
-        self.changed |= (again := [(size, _ids(page))]) != self.pulls
-        self.exhausted = len(page) < size
+        self.changed |= (again := [(count, _ids(page))]) != self.pulls
+        self.exhausted = len(page) < count
         self.pulled += self._queue_new(page, _ids(page))
         self.pulls = again
 
@@ -183,7 +199,7 @@ class PullLog:
         return len(self.ids) > self._max_recovery
 
     def _replay(self) -> PageEffects:
-        """Ask the search anew and pull as before, up to where it stood; take what has turned up in between."""
+        """Start the query again and repeat its pulls. Matches that were not there before are queued."""
         if not self.lost:
             return
         if self._exceeds_max_recovery:
@@ -193,47 +209,47 @@ class PullLog:
             )
             raise LimitReached(message)
         pages: list[list[QueryResult]] = []
-        for size, _ in self.pulls:
-            page = yield (Next(size) if pages else Start(size))
+        for count, _ in self.pulls:
+            page = yield (FetchNext(count) if pages else StartQuery(count))
             pages.append(page)
             if not page:
                 break
         self.recovered += 1
-        again = [(size, _ids(page)) for (size, _), page in zip(self.pulls, pages, strict=False)]
+        again = [(count, _ids(page)) for (count, _), page in zip(self.pulls, pages, strict=False)]
         self.changed |= again != self.pulls
         self.exhausted = not pages[-1]
-        every = [match for page in pages for match in page]
-        self.pulled += self._queue_new(every, _ids(every))
+        matches = [match for page in pages for match in page]
+        self.pulled += self._queue_new(matches, _ids(matches))
         self.pulls = again
-        self.live = True  # not before: an error half-way leaves the search at a place that nobody asked for
+        self.live = True  # last: after an error half-way, the query does not stand where this phase does
 
-    def _log_page(self, size: int, page: list[QueryResult]) -> None:
+    def _log_page(self, count: int, page: list[QueryResult]) -> None:
         ids = _ids(page)
-        fresh = self._queue_new(page, ids)
+        queued = self._queue_new(page, ids)
         self.pulled += len(page)
-        self.repeated += len(page) - fresh
-        self.pulls.append((size, ids))
+        self.repeated += len(page) - queued
+        self.pulls.append((count, ids))
 
     def _queue_new(self, matches: list[QueryResult], ids: list[str]) -> int:
-        """Let rows wait that were not seen before; how many."""
-        if self._rows:  # after an interruption some may wait without having been noted
-            self._seen.update([match.id for match, _ in self._rows])
+        """Queue the matches whose id is new. Returns how many were queued."""
+        if self._waiting:  # after an interrupt, some may wait whose ids were not noted
+            self._seen.update([match.id for match, _ in self._waiting])
         if self.best is None and matches:
             self.best = matches[0].score
         if not self._seen.isdisjoint(ids) or len(set(ids)) < len(ids):  # seldom
             matches = self._unseen(matches)
         if matches:
             provenance = Provenance(self._phase, matches[0].score if self.best is None else self.best)
-            self._rows += zip(matches, itertools.repeat(provenance), strict=False)
+            self._waiting += zip(matches, itertools.repeat(provenance), strict=False)
             self._seen.update(ids)
         return len(matches)
 
     def _unseen(self, matches: Sequence[QueryResult]) -> list[QueryResult]:
-        fresh: dict[str, QueryResult] = {}
+        unseen: dict[str, QueryResult] = {}
         for match in matches:
             if match.id not in self._seen:
-                fresh.setdefault(match.id, match)
-        return list(fresh.values())
+                unseen.setdefault(match.id, match)
+        return list(unseen.values())
 
 
 def _ids(page: Iterable[QueryResult]) -> list[str]:
@@ -242,14 +258,14 @@ def _ids(page: Iterable[QueryResult]) -> list[str]:
 
 @dataclass(slots=True)
 class PhaseState:
-    """A leg, and what has become of it.
+    """The state of a phase: a part of a search, from its start or from a `widen`.
 
     Attributes:
-        mode: Which components it searches.
-        began: How many rows the search had kept when it began.
-        log: Its pulls.
-        kept: How many of its rows were handed out.
-        fused: Whether its scores are made of ranks; `None` where that is not known, or is up to the index.
+        mode: The components of the index that the phase searches; `None` leaves the choice to the index.
+        began: The number of results that the search had handed out when the phase began.
+        log: The pulls of the phase.
+        kept: The number of results of the phase that were handed out.
+        fused: Whether the scores are fused ranks; `None` if that is not known, or depends on the index.
     """
 
     mode: RetrievalMode | None
@@ -260,6 +276,6 @@ class PhaseState:
 
     @property
     def report(self) -> Phase:
-        """What is said of it."""
+        """A summary of the phase, for the report."""
         log = self.log
         return Phase(self.mode, self.began, log.page_count, log.pulled, log.repeated, self.kept)

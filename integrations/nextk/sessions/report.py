@@ -1,4 +1,4 @@
-"""What a search says of itself."""
+"""The report of a search: how much was pulled, kept and dropped, and why the last call ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,15 +8,16 @@ from nextk.sessions.query import RetrievalMode
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A part of a search: up to where it was widened, or to its end.
+    """A part of a search: from its start, or from a `widen`, to the next `widen` or to its end.
 
     Attributes:
-        retrieval_mode: Which components it searches; `None` leaves that to the index.
-        began: How many rows the search had kept when it began.
-        pulls: Pages that were asked for, without those of recoveries.
-        pulled: Rows that they brought.
-        repeated: Rows left out because their id had come before: in an earlier leg, or on an approximate index.
-        kept: Rows that were handed out.
+        retrieval_mode: The components of the index that this phase searches; `None` leaves the choice to the index.
+        began: The number of results that the search had handed out when the phase began.
+        pulls: The number of pages that were requested, without those that a recovery requested again.
+        pulled: The number of matches on these pages.
+        repeated: The number of matches that were left out because their id had come before, in an earlier phase or, on
+            an approximate index, in this one.
+        kept: The number of results that were handed out.
     """
 
     retrieval_mode: RetrievalMode | None = None
@@ -29,23 +30,23 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a search has done so far.
+    """A summary of what a search has done so far.
 
     Attributes:
-        pulls: Pages that were asked for, without those of recoveries.
-        pulled: Rows that they brought.
-        kept: Rows that were handed out.
-        dropped: Rows that never will be, by cause: the name of a policy, or `"no_text"`.
-        waiting: Rows that were pulled and are not decided: the next call begins with them.
-        repeated: Rows left out because their id had come before.
-        recovered: How often a search that had brought rows was asked anew, after a fault or from a cursor.
-        changed: Whether a recovery found other rows than before: the data was written to in the meantime.
-        exhausted: Whether an empty page has come, and every row is decided or set aside.
-        complete: Whether what was exhausted is all there is. `False` where the server had no room for a resumable query
-            and a plain one, which returns at most 1,000 rows, had to do.
-        stop_reason: Why the last call ended: the name of a policy or of a bound, or `"exhausted"`; `None` where it just
-            had as many rows as asked for.
-        phases: The parts of the search, one more for every `widen`.
+        pulls: The number of pages that were requested, without those that a recovery requested again.
+        pulled: The number of matches on these pages.
+        kept: The number of results that were handed out.
+        dropped: The number of matches that will never be handed out, by cause: the name of a policy, or `"no_text"`.
+        waiting: The number of matches that were pulled and are not decided yet. The next call begins with them.
+        repeated: The number of matches that were left out because their id had come before.
+        recovered: How often a search that had brought matches was started again, after a fault or from a cursor.
+        changed: Whether a recovery found other matches than before, because the data was written to in the meantime.
+        exhausted: Whether an empty page has come, and every match is decided or set aside by a policy.
+        complete: Whether an exhausted search has seen all matches. `False` if the server had no room for a resumable
+            query and a plain query, which returns at most 1,000 matches, was used instead.
+        stop_reason: Why the last call ended: the name of a policy or of a limit, or `"exhausted"`. `None` if the call
+            returned as many results as requested.
+        phases: The phases of the search: the first one, and one more for every `widen`.
     """
 
     pulls: int = 0

@@ -1,24 +1,26 @@
-"""One search, continued on demand: the first pull starts it, later ones go on where it stands.
+"""The blocking session: one search, continued on demand.
 
-A session is lazy, and it stops its query when it is left, however it is left, and when it is exhausted. A short page is
-not the end: filters may fill a page only in part. Only an empty page is. A lost reply or a lost query is recovered
-without a gap and without a repeat. What it decides is in `nextk.sessions.machine`; here it is carried out.
+A session is lazy: its first pull starts the query, and later pulls continue it. The query is stopped when the session
+is exhausted or left. A page that is shorter than requested is not the end, because filters may fill a page only in
+part; only an empty page is. After a lost reply or a lost query a session goes on without a gap and without a repeat.
+`nextk.sessions.machine` decides what a session does; this module carries it out.
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.handle import ResumableQueryHandle
-from nextk.sessions.base import BaseSession, is_hybrid, note_policy_error, refuse_incomplete
+from nextk.sessions.base import BaseSession, note_policy_error
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
-from nextk.sessions.cursor import Cursor
-from nextk.sessions.effects import CallCheck, Effect, Effects, Embed, FetchInfo, Next, PlainQuery, Release, Start
+from nextk.sessions.cursor import Cursor, ReadCursor
+from nextk.sessions.effects import Effects
 from nextk.sessions.evaluation import RowReader
-from nextk.sessions.locks import ThreadLock, collecting
+from nextk.sessions.locks import ThreadLock
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.until.policy import Policy
 
@@ -26,23 +28,24 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
-    """One search, pulled from on demand. Threads wait for each other and get disjoint pages.
+class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
+    """One search, from which results are pulled on demand. Threads wait for each other and get disjoint pages.
 
-    A call that fails decides nothing: its rows wait for the next one. One that is interrupted by the keyboard just when
-    it returns may have handed rows out to nobody; go on from a cursor of before, then.
+    A call that raises decides nothing: its matches wait for the next call. A call that is interrupted by the keyboard
+    just when it returns may have handed out results that nobody received; to get them, resume an earlier cursor.
 
     Args:
         index: The index that is searched.
-        query: What is asked; without text and vectors, `embed` fills them in.
-        reader: How rows are read.
-        embed: Fills a question in, when the first pull needs it.
-        texts: The question as the caller put it; kept in cursors.
-        config: Policy, bounds, and what a fault may cost.
-        cursor: Where to go on, from `cursor()` or `detach()`.
+        query: The query. If it has neither text nor vectors, `embed` fills them in.
+        reader: The conversion of matches into results.
+        embed: A function that returns the query with its text or vectors. It is called when the first pull needs them.
+        texts: The texts of the query as the caller wrote them. They are stored in cursors.
+        config: The policy of the search, its limits, and how much a recovery may cost; default `SearchConfig()`.
+        cursor: The position at which to go on, from `cursor()` or `detach()`; default: a new search.
 
     Raises:
-        ClientError: The cursor is not one, or belongs to another index, namespace, filter, fusion or weighting.
+        ClientError: The cursor is not one, was edited, or belongs to another index, namespace, filter, fusion or
+            weighting.
     """
 
     _handle_type = ResumableQueryHandle
@@ -56,159 +59,181 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
         embed: Callable[[SearchQuery], SearchQuery] | None = None,
         texts: Sequence[str] = (),
         config: SearchConfig | None = None,
-        cursor: Mapping[str, Any] | None = None,
+        cursor: Mapping[str, Any] | ReadCursor | None = None,
     ) -> None:
-        super().__init__(index._transport, query, reader, texts, config, cursor)  # noqa: SLF001 - what it holds open
-        self._index = index
-        self._embed = embed
+        super().__init__(index, query, reader, embed, texts, config, cursor)
         self._lock = ThreadLock()
 
     def fetch_next(self, n: int) -> list[T]:
-        """The next `n` rows of this search, best first.
+        """Return the next `n` results of this search, best first.
 
         Args:
-            n: How many, at least 1.
+            n: The number of results, at least 1.
 
         Returns:
-            `n` rows, each of an id that has not been served before; fewer at the end, none after it.
+            `n` results, each with an id that this search has not handed out before; fewer at the end of the search, and
+            none after it.
 
         Raises:
             ClientError: The session is stopped, or `n` is below 1.
-            LimitReached: A bound that was set for this search leaves nothing to hand out; or the search was lost, and
-                recovering it would cost more than `max_recovery` rows.
-            PageUncertain: Reply after reply was lost. No row is: ask again.
-            QueryNotFound: The index dropped the query again and again. No row is lost: ask again.
-            TooManyQueries: Too many searches are open. No row is lost: ask again.
-            TransportError: The index could not be reached. No row is lost: ask again.
+            LimitReached: A limit of this search leaves nothing to hand out; or the query was lost, and recovering it
+                would pull more than `max_recovery` matches again.
+            PageUncertain: Three attempts in a row failed, the last one by a lost reply. No match is lost; call again.
+            QueryNotFound: Three attempts in a row failed, the last one because the index had dropped the query. No
+                match is lost; call again.
+            TooManyQueries: Too many searches are open. No match is lost; call again.
+            TransportError: The index could not be reached. No match is lost; call again.
         """
-        return self._call(self._machine.fetching(n))
+        return self._call(self._machine.fetch_next(n))
 
     def fetch_until(self, policy: Policy | None = None) -> list[T]:
-        """Rows until a policy has enough, best first; the search's guards end it otherwise.
+        """Return results until a policy has enough, best first. The guards of the search end the call otherwise.
 
         Args:
-            policy: One of `nextk.until`, or several joined with `|` and `&`; absent: the one of this search. What that
-                one does not keep is never handed out, whichever policy is given here.
+            policy: A policy of `nextk.until`, or several joined with `|` and `&`; default: the policy of this search.
+                Results that the policy of this search does not keep are never handed out, whichever policy is given.
 
         Returns:
-            What was kept; `report.stop_reason` says why it ended. That may be nothing, where a guard came first: only
-            `exhausted` says that it is the end.
+            The results that were kept; `report.stop_reason` says why the call ended. The list may be empty if a guard
+            ended the call; only `exhausted` says that the search is at its end.
 
         Raises:
-            ClientError: There is no policy; or it judges scores, and those of this search are made of ranks.
-            NextKError: As for `fetch_next`. An exception of a policy's function comes as it is. In each case the call
-                has decided nothing: its rows wait for the next one.
+            ClientError: There is no policy; or the policy compares scores, and the scores of this search are fused
+                ranks.
+            NextKError: For the reasons given at `fetch_next`. An exception of a policy's own function is raised
+                unchanged. In each case the call has decided nothing: its matches wait for the next call.
         """
-        return self._call(self._machine.fetching_until(policy))
+        return self._call(self._machine.fetch_until(policy))
 
     def pages(self, n: int = DEFAULT_PAGE) -> Iterator[list[T]]:
-        """Page after page of `n` rows, until the end; leaving the loop early stops the search."""
-        try:
-            while rows := self.fetch_next(n):
-                yield rows
-        finally:
-            self._end_loop()
+        """Yield pages of `n` results until the end of the search.
 
-    def __iter__(self) -> Iterator[T]:
-        """Every row that is left, pulled page by page; leaving the loop early stops the search.
-
-        Each row counts as handed out when the loop gets it, so that a cursor taken in between goes on behind it.
-        """
-        try:
-            while rows := self._fetch_one():
-                yield rows[0]
-        finally:
-            self._end_loop()
-
-    def _fetch_one(self) -> list[T]:
-        """The next row for a loop: pulled by pages, handed out one by one."""
-        return self._call(self._machine.fetching(1, DEFAULT_PAGE))
-
-    def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
-        """Go on with the same question in another mode, or through another filter. No id is served again.
-
-        Rows that a policy has set aside come first. Nothing is sent before the next pull, which may raise if a model
-        for the mode is missing.
+        Leaving the loop early ends the session, and so does an error. After an error the query is stopped at once.
+        After the loop was left it is stopped by `stop()`, by leaving the session's `with` block, by the next request on
+        the index, by `Index.close()` or when the process ends, whichever comes first.
 
         Args:
-            retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; absent: as before.
-            filter: Instead of the one before; `""` for none; absent: as before.
+            n: The number of results on each page, at least 1; default 10.
+        """
+        try:
+            while page := self.fetch_next(n):
+                yield page
+        except BaseException as error:
+            self._end_loop(error)
+            raise
+
+    def __iter__(self) -> Iterator[T]:
+        """Yield every result that is left, pulled page by page. Leaving the loop early ends the session as in `pages`.
+
+        A result counts as handed out when the loop gets it: a cursor that is taken inside the loop goes on behind it.
+        """
+        try:
+            while page := self._fetch_one():
+                yield page[0]
+        except BaseException as error:
+            self._end_loop(error)
+            raise
+
+    def _fetch_one(self) -> list[T]:
+        """Return the next result for a loop: matches are pulled by pages, and results handed out one by one."""
+        return self._call(self._machine.fetch_next(1, DEFAULT_PAGE))
+
+    def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
+        """Go on with the same query in another mode, or through another filter. No id is handed out again.
+
+        Matches that a policy has set aside come first. Nothing is requested before the next pull, which may raise
+        `ClientError` if a model for the mode is missing.
+
+        Args:
+            retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; default: the present mode.
+            filter: The filter that replaces the present one, `""` for none; default: the present filter.
 
         Raises:
-            ClientError: The session is stopped, or neither differs from what it was.
-            NextKError: As for `fetch_next`.
+            ClientError: The session is stopped, or neither the mode nor the filter changes.
+            NextKError: For the reasons given at `fetch_next`.
         """
-        self._call(self._machine.widening(retrieval_mode, filter))
+        self._call(self._machine.widen(retrieval_mode, filter))
 
     def cursor(self) -> Cursor:
-        """Where the search stands, as plain data: `resume` goes on from there, in any process and as often as wanted.
+        """Return the position of the search as plain data. `resume` goes on from it, in any process and repeatedly.
 
-        It holds no secret, no uuid and no function, and of filter and namespace only a fingerprint. It does name every
-        row that was pulled, those too that a check has denied: keep it on your side. Resuming pulls as many rows again,
-        unless the query is still parked (`detach`); beyond `max_recovery` of them it raises `LimitReached`.
+        A cursor holds no secret, no uuid and no function; of filter and namespace it holds only a fingerprint. It names
+        every match that was pulled, including those that a check has denied, so keep it on your side. Resuming a cursor
+        pulls as many matches again, unless `detach` has left the query open; beyond `max_recovery` matches the next
+        pull raises `LimitReached`.
 
         Raises:
-            ClientError: Rows of before `widen` are set aside, and the search does not find them again in its new mode;
-                or a policy remembers what is not JSON.
+            ClientError: Matches from before `widen` are set aside, and the search does not find them in its new mode;
+                or a policy remembers data that is not JSON.
         """
-        with self._lock.guard():
-            return self._position()
+        return self._lock.run(self._position)
 
     def detach(self) -> Cursor:
-        """End this session, but leave its query open for a while for whoever resumes the cursor in this process.
+        """End this session and return its cursor, but leave the query open for a while.
 
-        That saves the replay. Without it, or in another process, resuming replays; the rows are the same.
+        A session of this process that resumes the cursor goes on with the open query. In another process, or when the
+        query is gone, the session pulls the same pages again; the results are the same.
+
+        Raises:
+            ClientError: The session is stopped, or there is no cursor for the reasons given at `cursor`.
         """
-        with self._lock.guard():
-            self._refuse_stopped()
-            cursor = self._park()
-            self._release()
-            return cursor
+        return self._lock.run(self._detach)
+
+    def _detach(self) -> Cursor:
+        self._refuse_stopped()
+        cursor = self._park()
+        self._release()
+        return cursor
 
     def stop(self) -> None:
-        """End the search; calling it again does nothing, and it never raises for a query that is gone.
+        """End the search and stop its query. A second call does nothing, and a query that is gone is no error.
 
-        It waits for a call that another thread is in, which asks for no further page.
+        If another thread is inside a call, `stop` waits for it; that call requests no further page.
         """
         self._stopped = True
-        with self._lock.guard():
-            self._adopt_parked()
-            self._release()
+        self._lock.run(self._stop_query)
 
-    def _end_loop(self) -> None:
-        """End the search when a loop over it is left. That may happen in a finaliser, which must not wait."""
+    def _stop_query(self) -> None:
+        self._adopt_parked()
+        self._reclaim_orphan()
+        self._release()
+
+    def _end_loop(self, error: BaseException) -> None:
+        """End the session when a loop over it ends before the search.
+
+        Args:
+            error: The error of a call, after which the query is stopped at once; or `GeneratorExit` if the loop was
+                left. Python may close a loop in a finaliser, in the middle of a request of this thread and under any
+                lock. So the query is then left to `stop` or to the next request, without a wait.
+        """
         if self.exhausted:
             return
         self._stopped = True
-        if collecting():  # this thread may hold any lock of the index's: let the next request end it
+        if not self._lock.is_free():
+            return  # the call that is under way releases the query
+        if isinstance(error, GeneratorExit):
             self._orphan_query()
-        elif self._lock.is_free():  # else whoever is in a call lets go
+        else:
             self.stop()
 
-    def _orphan_query(self) -> None:
-        if self._lock.is_free():
-            handle, self._handle = self._handle, None
-            uuid = None if handle is None else handle.detach_uuid()
-            if uuid is not None:
-                self._transport.orphans.append(uuid)
-            self._release_slot()
-
     def _call(self, effects: Effects[R]) -> R:
-        with self._lock.guard():
-            self._refuse_stopped()
-            self._adopt_parked()
-            try:
-                return self._drive(effects)
-            finally:
-                if self._machine.index_exhausted or self._stopped:
-                    self._release()
+        return self._lock.run(partial(self._call_alone, effects))
+
+    def _call_alone(self, effects: Effects[R]) -> R:
+        self._refuse_stopped()
+        self._adopt_parked()
+        try:
+            return self._drive(effects)
+        finally:
+            if self._state.index_exhausted or self._stopped:
+                self._release()
 
     def _drive(self, effects: Effects[R]) -> R:
         try:
             effect = next(effects)
             while True:
                 try:
-                    answer = self._perform(effect)
+                    answer = self._carry_out(effect)
                 except Exception as error:
                     effect = effects.throw(error)
                 else:
@@ -219,42 +244,30 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
         finally:
             effects.close()
 
-    def _perform(self, effect: Effect) -> Any:
-        if not isinstance(effect, Release):
-            self._refuse_stopped()
-        match effect:
-            case Next(size):
-                assert self._handle is not None
-                return self._handle.fetch_next(size)
-            case Start(size):
-                return self._start(size)
-            case PlainQuery(size):
-                assert self._machine.query is not None
-                self._release_slot()  # nothing is open
-                return self._index.query(top_k=size, **self._machine.query.parameters())
-            case Release():
-                self._end_query()
-                return []
-            case Embed(template):
-                return refuse_incomplete(template) if self._embed is None else self._embed(template)
-            case FetchInfo():
-                return is_hybrid(self._index.info())
-            case CallCheck(check, items):
-                with note_policy_error():
-                    return _not_awaitable(check(items))
-
-    def _start(self, size: int) -> Any:
+    def _start_query(self, count: int) -> Any:
         self._end_query()
         self._slot = self._slot or self._pool.acquire()
-        assert self._machine.query is not None
-        parameters = self._machine.query.parameters()
-        page, self._handle = self._index.resumable_query(top_k=size, max_idle=self._config.max_idle, **parameters)
+        page, self._handle = self._index.resumable_query(
+            top_k=count, max_idle=self._config.max_idle, **self._query_parameters()
+        )
         return page
 
     def _end_query(self) -> None:
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.__exit__(None, None, None)
+
+    def _call_check(self, check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+        with note_policy_error():
+            answer = check(items)
+            if inspect.isawaitable(answer):
+                if inspect.iscoroutine(answer):
+                    answer.close()
+                message = (
+                    "the check has to be awaited: give a blocking one, or search by ainvoke(), aretrieve() or aopen()"
+                )
+                raise ClientError(message)
+            return answer
 
     def _release(self) -> None:
         try:
@@ -269,13 +282,3 @@ class RetrievalSession(BaseSession[T, ResumableQueryHandle]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def _not_awaitable(answer: Any) -> Any:
-    """An answer that is there already; a coroutine would have to be awaited, which a blocking search cannot."""
-    if inspect.isawaitable(answer):
-        if inspect.iscoroutine(answer):
-            answer.close()
-        message = "the check has to be awaited: give a blocking one, or search by ainvoke(), aretrieve() or aopen()"
-        raise ClientError(message)
-    return answer
