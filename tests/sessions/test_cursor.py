@@ -1,4 +1,4 @@
-"""Cursors: a search ends here and goes on there, as if nothing had been."""
+"""Cursors: a search that is resumed from one goes on as if it had not been interrupted."""
 
 import asyncio
 import contextlib

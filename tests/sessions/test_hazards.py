@@ -1,4 +1,4 @@
-"""Where a search could lose a row, show what it must not, or say what is not so: one test for each such place."""
+"""Hazards: cases in which a search could lose a match, show a denied one, or report what is not so."""
 
 import asyncio
 import json
@@ -326,10 +326,10 @@ class TestChecks:
                 read_verdicts([odd, True], 2)
 
     @pytest.mark.parametrize(
-        "made", [None, PolicyState, object(), "judge"], ids=["nothing", "a class", "an object", "text"]
+        "made", [None, PolicyState, object(), "text"], ids=["nothing", "a class", "an object", "text"]
     )
-    async def test_no_judge(self, dense: Bench, full: list[str], colour: str, made: Any) -> None:
-        """A policy whose `state` makes no judge is refused by its name, whosever it is; nothing is lost."""
+    async def test_no_state(self, dense: Bench, full: list[str], colour: str, made: Any) -> None:
+        """A policy whose `new_state` returns no `PolicyState` is refused by its name, and nothing is lost."""
 
         class Careless(Policy):
             def new_state(self, memory: dict[str, Any]) -> PolicyState:
@@ -344,8 +344,8 @@ class TestChecks:
             with pytest.raises(ClientError, match="careless"):
                 await search.fetch_next(1)
 
-    async def test_an_unfinished_judge(self, dense: Bench, colour: str) -> None:
-        """So is one whose judge does not call `super().__init__`."""
+    async def test_an_unfinished_state(self, dense: Bench, colour: str) -> None:
+        """A policy whose state does not call `super().__init__` is refused by its name."""
 
         class Unfinished(PolicyState):
             def __init__(self) -> None:
@@ -359,8 +359,8 @@ class TestChecks:
             with pytest.raises(ClientError, match=r"hasty.*super\(\)"):
                 await search.fetch_until(Hasty())
 
-    def test_what_judges_derive_from(self) -> None:
-        """The judges that ask about many rows at once can be imported from where policies are."""
+    def test_what_states_derive_from(self) -> None:
+        """The states that see many results at once can be imported from `nextk.until`."""
         assert (True, True) == (issubclass(BatchCheck, PolicyState), issubclass(BatchObserver, PolicyState))
         assert {"BatchCheck", "PolicyState", "BatchObserver", "Policy"} <= set(nextk.until.__all__)
 

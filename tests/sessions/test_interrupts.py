@@ -1,4 +1,4 @@
-"""What may happen in the middle of a call: interrupts, cancellation, garbage collection, forks, and the call itself."""
+"""Events in the middle of a call: interrupts, cancellation, garbage collection, forks, and calls within the call."""
 
 import asyncio
 import contextlib
@@ -146,7 +146,7 @@ from nextk.sessions import RowReader, RetrievalSession
 from nextk.sessions import pool
 from tests.support.searches import *
 
-faulthandler.dump_traceback_later(5, exit=True)  # should it hang
+faulthandler.dump_traceback_later(60, exit=True)  # should it hang; a busy machine takes seconds
 gc.disable()
 moment, question = sys.argv[1], SHAPES["dense"].question
 due = []
@@ -289,20 +289,20 @@ class TestReentry:
     @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
     def test_from_a_model(self, dense: Bench, full: list[str], method: Any) -> None:
         """A model that embeds the question, and uses the search for it, is refused; nothing hangs."""
-        asked: list[RetrievalSession[str]] = []
+        opened: list[RetrievalSession[str]] = []
 
-        def embed(blank: SearchQuery) -> SearchQuery:
-            method(asked[0])
-            return replace(blank, vector=DENSE.vector)
+        def embed(template: SearchQuery) -> SearchQuery:
+            method(opened[0])
+            return replace(template, vector=DENSE.vector)
 
-        asked.append(open_session(dense.index, SearchQuery(), embed=embed))
+        opened.append(open_session(dense.index, SearchQuery(), embed=embed))
 
         def call() -> None:
             with pytest.raises(ClientError, match="within it"):
-                asked[0].fetch_next(3)
+                opened[0].fetch_next(3)
 
         aside(call)
-        asked[0].stop()
+        opened[0].stop()
 
     def test_a_refusal_that_is_swallowed(self, dense: Bench, full: list[str]) -> None:
         """A check that does not mind the refusal gets the call on, with the rows that it would have brought."""
@@ -328,13 +328,13 @@ class TestReentry:
 
     async def refused(self, dense: Bench, full: list[str], method: str, inside: str, wrap: Any) -> None:
         """Use a search from within; it must be refused, and go on."""
-        asked: list[AsyncRetrievalSession[str]] = []
+        opened: list[AsyncRetrievalSession[str]] = []
         met: list[BaseException] = []
 
         async def call() -> None:
             try:
                 async with asyncio.timeout(0.2):
-                    await wrap(METHODS[method](asked[0]))
+                    await wrap(METHODS[method](opened[0]))
             except (ClientError, TimeoutError) as error:
                 met.append(error)
 
@@ -342,14 +342,14 @@ class TestReentry:
             await call()
             return [True] * len(rows)
 
-        async def embed(blank: SearchQuery) -> SearchQuery:
+        async def embed(template: SearchQuery) -> SearchQuery:
             await call()
-            return replace(blank, vector=DENSE.vector)
+            return replace(template, vector=DENSE.vector)
 
         own = {"embed": embed} if inside == "embed" else {}
         question = SearchQuery() if inside == "embed" else DENSE
         async with open_async_session(dense.index.to_async(), question, **own) as search:
-            asked.append(search)
+            opened.append(search)
             policy = Accepted(3, check) if inside == "check" else MaxResults(3)
             served = await search.fetch_until(policy)
             assert [ClientError] == [type(error) for error in met]
@@ -431,7 +431,7 @@ class Lines:
     """The lines of the package that a call runs, up to where its rows become the caller's; one of them interrupts it.
 
     Args:
-        place: Before which of them `KeyboardInterrupt` is raised; `None` for none.
+        step: Before which of them `KeyboardInterrupt` is raised; `None` for none.
         only: The files whose lines count; absent: those of searches and policies, and the pulls of a handle.
         end: The function with which they end.
 
@@ -439,9 +439,9 @@ class Lines:
         run: The lines so far.
     """
 
-    def __init__(self, place: int | None = None, *, only: set[str] | None = None, end: str = "_commit") -> None:
+    def __init__(self, step: int | None = None, *, only: set[str] | None = None, end: str = "_commit") -> None:
         self.run: list[Line] = []
-        self._place = place
+        self._step = step
         self._only = only
         self._end = end
         self._over = False
@@ -469,16 +469,16 @@ class Lines:
         bare = linecache.getline(file, number).strip().startswith(("with ", "try:"))
         if event == "line" and not bare and not self._over:
             self.run.append((file, number))
-            if len(self.run) == self._place:
+            if len(self.run) == self._step:
                 self._over = True
                 raise KeyboardInterrupt
         return self._line
 
     @property
-    def places(self) -> list[int]:
+    def steps(self) -> list[int]:
         """Where to interrupt a call: before each line when it is run first, and when it is run last."""
-        first = {line: place for place, line in reversed(list(enumerate(self.run, 1)))}
-        last = {line: place for place, line in enumerate(self.run, 1)}
+        first = {line: step for step, line in reversed(list(enumerate(self.run, 1)))}
+        last = {line: step for step, line in enumerate(self.run, 1)}
         return sorted({*first.values(), *last.values()})
 
 
@@ -501,8 +501,8 @@ class TestInterrupts:
         """Wherever before its commit a call is interrupted, the search goes on: no row is lost, none comes twice."""
         with self.interrupted(dense, call, None, lost=lost) as (search, served, lines):
             assert full == served + search.fetch_next(100)
-        for place in lines.places:
-            with self.interrupted(dense, call, place, lost=lost) as (search, served, lines):
+        for step in lines.steps:
+            with self.interrupted(dense, call, step, lost=lost) as (search, served, lines):
                 where = lines.run[-1]
                 search._lock._reset()  # see below
                 assert full == served + search.fetch_next(100), where
@@ -516,8 +516,8 @@ class TestInterrupts:
         with self.interrupted(dense, call, None, only=turns, end="") as (_, _, lines):
             pass
         held = []
-        for place in lines.places:
-            with self.interrupted(dense, call, place, only=turns, end="") as (search, _, lines):
+        for step in lines.steps:
+            with self.interrupted(dense, call, step, only=turns, end="") as (search, _, lines):
                 if not search._lock.is_free():
                     held.append(f"locks.py:{lines.run[-1][1]}")
                     search._lock._reset()
@@ -525,14 +525,14 @@ class TestInterrupts:
 
     @contextlib.contextmanager
     def interrupted(
-        self, dense: Bench, call: Any, place: int | None, *, lost: bool = False, **lines: Any
+        self, dense: Bench, call: Any, step: int | None, *, lost: bool = False, **lines: Any
     ) -> Iterator[tuple[RetrievalSession[str], list[str], Lines]]:
         """A search whose second call is interrupted, what it served, and the lines of that call; it is stopped then."""
         with open_session(dense.index, DENSE) as search:
             served = search.fetch_next(4)
             if lost:
                 dense.clock.pass_max_idle()
-            with contextlib.suppress(KeyboardInterrupt), Lines(place, **lines) as seen:
+            with contextlib.suppress(KeyboardInterrupt), Lines(step, **lines) as seen:
                 served += call(search)
             yield search, served, seen
 

@@ -1,4 +1,4 @@
-"""How many searches are open at once: slots, parked queries, and what is done where the server has no room."""
+"""The pool: how many searches are open at once, parked queries, and a server that has no room."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Sessions under faults: nothing skipped, nothing repeated, nothing left open."""
+"""Recovery: after a fault a session skips nothing, repeats nothing, and leaves no query open."""
 
 import asyncio
 import contextlib

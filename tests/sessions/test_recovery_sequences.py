@@ -1,4 +1,4 @@
-"""Sessions under any sequence of pulls, faults, writes and resumes: what is promised, checked against a model."""
+"""Recovery in any sequence of pulls, faults, writes and resumes, checked against a model of what is promised."""
 
 import json
 from dataclasses import dataclass, replace

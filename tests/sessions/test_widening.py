@@ -1,4 +1,4 @@
-"""Widening: the same question in another mode, or through another filter, and no id again."""
+"""Widening: a search goes on in another mode or through another filter, and repeats no id."""
 
 import json
 from collections.abc import Iterator

@@ -66,24 +66,33 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
     async def fetch_next(self, n: int) -> list[T]:
         """Fetch the next `n` results of this search, best first, without blocking the event loop.
 
-        At the end of the search there are fewer than `n`, and none after it. The errors are those of
-        `RetrievalSession.fetch_next`.
+        At the end of the search there are fewer than `n`, and none after it. `RetrievalSession.fetch_next` describes
+        the errors.
+
+        Args:
+            n: The number of results, at least 1.
         """
         return await self._call(self._machine.fetch_next(n))
 
     async def fetch_until(self, policy: Policy | None = None) -> list[T]:
         """Fetch results until a policy has enough, best first, without blocking the event loop.
 
-        Without an argument the policy is that of the search. The returned list may be empty before the end of the
-        search. `RetrievalSession.fetch_until` describes the argument and the errors.
+        The list may be empty before the end of the search, if a guard ended the call. `RetrievalSession.fetch_until`
+        describes the result and the errors.
+
+        Args:
+            policy: A policy of `nextk.until`, or several joined with `|` and `&`; default: the policy of this search.
         """
         return await self._call(self._machine.fetch_until(policy))
 
     async def pages(self, n: int = DEFAULT_PAGE) -> AsyncIterator[list[T]]:
         """Yield pages of `n` results until the end of the search.
 
-        Leaving the loop early ends the session and stops its query as soon as the event loop closes this generator;
-        `contextlib.aclosing` or leaving the session by `async with` closes it at once.
+        Leaving the loop early ends the session, and stops its query as soon as the event loop closes this generator. To
+        stop it at once, close the generator by `contextlib.aclosing`, or leave the session by `async with`.
+
+        Args:
+            n: The number of results on each page, at least 1; default 10.
         """
         try:
             while page := await self.fetch_next(n):
@@ -111,8 +120,11 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
     async def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
         """Go on with the same query in another mode, or through another filter. No id is handed out again.
 
-        An argument that is left out keeps its present value. Nothing is requested before the next pull. The errors are
-        those of `RetrievalSession.widen`.
+        Nothing is requested before the next pull. `RetrievalSession.widen` describes the errors.
+
+        Args:
+            retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; default: the present mode.
+            filter: The filter that replaces the present one, `""` for none; default: the present filter.
         """
         await self._call(self._machine.widen(retrieval_mode, filter))
 
@@ -127,8 +139,8 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
     async def detach(self) -> Cursor:
         """End this session and return its cursor, but leave the query open for a while.
 
-        A session of this process that resumes the cursor goes on with the open query. The errors are those of
-        `RetrievalSession.detach`.
+        A session of this process that resumes the cursor goes on with the open query. `RetrievalSession.detach`
+        describes the errors.
         """
         self._refuse_reentry()
         async with self._lock.guard():
