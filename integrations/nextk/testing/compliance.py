@@ -188,10 +188,10 @@ class AsyncSessionCompliance(
             assert requests == plan.count(RequestKind.PAGE)
 
     async def test_iteration(self) -> None:
-        """A loop sees every row once. When it is left early and closed, the query is stopped."""
+        """A loop sees every row once. When it is left early, the query is stopped with the session at the latest."""
         async with self._search(_plan()) as search:
             self._check_whole(self._ids([row async for row in search]))
-        async with self._search(_plan()) as search, contextlib.aclosing(_rows(search)) as rows:
+        async with self._search(_plan()) as search, search, contextlib.aclosing(_rows(search)) as rows:
             await anext(rows)
 
     async def test_it_is_lazy(self) -> None:
