@@ -50,7 +50,7 @@ class IndexLocked(ClientError):
 
 
 class RefusedError(NextKError):
-    """The index refused. The documented SDK calls this class `UpstashError`, which is its alias here.
+    """The index refused the request. The documented SDK calls this class `UpstashError`, which is its alias here.
 
     Args:
         message: The server's own words.
@@ -62,7 +62,7 @@ class RefusedError(NextKError):
         self.status = status
 
     def __str__(self) -> str:
-        """Only the server's words; the status is an attribute."""
+        """Return the server's words; the status is an attribute."""
         return str(self.args[0])
 
 
@@ -87,15 +87,15 @@ class TransportError(NextKError):
 
 
 class PageUncertain(TransportError):
-    """A page was asked for and no usable answer arrived: the server may or may not have advanced.
+    """A page was requested and no usable answer arrived, so the server may or may not have advanced.
 
-    Asking again could skip a page without a sign, so the handle refuses to. Stop it, and either start anew or let a
-    `nextk.sessions` session recover.
+    To request the page again could skip one without a sign, so the handle refuses to. Stop the handle, and either start
+    a new query or let a session of `nextk.sessions` recover.
     """
 
 
 class LimitReached(NextKError):
-    """A bound that the caller set was reached before the search was exhausted."""
+    """The search reached a bound that the caller had set, before it was exhausted."""
 
 
 class MissingExtraError(NextKError, ImportError):

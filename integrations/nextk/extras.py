@@ -1,4 +1,4 @@
-"""Optional dependencies: the one place that turns a failed import into a command to run."""
+"""Optional dependencies: this file turns a failed import into an error that names the command to run."""
 
 import importlib
 from types import ModuleType
@@ -11,10 +11,13 @@ def require(module: str, extra: str) -> ModuleType:
 
     Args:
         module: The dotted name to import.
-        extra: The extra of nextk that brings it.
+        extra: The extra of nextk that installs it.
+
+    Returns:
+        The module.
 
     Raises:
-        MissingExtraError: It is not installed. The message is the command that installs it.
+        MissingExtraError: The module is not installed. The message holds the command that installs it.
     """
     try:
         return importlib.import_module(module)

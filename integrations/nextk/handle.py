@@ -1,11 +1,11 @@
-"""The client's side of an open resumable query.
+"""The client's side of an open resumable query: its state, and the two handles that callers hold.
 
     open ──fetch_next──> open                        ──stop──> stopped
       ├──a page's fate is unknown──> uncertain       ──stop──> stopped
       └──the server has dropped it─> gone
 
-`HandleState` holds the state and decides; the two handles only carry. An absent handle (the namespace does not exist,
-so the server opened nothing) answers by itself, for ever.
+`HandleState` keeps the state and decides what is sent; the two handles send it. The server opens no query in a
+namespace that does not exist; the handle of such a query is absent, and returns empty pages without asking the server.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ log = logging.getLogger("nextk.handle")
 
 
 class HandleStatus(Enum):
-    """Where a handle is in its life."""
+    """The states of a handle; the diagram above shows how one leads to another."""
 
     OPEN = "open"
     UNCERTAIN = "uncertain"  # a page may have been lost: only to be stopped
@@ -43,21 +43,28 @@ class HandleStatus(Enum):
 
 
 class HandleState:
-    """The state of one handle. No I/O, no lock."""
+    """The state of one handle. It does no I/O and takes no lock.
+
+    Args:
+        uuid: The resumable query on the server; `""` if the server opened none.
+    """
 
     def __init__(self, uuid: str) -> None:
         self.uuid = uuid
         self.status = HandleStatus.OPEN if uuid else HandleStatus.ABSENT
         self.reply_lost = False
-        """Whether a page's reply was lost, so that the server may have let go of the query as well."""
+        """Whether the reply to a page was lost. The server may then have dropped the query, too."""
 
     @property
     def held(self) -> bool:
-        """Whether the server holds something that a stop would free."""
+        """Whether the server may still keep the query open, so that a stop would free it."""
         return self.status in (HandleStatus.OPEN, HandleStatus.UNCERTAIN)
 
     def next_page(self, count: int) -> Operation[list[QueryResult]] | None:
-        """What to send for the next page; `None` for a handle that is absent.
+        """Return the operation that fetches the next page, or `None` if the handle is absent.
+
+        Args:
+            count: How many matches the page has at the most.
 
         Raises:
             RefusedError: The handle is stopped, or the server has dropped it (`QueryNotFound`).
@@ -75,7 +82,11 @@ class HandleState:
         return None if self.status is HandleStatus.ABSENT else fetch_next(self.uuid, count)
 
     def failed(self, error: BaseException) -> None:
-        """A page was asked for, and none came."""
+        """Take note that a page was requested and did not arrive.
+
+        Args:
+            error: What was raised instead.
+        """
         if self.status is not HandleStatus.OPEN:
             return
         if isinstance(error, QueryNotFound):
@@ -84,7 +95,9 @@ class HandleState:
             self.status, self.reply_lost = HandleStatus.UNCERTAIN, True
 
     def stop_operation(self) -> Operation[None] | None:
-        """What to send to stop; stopped from now on, so that nothing can stop it twice.
+        """Return the operation that stops the query, or `None` if the handle is absent.
+
+        The handle counts as stopped from now on, so that nothing stops it twice.
 
         Raises:
             RefusedError: The handle is stopped already, or the server has dropped it (`QueryNotFound`).
@@ -99,7 +112,11 @@ class HandleState:
         return stop(self.uuid)
 
     def detach_uuid(self) -> str | None:
-        """Part with the query: its uuid, and stopped as far as this handle goes. `None` if it cannot go on."""
+        """Give up the query without stopping it on the server; this handle counts as stopped.
+
+        Returns:
+            The uuid, or `None` if the query cannot be continued.
+        """
         if self.status is not HandleStatus.OPEN:
             return None
         self.status = HandleStatus.STOPPED
@@ -112,7 +129,7 @@ class HandleState:
 
 
 class _BaseHandle:
-    """What both colours share: their state, and a finaliser that does no I/O and takes no lock."""
+    """The common part of both handles: their state, and a finaliser that does no I/O and takes no lock."""
 
     _state: HandleState
 
@@ -123,19 +140,23 @@ class _BaseHandle:
 
     @property
     def _held(self) -> bool:
-        """Whether there is something to stop, and it is ours: a forked child leaves its parent's queries alone."""
+        """Whether there is a query to stop. A forked child leaves the queries of its parent alone."""
         return self._state.held and self._pid == os.getpid()
 
     def detach_uuid(self) -> str | None:
-        """Part with the query without stopping it: its uuid, for another handle; `None` if it cannot go on."""
+        """Give up the query without stopping it, so that another handle can continue it.
+
+        Returns:
+            The uuid, or `None` if the query cannot be continued.
+        """
         return self._state.detach_uuid() if self._held else None
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
-        """While a stop is on its way.
+        """Handle the errors of a stop while it is being sent.
 
-        Where a page's reply was lost, "no such query" is what was wanted. A stop that is cancelled or interrupted, for
-        which a shield does not help against a task's own cancellation, leaves the query to the next call.
+        If the reply to a page was lost, "no such query" counts as success. If the stop itself is cancelled or
+        interrupted (a shield does not help against a task's own cancellation), the next call stops the query.
         """
         try:
             yield
@@ -178,16 +199,16 @@ class ResumableQueryHandle(_BaseHandle):
         """Fetch the next matches of this query.
 
         Args:
-            additional_k: How many at the most, 1 to 1,000; it may differ on every call.
+            additional_k: How many matches to return at the most, from 1 to 1,000. It may differ from call to call.
 
         Returns:
-            The matches that follow those already served, best first. Fewer than asked are not the end: only an empty
-            page is.
+            The matches that follow those already returned, best first. A short page is not the end; only an empty page
+            is.
 
         Raises:
-            RefusedError: The query is stopped, has expired (`QueryNotFound`), or the number is out of range.
+            RefusedError: The query is stopped, has expired (`QueryNotFound`), or `additional_k` is out of range.
             PageUncertain: The reply was lost, now or earlier; this handle can only be stopped.
-            TransportError: The server could not be reached; the page is not lost, ask again.
+            TransportError: The server could not be reached. No match is lost; call again.
         """
         with self._lock:
             operation = self._state.next_page(additional_k)
@@ -203,8 +224,8 @@ class ResumableQueryHandle(_BaseHandle):
         """End the query and free it on the server.
 
         Raises:
-            RefusedError: It is stopped already, or the server does not know it any more (`QueryNotFound`).
-            TransportError: The server could not be reached; the query is left to expire.
+            RefusedError: The query is stopped already, or the server does not know it any more (`QueryNotFound`).
+            TransportError: The server could not be reached; the query stays open there until it expires.
         """
         with self._lock:
             operation = self._state.stop_operation()
@@ -228,8 +249,8 @@ class ResumableQueryHandle(_BaseHandle):
 class AsyncResumableQueryHandle(_BaseHandle):
     """An open resumable query: `fetch_next` continues it, `stop` ends it, leaving `async with` ends it.
 
-    Tasks wait for each other and get disjoint pages. A cancelled `fetch_next` leaves its page uncertain, so the query
-    is stopped at once, under a shield.
+    Tasks wait for each other and get disjoint pages. If `fetch_next` is cancelled, it is unknown whether its page was
+    served, so the query is stopped at once, under a shield.
     """
 
     def __init__(self, transport: Transport, uuid: str) -> None:
@@ -240,16 +261,16 @@ class AsyncResumableQueryHandle(_BaseHandle):
         """Fetch the next matches of this query.
 
         Args:
-            additional_k: How many at the most, 1 to 1,000; it may differ on every call.
+            additional_k: How many matches to return at the most, from 1 to 1,000. It may differ from call to call.
 
         Returns:
-            The matches that follow those already served, best first. Fewer than asked are not the end: only an empty
-            page is.
+            The matches that follow those already returned, best first. A short page is not the end; only an empty page
+            is.
 
         Raises:
-            RefusedError: The query is stopped, has expired (`QueryNotFound`), or the number is out of range.
+            RefusedError: The query is stopped, has expired (`QueryNotFound`), or `additional_k` is out of range.
             PageUncertain: The reply was lost, now or earlier; this handle can only be stopped.
-            TransportError: The server could not be reached; the page is not lost, ask again.
+            TransportError: The server could not be reached. No match is lost; call again.
         """
         async with self._lock.guard():
             operation = self._state.next_page(additional_k)
@@ -267,8 +288,8 @@ class AsyncResumableQueryHandle(_BaseHandle):
         """End the query and free it on the server.
 
         Raises:
-            RefusedError: It is stopped already, or the server does not know it any more (`QueryNotFound`).
-            TransportError: The server could not be reached; the query is left to expire.
+            RefusedError: The query is stopped already, or the server does not know it any more (`QueryNotFound`).
+            TransportError: The server could not be reached; the query stays open there until it expires.
         """
         async with self._lock.guard():
             operation = self._state.stop_operation()

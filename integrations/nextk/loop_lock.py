@@ -1,4 +1,4 @@
-"""A lock for tasks that may belong to one event loop after another."""
+"""A lock for tasks whose owner may be used in one event loop after another."""
 
 import asyncio
 
@@ -6,10 +6,10 @@ from nextk.errors import ClientError
 
 
 class LoopLock:
-    """An `asyncio.Lock` for whichever event loop is running.
+    """An `asyncio.Lock` that works in the event loop that is running.
 
-    A lock of asyncio belongs to the loop in which it was first waited for. This one moves on with its owner: from a
-    loop that let go of it, or that is gone.
+    A lock of asyncio belongs to the loop in which it was first waited for. This one is made anew in another loop, once
+    the former loop has released it or is closed.
     """
 
     def __init__(self) -> None:
@@ -17,10 +17,10 @@ class LoopLock:
         self._lock = asyncio.Lock()
 
     def guard(self) -> asyncio.Lock:
-        """The lock of the running loop, to be taken with `async with`.
+        """Return the lock of the running event loop, to be taken with `async with`.
 
         Raises:
-            ClientError: Another loop holds it.
+            ClientError: A task of another event loop holds the lock.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:

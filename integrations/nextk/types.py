@@ -1,4 +1,4 @@
-"""The nouns: what goes into an index and what comes out of it.
+"""The types of what goes into an index and what comes out of it.
 
 Names, fields and their order follow the documented Upstash Vector SDK, so that code written for it runs with only its
 import changed. Dense vectors, sparse values and scores are IEEE float32 on the other side of the wire; a float that
@@ -41,7 +41,7 @@ DEFAULT_NAMESPACE = ""
 
 @runtime_checkable
 class SupportsToList(Protocol):
-    """Whatever turns itself into a list, as a numpy array or a pandas series does."""
+    """An object that turns itself into a list, as a numpy array or a pandas series does."""
 
     def tolist(self) -> list[Any]:
         """Return the elements as a plain list."""
@@ -53,14 +53,14 @@ IndicesLike: TypeAlias = list[int] | SupportsToList
 
 
 class MetadataUpdateMode(StrEnum):
-    """What `update` does to stored metadata: replace it, or merge into it (RFC 7396, `null` deletes a key)."""
+    """How `update` changes stored metadata: it replaces it, or merges into it (RFC 7396; `null` deletes a key)."""
 
     OVERWRITE = "OVERWRITE"
     PATCH = "PATCH"
 
 
 class WeightingStrategy(StrEnum):
-    """How the query's sparse values are weighted: `IDF` makes rare dimensions count more."""
+    """How the sparse values of a query are weighted: `IDF` makes rare dimensions count more."""
 
     IDF = "IDF"
 
@@ -86,7 +86,12 @@ _WIRE = ConfigDict(alias_generator=to_camel, extra="ignore")
 
 @dataclass
 class SparseVector:
-    """A vector of few non-zero values: `values[i]` stands in dimension `indices[i]` (a signed int32)."""
+    """A vector with few non-zero values.
+
+    Attributes:
+        indices: The dimensions of the values, signed 32-bit integers in any order.
+        values: The values; `values[i]` belongs to dimension `indices[i]`.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
@@ -102,7 +107,15 @@ SparseLike: TypeAlias = SparseVector | TupleAsSparseVectorT
 
 @dataclass
 class Vector:
-    """A record to upsert. Dense and sparse parts as the index type asks; with neither, `data` is embedded."""
+    """A record to upsert.
+
+    Attributes:
+        id: Its id; a number is stored as text.
+        vector: Its dense vector, if the index has dense vectors. Default `None`.
+        metadata: Its metadata, as JSON can express it. Default `None`, for none.
+        data: Its text. Without a dense and a sparse vector, the index embeds this text. Default `None`, for none.
+        sparse_vector: Its sparse vector, if the index has sparse vectors. Default `None`.
+    """
 
     id: int | str
     vector: DenseLike | None = None
@@ -113,7 +126,13 @@ class Vector:
 
 @dataclass
 class Data:
-    """A text to upsert, embedded by the index's own model."""
+    """A text to upsert, which the index embeds by its own models.
+
+    Attributes:
+        id: The id of the record; a number is stored as text.
+        data: The text.
+        metadata: The metadata of the record, as JSON can express it. Default `None`, for none.
+    """
 
     id: int | str
     data: str
@@ -122,7 +141,15 @@ class Data:
 
 @dataclass
 class FetchResult:
-    """A stored record; fields that were not asked for or do not exist are `None`."""
+    """A stored record. A field that was not requested or does not exist is `None`.
+
+    Attributes:
+        id: Its id.
+        vector: Its dense vector.
+        metadata: Its metadata.
+        data: Its text.
+        sparse_vector: Its sparse vector.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
@@ -135,7 +162,17 @@ class FetchResult:
 
 @dataclass
 class QueryResult:
-    """A match: a record and its score. Higher is nearer; dense scores lie in 0..1, sparse and fused ones need not."""
+    """A match: a record and its score. A field that was not requested or does not exist is `None`.
+
+    Attributes:
+        id: The id of the record.
+        score: How well the record matches; higher is better. Dense scores lie between 0 and 1, sparse and fused scores
+            need not.
+        vector: The dense vector of the record.
+        metadata: The metadata of the record.
+        data: The text of the record.
+        sparse_vector: The sparse vector of the record.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
@@ -149,7 +186,11 @@ class QueryResult:
 
 @dataclass
 class DeleteResult:
-    """How many records a delete removed."""
+    """The result of a delete.
+
+    Attributes:
+        deleted: How many records were removed.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
@@ -158,7 +199,12 @@ class DeleteResult:
 
 @dataclass
 class RangeResult:
-    """A stretch of records in insertion order; `next_cursor` is `""` once nothing is left."""
+    """A page of records in the order of their insertion.
+
+    Attributes:
+        next_cursor: Where the next page begins; `""` if no records are left.
+        vectors: The records.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
@@ -168,7 +214,12 @@ class RangeResult:
 
 @dataclass
 class NamespaceInfo:
-    """How many records a namespace holds, and how many of them are not yet searchable."""
+    """The size of a namespace.
+
+    Attributes:
+        vector_count: How many records it holds.
+        pending_vector_count: How many of them cannot be found yet.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
@@ -178,7 +229,13 @@ class NamespaceInfo:
 
 @dataclass
 class DenseIndexInfo:
-    """The dense half of an index; `embedding_model` is `""` where the index embeds no text."""
+    """The dense part of an index.
+
+    Attributes:
+        dimension: The length of its vectors; 0 until the first vector decides it.
+        similarity_function: How vectors are compared: `COSINE`, `EUCLIDEAN` or `DOT_PRODUCT`.
+        embedding_model: The model that embeds text; `""` if the index embeds none.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
@@ -189,7 +246,11 @@ class DenseIndexInfo:
 
 @dataclass
 class SparseIndexInfo:
-    """The sparse half of an index; `embedding_model` is `""` where the index embeds no text."""
+    """The sparse part of an index.
+
+    Attributes:
+        embedding_model: The model that embeds text; `""` if the index embeds none.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
@@ -198,7 +259,18 @@ class SparseIndexInfo:
 
 @dataclass
 class InfoResult:
-    """What an index holds. `dense_index` and `sparse_index` are `None` where the index has no such half."""
+    """The properties and the size of an index.
+
+    Attributes:
+        vector_count: How many records all namespaces hold together.
+        pending_vector_count: How many of them cannot be found yet.
+        index_size: How many bytes the index takes.
+        dimension: The length of dense vectors; 0 if there are none, or until the first vector decides it.
+        similarity_function: How dense vectors are compared; `""` if there are none.
+        dense_index: The dense part; `None` if the index has none.
+        sparse_index: The sparse part; `None` if the index has none.
+        namespaces: The size of every namespace, by name.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 

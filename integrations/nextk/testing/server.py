@@ -1,4 +1,4 @@
-"""A server on this machine on which things go wrong as planned. Needs `pip install 'nextk[server]'`."""
+"""A server on this machine that fails as a plan says. Needs `pip install 'nextk[server]'`."""
 
 import asyncio
 import contextlib
@@ -27,11 +27,11 @@ _NAME = "faulty"
 
 
 class FaultyApp:
-    """Engines behind HTTP, as `nextk.server.app.create_app` puts them, except where the plan has a fault.
+    """The application of `nextk.server.app.create_app`, except where the plan has a fault.
 
     Args:
-        engines: The indexes by name; they stay the caller's to close.
-        plan: What goes wrong; it may be replaced between requests.
+        engines: The indexes by name. The caller closes them.
+        plan: The faults. It may be replaced between requests.
         options: Further arguments of `create_app`.
     """
 
@@ -41,7 +41,7 @@ class FaultyApp:
         self._app: ASGIApp = create_app(engines, **options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or fail to."""
+        """Answer a request of ASGI, or fail to answer it as the plan says."""
         kind = RequestKind.of(RequestTarget.parse(scope["path"]).command) if scope["type"] == "http" else None
         if kind is None:
             await self._app(scope, receive, send)
@@ -66,7 +66,7 @@ class FaultyApp:
                 await send(message)
 
     async def _answer(self, scope: Scope, body: bytes) -> list[Message]:
-        """What the application answers, held back."""
+        """Return what the application answers, without sending it."""
         reply: list[Message] = []
 
         async def receive() -> Message:
@@ -85,10 +85,13 @@ class FaultyApp:
 
 
 class ServerThread:
-    """Runs an ASGI application on a free port of this machine, in a thread, inside a `with` block.
+    """A server that runs an ASGI application in a thread, on a free port of this machine, inside a `with` block.
+
+    Args:
+        app: The application.
 
     Attributes:
-        url: The base URL.
+        url: The base URL of the server.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -110,17 +113,17 @@ class ServerThread:
 
 
 class FaultyServer(ServerThread):
-    """Serves one index in memory on a free port of this machine, inside a `with` block.
+    """A server of one index in memory that fails as planned, on a free port of this machine, inside a `with` block.
 
     Args:
-        plan: What goes wrong; `server.app.plan` may be replaced between requests. Its clock is the engine's.
-        max_open_queries: How many resumable queries may be open at once.
+        plan: The faults. `server.app.plan` may be replaced between requests. The engine uses the clock of this plan.
+        max_open_queries: How many resumable queries may be open at once. Default 100.
         schema: The keywords of `nextk.Index.embedded`.
 
     Attributes:
         url: The base URL, for `nextk.Index(server.url, server.token)`.
-        token: What clients have to send.
-        engine: The index, to look at from the other side.
+        token: The token that clients have to send.
+        engine: The engine of the index, so that a test can look at it behind the client's back.
         app: The application, whose plan may be replaced.
     """
 
@@ -148,7 +151,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _uuid(body: bytes) -> str | None:
-    """The query that a request speaks of."""
+    """Return the uuid in the body of a request, or `None` if there is none."""
     try:
         fields = json.loads(body)
     except ValueError:
@@ -166,14 +169,14 @@ def _record(plan: FaultPlan, kind: RequestKind, uuid: str | None, reply: list[Me
 
 
 def _uuid_of_reply(reply: list[Message]) -> str:
-    """The query that a start opened; `""` for none."""
+    """Return the uuid of the query that a start opened; `""` for none."""
     envelope = json.loads(b"".join(message.get("body", b"") for message in reply))
     result = envelope.get("result")
     return str(result["uuid"]) if isinstance(result, dict) else ""
 
 
 async def _break_off(send: Send) -> None:
-    """Promise a reply and never finish it: the server then closes the connection."""
+    """Begin a reply and never finish it, so that the server closes the connection."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"{", "more_body": True})
 
@@ -185,7 +188,7 @@ async def _send_error_page(send: Send) -> None:
 
 
 async def _still_there(receive: Receive, seconds: float) -> bool:
-    """Wait; whether the client has waited, too."""
+    """Wait for some seconds, and return whether the client is still connected then."""
     try:
         async with asyncio.timeout(seconds):
             while (await receive())["type"] != "http.disconnect":

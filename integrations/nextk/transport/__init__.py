@@ -1,4 +1,7 @@
-"""What carries an operation to an index: HTTP, or a call in this process. Each transport serves both colours."""
+"""Transports carry operations to an index, over HTTP or by calls in this process.
+
+Each transport serves both the blocking and the asynchronous client.
+"""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,7 +12,7 @@ from nextk.operations import Operation
 T = TypeVar("T")
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds that ending a query may take on the way out of a scope, an index or the process."""
+"""Seconds that stopping a query may take when a `with` block, an index or the process ends."""
 
 
 class Transport(Protocol):
@@ -18,9 +21,9 @@ class Transport(Protocol):
     Attributes:
         orphans: The uuids of resumable queries whose handles were dropped. A handle's finaliser only appends here; the
             next operation, `close` or the end of the process stops them.
-        closing_hooks: What `close` and `aclose` call first, every time, before they stop the orphans: whoever keeps
-            queries open on this transport hands their uuids to `orphans` there. No I/O. A forked child calls them too:
-            what is the parent's is to be left alone.
+        closing_hooks: Functions that `close` and `aclose` call first, every time, before they stop the orphans. An
+            owner of open queries adds their uuids to `orphans` there. A hook does no I/O. A forked child calls the
+            hooks too, so they have to leave the queries of the parent alone.
     """
 
     orphans: deque[str]
@@ -28,7 +31,7 @@ class Transport(Protocol):
 
     @property
     def identity(self) -> str:
-        """Which index this is: the same in every process and after a restart, and no secret.
+        """A name of the index that is the same in every process and after a restart, and holds no secret.
 
         Raises:
             ClientError: The transport is closed.
@@ -36,24 +39,30 @@ class Transport(Protocol):
         ...
 
     def send(self, operation: Operation[T]) -> T:
-        """Carry an operation, and repeat it where its rule allows.
+        """Carry an operation to the index, and repeat it where `Operation.repeat` allows.
+
+        Args:
+            operation: The operation to carry.
+
+        Returns:
+            What `Operation.parse` makes of the reply.
 
         Raises:
-            ClientError: It cannot be written as JSON, or the transport is closed.
-            RefusedError: The index refused.
-            PageUncertain: A page's fate is unknown.
-            TransportError: No usable answer arrived.
+            ClientError: The body cannot be written as JSON, or the transport is closed.
+            RefusedError: The index refused the operation.
+            PageUncertain: It is unknown whether the server advanced the resumable query.
+            TransportError: No usable reply arrived.
         """
         ...
 
     async def asend(self, operation: Operation[T]) -> T:
-        """The same without blocking the event loop."""
+        """Carry an operation to the index without blocking the event loop; see `send` for the rest."""
         ...
 
     def close(self) -> None:
-        """Stop orphans and let go of connections; calling it again does nothing."""
+        """Stop the orphans and close the connections or the engine. Calling it again does nothing."""
         ...
 
     async def aclose(self) -> None:
-        """The same for the running event loop."""
+        """Stop the orphans and close what belongs to the running event loop, without blocking it."""
         ...

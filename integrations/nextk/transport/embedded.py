@@ -1,4 +1,4 @@
-"""The transport of an embedded index: one engine per process and file, whoever opens it and how often."""
+"""Open the transport of an embedded index. A process opens each file once, and all its transports share the engine."""
 
 import os
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from nextk.transport.in_process import InProcessTransport, SharedEngine, share_e
 
 
 def open_transport(path: str | os.PathLike[str] | None, keywords: Mapping[str, Any]) -> InProcessTransport:
-    """Open or make an embedded index.
+    """Open an embedded index, or make it if its file does not exist.
 
     Args:
-        path: Its file; `None` keeps it in memory.
-        keywords: The schema keywords of `Index.embedded`; `None` for those left out.
+        path: The file of the index; `None` keeps the index in memory.
+        keywords: The schema keywords of `nextk.Index.embedded`; `None` for each that was left out.
 
     Raises:
-        ClientError: A keyword is unknown, contradicts the stored index, or a model of the caller's own is missing; or
-            the path is not an index, or another process holds it.
+        ClientError: A keyword is unknown or contradicts the stored index; a model of the caller's own is missing; the
+            file is not an index; or another process has it open.
     """
     try:
         real = None if path is None else Path(path).expanduser().resolve()

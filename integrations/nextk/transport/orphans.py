@@ -1,4 +1,4 @@
-"""Servers, and the resumable queries there that nobody holds any more."""
+"""The resumable queries of a server whose handles were dropped while they were open."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ log = logging.getLogger("nextk.transport")
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """Where requests go, and as whom. The token never shows in a representation."""
+    """The base URL of a server and the token for it. The token never shows in a representation."""
 
     url: str
     token: str = field(repr=False)
 
     @property
     def safe_url(self) -> str:
-        """The URL as an error may show it: without the user and password that it may hold."""
+        """The URL without the user and password that it may hold, so that an error may show it."""
         parts = urlsplit(self.url)
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
@@ -33,12 +33,16 @@ class ServerAddress:
 class Orphans(deque[str]):
     """The resumable queries of one server whose handles were dropped.
 
-    The transports of the server hold it. While there is something in it this class does, too: a query that is dropped
-    together with its index still has its end. Finalisers append here, so nothing takes a lock.
+    All transports of the server share one queue. While the queue is not empty, this class refers to it as well, so that
+    a query that is dropped together with its index is still stopped. Finalisers append to the queue, so nothing here
+    takes a lock.
+
+    Args:
+        server: The server that holds the queries.
 
     Attributes:
-        server: Where the queries are.
-        waiting: Those that are not empty, by their identity.
+        server: The server that holds the queries.
+        waiting: All queues that are not empty, by their `id()`.
     """
 
     waiting: ClassVar[dict[int, "Orphans"]] = {}
@@ -50,28 +54,46 @@ class Orphans(deque[str]):
 
     @classmethod
     def of(cls, server: ServerAddress) -> "Orphans":
-        """Those of a server: one queue for all its transports."""
+        """Return the queue of a server, which all its transports share.
+
+        Args:
+            server: The server.
+        """
         return cls._known.setdefault(server, cls(server))
 
     def append(self, uuid: str, /) -> None:
-        """Add one, to be stopped when there is time."""
+        """Add a query, to be stopped by the next call or when the process ends.
+
+        Args:
+            uuid: The resumable query.
+        """
         super().append(uuid)
         self.waiting[id(self)] = self
 
     def drain(self, send: Callable[[Operation[None]], object], deadline: float) -> None:
-        """Stop what can be stopped until a time of `time.monotonic`, or until the server cannot be reached."""
+        """Stop the queries in the queue until it is empty, the time is up, or the server cannot be reached.
+
+        Args:
+            send: Sends a stop.
+            deadline: When to give up, by `time.monotonic`.
+        """
         while (uuid := self._next(deadline)) is not None:
             with self._trying(uuid):
                 send(stop(uuid))
 
     async def adrain(self, send: Callable[[Operation[None]], Awaitable[object]], deadline: float) -> None:
-        """The same without blocking the event loop."""
+        """Stop the queries in the queue without blocking the event loop; see `drain` for the parameters."""
         while (uuid := self._next(deadline)) is not None:
             with self._trying(uuid):
                 await send(stop(uuid))
 
     def abandon(self, reason: object, more: int = 0) -> None:
-        """Leave all of them, and some more, to expire."""
+        """Empty the queue and leave its queries to expire.
+
+        Args:
+            reason: Why they are not stopped, for the log.
+            more: How many queries beside those in the queue are left to expire. Default 0.
+        """
         log.info("dropped queries that could not be stopped are left to expire, %d: %s", len(self) + more, reason)
         self.clear()
         self._update_waiting()
@@ -102,7 +124,7 @@ class Orphans(deque[str]):
 
 
 def _forget() -> None:
-    """In a forked child: what its parent has dropped is the parent's to stop."""
+    """Empty all queues in a forked child: its parent stops what the parent has dropped."""
     for queue in list(Orphans.waiting.values()):
         queue.clear()
     Orphans.waiting.clear()
