@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nextk import Vector, operations
 from nextk.errors import ClientError
 from nextk.operations import Operation, Repeat
-from nextk.transport.retries import encode
+from nextk.transport.encoding import encode
 from nextk.types import (
     Data,
     DeleteResult,
@@ -270,9 +270,9 @@ class TestReplies:
         (lambda: query(sparse_vector=[1, 2]), "sparse_vector must be"),
         (lambda: query(sparse_vector={1: 2.0}), "sparse_vector must be"),
         (lambda: query(sparse_vector=SparseVector("1", [1.0])), "indices must be a list"),  # type: ignore[arg-type]
-        (lambda: query(vector=[1.0], fusion_algorithm="best"), "RRF, DBSF"),
-        (lambda: query(vector=[1.0], query_mode="both"), "HYBRID, DENSE, SPARSE"),
-        (lambda: query(vector=[1.0], weighting_strategy="tf"), "IDF"),
+        (lambda: query(vector=[1.0], fusion_algorithm="best"), "fusion_algorithm='best' is not one of 'rrf', 'dbsf'"),
+        (lambda: query(vector=[1.0], query_mode="both"), "query_mode='both' is not one of 'hybrid', 'dense', 'sparse'"),
+        (lambda: query(vector=[1.0], weighting_strategy="tf"), "weighting_strategy='tf' is not one of 'idf'"),
         (lambda: operations.query_many([], ""), "at least one"),
         (lambda: operations.query_many([{"data": "x"}, {"vector": [1.0]}], ""), "not both"),
         (lambda: operations.query_many([{"vector": [1.0]}, {"data": "x"}], ""), "not both"),

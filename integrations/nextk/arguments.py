@@ -79,7 +79,7 @@ def require_number(value: object, name: str, low: float = -math.inf, high: float
     except OverflowError:  # an int beyond all floats
         number = False
     if not number or not low <= value <= high:  # type: ignore[operator]
-        bounds = "finite" if math.isinf(low) else f"from {low} to {high}"
+        bounds = "finite" if math.isinf(low) else f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
         message = f"{name}={value!r} must be a number, {bounds}"
         raise ClientError(message)
 

@@ -1,12 +1,11 @@
-"""What a request's body may say: the server half's view, validated.
+"""The request bodies of the protocol, as the server half validates them.
 
-`null` means absent, unknown fields are ignored, ids may be numbers, and the flags may be spelt `"true"`; everything
-else must be of its own type. Sizes that the service publishes are checked here; what depends on an index (its
-dimension, its components, its models) is the engine's to check.
+`null` means absent, unknown fields are ignored, ids may be numbers, and flags may be spelt `"true"`; everything else
+must be of its own type. Dense vectors and sparse values become float32 arrays here. Sizes that the service publishes
+are checked here; the engine checks what depends on an index: its dimension, its components, its models.
 """
 
-import math
-from typing import Annotated, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -17,6 +16,8 @@ from pydantic import (
     StrictFloat,
     StrictStr,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -24,20 +25,22 @@ from pydantic.alias_generators import to_camel
 
 from nextk.types import FusionAlgorithm, MetadataUpdateMode, QueryMode, WeightingStrategy
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 MAX_ROWS = 1_000
-"""The most rows that one request reads or writes."""
+"""How many records one request may read or write."""
 MAX_QUERIES = 100
-"""The most queries in one batch."""
+"""How many queries one batch may have."""
 MAX_NON_ZEROS = 1_000
-"""The most entries of a sparse vector."""
+"""How many entries a sparse vector may have."""
 MAX_ID_BYTES = 1_000
 MAX_DATA_BYTES = 1_000_000
 MAX_IDLE_SECONDS = 86_400
 DEFAULT_IDLE_SECONDS = 3_600
 DEFAULT_TOP_K = 10
 DEFAULT_LIMIT = 10
-
-_FLOAT32_MAX = 3.4028235677973366e38  # halfway to what would be the next float32: from here on rounding gives infinity
 
 
 def _flag(value: object) -> object:
@@ -60,25 +63,36 @@ def _sized_id(value: str) -> str:
     return value
 
 
-def _float32(values: list[float]) -> list[float]:
-    """Refuse what float32 cannot hold, which would otherwise be stored as infinity."""
-    if values and (not math.isfinite(sum(values)) or max(map(abs, values)) >= _FLOAT32_MAX):
-        for position, value in enumerate(values):
-            if abs(value) >= _FLOAT32_MAX:
-                message = f"value {value} at place {position} is out of the range of float32"
-                raise ValueError(message)
-    return values
+def _float32_array(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Read a list of numbers, or a numpy array of floats, as a new float32 array.
+
+    What float32 cannot hold is refused: it would be stored as infinity.
+    """
+    import numpy as np  # not at the top: the client over HTTP imports this file, and needs no numpy
+
+    if not (isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f"):
+        value = validate(value.tolist() if isinstance(value, np.ndarray) else value)
+    with np.errstate(over="ignore"):
+        array = np.fromiter(value, np.float32, len(value)) if isinstance(value, list) else np.array(value, np.float32)
+    if not np.isfinite(array).all():
+        position = int(np.isfinite(array).argmin())
+        message = f"value {float(value[position])} at position {position} is out of the range of float32"
+        raise ValueError(message)
+    return array
 
 
 Flag: TypeAlias = Annotated[bool, Strict(), BeforeValidator(_flag)]
 Id: TypeAlias = Annotated[StrictStr, BeforeValidator(_text_id)]
-Floats: TypeAlias = list[StrictFloat]
+if TYPE_CHECKING:
+    Floats: TypeAlias = NDArray[np.float32]
+else:
+    Floats = Annotated[list[StrictFloat], WrapValidator(_float32_array)]
 Rows: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MAX_ROWS)]
 Text: TypeAlias = StrictStr
 
 
 class Body(BaseModel):
-    """Every request body: camelCase keys, unknown ones ignored, `null` read as absent."""
+    """The base of all request bodies: keys are in camelCase, unknown keys are ignored, and `null` means absent."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
 
@@ -94,8 +108,6 @@ class SparseBody(Body):
     indices: list[Annotated[int, Strict(), Field(ge=-(2**31), le=2**31 - 1)]]
     values: Floats
 
-    _sized = field_validator("values")(_float32)
-
     @model_validator(mode="after")
     def _paired(self) -> Self:
         if len(self.indices) != len(self.values):
@@ -108,15 +120,10 @@ class SparseBody(Body):
 
 
 class Vectors(Body):
-    """The components that records and queries share."""
+    """The dense and the sparse vector, which records and queries have in common."""
 
     vector: Floats | None = None
     sparse_vector: SparseBody | None = None
-
-    @field_validator("vector")
-    @classmethod
-    def _sized(cls, vector: list[float] | None) -> list[float] | None:
-        return vector if vector is None else _float32(vector)
 
 
 def _sized_data(data: str | None) -> str | None:
@@ -127,7 +134,7 @@ def _sized_data(data: str | None) -> str | None:
 
 
 class Record(Vectors):
-    """One record of `/upsert`."""
+    """A record of `/upsert`."""
 
     id: Id
     metadata: dict[str, Any] | None = None
@@ -138,7 +145,7 @@ class Record(Vectors):
 
 
 class TextRecord(Body):
-    """One record of `/upsert-data`: the index embeds `data` and keeps it."""
+    """A record of `/upsert-data`: the index embeds `data` and stores it."""
 
     id: Id
     data: Text
@@ -149,7 +156,7 @@ class TextRecord(Body):
 
 
 class Update(Vectors):
-    """The body of `/update`: whatever is given changes, the rest stays."""
+    """The body of `/update`: fields that are given change, the others stay."""
 
     id: Id
     data: Text | None = None
@@ -160,7 +167,7 @@ class Update(Vectors):
 
 
 class Include(Body):
-    """Which fields of a record a reply carries besides its id."""
+    """The flags that say which fields of a record a reply has besides its id."""
 
     include_vectors: Flag = False
     include_metadata: Flag = False
@@ -179,7 +186,7 @@ class Query(Vectors, Include):
 
 
 class VectorQuery(Query):
-    """The body of `/query` as such: `data` is not one of its fields."""
+    """The body of `/query`; `data` is not one of its fields."""
 
     @model_validator(mode="before")
     @classmethod
@@ -200,13 +207,13 @@ class TextQuery(Query):
 
 
 class Idle(Body):
-    """The part of a resumable start that `/query` does not have."""
+    """The field that a resumable start has and a plain query does not."""
 
     max_idle: Annotated[int, Strict(), Field(ge=0, le=MAX_IDLE_SECONDS)] = DEFAULT_IDLE_SECONDS
 
     @property
     def idle_seconds(self) -> int:
-        """Seconds without a touch after which the query may be dropped; a given 0 asks for the default."""
+        """Seconds without a call after which the query may be dropped; 0 in the body means the default."""
         return self.max_idle or DEFAULT_IDLE_SECONDS
 
 
@@ -225,7 +232,7 @@ class NextPage(Body):
 
 
 class Uuid(Body):
-    """Which resumable query is meant."""
+    """The uuid of the resumable query that a body speaks of."""
 
     uuid: Text
 
@@ -246,7 +253,10 @@ class Range(Include):
 
 
 class Delete(Body):
-    """The body of `/delete`: exactly one of the three; what is empty would select everything, and counts as absent."""
+    """The body of `/delete`: exactly one of three fields.
+
+    An empty prefix or filter would select everything, so it counts as absent.
+    """
 
     ids: list[Id] | None = None
     prefix: Text | None = None

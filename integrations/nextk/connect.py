@@ -1,11 +1,11 @@
-"""Where a transport comes from: the environment, a URL, or an engine in this process."""
+"""Open a transport: to a server, by a URL or by the environment, or to an engine in this process."""
 
-import math
 import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from nextk.arguments import require_count, require_number
 from nextk.errors import ClientError
 from nextk.extras import require
 from nextk.transport import Transport
@@ -18,17 +18,22 @@ TOKEN_VARIABLE = "UPSTASH_VECTOR_REST_TOKEN"  # noqa: S105 - a name, not a secre
 def http_transport(
     url: str | None, token: str | None, retries: int, retry_interval: float, timeout: float
 ) -> Transport:
-    """A transport to a server; see `nextk.Index`.
+    """Open a transport to a server.
+
+    Args:
+        url: The base URL of the index; `None` to read `UPSTASH_VECTOR_REST_URL`.
+        token: The token of the index; `None` to read `UPSTASH_VECTOR_REST_TOKEN`.
+        retries: How often an operation may be repeated.
+        retry_interval: The longest pause before the first repeat, in seconds; see `nextk.transport.retries`.
+        timeout: Seconds for connecting, sending and waiting each.
 
     Raises:
-        ClientError: The URL or the token is missing or cannot be sent, or a number is not one.
+        ClientError: The URL or the token is missing or cannot be sent, or one of the numbers is out of range.
     """
-    _require_number(retries, "retries", int)
-    for name, value in (("retry_interval", retry_interval), ("timeout", timeout)):
-        _require_number(value, name, float)
-        if not 0 <= value < math.inf:
-            message = f"{name}={value!r} is not a number of seconds: pass 0 or more"
-            raise ClientError(message)
+    count: object = retries
+    require_count(max(count, 0) if isinstance(count, int) else count, "retries", least=0)  # below 0 is as good as 0
+    require_number(retry_interval, "retry_interval", low=0)
+    require_number(timeout, "timeout", low=0)
     return HttpTransport(
         _given_or_set(url, "url", URL_VARIABLE),
         _sendable(_given_or_set(token, "token", TOKEN_VARIABLE)),
@@ -39,7 +44,16 @@ def http_transport(
 
 
 def embedded_transport(path: str | os.PathLike[str] | None, keywords: Mapping[str, Any]) -> Transport:
-    """A transport to an engine in this process; see `nextk.Index.embedded`."""
+    """Open a transport to an engine in this process.
+
+    Args:
+        path: The file of the index; `None` keeps the index in memory.
+        keywords: The schema keywords of `nextk.Index.embedded`; `None` for each that was left out.
+
+    Raises:
+        MissingExtraError: The extra `local` is not installed.
+        ClientError: The path or a keyword cannot be used; see `nextk.transport.embedded.open_transport`.
+    """
     for module in ("numpy", "orjson", "lark"):
         require(module, extra="local")
     from nextk.transport.embedded import open_transport
@@ -59,7 +73,7 @@ def _given_or_set(value: str | None, name: str, variable: str) -> str:
 
 
 def _sendable(token: str) -> str:
-    """A token that fits into a header; one that does not is refused without being shown."""
+    """Return the token if a header can carry it; refuse it otherwise, without showing it."""
     if not re.fullmatch("[!-~]+", token):
         message = (
             "the token holds a character that no header can carry, such as a line's end, a space or a letter "
@@ -67,9 +81,3 @@ def _sendable(token: str) -> str:
         )
         raise ClientError(message)
     return token
-
-
-def _require_number(value: object, name: str, kind: type[int] | type[float]) -> None:
-    if not isinstance(value, int | kind):
-        message = f"{name}={value!r} is not a number"
-        raise ClientError(message)

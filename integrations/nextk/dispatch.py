@@ -1,16 +1,17 @@
-"""The server half of the protocol: a path and a body become an engine call, and its outcome a reply.
+"""The server half of the protocol: a path and a body become a call of an engine, and what it returns a result.
 
-The HTTP server and the in-process transports both call `dispatch` with the same bytes, so that what passes locally
-passes on the wire. This file knows the paths of the server half; `nextk.operations` knows those of the client half.
+`dispatch` takes and gives values. The in-process transport calls it with the values of an operation; the HTTP server
+decodes bytes before the call and encodes the result after it (`nextk.server.codec`). So what passes in process passes
+over HTTP. This file knows the paths of the server half; `nextk.operations` knows those of the client half.
 """
 
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-import orjson
 from pydantic import BaseModel, ValidationError
 
 from nextk.bodies import (
@@ -32,75 +33,97 @@ from nextk.bodies import (
     VectorStart,
 )
 from nextk.engine.protocol import Engine
-from nextk.engine.values import Match
 from nextk.errors import RefusedError
 
 log = logging.getLogger("nextk.dispatch")
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_Result = Any  # whatever orjson can write
+_Result = Any  # dicts, lists, texts and numbers, with an engine's `Match` for each record
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer: the HTTP status and the JSON envelope, encoded."""
+class BodyForm(Enum):
+    """What the body of a command is."""
 
-    status: int
-    body: bytes
+    NONE = "none"
+    """The command takes no parameters; whatever a client sends is ignored."""
+    JSON = "json"
+    """An object, or a list of objects."""
+    SELECTION = "selection"
+    """An object; older clients send a bare list of ids instead, or one id without quotes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request, taken apart: what `dispatch` hands to a command."""
+    """One request, taken apart for its command.
+
+    Attributes:
+        namespace: The namespace, decoded; `""` for the default one.
+        body: The values of the body.
+        flags: The query string of the path.
+    """
 
     namespace: str
-    body: bytes
+    body: object
     flags: str
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One path: what it does, and whether it changes anything."""
+    """What the server does at one path.
+
+    Attributes:
+        run: Calls the engine and returns the result.
+        writes: Whether it changes anything. Default `False`.
+        namespaced: Whether a namespace may follow the command in the path. Default `True`.
+        form: What the body is. Default `BodyForm.JSON`.
+    """
 
     run: Callable[[Engine, Request], _Result]
     writes: bool = False
     namespaced: bool = True
+    form: BodyForm = BodyForm.JSON
 
 
-def dispatch(engine: Engine, target: str, body: bytes, *, read_only: bool = False) -> Reply:
+def dispatch(engine: Engine, target: str, body: object, *, read_only: bool = False) -> _Result:
     """Answer one request.
 
     Args:
-        engine: The index that is asked.
-        target: Path and query string as they came, still percent-encoded.
-        body: The bytes of the body, whatever their declared type.
-        read_only: Refuse commands that change anything.
+        engine: The index that answers.
+        target: Path and query string, still percent-encoded.
+        body: The values of the body: what a JSON reader returns; a dense vector may also be a numpy array. Nothing of
+            it is kept, so the caller may change it afterwards.
+        read_only: Whether to refuse commands that change anything. Default `False`.
 
     Returns:
-        The status and the encoded envelope: `{"result": ...}`, or `{"error": text, "status": number}`.
+        The result as dicts, lists, texts and numbers. In the place of each record stands a
+        `nextk.engine.values.Match`.
+
+    Raises:
+        RefusedError: The request is refused, or the engine failed (status 500; the cause is logged).
     """
     try:
-        return Reply(200, _encode({"result": _run(engine, target, body, read_only=read_only)}))
-    except RefusedError as error:
-        return refusal(str(error), error.status)
+        path, _, flags = target.partition("?")
+        namespace = path.lstrip("/").partition("/")[2]
+        return find_command(target, read_only=read_only).run(engine, Request(unquote(namespace), body, flags))
+    except RefusedError:
+        raise
     except Exception:
         log.exception("a request to %s failed", target.partition("?")[0])
-        return refusal("Internal server error", 500)
+        message = "Internal server error"
+        raise RefusedError(message, 500) from None
 
 
-def refusal(text: str, status: int) -> Reply:
-    """The envelope of a failure."""
-    return Reply(status, _encode({"error": text, "status": status}))
+def find_command(target: str, *, read_only: bool = False) -> Command:
+    """Return the command that a path names.
 
+    Args:
+        target: Path and query string, still percent-encoded.
+        read_only: Whether to refuse commands that change anything. Default `False`.
 
-def _encode(envelope: Mapping[str, Any]) -> bytes:
-    # orjson writes a numpy float32 as the shortest decimal that names it, always with a fraction: what the wire asks.
-    return orjson.dumps(envelope, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _run(engine: Engine, target: str, body: bytes, *, read_only: bool) -> _Result:
-    path, _, flags = target.partition("?")
-    name, _, namespace = path.lstrip("/").partition("/")
+    Raises:
+        RefusedError: No command has this path (status 404), or a read-only request would write (403).
+    """
+    name, _, namespace = target.partition("?")[0].lstrip("/").partition("/")
     command = COMMANDS.get(name)
     if command is None or (namespace and not command.namespaced):
         message = f"Not found: /{name}"
@@ -108,15 +131,7 @@ def _run(engine: Engine, target: str, body: bytes, *, read_only: bool) -> _Resul
     if read_only and command.writes:
         message = "Forbidden: read-only token cannot perform write operations"
         raise RefusedError(message, 403)
-    return command.run(engine, Request(unquote(namespace), body, flags))
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        message = f"Invalid JSON: {error}"
-        raise RefusedError(message, 400) from None
+    return command
 
 
 def _read(model: type[_Model], value: object) -> _Model:
@@ -127,34 +142,19 @@ def _read(model: type[_Model], value: object) -> _Model:
 
 
 def _complaint(error: ValidationError) -> str:
-    """Say where the first fault is and what is wrong with it, in the words of the wire."""
+    """Return where the first fault is and what is wrong with it, in the words of the wire."""
     fault = error.errors(include_url=False, include_input=False)[0]
     location = ".".join(str(step) for step in fault["loc"]) or "body"
     return f"Invalid {location}: {fault['msg'].removeprefix('Value error, ')}"
 
 
-def _items(model: type[_Model], body: bytes, most: int) -> list[_Model]:
-    """Read an object, or an array of them, as a list."""
-    value = _json(body)
-    items = value if isinstance(value, list) else [value]
-    if not 1 <= len(items) <= most:
-        message = f"Expected 1 to {most} items in one request, got {len(items)}"
+def _items(model: type[_Model], body: object, limit: int) -> list[_Model]:
+    """Read an object, or a list of them, as a list."""
+    items = body if isinstance(body, list) else [body]
+    if not 1 <= len(items) <= limit:
+        message = f"Expected 1 to {limit} items in one request, got {len(items)}"
         raise RefusedError(message, 422)
     return [_read(model, item) for item in items]
-
-
-def _match(match: Match) -> dict[str, _Result]:
-    """A record as the wire spells it; what is absent is left out."""
-    sparse = match.sparse_vector
-    fields = {
-        "id": match.id,
-        "score": match.score,
-        "vector": match.vector,
-        "sparseVector": None if sparse is None else {"indices": sparse.indices, "values": sparse.values},
-        "metadata": None if match.metadata is None else orjson.Fragment(match.metadata),
-        "data": match.data,
-    }
-    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _upsert(engine: Engine, request: Request) -> _Result:
@@ -168,13 +168,13 @@ def _upsert_data(engine: Engine, request: Request) -> _Result:
 
 
 def _update(engine: Engine, request: Request) -> _Result:
-    return {"updated": int(engine.update(request.namespace, _read(Update, _json(request.body))))}
+    return {"updated": int(engine.update(request.namespace, _read(Update, request.body)))}
 
 
 def _query(model: type[Query]) -> Callable[[Engine, Request], _Result]:
     def run(engine: Engine, request: Request) -> _Result:
         queries = _items(model, request.body, MAX_QUERIES)
-        pages = [[_match(match) for match in engine.query(request.namespace, query)] for query in queries]
+        pages = [engine.query(request.namespace, query) for query in queries]
         return pages if len(pages) > 1 else pages[0]  # a batch of one is answered like an object
 
     return run
@@ -182,58 +182,43 @@ def _query(model: type[Query]) -> Callable[[Engine, Request], _Result]:
 
 def _start(model: type[VectorStart] | type[TextStart]) -> Callable[[Engine, Request], _Result]:
     def run(engine: Engine, request: Request) -> _Result:
-        query = _read(model, _json(request.body))
+        query = _read(model, request.body)
         uuid, page = engine.start(request.namespace, query, query.idle_seconds)
-        return {"uuid": uuid, "scores": [_match(match) for match in page]}
+        return {"uuid": uuid, "scores": page}
 
     return run
 
 
 def _fetch_next(engine: Engine, request: Request) -> _Result:
-    body = _json(request.body)
-    uuid = _read(Uuid, body).uuid
+    uuid = _read(Uuid, request.body).uuid
     engine.require_open(uuid)  # an unknown query is said to be so, whatever else is wrong with the request
-    return [_match(match) for match in engine.fetch_next(uuid, _read(NextPage, body).additional_k)]
+    return engine.fetch_next(uuid, _read(NextPage, request.body).additional_k)
 
 
 def _stop(engine: Engine, request: Request) -> _Result:
-    engine.stop(_read(Uuid, _json(request.body)).uuid)
+    engine.stop(_read(Uuid, request.body).uuid)
     return "Success"
 
 
 def _fetch(engine: Engine, request: Request) -> _Result:
-    fetch = _read(Fetch, _json(request.body))
+    fetch = _read(Fetch, request.body)
     if (fetch.ids is None) == (fetch.prefix is None):
         message = "Only one of ids or prefix must be provided."
         raise RefusedError(message, 422)
-    return [None if match is None else _match(match) for match in engine.fetch(request.namespace, fetch)]
+    return engine.fetch(request.namespace, fetch)
 
 
 def _range(engine: Engine, request: Request) -> _Result:
-    page = engine.range(request.namespace, _read(Range, _json(request.body)))
-    return {"nextCursor": page.next_cursor, "vectors": [_match(match) for match in page.matches]}
+    page = engine.range(request.namespace, _read(Range, request.body))
+    return {"nextCursor": page.next_cursor, "vectors": page.matches}
 
 
 def _random(engine: Engine, request: Request) -> _Result:
-    match = engine.random(request.namespace)
-    return None if match is None else _match(match)
+    return engine.random(request.namespace)
 
 
 def _delete(engine: Engine, request: Request) -> _Result:
-    return {"deleted": engine.delete(request.namespace, _read(Delete, _selection(request.body)))}
-
-
-def _selection(body: bytes) -> object:
-    """Read what a delete selects; older clients send a bare array of ids, or one id without quotes."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {"ids": [body.decode(errors="replace")]} if body[:1] not in (b"{", b"[", b"") else _json(body)
-    if isinstance(value, list):
-        return {"ids": value}
-    if isinstance(value, dict):
-        return value
-    return {"ids": [value if isinstance(value, str) else body.decode().strip()]}  # `1.0` is an id, and not `1`
+    return {"deleted": engine.delete(request.namespace, _read(Delete, request.body))}
 
 
 def _reset(engine: Engine, request: Request) -> _Result:
@@ -275,7 +260,7 @@ def _delete_namespace(engine: Engine, request: Request) -> _Result:
 
 
 def _rename_namespace(engine: Engine, request: Request) -> _Result:
-    rename = _read(Rename, _json(request.body))
+    rename = _read(Rename, request.body)
     renamed = engine.rename_namespace(rename.namespace, rename.new_namespace, replace=rename.delete_existing)
     return {"renamed": renamed}
 
@@ -292,12 +277,12 @@ COMMANDS: Mapping[str, Command] = {
     "resumable-query-end": Command(_stop, namespaced=False),
     "fetch": Command(_fetch),
     "range": Command(_range),
-    "random": Command(_random),
-    "delete": Command(_delete, writes=True),
-    "reset": Command(_reset, writes=True),
-    "info": Command(_info, namespaced=False),
-    "list-namespaces": Command(_list_namespaces, namespaced=False),
-    "delete-namespace": Command(_delete_namespace, writes=True),
+    "random": Command(_random, form=BodyForm.NONE),
+    "delete": Command(_delete, writes=True, form=BodyForm.SELECTION),
+    "reset": Command(_reset, writes=True, form=BodyForm.NONE),
+    "info": Command(_info, namespaced=False, form=BodyForm.NONE),
+    "list-namespaces": Command(_list_namespaces, namespaced=False, form=BodyForm.NONE),
+    "delete-namespace": Command(_delete_namespace, writes=True, form=BodyForm.NONE),
     "rename-namespace": Command(_rename_namespace, writes=True, namespaced=False),
 }
-"""Every path that an index answers."""
+"""The commands of an index by the first segment of their path."""

@@ -1,7 +1,8 @@
-"""The client half of the protocol, without I/O: a call becomes an `Operation`, a reply becomes a value.
+"""The client half of the protocol, without I/O: calls become operations, and results become public types.
 
-This is the only file that knows the paths and bodies of the client half; `nextk.dispatch` knows those of the server
-half. Local checks raise `ClientError` only for what no server would accept.
+An `Operation` holds plain values; the transports decide whether they are written as JSON. Only this file knows the
+paths and bodies of the client half; `nextk.dispatch` knows those of the server half. Checks here raise `ClientError`
+only for what no server would accept.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +14,9 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
+from nextk.arguments import choose, require_count
 from nextk.errors import ClientError
-from nextk.payloads import QueryFields, Upsertable, choice, query_fields, record_fields, sparse_field, vector_field
+from nextk.payloads import QueryFields, Upsertable, query_fields, record_fields, sparse_field, vector_field
 from nextk.types import (
     DeleteResult,
     DenseLike,
@@ -30,15 +32,15 @@ from nextk.types import (
 T = TypeVar("T")
 
 Started = tuple[str, list[QueryResult]]
-"""What a resumable start returns: the uuid (`""` where the namespace does not exist) and the first page."""
+"""The result of a resumable start: the uuid (`""` if the namespace does not exist) and the first page."""
 
 
 class Repeat(Enum):
     """When an operation whose reply did not arrive may be sent again.
 
-    `ALWAYS`: doing it twice is the same as once.
-    `UNLESS_SENT`: it moves a cursor or opens one; only if the server surely did not see it.
-    `STOP`: as `ALWAYS`, and to hear "no such query" from a repeat means that an earlier one got through.
+    `ALWAYS`: always, since to do it twice has the effect of doing it once.
+    `UNLESS_SENT`: only if the server surely did not see it, since it opens or advances a resumable query.
+    `STOP`: always; the refusal "no such query" of a repeat means that an earlier attempt succeeded.
     """
 
     ALWAYS = "always"
@@ -48,13 +50,15 @@ class Repeat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[T]):
-    """One request as a value.
+    """One request to an index.
 
     Attributes:
         path: Path and query string, percent-encoded, without a leading slash.
-        body: The JSON body, or `None` for none.
-        parse: Reads the `result` of the reply; raises `ValueError` if it is not of the documented shape.
-        repeat: When it may be sent again.
+        body: The values of the body: an object, or a list of objects. Arrays and scalars of numpy are allowed. `None`
+            for no body.
+        parse: Turns the `result` of the reply into public types; raises `ValueError`, `TypeError` or `KeyError` if it
+            is not of the documented shape.
+        repeat: When the operation may be sent again.
     """
 
     path: str
@@ -64,22 +68,30 @@ class Operation(Generic[T]):
 
     @property
     def command(self) -> str:
-        """The first part of the path."""
+        """The first segment of the path."""
         return self.path.partition("?")[0].partition("/")[0]
 
     @property
     def starts(self) -> bool:
-        """Whether it opens a resumable query, so that a result nobody waits for leaves one open."""
+        """Whether the operation opens a resumable query, which stays open if its result is lost."""
         return self.command in ("resumable-query", "resumable-query-data")
 
     @property
     def continues(self) -> bool:
-        """Whether it speaks of an open resumable query."""
+        """Whether the operation continues or stops a resumable query."""
         return self.command in ("resumable-query-next", "resumable-query-end")
 
 
 def target(command: str, namespace: str | None) -> str:
-    """A command's path in a namespace, percent-encoded segment by segment."""
+    """Return the path of a command in a namespace, percent-encoded segment by segment.
+
+    Args:
+        command: The command.
+        namespace: The namespace; `None` or `""` for the default one.
+
+    Raises:
+        ClientError: The namespace is not text, or holds lone surrogates.
+    """
     if not namespace:
         return command
     try:
@@ -93,7 +105,7 @@ def target(command: str, namespace: str | None) -> str:
 
 @cache
 def _reader(kind: Any) -> Callable[[Any], Any]:
-    """Reads wire data as a type; built once per type, when first needed."""
+    """Return a function that reads a type from wire data; built once per type, when it is first needed."""
     return TypeAdapter(kind).validate_python
 
 
@@ -120,19 +132,19 @@ def _started(result: Any) -> Started:
 
 
 def upsert(vectors: Sequence[Upsertable], namespace: str | None) -> Operation[str]:
-    """Store records: vectors, or texts for the index to embed, but not both in one call."""
+    """Return the operation that stores records: vectors, or texts for the index to embed, but not both in one call."""
     embed, records = record_fields(vectors)
     return Operation(target("upsert-data" if embed else "upsert", namespace), records, _text)
 
 
 def query(namespace: str | None, **fields: Unpack[QueryFields]) -> Operation[list[QueryResult]]:
-    """The best matches of one query."""
+    """Return the operation that finds the best matches of one query."""
     embed, body = query_fields(**fields)
     return Operation(target("query-data" if embed else "query", namespace), body, _matches)
 
 
 def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operation[list[list[QueryResult]]]:
-    """Several queries in one request: all by vectors, or all by text."""
+    """Return the operation that runs several queries in one request: all by vectors, or all by text."""
     # Other keys are ignored, as the documented SDK does.
     known = QueryRequest.__annotations__
     given: list[dict[str, Any]] = [{key: request[key] for key in known if key in request} for request in queries]  # type: ignore[literal-required]
@@ -150,19 +162,19 @@ def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operat
 
 
 def start(namespace: str | None, *, max_idle: int, **fields: Unpack[QueryFields]) -> Operation[Started]:
-    """Open a resumable query."""
+    """Return the operation that opens a resumable query, which expires after `max_idle` seconds without a call."""
     embed, body = query_fields(**fields)
     path = target("resumable-query-data" if embed else "resumable-query", namespace)
     return Operation(path, {**body, "maxIdle": max_idle}, _started, Repeat.UNLESS_SENT)
 
 
 def fetch_next(uuid: str, count: int) -> Operation[list[QueryResult]]:
-    """The next page of a resumable query."""
+    """Return the operation that fetches the next page of a resumable query."""
     return Operation("resumable-query-next", {"uuid": uuid, "additionalK": count}, _matches, Repeat.UNLESS_SENT)
 
 
 def stop(uuid: str) -> Operation[None]:
-    """End a resumable query."""
+    """Return the operation that stops a resumable query."""
     return Operation("resumable-query-end", {"uuid": uuid}, _nothing, Repeat.STOP)
 
 
@@ -176,14 +188,14 @@ def update(
     metadata_update_mode: MetadataUpdateMode,
     sparse_vector: SparseLike | None,
 ) -> Operation[bool]:
-    """Change parts of one record."""
+    """Return the operation that changes parts of one record; its value says whether the record exists."""
     body = {
         "id": id,
         "vector": vector_field(vector),
         "sparseVector": sparse_field(sparse_vector),
         "data": data,
         "metadata": metadata,
-        "metadataUpdateMode": choice(MetadataUpdateMode, metadata_update_mode),
+        "metadataUpdateMode": choose(MetadataUpdateMode, metadata_update_mode, "metadata_update_mode"),
     }
     body = {key: value for key, value in body.items() if value is not None}
     return Operation(target("update", namespace), body, lambda result: _reader(dict[str, int])(result)["updated"] == 1)
@@ -198,7 +210,7 @@ def fetch(
     include_metadata: bool,
     include_data: bool,
 ) -> Operation[list[FetchResult | None]]:
-    """Records by id or by prefix."""
+    """Return the operation that fetches records by id or by prefix."""
     body: dict[str, Any] = {
         "includeVectors": include_vectors,
         "includeMetadata": include_metadata,
@@ -221,8 +233,8 @@ def range_(
     include_metadata: bool,
     include_data: bool,
 ) -> Operation[RangeResult]:
-    """Records in insertion order, from a cursor on."""
-    _require_positive("limit", limit)
+    """Return the operation that fetches records in the order of their insertion, from a cursor on."""
+    require_count(limit, "limit")
     body = {
         "cursor": cursor,
         "limit": limit,
@@ -242,7 +254,7 @@ def delete(
     prefix: str | None,
     filter: str | None,
 ) -> Operation[DeleteResult]:
-    """Remove records by id, by prefix or by filter."""
+    """Return the operation that removes records by id, by prefix or by filter."""
     body: dict[str, Any] = {}
     if ids is not None:
         body["ids"] = _ids(ids)
@@ -254,32 +266,30 @@ def delete(
 
 
 def reset(namespace: str | None, *, all: bool) -> Operation[str]:
-    """Empty a namespace, or all of them."""
+    """Return the operation that empties one namespace, or all of them."""
     return Operation("reset?all" if all else target("reset", namespace), None, _text)
 
 
 def info() -> Operation[InfoResult]:
-    """What the index holds."""
+    """Return the operation that fetches the properties and the size of the index."""
     return Operation("info", None, _reads(InfoResult))
 
 
 def list_namespaces() -> Operation[list[str]]:
-    """The names of all namespaces."""
+    """Return the operation that lists the names of all namespaces."""
     return Operation("list-namespaces", None, _reads(list[str]))
 
 
 def delete_namespace(namespace: str) -> Operation[None]:
-    """Remove a namespace."""
+    """Return the operation that removes a namespace.
+
+    Raises:
+        ClientError: It is the default namespace.
+    """
     if not namespace:
         message = "the default namespace cannot be deleted; use reset()"
         raise ClientError(message)
     return Operation(target("delete-namespace", namespace), None, _nothing)
-
-
-def _require_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or value < 1:
-        message = f"{name}={value!r} must be a whole number greater than 0"
-        raise ClientError(message)
 
 
 def _ids(ids: int | str | Sequence[int | str]) -> list[int | str]:

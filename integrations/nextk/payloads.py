@@ -1,10 +1,9 @@
-"""From what a caller hands over to the fields of a body: every form that the documented SDK takes."""
+"""Turn the arguments of a call into the fields of a request body, in every form that the documented SDK takes."""
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any, TypeAlias, TypedDict
 
-from nextk.arguments import sparse_parts
+from nextk.arguments import choose, sparse_parts
 from nextk.errors import ClientError
 from nextk.types import (
     Data,
@@ -24,7 +23,7 @@ Upsertable: TypeAlias = Vector | Data | Mapping[str, Any] | tuple[Any, ...]
 
 
 class QueryFields(TypedDict, total=False):
-    """The parameters that a plain query and a resumable one have in common; `None` is as good as absent."""
+    """The parameters that plain and resumable queries have in common; `None` counts as absent."""
 
     vector: DenseLike | None
     top_k: int
@@ -40,10 +39,14 @@ class QueryFields(TypedDict, total=False):
 
 
 def plain_list(value: object, name: str) -> list[Any]:
-    """The elements of a list, or of whatever has `tolist()`.
+    """Return the elements of a list, or of an object that has `tolist()`.
+
+    Args:
+        value: The list or object.
+        name: The name of the argument, for the error.
 
     Raises:
-        ClientError: It is neither.
+        ClientError: The value is neither.
     """
     if isinstance(value, list):
         return value
@@ -55,13 +58,38 @@ def plain_list(value: object, name: str) -> list[Any]:
     raise ClientError(message)
 
 
-def vector_field(vector: DenseLike | None) -> list[float] | None:
-    """A dense vector as JSON has it."""
-    return None if vector is None else plain_list(vector, "vector")
+def is_float_array(value: object) -> bool:
+    """Return whether a value is a one-dimensional numpy array of 32-bit or 64-bit floats, without importing numpy."""
+    dtype = getattr(value, "dtype", None)
+    return (
+        type(value).__module__ == "numpy"
+        and getattr(value, "ndim", None) == 1
+        and getattr(dtype, "kind", None) == "f"
+        and getattr(dtype, "itemsize", None) in (4, 8)
+    )
+
+
+def vector_field(vector: DenseLike | None) -> DenseLike | None:
+    """Return a dense vector as a body has it: a list, or a one-dimensional numpy array of floats as it is.
+
+    Args:
+        vector: The vector; `None` for none, which is returned.
+
+    Raises:
+        ClientError: The vector is neither a list nor has `tolist()`.
+    """
+    return vector if vector is None or is_float_array(vector) else plain_list(vector, "vector")
 
 
 def sparse_field(sparse: SparseLike | None) -> dict[str, list[Any]] | None:
-    """A sparse vector as JSON has it."""
+    """Return a sparse vector as a body has it: an object of two lists, `indices` and `values`.
+
+    Args:
+        sparse: The vector, or a pair of its indices and its values; `None` for none, which is returned.
+
+    Raises:
+        ClientError: The vector has another form.
+    """
     if sparse is None:
         return None
     # A mapping is not one of the documented SDK's forms.
@@ -89,10 +117,12 @@ def query_fields(
     fusion_algorithm: FusionAlgorithm | None = None,
     query_mode: QueryMode | None = None,
 ) -> tuple[bool, dict[str, Any]]:
-    """The body of a query, and whether the index embeds its text.
+    """Return whether the index embeds the query's text, and the body of the query.
+
+    The parameters are those of `nextk.Index.query`.
 
     Raises:
-        ClientError: Text and vectors are mixed, nothing is searched for, or an enum has no such member.
+        ClientError: Both text and vectors are given, or neither; or an enum has no such member.
     """
     by_vectors = vector is not None or sparse_vector is not None
     if by_vectors == (data is not None):
@@ -108,9 +138,9 @@ def query_fields(
         "filter": filter,
     }
     optional = {
-        "weightingStrategy": choice(WeightingStrategy, weighting_strategy),
-        "fusionAlgorithm": choice(FusionAlgorithm, fusion_algorithm),
-        "queryMode": choice(QueryMode, query_mode),
+        "weightingStrategy": choose(WeightingStrategy, weighting_strategy, "weighting_strategy"),
+        "fusionAlgorithm": choose(FusionAlgorithm, fusion_algorithm, "fusion_algorithm"),
+        "queryMode": choose(QueryMode, query_mode, "query_mode"),
         "data": data,
         "vector": vector_field(vector),
         "sparseVector": sparse_field(sparse_vector),
@@ -119,10 +149,13 @@ def query_fields(
 
 
 def record_fields(records: Sequence[Upsertable]) -> tuple[bool, list[dict[str, Any]]]:
-    """The body of an upsert, and whether the index embeds its texts.
+    """Return whether the index embeds the records' texts, and the body of the upsert.
+
+    Args:
+        records: The records, in any of the forms of `Upsertable`.
 
     Raises:
-        ClientError: There are no records, one is of no known form, or texts and vectors are mixed.
+        ClientError: There are no records, a record has none of these forms, or texts to embed and vectors are mixed.
     """
     if isinstance(records, (Vector, Data, Mapping, str)):
         message = f"upsert takes a list of records, not one {type(records).__name__}"
@@ -192,15 +225,3 @@ def _optional(rest: Sequence[Any], most: int) -> list[Any]:
 
 def _is_sparse(value: object) -> bool:
     return isinstance(value, (SparseVector, tuple))
-
-
-def choice(kind: type[StrEnum], value: str | None) -> str | None:
-    """The wire's word for an enum member; its plain text is taken, too."""
-    if value is None:
-        return None
-    try:
-        return str(kind(value.value if isinstance(value, kind) else str(value).upper()).value)
-    except ValueError:
-        choices = ", ".join(member.value for member in kind)
-        message = f"{value!r} is not one of {choices}"
-        raise ClientError(message) from None

@@ -223,7 +223,7 @@ class TestCopies:
         pickled = pickle.dumps(ResumableRetriever(embedding=True))
         assert b"secret-token" not in pickled
         monkeypatch.setenv("UPSTASH_VECTOR_REST_URL", "http://127.0.0.1:2")
-        assert "Index(HttpCarrier('http://127.0.0.1:2'))" == repr(pickle.loads(pickled)._get_connection())  # noqa: S301
+        assert "Index(HttpTransport('http://127.0.0.1:2'))" == repr(pickle.loads(pickled)._get_connection())  # noqa: S301
 
     def test_pickle_over_an_index(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
         """An index object stays in its process: it is said what to do instead, and that works."""

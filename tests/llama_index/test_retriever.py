@@ -425,7 +425,7 @@ class TestConfiguration:
     def test_secrets(self) -> None:
         """The token shows in no representation."""
         retriever = ResumableRetriever(url="http://127.0.0.1:1", token="secret-token")
-        assert "ResumableRetriever(Index(HttpCarrier('http://127.0.0.1:1')), similarity_top_k=2)" == repr(retriever)
+        assert "ResumableRetriever(Index(HttpTransport('http://127.0.0.1:1')), similarity_top_k=2)" == repr(retriever)
         assert "secret-token" not in repr(vars(retriever))
 
     def test_pickle(self) -> None:

@@ -281,7 +281,7 @@ class TestSource:
         monkeypatch.setenv("UPSTASH_VECTOR_REST_TOKEN", "secret-token")
         pickled = pickle.dumps(Connection())
         assert b"secret-token" not in pickled
-        assert "Index(HttpCarrier('http://127.0.0.1:1'))" == repr(pickle.loads(pickled))  # noqa: S301 - our own
+        assert "Index(HttpTransport('http://127.0.0.1:1'))" == repr(pickle.loads(pickled))  # noqa: S301 - our own
 
 
 class TestBuilding:

@@ -304,7 +304,7 @@ async def test_a_fault_of_ours_is_an_envelope_too(monkeypatch: pytest.MonkeyPatc
         message = "secret detail"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(server_app, "dispatch", fail)
+    monkeypatch.setattr(server_app, "answer", fail)
     engine = open_engine(None, {"type": "dense"})
     transport = httpx.ASGITransport(create_app({"pairs": engine}), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -15,10 +15,10 @@ from typing import Any, cast
 import httpx
 
 from nextk import AsyncIndex, Index
-from nextk.dispatch import dispatch
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
 from nextk.operations import Operation
+from nextk.server.codec import answer
 from nextk.transport.in_process import InProcessTransport, SharedEngine
 from tests.support.local_server import LocalServer
 
@@ -169,7 +169,7 @@ class Opener:
 
 @dataclass(frozen=True)
 class Wire:
-    """The raw protocol: bytes in, bytes out, by HTTP or straight into the dispatch of the server half.
+    """The raw protocol: bytes in, bytes out, by HTTP or straight into what the server does with them.
 
     Attributes:
         engine: Of the index that is spoken to.
@@ -185,7 +185,7 @@ class Wire:
         """Send a body, as it is if it is bytes, as JSON otherwise; the status and the body of the reply."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         if self.url is None:
-            reply = dispatch(self.engine, path, content)
+            reply = answer(self.engine, path, content)
             return reply.status, reply.body
         headers = {"Authorization": f"Bearer {self.token}"}
         # Certificates take longer to load than all the rest.

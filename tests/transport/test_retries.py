@@ -1,12 +1,16 @@
 """What a reply means where a proxy answers in the server's place, and what a transport refuses before it sends."""
 
+import time
+from email.utils import formatdate
 from typing import Any
 
+import httpx
 import pytest
 
 from nextk import Index, operations
 from nextk.errors import ClientError, PageUncertain, RefusedError, TransportError
-from nextk.transport.retries import Answer, Attempts, encode
+from nextk.transport.encoding import decode, encode
+from nextk.transport.retries import MAX_PAUSE, Answer, Attempts, pause_before
 
 DEEP = 100_000
 
@@ -20,17 +24,17 @@ def attempts(operation: operations.Operation[Any], retries: int = 0) -> Attempts
 def test_a_json_refusal_in_other_words_is_an_answer(operation: operations.Operation[Any]) -> None:
     """A refusal below 500 counts as one whatever its key, and keeps its words and status: no page is in doubt."""
     with pytest.raises(RefusedError, match="no such field") as caught:
-        attempts(operation).reply(422, b'{"detail": "no such field"}')
+        attempts(operation).reply(422, decode(b'{"detail": "no such field"}'))
     assert 422 == caught.value.status
 
 
 def test_a_result_under_a_failing_status_is_no_success() -> None:
     """A 503 that carries a result leaves a page in doubt, and a read to be repeated."""
     with pytest.raises(PageUncertain):
-        attempts(operations.fetch_next("u", 1)).reply(503, b'{"result": []}')
+        attempts(operations.fetch_next("u", 1)).reply(503, decode(b'{"result": []}'))
     repeated = attempts(operations.list_namespaces(), retries=1)
-    assert repeated.reply(503, b'{"result": [""]}') is None
-    assert Answer([""]) == repeated.reply(200, b'{"result": [""]}')
+    assert repeated.reply(503, decode(b'{"result": [""]}')) is None
+    assert Answer([""]) == repeated.reply(200, decode(b'{"result": [""]}'))
 
 
 def test_nesting_without_end_is_refused_or_unusable() -> None:
@@ -41,7 +45,7 @@ def test_nesting_without_end_is_refused_or_unusable() -> None:
     with pytest.raises(ClientError, match="JSON"):
         encode(operations.upsert([("a", [1.0], metadata)], ""))
     with pytest.raises(TransportError):
-        attempts(operations.info()).reply(200, b'{"result": ' + b"[" * DEEP + b"]" * DEEP + b"}")
+        attempts(operations.info()).reply(200, decode(b'{"result": ' + b"[" * DEEP + b"]" * DEEP + b"}"))
 
 
 @pytest.mark.parametrize(
@@ -61,3 +65,90 @@ def test_a_password_in_the_url_never_shows() -> None:
             index.info()
         assert "pa55word" not in str(caught.value)
         assert "127.0.0.1:1" in str(caught.value)
+
+
+class TestPauses:
+    """The pauses between two attempts."""
+
+    def test_they_double_up_to_a_minute(self) -> None:
+        """Without luck a pause is twice the one before, from the interval on, until it is a minute long."""
+        assert [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] == [pause_before(repeat, 1.0, 1.0) for repeat in range(8)]
+        assert MAX_PAUSE == pause_before(10_000, 1.0, 1.0)
+
+    def test_chance_takes_half_at_the_most(self) -> None:
+        """Chance shortens a pause by half at the most, so that clients do not come back together."""
+        assert [0.5, 0.75, 1.0] == [pause_before(0, 1.0, chance) for chance in (0.0, 0.5, 1.0)]
+
+    def test_an_interval_beyond_the_bound_is_kept(self) -> None:
+        """Whoever asks for an interval of more than a minute gets it; whoever asks for none gets none."""
+        assert [90.0, 90.0] == [pause_before(repeat, 90.0, 1.0) for repeat in range(2)]
+        assert [0.0, 0.0] == [pause_before(repeat, 0.0, 1.0) for repeat in range(2)]
+
+    def test_every_repeat_has_its_pause(self) -> None:
+        """Both kinds of failure count: a reply that never came, and one that is unusable."""
+        sending = Attempts(operations.info(), 3, 0.5, chance=lambda: 1.0)
+        pauses = []
+        sending.no_reply(ConnectionResetError("broken"), sent=True)
+        pauses.append(sending.pause)
+        for status in (502, 429):
+            assert sending.reply(status, None) is None
+            pauses.append(sending.pause)
+        assert [0.5, 1.0, 2.0] == pauses
+        with pytest.raises(TransportError):
+            sending.reply(502, None)
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("7", 7.0),
+            (" 7 ", 7.0),
+            ("0", 1.0),
+            ("3600", MAX_PAUSE),
+            ("9" * 400, MAX_PAUSE),
+            (None, 1.0),
+            ("", 1.0),
+            ("soon", 1.0),
+            ("-5", 1.0),
+            ("1.5", 1.0),
+            ("\u0667", 1.0),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 1.0),
+            ("Thu, 01 Jan 9999 00:00:00 GMT", MAX_PAUSE),
+        ],
+    )
+    def test_retry_after(self, given: str | None, expected: float) -> None:
+        """After a 429 the pause is what the server asks for, up to a minute, if that is longer than our own."""
+        sending = Attempts(operations.info(), 1, 1.0, chance=lambda: 1.0)
+        assert sending.reply(429, {"error": "too many"}, retry_after=given) is None
+        assert expected == sending.pause
+
+    def test_retry_after_as_a_date(self) -> None:
+        """A date of HTTP in the future is as good as seconds."""
+        sending = Attempts(operations.info(), 1, 0.0)
+        later = formatdate(time.time() + 30, usegmt=True)
+        assert sending.reply(429, {"error": "too many"}, retry_after=later) is None
+        assert 1.0 < sending.pause <= 30.0
+
+    @pytest.mark.parametrize("status", [500, 502, 503])
+    def test_only_a_429_may_ask(self, status: int) -> None:
+        """The header of any other reply is not looked at."""
+        sending = Attempts(operations.info(), 1, 1.0, chance=lambda: 1.0)
+        assert sending.reply(status, None, retry_after="30") is None
+        assert sending.pause == 1.0
+
+
+class TestTexts:
+    """Texts of other packages that the transport relies on; each test fails loudly when the text changes."""
+
+    def test_a_closed_client(self) -> None:
+        """Httpx says that a closed client has sent nothing, in the words that the transport looks for."""
+        client = httpx.Client(verify=False)  # noqa: S501 - certificates take long to load, and nothing is sent
+        client.close()
+        with pytest.raises(RuntimeError, match=r"^Cannot send a request"):
+            client.send(client.build_request("POST", "http://127.0.0.1:1"))
+
+    async def test_a_closed_asynchronous_client(self) -> None:
+        """So does its asynchronous client."""
+        client = httpx.AsyncClient(verify=False)  # noqa: S501 - certificates take long to load, and nothing is sent
+        await client.aclose()
+        with pytest.raises(RuntimeError, match=r"^Cannot send a request"):
+            await client.send(client.build_request("POST", "http://127.0.0.1:1"))

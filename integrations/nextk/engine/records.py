@@ -250,7 +250,7 @@ def _require_dimension(got: int, schema: Schema) -> None:
         raise RefusedError(message, 422)
 
 
-def _dense(vector: list[float] | None) -> NDArray[np.float32] | None:
+def _dense(vector: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
     return None if vector is None else np.array(vector, np.float32)
 
 

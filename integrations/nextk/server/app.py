@@ -1,4 +1,4 @@
-"""The ASGI application: requests in, envelopes out; everything in between is `nextk.dispatch`."""
+"""The ASGI application: requests in, envelopes out; everything in between is `nextk.server.codec`."""
 
 import asyncio
 import contextlib
@@ -15,10 +15,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from nextk.dispatch import Reply, dispatch, refusal
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
 from nextk.server.auth import Tokens
+from nextk.server.codec import Reply, answer, refusal
 from nextk.server.metrics import Metrics
 from nextk.server.routing import UNKNOWN, RequestTarget
 
@@ -27,11 +27,11 @@ log = logging.getLogger("nextk.server")
 __all__ = ["create_app"]
 
 MAX_BODY = 64 * 2**20
-"""Bytes that a request's body may have, unless the server is told otherwise."""
+"""How many bytes the body of a request may have by default."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
-"""What every command answers to: the clients in use do not agree on one."""
+"""The methods that every command accepts, since the clients in use do not agree on one."""
 SWEEP_SECONDS = 5.0
-"""How often resumable queries that nobody touches are looked for."""
+"""Seconds between two searches for resumable queries that have expired."""
 
 _DIGITS = 18  # of the longest Content-Length that is worth reading
 _GONE = 499  # the client left before it was answered; nobody sees this status, but logs and metrics do
@@ -51,12 +51,11 @@ def create_app(
     `/healthz` and `/metrics` (Prometheus) are the server's own.
 
     Args:
-        engines: The indexes by name. The mapping is read anew for every request; the engines stay the caller's to
-            close.
-        token: What clients have to send as `Authorization: Bearer`; `None` lets everyone in.
-        read_only_token: Lets a client in that may only read.
-        root: Which index answers at `/`; the first one if `None`.
-        max_body: Bytes that a request's body may have.
+        engines: The indexes by name. The mapping is read anew for every request. The caller closes the engines.
+        token: The token that clients have to send as `Authorization: Bearer`. Default `None`, which lets everyone in.
+        read_only_token: The token of clients that may only read. Default `None`, for no such clients.
+        root: The name of the index that answers at `/`. Default `None`, for the first one.
+        max_body: How many bytes the body of a request may have. Default 64 MiB.
 
     Raises:
         ClientError: A token is empty, or both are the same.
@@ -84,7 +83,11 @@ def create_app(
 
 
 async def sweep(engines: Mapping[str, Engine]) -> None:
-    """Drop the resumable queries that have been idle for too long, in every engine."""
+    """Drop the resumable queries that have been idle for too long, in every engine.
+
+    Args:
+        engines: The engines by the names of their indexes.
+    """
     for name, engine in list(engines.items()):
         try:
             await run_in_threadpool(engine.sweep)
@@ -99,7 +102,7 @@ async def _sweep_forever(engines: Mapping[str, Engine]) -> None:
 
 
 class _Service:
-    """Everything below the indexes' paths, as an ASGI application."""
+    """The ASGI application for all paths of the indexes."""
 
     def __init__(self, engines: Mapping[str, Engine], tokens: Tokens, root: str | None, max_body: int) -> None:
         self._engines = engines
@@ -123,7 +126,7 @@ class _Service:
             await _response(reply)(scope, receive, send)
 
     async def metrics(self, request: Request) -> Response:
-        """The figures, for those who may read."""
+        """Return the metrics as text, to clients that may read."""
         try:
             self._tokens.read_only_for(request.headers)
         except RefusedError as error:
@@ -140,7 +143,7 @@ class _Service:
             body = await self._body(request)
         except RefusedError as error:
             return refusal(str(error), error.status)
-        return await run_in_threadpool(dispatch, engine, target.rest, body, read_only=read_only)
+        return await run_in_threadpool(answer, engine, target.rest, body, read_only=read_only)
 
     def _index_name(self, target: RequestTarget) -> str | None:
         if target.index is not None:

@@ -1,7 +1,6 @@
-"""A transport on which things go wrong as planned, around any other."""
+"""A transport around another one, on which requests fail as a plan says."""
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import NextKError, QueryNotFound
 from nextk.operations import Operation, stop
-from nextk.testing.faults import ERROR_PAGE, ERROR_STATUS, Fault, FaultPlan, RequestKind
+from nextk.testing.faults import ERROR_STATUS, Fault, FaultPlan, RequestKind
 from nextk.transport import Transport
 from nextk.transport.retries import Answer, Attempts
 
@@ -29,19 +28,23 @@ def faulty(index: AsyncIndex, plan: FaultPlan) -> AsyncIndex: ...
 
 
 def faulty(index: Index | AsyncIndex, plan: FaultPlan) -> Index | AsyncIndex:
-    """The same index, on which resumable queries go wrong as planned; closing either closes both.
+    """Return a client of the same index on which resumable queries fail as planned. Closing either client closes both.
 
-    What may be repeated is repeated at once, as often as a client does by default.
+    Operations that may be repeated are repeated at once, as often as a client repeats them by default.
+
+    Args:
+        index: The client of the index, blocking or asynchronous.
+        plan: The faults.
     """
     return type(index)._over(FaultyTransport(index._transport, plan))  # noqa: SLF001 - how one colour is made of the other
 
 
 class FaultyTransport:
-    """Carries operations as `inner` does, except where the plan has a fault.
+    """A transport that carries operations as `inner` does, except where the plan has a fault.
 
     Args:
         inner: The transport to the index.
-        plan: What goes wrong.
+        plan: The faults.
     """
 
     def __init__(self, inner: Transport, plan: FaultPlan) -> None:
@@ -51,11 +54,11 @@ class FaultyTransport:
         self._plan = plan
 
     def __repr__(self) -> str:
-        return f"FaultyCarrier({self._inner!r})"
+        return f"FaultyTransport({self._inner!r})"
 
     @property
     def identity(self) -> str:
-        """That of the index inside."""
+        """The identity of the index behind `inner`."""
         return self._inner.identity
 
     def send(self, operation: Operation[T]) -> T:
@@ -69,7 +72,7 @@ class FaultyTransport:
         return answer.value
 
     async def asend(self, operation: Operation[T]) -> T:
-        """The same without blocking the event loop."""
+        """Carry an operation without blocking the event loop; see `nextk.transport.Transport`."""
         kind = RequestKind.of(operation.command)
         if kind is None:
             return await self._inner.asend(operation)
@@ -79,11 +82,11 @@ class FaultyTransport:
         return answer.value
 
     def close(self) -> None:
-        """Close what is inside."""
+        """Close the transport inside."""
         self._inner.close()
 
     async def aclose(self) -> None:
-        """Close what is inside."""
+        """Close the transport inside without blocking the event loop."""
         await self._inner.aclose()
 
     def _attempt(self, kind: RequestKind, operation: Operation[T], attempts: Attempts[T]) -> Answer[T] | None:
@@ -125,11 +128,11 @@ class FaultyTransport:
         return self._deliver(fault, kind, value, attempts)
 
     def _unknown(self, operation: Operation[T], error: QueryNotFound, attempts: Attempts[T]) -> Answer[T] | None:
-        """The index does not know the query: what that means depends on what came before."""
+        """Decide what follows when the index does not know the query; that depends on the attempts before."""
         uuid = _uuid(operation) or ""
         self._plan.ended(uuid)
         refusal = {"error": f"Resumable query with uuid {uuid} does not exist", "status": error.status}
-        return attempts.reply(error.status, json.dumps(refusal).encode())
+        return attempts.reply(error.status, refusal)
 
     def _record(self, kind: RequestKind, operation: Operation[Any], value: Any) -> None:
         if kind is RequestKind.START:
@@ -142,14 +145,14 @@ class FaultyTransport:
             attempts.no_reply(_connection_reset(), where=repr(self._inner), sent=True)
             return None
         if fault is Fault.ERROR_PAGE:
-            return attempts.reply(ERROR_STATUS, ERROR_PAGE)
+            return attempts.reply(ERROR_STATUS, None)
         if kind is RequestKind.START:
             self._plan.delivered(value[0])
         return Answer(value)
 
 
 def _uuid(operation: Operation[Any]) -> str | None:
-    """The query that an operation speaks of."""
+    """Return the uuid of the query that an operation continues or stops; `None` for any other operation."""
     uuid = operation.body.get("uuid") if operation.continues else None
     return uuid if isinstance(uuid, str) else None
 

@@ -1,4 +1,4 @@
-"""HTTP: the only file that imports httpx."""
+"""The transport over HTTP. This is the only file that imports httpx."""
 
 import asyncio
 import atexit
@@ -18,12 +18,15 @@ import httpx
 from nextk.errors import ClientError
 from nextk.operations import Operation
 from nextk.transport import CLOSE_TIMEOUT
+from nextk.transport.encoding import decode, encode, estimated_size
 from nextk.transport.orphans import Orphans, ServerAddress
-from nextk.transport.retries import Answer, Attempts, encode
+from nextk.transport.retries import Answer, Attempts
 
 log = logging.getLogger("nextk.transport")
 
 T = TypeVar("T")
+
+_LARGE = 64 * 1024  # bytes of JSON; more are written and read beside the event loop
 
 # The server surely did not see a request that failed like this.
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -31,7 +34,7 @@ _MISUSE = (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError
 
 
 class _NoCookies(CookieJar):
-    """Takes no cookies and sends none: the protocol has none, and looking for them costs CPU time in every trip."""
+    """A jar that keeps and sends no cookies: the protocol has none, and looking for them costs CPU time per request."""
 
     def extract_cookies(self, response: object, request: object) -> None: ...
 
@@ -40,12 +43,12 @@ class _NoCookies(CookieJar):
 
 @functools.cache
 def _trust() -> ssl.SSLContext:
-    """The certificates that httpx trusts by default, loaded once: it would load them for every event loop anew."""
+    """Return the certificates that httpx trusts by default. httpx itself would load them anew for every event loop."""
     return httpx.create_ssl_context()
 
 
 class HttpClients:
-    """Open connections: those of the blocking calls, and those of each event loop, all of one process."""
+    """The open connections of one process: those of blocking calls, and those of each event loop."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -55,7 +58,7 @@ class HttpClients:
         self.by_loop: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
 
     def forget_closed_loops(self) -> None:
-        """Drop the connections of loops that are gone; they can no longer be closed, only let go of."""
+        """Drop the connections of event loops that are closed. Such connections can no longer be closed themselves."""
         for loop in [loop for loop in list(self.by_loop) if loop.is_closed()]:
             self.by_loop.pop(loop, None)
 
@@ -67,7 +70,7 @@ class HttpTransport:
         url: The base URL of the index.
         token: Its token.
         retries: How often an operation may be repeated.
-        retry_interval: Seconds between two attempts.
+        retry_interval: The longest pause before the first repeat, in seconds; see `nextk.transport.retries`.
         timeout: Seconds for connecting, sending and waiting each.
     """
 
@@ -83,47 +86,52 @@ class HttpTransport:
         self._abandoned: set[asyncio.Task[Any]] = set()  # starts that nobody waits for any more
 
     def __repr__(self) -> str:
-        return f"HttpCarrier({self.server.safe_url!r})"
+        return f"HttpTransport({self.server.safe_url!r})"
 
     @property
     def identity(self) -> str:
-        """The URL, without a user and password."""
+        """The URL of the index, without the user and password that it may hold."""
         return self.server.safe_url
 
     def send(self, operation: Operation[T]) -> T:
         """Carry an operation; see `nextk.transport.Transport`."""
+        content = encode(operation)
         self._stop_orphans()
-        attempts = Attempts(operation, self._retries)
-        while (answer := self._attempt(operation, attempts)) is None:
-            time.sleep(self._retry_interval)
+        attempts = Attempts(operation, self._retries, self._retry_interval)
+        while (answer := self._attempt(operation, content, attempts)) is None:
+            time.sleep(attempts.pause)
         return answer.value
 
     async def asend(self, operation: Operation[T]) -> T:
         """Carry an operation without blocking the event loop.
 
-        A start goes on when its caller is cancelled, and its query is stopped as one that was dropped. Only if the
-        event loop ends meanwhile, nobody learns which query it was, and it is left to expire.
+        If the caller is cancelled during the start of a resumable query, the request goes on, and its query is stopped
+        like one whose handle was dropped. If the event loop ends before the reply, the query is left to expire.
+
+        Bodies and replies of more than 64 KiB are written and read in a thread.
         """
+        large = estimated_size(operation) > _LARGE
+        content = await asyncio.to_thread(encode, operation) if large else encode(operation)
         await self._astop_orphans()
-        attempts = Attempts(operation, self._retries)
+        attempts = Attempts(operation, self._retries, self._retry_interval)
         while True:
-            attempt = self._aattempt(operation, attempts)
+            attempt = self._aattempt(operation, content, attempts)
             answer = await (self._see_through(attempt) if operation.starts else attempt)
             if answer is not None:
                 return answer.value
-            await asyncio.sleep(self._retry_interval)
+            await asyncio.sleep(attempts.pause)
 
     def close(self) -> None:
-        """Stop orphans and close the connections of the blocking calls.
+        """Stop the orphans and close the connections of blocking calls.
 
-        The index may be used again afterwards, which opens new ones. A call that another thread is about to send does
-        so as well; one that is under way is broken off.
+        The index may be used again afterwards, which opens new connections. A call that another thread is about to
+        send opens one, too; a call that has been sent already fails.
         """
         self._run_closing_hooks()
         self._close_blocking()
 
     async def aclose(self) -> None:
-        """Stop orphans and close the connections of the running event loop, and those of the blocking calls."""
+        """Stop the orphans and close the connections of the running event loop, and those of blocking calls."""
         self._run_closing_hooks()
         own, loop = self._own(), asyncio.get_running_loop()
         try:
@@ -150,24 +158,26 @@ class HttpTransport:
         if client is not None:
             client.close()
 
-    def _attempt(self, operation: Operation[T], attempts: Attempts[T]) -> Answer[T] | None:
+    def _attempt(self, operation: Operation[T], content: bytes, attempts: Attempts[T]) -> Answer[T] | None:
         try:
-            response = self._send(operation, self._timeout)
+            response = self._send(operation, content, self._timeout)
         except httpx.HTTPError as error:
             self._on_failure(attempts, error)
             return None
-        return attempts.reply(response.status_code, response.content)
+        return _read(response, attempts)
 
-    async def _aattempt(self, operation: Operation[T], attempts: Attempts[T]) -> Answer[T] | None:
+    async def _aattempt(self, operation: Operation[T], content: bytes, attempts: Attempts[T]) -> Answer[T] | None:
         try:
-            response = await self._asend(operation, self._timeout)
+            response = await self._asend(operation, content, self._timeout)
         except httpx.HTTPError as error:
             self._on_failure(attempts, error)
             return None
-        return attempts.reply(response.status_code, response.content)
+        if len(response.content) > _LARGE:
+            return await asyncio.to_thread(_read, response, attempts)
+        return _read(response, attempts)
 
     async def _see_through(self, attempt: Coroutine[Any, Any, Answer[T] | None]) -> Answer[T] | None:
-        """Await an attempt at a start that goes on without us: only its reply tells how to stop the query."""
+        """Await an attempt to start a query. It goes on if we are cancelled, since only its reply names the query."""
         task = asyncio.create_task(attempt)
         try:
             await asyncio.wait([task])
@@ -178,7 +188,7 @@ class HttpTransport:
         return task.result()
 
     def _disown(self, start: asyncio.Task[Any]) -> None:
-        """Queue the query of a start that nobody waits for."""
+        """Add the query of a cancelled start to the orphans."""
         self._abandoned.discard(start)
         if start.cancelled() or (error := start.exception()) is not None:
             reason = "the event loop has ended, or the index was closed" if start.cancelled() else error
@@ -194,40 +204,42 @@ class HttpTransport:
                 start.cancel()
 
     def _stop_orphans(self) -> None:
-        self._orphans.drain(lambda operation: self._send(operation, CLOSE_TIMEOUT), time.monotonic() + CLOSE_TIMEOUT)
+        self._orphans.drain(
+            lambda operation: self._send(operation, encode(operation), CLOSE_TIMEOUT), time.monotonic() + CLOSE_TIMEOUT
+        )
 
     async def _astop_orphans(self) -> None:
         await self._orphans.adrain(
-            lambda operation: self._asend(operation, CLOSE_TIMEOUT), time.monotonic() + CLOSE_TIMEOUT
+            lambda operation: self._asend(operation, encode(operation), CLOSE_TIMEOUT), time.monotonic() + CLOSE_TIMEOUT
         )
 
     def _on_failure(self, attempts: Attempts[T], error: httpx.HTTPError) -> None:
-        """Decide what follows from a failure; return to try again."""
+        """Raise what follows from a failure, or return if the operation is to be sent again."""
         if isinstance(error, _MISUSE):
             message = f"the request to {self.server.safe_url} cannot be sent: {error}"
             raise ClientError(message) from error
         attempts.no_reply(error, where=self.server.safe_url, sent=not isinstance(error, _NEVER_SENT))
 
     def _own(self) -> HttpClients:
-        """The connections of this process; a forked child must not use its parent's."""
+        """Return the connections of this process; a forked child must not use those of its parent."""
         if self._connections.pid != os.getpid():
             self._connections = HttpClients()
         return self._connections
 
-    def _send(self, operation: Operation[Any], seconds: float) -> httpx.Response:
-        """Send once, by a client that nobody has closed meanwhile."""
+    def _send(self, operation: Operation[Any], content: bytes, seconds: float) -> httpx.Response:
+        """Send a request once, with a new client if another thread closes the present one before it is sent."""
         while True:
             client = self._sync_client()
-            request = _request(self.server, client, operation, seconds)
+            request = _request(self.server, client, operation, content, seconds)
             try:
                 return client.send(request)
             except RuntimeError as error:
                 _require_closed(client, error)
 
-    async def _asend(self, operation: Operation[Any], seconds: float) -> httpx.Response:
+    async def _asend(self, operation: Operation[Any], content: bytes, seconds: float) -> httpx.Response:
         while True:
             client = self._async_client()
-            request = _request(self.server, client, operation, seconds)
+            request = _request(self.server, client, operation, content, seconds)
             try:
                 return await client.send(request)
             except RuntimeError as error:
@@ -249,10 +261,13 @@ class HttpTransport:
 
 
 def _request(
-    server: ServerAddress, client: httpx.Client | httpx.AsyncClient, operation: Operation[Any], seconds: float
+    server: ServerAddress,
+    client: httpx.Client | httpx.AsyncClient,
+    operation: Operation[Any],
+    content: bytes,
+    seconds: float,
 ) -> httpx.Request:
     headers = {"Authorization": f"Bearer {server.token}"}
-    content = encode(operation)
     if content:
         headers["Content-Type"] = "application/json"
     try:
@@ -263,8 +278,14 @@ def _request(
         raise ClientError(message) from error
 
 
+def _read(response: httpx.Response, attempts: Attempts[T]) -> Answer[T] | None:
+    return attempts.reply(
+        response.status_code, decode(response.content), retry_after=response.headers.get("Retry-After")
+    )
+
+
 def _require_closed(client: httpx.Client | httpx.AsyncClient, error: RuntimeError) -> None:
-    """Raise an error, unless it says that the client was closed, so that it has sent nothing."""
+    """Raise the error again, unless it says that the client was closed before it sent anything."""
     if not (client.is_closed and str(error).startswith("Cannot send a request")):
         raise error
 
@@ -287,6 +308,8 @@ def _stop_orphans_at_exit() -> None:
 
 def _sender(server: ServerAddress, client: httpx.Client, deadline: float) -> Callable[[Operation[None]], object]:
     def send(operation: Operation[None]) -> httpx.Response:
-        return client.send(_request(server, client, operation, max(deadline - time.monotonic(), 0.001)))
+        return client.send(
+            _request(server, client, operation, encode(operation), max(deadline - time.monotonic(), 0.001))
+        )
 
     return send

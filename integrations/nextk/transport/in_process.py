@@ -1,6 +1,6 @@
-"""Calls in this process: the same bytes through the same dispatch as over HTTP, without a socket.
+"""The transport to an engine in this process: values go through the same dispatch as over HTTP, without being written.
 
-An index on disk has one engine per process, whoever opens it and how often; the last to close it closes the engine.
+An index on disk has one engine per process, which all its transports share; the last one to close closes the engine.
 """
 
 import asyncio
@@ -17,10 +17,12 @@ from typing import Any, TypeVar
 
 from nextk.dispatch import dispatch
 from nextk.engine.protocol import Engine
-from nextk.errors import ClientError, NextKError
+from nextk.errors import ClientError, NextKError, RefusedError
 from nextk.operations import Operation, stop
 from nextk.transport import CLOSE_TIMEOUT
-from nextk.transport.retries import Attempts, encode
+from nextk.transport.encoding import plain_body
+from nextk.transport.results import public_result
+from nextk.transport.retries import Attempts
 
 T = TypeVar("T")
 
@@ -28,7 +30,12 @@ _WORKERS = 4  # threads that carry the async calls of one engine
 
 
 class SharedEngine:
-    """One engine, and how many transports use it."""
+    """An engine that several transports use; the last one to release it closes it.
+
+    Args:
+        path: The file of the index; `None` for an index in memory.
+        engine: The engine, used by one transport so far.
+    """
 
     def __init__(self, path: Path | None, engine: Engine) -> None:
         self.path = path
@@ -40,7 +47,7 @@ class SharedEngine:
 
     @property
     def executor(self) -> ThreadPoolExecutor:
-        """The threads that carry async calls; made when the first one comes, and again in a forked child."""
+        """The threads that run asynchronous calls; started by the first such call, and again in a forked child."""
         with self._starting:
             if self._executor is None or self._pid != os.getpid():
                 self._pid = os.getpid()
@@ -48,7 +55,7 @@ class SharedEngine:
             return self._executor
 
     def release(self) -> None:
-        """One transport fewer; the last one closes the engine."""
+        """Count one transport less, and close the engine if it was the last one."""
         with _shared_lock:
             self.users -= 1
             if self.users:
@@ -67,10 +74,14 @@ _shared: "weakref.WeakValueDictionary[Path, SharedEngine]" = weakref.WeakValueDi
 
 
 def share_engine(path: Path | None, open_engine: Callable[[], Engine]) -> tuple[SharedEngine, bool]:
-    """The engine at a path: the one that this process has open already, or a new one.
+    """Return the engine at a path: the one that this process has open already, or a new one.
+
+    Args:
+        path: The file of the index; `None` for a new index in memory.
+        open_engine: Opens the engine if this process does not have it open.
 
     Returns:
-        The hold, and whether it is new.
+        The shared engine, and whether it is new.
     """
     if path is None:
         return SharedEngine(None, open_engine()), True
@@ -104,7 +115,7 @@ class InProcessTransport:
 
     def __repr__(self) -> str:
         shared = self._shared_engine
-        return f"InProcessCarrier({'closed' if shared is None else str(shared.path or 'in memory')!r})"
+        return f"InProcessTransport({'closed' if shared is None else str(shared.path or 'in memory')!r})"
 
     @property
     def identity(self) -> str:
@@ -118,7 +129,7 @@ class InProcessTransport:
         return _dispatch(engine, operation)
 
     async def asend(self, operation: Operation[T]) -> T:
-        """Carry an operation on a thread of the engine, so that the event loop is never blocked."""
+        """Carry an operation in a thread of the engine, so that the event loop is never blocked."""
         future = self._open().executor.submit(self.send, operation)
         try:
             return await asyncio.wrap_future(future)
@@ -129,7 +140,7 @@ class InProcessTransport:
             raise
 
     def close(self) -> None:
-        """Let go of the engine; the last transport closes it."""
+        """Stop the orphans and release the engine; the last transport to do so closes it."""
         for hook in tuple(self.closing_hooks):
             hook()
         shared, self._shared_engine = self._shared_engine, None
@@ -141,7 +152,7 @@ class InProcessTransport:
             shared.release()
 
     async def aclose(self) -> None:
-        """The same without blocking the event loop."""
+        """Stop the orphans and release the engine without blocking the event loop."""
         await asyncio.to_thread(self.close)
 
     def _open(self) -> SharedEngine:
@@ -162,7 +173,7 @@ class InProcessTransport:
                 _dispatch(engine, stop(self.orphans.popleft()))
 
     def _disown(self, start: "Future[Any]") -> None:
-        """Queue the query of a start that nobody waits for, when it is done or when we close."""
+        """Add the query of a cancelled start to the orphans, when the start is done or the transport closes."""
         with self._abandoning:
             if start not in self._abandoned:
                 return
@@ -172,8 +183,12 @@ class InProcessTransport:
 
 
 def _dispatch(engine: Engine, operation: Operation[T]) -> T:
-    reply = dispatch(engine, operation.path, encode(operation))
-    answer = Attempts(operation, 0).reply(reply.status, reply.body)
+    body = plain_body(operation, in_process=True)
+    try:
+        status, envelope = 200, {"result": public_result(dispatch(engine, operation.path, body))}
+    except RefusedError as error:
+        status, envelope = error.status, {"error": str(error), "status": error.status}
+    answer = Attempts(operation, 0).reply(status, envelope)
     assert answer is not None, "nothing is repeated in process"
     return answer.value
 

@@ -1,4 +1,4 @@
-"""What became of an operation, and what follows: an answer, a repeat, or an error. Decisions only, no I/O.
+"""Decide what follows from an attempt at an operation: an answer, another attempt, or an error. No I/O happens here.
 
 | what happened                                | start, fetch_next        | stop, and everything else          |
 | -------------------------------------------- | ------------------------ | ---------------------------------- |
@@ -11,15 +11,21 @@
 | a result under a status from 400 on          | as a refusal             | below 500 its error, else repeat   |
 | the answer is JSON of another shape          | `PageUncertain`          | `TransportError`                   |
 | "no such query" for a repeated stop          |                          | success: an earlier one got through |
+
+The pause before a repeat is `retry_interval` at first and then doubles, up to a minute. Each pause is shortened at
+random, by half at the most, so that clients that failed together do not come back together. After a 429, it is at least
+what the server's `Retry-After` asks for, up to a minute, too.
 """
 
-import json
+import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar
 
 from nextk.errors import (
     AuthenticationError,
-    ClientError,
     NextKError,
     PageUncertain,
     QueryNotFound,
@@ -28,42 +34,65 @@ from nextk.errors import (
     TransportError,
 )
 from nextk.operations import Operation, Repeat
-from nextk.types import SupportsToList
 
 T = TypeVar("T")
 
 
+MAX_PAUSE = 60.0
+"""Seconds that a pause between two attempts lasts at the most, unless `retry_interval` itself is longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
-    """What the operation was sent for."""
+    """The value that an operation was sent for.
+
+    Attributes:
+        value: What `Operation.parse` made of the reply.
+    """
 
     value: T
 
 
 class Attempts(Generic[T]):
-    """The attempts at one operation.
+    """The attempts at one operation: how many are left, and how long to wait before the next one.
 
     Args:
-        operation: What is being sent.
+        operation: The operation that is being sent.
         retries: How often it may be sent again.
+        interval: Seconds before the second attempt; the pauses double from there on. Default 0, for no pauses.
+        chance: Returns a random number from 0 to 1 for each pause. Default `random.random`.
+
+    Attributes:
+        pause: Seconds to wait before the next attempt, once `reply` or `no_reply` has asked for one.
     """
 
-    def __init__(self, operation: Operation[T], retries: int) -> None:
+    def __init__(
+        self,
+        operation: Operation[T],
+        retries: int,
+        interval: float = 0.0,
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.pause = 0.0
         self._operation = operation
         self._left = max(0, retries)
+        self._interval = interval
+        self._chance = chance
+        self._repeats = 0
         self._sent_before = False
 
     def no_reply(self, error: Exception, *, sent: bool, where: str = "this process") -> None:
-        """No reply arrived: return to try again.
+        """Take note that no reply arrived. If this returns, the operation is to be sent again after `pause` seconds.
 
         Args:
-            error: What went wrong.
+            error: The failure.
             sent: Whether the server may have seen the request.
-            where: Where it went, for the error.
+            where: Where the request went, for the error's text. Default "this process".
 
         Raises:
-            PageUncertain: The page's fate is unknown.
-            TransportError: There were attempts enough.
+            PageUncertain: The server may have advanced, so the operation must not be sent again.
+            TransportError: No attempts are left.
         """
         text = f"{self._operation.command} at {where}: {type(error).__name__}: {error}"
         if sent and self._operation.repeat is Repeat.UNLESS_SENT:
@@ -72,18 +101,28 @@ class Attempts(Generic[T]):
         self._spend(TransportError(text + hint), error)
         self._sent_before |= sent
 
-    def reply(self, status: int, body: bytes) -> Answer[T] | None:
-        """A reply arrived: its answer, or `None` to try again.
+    def reply(
+        self, status: int, envelope: dict[str, Any] | None, *, retry_after: str | None = None
+    ) -> Answer[T] | None:
+        """Read a reply.
+
+        Args:
+            status: Its HTTP status.
+            envelope: Its JSON object; `None` if the body is anything else.
+            retry_after: Its header `Retry-After`, in seconds or as a date of HTTP. Default `None`, for none.
+
+        Returns:
+            The answer, or `None` if the operation is to be sent again after `pause` seconds.
 
         Raises:
             RefusedError: The server refused.
-            PageUncertain: The page's fate is unknown.
-            TransportError: The reply is unusable, and there were attempts enough.
+            PageUncertain: The server may have advanced without a usable reply.
+            TransportError: The reply is unusable, and no attempts are left.
         """
-        envelope = _object(body)
         text = _reason(envelope, status)
         if status == 429:
             self._spend(_refusal(self._operation, status, text), None)
+            self.pause = max(self.pause, min(_seconds(retry_after, time.time()), MAX_PAUSE))
             return None
         refused = envelope is not None and ("error" in envelope or 400 <= status < 500)
         if self._operation.repeat is Repeat.UNLESS_SENT and status >= 500:
@@ -116,44 +155,35 @@ class Attempts(Generic[T]):
         if not self._left:
             raise final from cause
         self._left -= 1
+        self.pause = pause_before(self._repeats, self._interval, self._chance())
+        self._repeats += 1
 
 
-def encode(operation: Operation[Any]) -> bytes:
-    """The body as JSON.
+def pause_before(repeat: int, interval: float, chance: float) -> float:
+    """Return the seconds to wait before an attempt is repeated.
 
-    Raises:
-        ClientError: It holds what JSON has no word for (NaN, infinity, or an object of another kind), or is nested too
-            deeply.
+    Args:
+        repeat: How many repeats there were before this one.
+        interval: The longest pause before the first repeat, in seconds. Each repeat doubles it, up to `MAX_PAUSE`.
+        chance: A number from 0 to 1; 0 gives half of the longest pause, 1 the whole of it.
     """
-    if operation.body is None:
-        return b""
+    longest: float = max(interval, min(interval * 2 ** min(repeat, 32), MAX_PAUSE))
+    return longest * (1 + chance) / 2
+
+
+def _seconds(retry_after: str | None, now: float) -> float:
+    """Return the seconds that a `Retry-After` header asks for; 0 if there is none, or none that can be read."""
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text)
     try:
-        text = json.dumps(operation.body, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
-        return text.encode()
-    except (ValueError, TypeError, RecursionError) as error:
-        message = f"{operation.command}: the request cannot be written as JSON: {error}"
-        raise ClientError(message) from error
-
-
-def _plain(value: object) -> object:
-    """A number or an array of a numeric library, as the standard library's."""
-    if isinstance(value, SupportsToList):
-        return value.tolist()
-    message = f"{value!r} of type {type(value).__name__} is no JSON"
-    raise TypeError(message)
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    """The reply as a JSON object, or `None` if something else came in its place."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _reason(envelope: dict[str, Any] | None, status: int) -> str:
-    """What the reply says went wrong; a proxy has other words for it than the server."""
+    """Return what the reply says went wrong; a proxy has other words for it than the server."""
     for key in ("error", "detail", "message"):
         if envelope and key in envelope:
             return str(envelope[key])
@@ -165,7 +195,7 @@ def _uncertain(text: str) -> PageUncertain:
 
 
 def _refusal(operation: Operation[Any], status: int, text: str) -> RefusedError:
-    """The error that says best what the server's refusal means."""
+    """Return the error whose class and text fit the server's refusal."""
     lower = text.lower()
     if status == 401 or lower.startswith(("unauthorized", "forbidden")):
         return AuthenticationError(text, status)

@@ -1,0 +1,112 @@
+"""The bytes of HTTP around `nextk.dispatch`: bodies are decoded before it, results and refusals encoded after it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from nextk.dispatch import BodyForm, dispatch, find_command
+from nextk.engine.protocol import Engine
+from nextk.engine.values import Match
+from nextk.errors import RefusedError
+
+log = logging.getLogger("nextk.server")
+
+# orjson writes a numpy float32 as the shortest decimal that names it, always with a fraction: what the wire asks.
+# Dataclasses are passed to `_default`, since it knows how the wire spells a record.
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back over HTTP.
+
+    Attributes:
+        status: The HTTP status.
+        body: The JSON envelope: `{"result": ...}`, or `{"error": text, "status": number}`.
+    """
+
+    status: int
+    body: bytes
+
+
+def answer(engine: Engine, target: str, body: bytes, *, read_only: bool = False) -> Reply:
+    """Answer one request of HTTP.
+
+    Args:
+        engine: The index that answers.
+        target: Path and query string as they came, still percent-encoded.
+        body: The bytes of the body, whatever their declared type.
+        read_only: Whether to refuse commands that change anything. Default `False`.
+
+    Returns:
+        The reply; a refusal is a reply, too.
+    """
+    try:
+        command = find_command(target, read_only=read_only)
+        result = dispatch(engine, target, _decode(command.form, body), read_only=read_only)
+        return Reply(200, _encode({"result": result}))
+    except RefusedError as error:
+        return refusal(str(error), error.status)
+    except Exception:
+        log.exception("the reply to %s cannot be written", target.partition("?")[0])
+        return refusal("Internal server error", 500)
+
+
+def refusal(text: str, status: int) -> Reply:
+    """Return the reply for a failure.
+
+    Args:
+        text: What went wrong.
+        status: The HTTP status.
+    """
+    return Reply(status, _encode({"error": text, "status": status}))
+
+
+def _encode(envelope: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(envelope, _default, _OPTIONS)
+
+
+def _default(value: object) -> dict[str, Any]:
+    """Return a record as the wire spells it; what is absent is left out."""
+    if not isinstance(value, Match):
+        raise TypeError
+    sparse = value.sparse_vector
+    fields = {
+        "id": value.id,
+        "score": value.score,
+        "vector": value.vector,
+        "sparseVector": None if sparse is None else {"indices": sparse.indices, "values": sparse.values},
+        "metadata": None if value.metadata is None else orjson.Fragment(value.metadata),
+        "data": value.data,
+    }
+    return {key: field for key, field in fields.items() if field is not None}
+
+
+def _decode(form: BodyForm, body: bytes) -> object:
+    if form is BodyForm.NONE:
+        return None
+    return _selection(body) if form is BodyForm.SELECTION else _json(body)
+
+
+def _json(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        message = f"Invalid JSON: {error}"
+        raise RefusedError(message, 400) from None
+
+
+def _selection(body: bytes) -> object:
+    """Read what a delete selects; older clients send a bare list of ids, or one id without quotes."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {"ids": [body.decode(errors="replace")]} if body[:1] not in (b"{", b"[", b"") else _json(body)
+    if isinstance(value, list):
+        return {"ids": value}
+    if isinstance(value, dict):
+        return value
+    return {"ids": [value if isinstance(value, str) else body.decode().strip()]}  # `1.0` is an id, and not `1`

@@ -1,0 +1,323 @@
+"""Values of every kind go in and come out alike in process, where no text is written, and over HTTP, where all is."""
+
+import enum
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextk import AsyncIndex, Vector
+from nextk.errors import ClientError, RefusedError
+from nextk.transport.shortest import shortest_floats
+from nextk.types import FetchResult, MetadataUpdateMode, SparseVector
+from tests.support.transports import Opener
+
+VECTOR = [0.1, -2.5]
+STORED = [float(np.float32(0.1).astype(str)), -2.5]
+
+
+class Colour(enum.StrEnum):
+    """A text that is an enum's member."""
+
+    RED = "red"
+
+
+class Size(enum.IntEnum):
+    """A number that is an enum's member."""
+
+    LARGE = 3
+
+
+async def stored(index: AsyncIndex, id_: str = "a") -> FetchResult:
+    """Return a record with everything that it has."""
+    [found] = await index.fetch(id_, include_vectors=True, include_metadata=True, include_data=True)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        VECTOR,
+        np.array(VECTOR),
+        np.array(VECTOR, np.float32),
+        np.array(VECTOR, ">f4"),
+        np.array([0.1, 9.0, -2.5, 9.0])[::2],
+        [np.float32(0.1), np.float32(-2.5)],
+        [np.float64(0.1), -2.5],
+        np.array([0.1, -2.5], object),
+    ],
+    ids=lambda vector: f"{type(vector).__name__} of {getattr(vector, 'dtype', type(vector[0]).__name__)}",
+)
+async def test_vectors(open_index: Opener, vector: Any) -> None:
+    """A vector may be a list or an array of any floats: what is stored, found and returned is the same."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([Vector("a", vector)])
+    assert STORED == (await stored(index)).vector
+    assert await index.update("a", vector=vector)
+    [match] = await index.query(vector, 1, include_vectors=True)
+    assert ("a", 1.0, STORED) == (match.id, match.score, match.vector)
+
+
+@pytest.mark.parametrize("vector", [[5, -6], [5, -6.0], np.array([5, -6]), np.array([5, -6], np.int8)], ids=repr)
+async def test_whole_numbers_in_vectors(open_index: Opener, vector: Any) -> None:
+    """Whole numbers are taken as floats, and come back as floats."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([Vector("a", vector)])
+    found = (await stored(index)).vector
+    assert found is not None
+    assert [(float, 5.0), (float, -6.0)] == [(type(value), value) for value in found]
+
+
+@pytest.mark.parametrize(
+    ("vector", "text"),
+    [
+        ([True, 0.5], "Invalid vector.0: Input should be a valid number"),
+        (np.array([True, False]), "Invalid vector.0: Input should be a valid number"),
+        ([0.5, "1"], "Invalid vector.1: Input should be a valid number"),
+        ([0.5, None], "Invalid vector.1: Input should be a valid number"),
+        ([0.5, [1.0]], "Invalid vector.1: Input should be a valid number"),
+        ([0.5, (1.0,)], "Invalid vector.1: Input should be a valid number"),
+        (np.zeros((2, 2)), "Invalid vector.0: Input should be a valid number"),
+        (np.array([0.5, 1e39]), "Invalid vector: value 1e+39 at position 1 is out of the range of float32"),
+        ([0.5, -1e300], "Invalid vector: value -1e+300 at position 1 is out of the range of float32"),
+        ([0.5, 10**39], "Invalid vector: value 1e+39 at position 1 is out of the range of float32"),
+        (np.array([0.5, 1.0, 2.0]), "Invalid vector dimension: 3, expected: 2"),
+    ],
+    ids=repr,
+)
+async def test_refused_vectors(open_index: Opener, vector: Any, text: str) -> None:
+    """What is no vector of the index is refused in the same words, wherever the index is."""
+    index = open_index("dense", dimension=2)
+    for call in (index.upsert([Vector("b", VECTOR), Vector("a", vector)]), index.query(vector)):
+        with pytest.raises(RefusedError) as caught:
+            await call
+        assert (text, 422) == (str(caught.value), caught.value.status)
+    assert 0 == (await index.info()).vector_count
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [
+        [0.5, math.nan],
+        [1e308, 1e308, math.inf],
+        [math.inf, -math.inf],
+        np.array([0.5, np.nan]),
+        np.array([0.5, -np.inf], np.float32),
+        [0.5, np.float32("nan")],
+        [0.5, 1j],
+        [0.5, ...],
+        [0.5, 10**400],
+        [0.5, {1, 2}],
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+async def test_vectors_that_cannot_be_sent(open_index: Opener, vector: Any) -> None:
+    """What JSON has no word for never leaves the client, nor reaches an engine in this process."""
+    index = open_index("dense", dimension=2)
+    for call in (index.upsert([Vector("b", VECTOR), Vector("a", vector)]), index.query(vector)):
+        with pytest.raises(ClientError, match="cannot be written as JSON"):
+            await call
+    assert 0 == (await index.info()).vector_count
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"k": (1, 2)}, {"k": [1, 2]}),
+        ({"k": Colour.RED, "n": Size.LARGE}, {"k": "red", "n": 3}),
+        ({1: "a", 2.5: "b", None: "c", Colour.RED: "d"}, {"1": "a", "2.5": "b", "null": "c", "red": "d"}),
+        ({True: "a", 1e22: "b", Size.LARGE: "c"}, {"true": "a", "1e+22": "b", "3": "c"}),
+        ({1: "a", "1": "b"}, {"1": "b"}),
+        ({"k": np.float32(0.5), "n": np.int64(3), "b": np.bool_(True)}, {"k": 0.5, "n": 3, "b": True}),
+        ({"k": np.float32(0.1), "l": np.str_("x")}, {"k": 0.10000000149011612, "l": "x"}),
+        ({"k": np.array([[1, 2], [3, 4]]), "f": np.array([0.5])}, {"k": [[1, 2], [3, 4]], "f": [0.5]}),
+        ({"k": [np.float64(0.1), [np.int8(1)], {"m": np.array([])}]}, {"k": [0.1, [1], {"m": []}]}),
+        ({"vector": np.array([0.5]), "data": [1.0, 2]}, {"vector": [0.5], "data": [1.0, 2]}),
+        ({"k": 2**63, "l": -(2**63)}, {"k": 2**63, "l": -(2**63)}),
+        ({"k": 2**64, "l": [-(2**70)]}, {"k": float(2**64), "l": [float(-(2**70))]}),
+        ({"k": -0.0, "l": 1e-320, "m": 1e22, "n": 0.1}, {"k": -0.0, "l": 1e-320, "m": 1e22, "n": 0.1}),
+        ({"k": "ü\U0001f40d\n\"'", "": {"": []}}, {"k": "ü\U0001f40d\n\"'", "": {"": []}}),
+        ({}, {}),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+async def test_metadata(open_index: Opener, metadata: Any, expected: dict[str, Any]) -> None:
+    """Metadata is kept as JSON has it, whatever the types of Python that it came in."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([Vector("a", VECTOR, metadata), Vector("b", VECTOR)])
+    await index.update("b", metadata=metadata, metadata_update_mode=MetadataUpdateMode.OVERWRITE)
+    for id_ in "ab":
+        assert repr(expected) == repr((await stored(index, id_)).metadata)
+    [match] = await index.query(VECTOR, 1, include_metadata=True)
+    assert repr(expected) == repr(match.metadata)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"k": math.nan},
+        {"k": [0.5, math.inf]},
+        {"k": np.float32("inf")},
+        {"k": np.array([0.5, np.nan])},
+        {math.nan: 1},
+        {(1, 2): 1},
+        {b"k": 1},
+        {np.int64(1): 1},
+        {"k": b"bytes"},
+        {"k": {1, 2}},
+        {"k": 1j},
+        {"k": np.datetime64("2026-01-01")},
+        {"k": "x\ud800y"},
+        {"x\ud800y": 1},
+        {"k": [{"l": "\udfff"}]},
+        {"k": 10**400},
+    ],
+    ids=lambda value: ascii(value)[:40],
+)
+async def test_metadata_that_cannot_be_sent(open_index: Opener, metadata: Any) -> None:
+    """What JSON cannot express is refused before anything is stored."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([Vector("b", VECTOR)])
+    for call in (
+        index.upsert([Vector("c", VECTOR), Vector("a", VECTOR, metadata)]),
+        index.update("b", metadata=metadata),
+    ):
+        with pytest.raises(ClientError, match="cannot be written as JSON"):
+            await call
+    assert (1, None) == ((await index.info()).vector_count, (await stored(index, "b")).metadata)
+
+
+@pytest.mark.parametrize("metadata", [{"k": "x\0y"}, {"x\0y": 1}, {"k": [{"l": "\0"}]}], ids=repr)
+async def test_nul_in_metadata(open_index: Opener, metadata: Any) -> None:
+    """The NUL character is refused in metadata, in the same words."""
+    index = open_index("dense", dimension=2)
+    with pytest.raises(RefusedError, match="Metadata must not contain the NUL character") as caught:
+        await index.upsert([Vector("a", VECTOR, metadata)])
+    assert 422 == caught.value.status
+
+
+@pytest.mark.parametrize("depth", [150, 220, 253, 254, 300])
+async def test_deep_metadata(open_index: Opener, depth: int) -> None:
+    """Metadata comes back from as deep as it can be stored, and is refused by the index from there on."""
+    index = open_index("dense", dimension=2)
+    metadata: Any = {}
+    for _ in range(depth - 1):
+        metadata = {"k": metadata}
+    if depth <= 254:
+        await index.upsert([Vector("a", VECTOR, metadata)])
+        assert metadata == (await stored(index)).metadata
+    else:
+        with pytest.raises(RefusedError, match="Metadata cannot be stored") as caught:
+            await index.upsert([Vector("a", VECTOR, metadata)])
+        assert 422 == caught.value.status
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(7, "7"), (Size.LARGE, "3"), (Colour.RED, "red"), (np.int64(5), "5"), (2**64 - 1, None)]
+)
+async def test_ids(open_index: Opener, given: Any, expected: str | None) -> None:
+    """An id may be a number or a text of any kind; it is text from then on."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([Vector(given, VECTOR)])
+    assert [expected or str(given)] == [match.id for match in await index.query(VECTOR)]
+
+
+@pytest.mark.parametrize("given", [1.5, True, None, [1], (1,), 2**64, np.float64(1)], ids=repr)
+async def test_refused_ids(open_index: Opener, given: Any) -> None:
+    """What is neither a text nor a whole number of 64 bits is no id."""
+    index = open_index("dense", dimension=2)
+    with pytest.raises(RefusedError) as caught:
+        await index.upsert([Vector(given, VECTOR)])
+    assert 422 == caught.value.status
+    assert str(caught.value).startswith("Invalid id: ")
+
+
+async def test_numbers_of_numpy_as_parameters(open_index: Opener) -> None:
+    """Numbers and flags may be numpy's."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([Vector(str(number), VECTOR) for number in range(3)])
+    flag: Any = np.bool_(True)
+    [match] = await index.query(VECTOR, int(np.int64(1)), include_vectors=flag)
+    assert STORED == match.vector
+    page, handle = await index.resumable_query(VECTOR, np.int64(1))  # type: ignore[arg-type]
+    async with handle:
+        assert ["1", "2"] == [match.id for match in await handle.fetch_next(np.int32(2))]  # type: ignore[arg-type]
+    assert ["0"] == [match.id for match in page]
+
+
+async def test_changes_after_an_upsert_are_not_stored(open_index: Opener) -> None:
+    """Whoever changes what was upserted changes nothing of what is stored or found."""
+    index = open_index(dimension=2)
+    list_, array = [1.0, 0.5], np.array([0.5, 1.0], np.float32)
+    metadata: dict[str, Any] = {"k": [1, {"l": "x"}]}
+    indices, values = [1, 2], np.array([0.5, 0.25])
+    await index.upsert(
+        [Vector("a", list_, metadata, "text", (indices, values)), Vector("b", array, metadata, None, ([1], [1.0]))]
+    )
+    before = [await stored(index, id_) for id_ in "ab"], await index.query([1.0, 1.0], include_vectors=True)
+    page, handle = await index.resumable_query(array, 1, include_vectors=True)
+    list_[0], array[:], indices[0], values[:] = 9.0, 9.0, 9, 9.0
+    metadata["k"][1]["l"] = "changed"
+    metadata["new"] = True
+    async with handle:
+        assert ["b", "a"] == [match.id for match in page + await handle.fetch_next(1)]
+    assert before == ([await stored(index, id_) for id_ in "ab"], await index.query([1.0, 1.0], include_vectors=True))
+
+
+async def test_changes_of_a_result_are_not_stored(open_index: Opener) -> None:
+    """Whoever changes a match changes nothing of what another call returns."""
+    index = open_index(dimension=2)
+    await index.upsert([Vector("a", VECTOR, {"k": [1, {"l": "x"}]}, "text", ([1], [0.5]))])
+    expected = FetchResult("a", STORED, {"k": [1, {"l": "x"}]}, "text", SparseVector([1], [0.5]))
+    for _ in range(2):
+        found = await stored(index)
+        assert expected == found
+        [match] = await index.query(VECTOR, include_vectors=True, include_metadata=True)
+        for result in (found, match):
+            assert result.metadata is not None
+            assert result.vector is not None
+            assert result.sparse_vector is not None
+            result.metadata["k"][1]["l"] = "changed"
+            result.vector[0] = 9.0
+            result.sparse_vector.indices.clear()  # type: ignore[union-attr]
+    assert expected == await stored(index)
+
+
+async def test_large_batches(open_index: Opener) -> None:
+    """A thousand vectors go in and come out bit by bit, however they are given."""
+    matrix = np.random.default_rng(7).standard_normal((1_000, 32)).astype(np.float32)
+    matrix[:200] *= np.float32(1e-9)
+    matrix[200:300] *= np.float32(1e12)
+    matrix[300:320] = 0
+    index = open_index("dense", dimension=32, similarity="euclidean")
+    await index.upsert([Vector(str(n), row if n % 2 else row.tolist()) for n, row in enumerate(matrix)])
+    found = await index.range("", 1_000, include_vectors=True)
+    expected = [[float(str(value)) for value in row] for row in matrix]
+    assert expected == [record.vector for record in found.vectors]
+    matches = await index.query(matrix[0], 1_000, include_vectors=True)
+    assert sorted(map(json.dumps, expected)) == sorted(json.dumps(match.vector) for match in matches)
+    assert all(match.score == float(str(np.float32(match.score))) for match in matches)
+
+
+FLOATS = st.one_of(
+    st.floats(width=32, allow_nan=False, allow_infinity=False),
+    st.integers(-(10**9), 10**9).map(lambda n: float(np.float32(n / 10**6))),
+    st.integers(-(2**24), 2**24).map(float),
+    st.integers(-150, 127).map(lambda n: float(np.float32(2.0**n))),
+)
+
+
+@given(st.lists(FLOATS, min_size=1, max_size=40))
+def test_shortest_floats(values: list[float]) -> None:
+    """A float32 becomes the shortest decimal that names it, for few of them as for many at once."""
+    array = np.array(values, np.float32)
+    expected = [float(str(value)) for value in array]
+    many = np.resize(array, 2_000)
+    assert repr(expected) == repr(shortest_floats(array))
+    assert repr(np.resize(expected, 2_000).tolist()) == repr(shortest_floats(many))
+    assert repr(np.resize(expected, (20, 100)).tolist()) == repr(shortest_floats(many.reshape(20, 100)))
