@@ -76,8 +76,8 @@ class TestRunnable:
                 configurable: Any = retriever.configurable_fields(k=ConfigurableField(id="k"))
                 made = [configurable.prepare({"configurable": {"k": k}})[0] for k in (2, 3)]
                 assert [2, 3] == [len(each.invoke(QUESTION)) for each in made]
-                assert {id(retriever._get_connection().index._transport)} == {
-                    id(each._get_connection().index._transport) for each in made
+                assert {id(retriever._current_connection().index._transport)} == {
+                    id(each._current_connection().index._transport) for each in made
                 }
 
     def test_configurable_place(self) -> None:
@@ -223,7 +223,7 @@ class TestCopies:
         pickled = pickle.dumps(ResumableRetriever(embedding=True))
         assert b"secret-token" not in pickled
         monkeypatch.setenv("UPSTASH_VECTOR_REST_URL", "http://127.0.0.1:2")
-        assert "Index(HttpTransport('http://127.0.0.1:2'))" == repr(pickle.loads(pickled)._get_connection())  # noqa: S301
+        assert "Index(HttpTransport('http://127.0.0.1:2'))" == repr(pickle.loads(pickled)._current_connection())  # noqa: S301
 
     def test_pickle_over_an_index(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
         """An index object stays in its process: it is said what to do instead, and that works."""

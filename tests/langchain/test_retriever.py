@@ -412,7 +412,7 @@ class TestConfiguration:
         retriever = ResumableRetriever(url="http://127.0.0.1:1", token="t", k=3, embedding=One())  # type: ignore[arg-type]
         again = pickle.loads(pickle.dumps(retriever))  # noqa: S301 - our own
         assert (retriever.url, retriever.token, 3) == (again.url, again.token, again.k)
-        assert "Index(HttpTransport('http://127.0.0.1:1'))" == repr(again._get_connection())
+        assert "Index(HttpTransport('http://127.0.0.1:1'))" == repr(again._current_connection())
 
     @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, ResumableRetriever.model_copy])
     def test_copies(self, index: Index, copied: Any) -> None:

@@ -15,10 +15,10 @@ from nextk import AsyncIndex, Index, langchain, llama_index
 from nextk.arguments import choose
 from nextk.errors import ClientError
 from nextk.retrievers.connection import Connection, has_text_models
-from nextk.retrievers.record_text import TEXT_KEYS, RecordText, read_text, read_texts
+from nextk.retrievers.record_text import TEXT_KEYS, RecordText, read_text
 from nextk.retrievers.sparse_model import SparseQueryModel
 from nextk.retrievers.writing import content_id, open_embedded
-from nextk.sessions import RetrievalMode, resolve_mode
+from nextk.sessions import RetrievalMode, RowReader, resolve_mode
 from nextk.types import (
     Data,
     DenseIndexInfo,
@@ -113,7 +113,8 @@ class TestPassage:
         """Rows without text are left out, and one warning says how many."""
         matches = [QueryResult("a", 0.9, data="A"), QueryResult("b", 0.8), QueryResult("c", 0.7, metadata={"k": 1})]
         with caplog.at_level(logging.WARNING, "nextk.sessions"):
-            assert ["a"] == [match.id for match, _ in read_texts(matches, TEXT_KEYS)]
+            reader = RowReader(lambda match: read_text(match, TEXT_KEYS), text_keys=TEXT_KEYS)
+            assert [RecordText("A", {})] == reader.read(matches)
         where = "neither as data nor in metadata under 'text', '_pageContentLC'"
         assert [f"2 of 3 rows hold no text, {where}: they are left out"] == caplog.messages
 

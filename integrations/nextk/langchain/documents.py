@@ -1,38 +1,67 @@
-"""What a record is to LangChain: documents of rows, and records of texts."""
+"""Conversion between LangChain's documents and the records of an index: matches to documents, texts to records."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
 
 from nextk.errors import ClientError
-from nextk.retrievers.record_text import RecordText, read_text, read_texts
+from nextk.retrievers.record_text import read_text
 from nextk.retrievers.writing import content_id
+from nextk.sessions import RowReader
 from nextk.types import Data, QueryResult
 
 
-def documents_of(matches: Sequence[QueryResult], text_keys: Sequence[str], score_key: str | None) -> list[Document]:
-    """The documents of the rows that hold a text, in order; as `document_of`."""
-    return [_document(match, found, score_key) for match, found in read_texts(matches, text_keys)]
+def document_reader(
+    text_keys: Sequence[str],
+    score_key: str | None,
+    document_mapper: Callable[[QueryResult], Document | None] | None,
+) -> RowReader[Document]:
+    """Return the reader that makes matches into documents.
+
+    Args:
+        text_keys: The metadata keys that may hold the text.
+        score_key: The metadata key under which the score is put; `None` to leave it out.
+        document_mapper: The user's own conversion, used instead of the two others; `None` for the usual one.
+
+    Raises:
+        ClientError: If there are both a `document_mapper` and a `score_key`.
+    """
+    if document_mapper is None:
+        return RowReader(lambda match: document_of(match, text_keys, score_key), text_of, text_keys)
+    if score_key is not None:
+        message = "document_mapper= makes the whole document, the score in it as well: leave out score_key="
+        raise ClientError(message)
+    return RowReader(document_mapper, text_of, None)  # what a mapper leaves out, it leaves out on purpose
 
 
 def document_of(match: QueryResult, text_keys: Sequence[str], score_key: str | None) -> Document | None:
-    """The document of a row; `None` where it holds no text.
+    """Convert a match into a document.
 
     Args:
-        match: With its metadata and its data.
+        match: The match, with its metadata and its data.
         text_keys: The metadata keys that may hold the text.
-        score_key: The metadata key to put the score under; `None`: nowhere.
+        score_key: The metadata key under which the score is put; `None` to leave it out.
+
+    Returns:
+        The document, or `None` if the record holds no text.
 
     Raises:
-        ClientError: A record's own metadata has the `score_key`.
+        ClientError: If the record's own metadata has the `score_key`.
     """
     found = read_text(match, text_keys)
-    return None if found is None else _document(match, found, score_key)
+    if found is None:
+        return None
+    if score_key is not None:
+        if score_key in found.metadata:
+            message = f"score_key={score_key!r} is a key of record {match.id!r}'s own metadata: choose another"
+            raise ClientError(message)
+        found.metadata[score_key] = match.score
+    return Document(page_content=found.text, metadata=found.metadata, id=match.id)
 
 
 def text_of(document: Document) -> str:
-    """The text that a document adds to a prompt."""
+    """Return the text that a document adds to a prompt."""
     return document.page_content
 
 
@@ -42,17 +71,20 @@ def records_of(
     ids: Sequence[str | None] | None,
     reserved: Sequence[str] = (),
 ) -> list[Data]:
-    """The records of texts, each under its id, or one made of its content.
+    """Make records of texts, each under its given id or, without one, under an id made of its content.
 
     Args:
-        texts: What is to be found.
-        metadatas: One for each text, or none at all.
-        ids: One for each text, or none at all.
-        reserved: Keys that no metadata may have, because there the text is looked for.
+        texts: The texts to store.
+        metadatas: The metadata of each text; `None` for no metadata.
+        ids: The id of each text, `None` for one that is made of the content; or `None` for no ids at all.
+        reserved: The metadata keys that may not be used, because the retriever looks for the text there.
+
+    Returns:
+        One record for each text, in order.
 
     Raises:
-        ClientError: The numbers of texts, metadatas and ids differ; a text is none; or metadata is not JSON, or has a
-            reserved key.
+        ClientError: If the numbers of texts, metadatas and ids differ, if a text is not a string, or if metadata
+            is not JSON or has a reserved key.
     """
     metadatas = [{}] * len(texts) if metadatas is None else metadatas
     ids = [None] * len(texts) if ids is None else ids
@@ -79,10 +111,17 @@ def records_of(
 def parts_of(
     documents: Iterable[Document], ids: Sequence[str | None] | None
 ) -> tuple[list[str], list[dict[str, Any]], list[str | None]]:
-    """The texts, metadatas and ids of documents; those ids that are given come first.
+    """Take documents apart into their texts, metadatas and ids.
+
+    Args:
+        documents: The documents.
+        ids: An id for each document, which wins over the document's own; `None`, also for a single one, for none.
+
+    Returns:
+        The texts, the metadatas and the ids, each as long as the documents; an id may be `None`.
 
     Raises:
-        ClientError: The numbers of documents and ids differ.
+        ClientError: If the numbers of documents and ids differ.
     """
     documents = list(documents)
     given = [None] * len(documents) if ids is None else ids
@@ -94,13 +133,3 @@ def parts_of(
         [document.metadata for document in documents],
         [id_ or document.id for id_, document in zip(given, documents, strict=True)],
     )
-
-
-def _document(match: QueryResult, read_text: RecordText, score_key: str | None) -> Document:
-    metadata = read_text.metadata
-    if score_key is not None:
-        if score_key in metadata:
-            message = f"score_key={score_key!r} is a key of record {match.id!r}'s own metadata: choose another"
-            raise ClientError(message)
-        metadata[score_key] = match.score
-    return Document(page_content=read_text.text, metadata=metadata, id=match.id)

@@ -1,4 +1,4 @@
-"""A question of LangChain's as an index takes it: who embeds."""
+"""A query of LangChain's as an index takes it: as text or as vectors, depending on who embeds."""
 
 from dataclasses import replace
 from typing import Any, Literal
@@ -17,81 +17,91 @@ _NO_MODEL = (
 
 
 class Embedder:
-    """Gives a question its text or its vectors: by the models, if there are any, else by the index.
+    """Embeds queries by the models of a LangChain retriever, or leaves that to the index where there are none.
+
+    Its twin of the same name in `nextk.llama_index` does this by LlamaIndex's models and settings.
 
     Args:
-        embedding: The dense model; or `True`: the index embeds the text.
+        embedding: The dense model; `True` if the index embeds the text.
         sparse_embedding: The sparse model, of any kind that `SparseQueryModel` takes.
+        retrieval_mode: The mode that the retriever is set to; `None` for the mode that the models allow.
+
+    Attributes:
+        mode: The mode of a search, as `resolve_mode` decides it; `None` leaves it to the index.
 
     Raises:
-        ClientError: The index is to embed and there is a sparse model, or that is of no known kind.
+        ClientError: If the mode needs a model that is missing, if the index is to embed although there is a sparse
+            model, or if the sparse model is of no known kind.
     """
 
-    def __init__(self, embedding: Embeddings | Literal[True] | None, sparse_embedding: Any) -> None:
+    def __init__(
+        self,
+        embedding: Embeddings | Literal[True] | None,
+        sparse_embedding: Any,
+        retrieval_mode: RetrievalMode | None = None,
+    ) -> None:
         self._dense = embedding if isinstance(embedding, Embeddings) else None
         self._sparse = None if sparse_embedding is None else SparseQueryModel(sparse_embedding)
         self._index_embeds = embedding is True
         if self._index_embeds and self._sparse is not None:
             message = "embedding=True leaves all embedding to the index: leave out sparse_embedding="
             raise ClientError(message)
-
-    def mode(self, requested: RetrievalMode | None) -> RetrievalMode | None:
-        """The mode of a search by these models, as `resolve_mode` decides it.
-
-        Raises:
-            ClientError: The mode needs a model that is missing.
-        """
-        return resolve_mode(
-            requested,
-            dense=self._dense is not None,
-            sparse=self._sparse is not None,
-            dense_name="embedding",
-            sparse_name="sparse_embedding",
-        )
+        self.mode = self._resolve(retrieval_mode)
 
     def embed(self, query: str, template: SearchQuery, connection: Connection) -> SearchQuery:
-        """Fill in a question.
+        """Fill a query in.
 
         Args:
-            query: What is asked.
-            template: The mode, and all else that the search is to have.
-            connection: The index; asked, once, whether it embeds text, where there is no model.
+            query: The text of the query.
+            template: The mode, the filter and everything else that the search has besides the query.
+            connection: The connection to the index. Where there is no model, the index is asked once whether it embeds
+                text.
+
+        Returns:
+            The template with the text, or with the vectors that its mode needs.
 
         Raises:
-            ClientError: The question is empty, or nobody embeds it.
+            ClientError: If the query is empty, if nobody embeds it, or if its mode needs a model that is missing.
         """
+        dense, sparse = self._models(template.mode)
         require_text(query)
-        mode = self.mode(template.mode)
-        dense, sparse = self._models(mode)
         if dense is None and sparse is None:
-            if not self._index_embeds and not connection.embeds_text(mode):
+            if not self._index_embeds and not connection.embeds_text(template.mode):
                 raise ClientError(_NO_MODEL)
-            return replace(template, data=query, mode=mode)
+            return replace(template, data=query)
         return replace(
             template,
-            mode=mode,
             vector=None if dense is None else list(map(float, dense.embed_query(query))),
             sparse_vector=None if sparse is None else sparse.embed([query]),
         )
 
     async def aembed(self, query: str, template: SearchQuery, connection: Connection) -> SearchQuery:
-        """The same without blocking the event loop."""
+        """Fill a query in without blocking the event loop; see `embed`."""
+        dense, sparse = self._models(template.mode)
         require_text(query)
-        mode = self.mode(template.mode)
-        dense, sparse = self._models(mode)
         if dense is None and sparse is None:
-            if not self._index_embeds and not await connection.aembeds_text(mode):
+            if not self._index_embeds and not await connection.aembeds_text(template.mode):
                 raise ClientError(_NO_MODEL)
-            return replace(template, data=query, mode=mode)
+            return replace(template, data=query)
         return replace(
             template,
-            mode=mode,
             vector=None if dense is None else list(map(float, await dense.aembed_query(query))),
             sparse_vector=None if sparse is None else await sparse.aembed([query]),
         )
 
     def _models(self, mode: RetrievalMode | None) -> tuple[Embeddings | None, SparseQueryModel | None]:
-        """The models that a search in a mode needs; neither where the index embeds."""
+        """Return the dense and the sparse model that a search in a mode needs; neither where the index embeds."""
+        if mode is not self.mode:  # `widen` has asked for another mode than the retriever's
+            mode = self._resolve(mode)
         dense = self._dense if mode is None or mode.dense else None
         sparse = self._sparse if mode is None or mode.sparse else None
         return dense, sparse
+
+    def _resolve(self, mode: RetrievalMode | None) -> RetrievalMode | None:
+        return resolve_mode(
+            mode,
+            dense=self._dense is not None,
+            sparse=self._sparse is not None,
+            dense_name="embedding",
+            sparse_name="sparse_embedding",
+        )

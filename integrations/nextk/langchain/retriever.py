@@ -1,7 +1,6 @@
 """The retriever: LangChain's contract over a search that can go on."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Self, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
@@ -11,7 +10,6 @@ from langchain_core.runnables import RunnableConfig
 from nextk.langchain.from_store import fields_of
 from nextk.langchain.settings import DEFAULT_K
 from nextk.langchain.streaming import Streaming
-from nextk.langchain.tracing import AsyncTracedSession, TracedSession
 from nextk.langchain.writing import Writing
 from nextk.sessions import AsyncRetrievalSession, RetrievalSession
 from nextk.sessions.config import Overrides
@@ -211,9 +209,8 @@ class ResumableRetriever(Streaming, Writing):
         Returns:
             The session; leave it by `with`, so that the index need not keep the search.
         """
-        search_config = self._search_config().with_overrides(**overrides)
-        session_type = partial(TracedSession, self._tracing(query, config))
-        return self._session(query, self._template(filter, namespace), search_config, None, session_type)
+        search_config, tracing = self._search_config(overrides), self._tracing(query, config)
+        return self._resolve(filter, namespace).session(query, search_config, tracing=tracing)
 
     def aopen(
         self,
@@ -225,9 +222,8 @@ class ResumableRetriever(Streaming, Writing):
         **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[Document]:
         """The same for an event loop: `async with retriever.aopen(query) as search`."""
-        search_config = self._search_config().with_overrides(**overrides)
-        session_type = partial(AsyncTracedSession, self._tracing(query, config))
-        return self._asession(query, self._template(filter, namespace), search_config, None, session_type)
+        search_config, tracing = self._search_config(overrides), self._tracing(query, config)
+        return self._resolve(filter, namespace).async_session(query, search_config, tracing=tracing)
 
     def resume(
         self,
@@ -251,11 +247,10 @@ class ResumableRetriever(Streaming, Writing):
             ClientError: It is no cursor, was edited, or belongs to another index, filter, namespace, fusion or
                 weighting.
         """
-        search_config = self._search_config().with_overrides(**overrides)
-        read = ReadCursor.of(cursor)
+        search_config, read = self._search_config(overrides), ReadCursor.of(cursor)
         query = read.query_texts[0]
-        session_type = partial(TracedSession, self._tracing(query, config))
-        return self._session(query, self._template(filter, namespace), search_config, read, session_type)
+        tracing = self._tracing(query, config)
+        return self._resolve(filter, namespace).session(query, search_config, read, tracing)
 
     def aresume(
         self,
@@ -267,11 +262,10 @@ class ResumableRetriever(Streaming, Writing):
         **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[Document]:
         """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
-        search_config = self._search_config().with_overrides(**overrides)
-        read = ReadCursor.of(cursor)
+        search_config, read = self._search_config(overrides), ReadCursor.of(cursor)
         query = read.query_texts[0]
-        session_type = partial(AsyncTracedSession, self._tracing(query, config))
-        return self._asession(query, self._template(filter, namespace), search_config, read, session_type)
+        tracing = self._tracing(query, config)
+        return self._resolve(filter, namespace).async_session(query, search_config, read, tracing)
 
     # BaseRetriever reads this signature: it passes an argument of `invoke` on because it stands here, and one that does
     # not is Python's own TypeError.
@@ -285,13 +279,13 @@ class ResumableRetriever(Streaming, Writing):
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> list[Document]:
-        template, k = self._template(filter, namespace), self._resolve_k(k)
+        resolved, k = self._resolve(filter, namespace), self._resolve_k(k)
         if (search_config := self._one_call_config(k, overrides)) is not None:
-            with self._session(query, template, search_config) as search:
+            with resolved.session(query, search_config) as search:
                 return search.fetch_until()
-        connection = self._get_connection()
-        question = self._embedder().embed(query, template, connection)
-        return self._documents(connection.index.query(top_k=DEFAULT_K if k is None else k, **question.parameters()))
+        embedded = resolved.embedder.embed(query, resolved.template, resolved.connection)
+        top_k = DEFAULT_K if k is None else k
+        return resolved.reader.read(resolved.connection.index.query(top_k=top_k, **embedded.parameters()))
 
     async def _aget_relevant_documents(
         self,
@@ -303,12 +297,10 @@ class ResumableRetriever(Streaming, Writing):
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> list[Document]:
-        template, k = self._template(filter, namespace), self._resolve_k(k)
+        resolved, k = self._resolve(filter, namespace), self._resolve_k(k)
         if (search_config := self._one_call_config(k, overrides)) is not None:
-            async with self._asession(query, template, search_config) as search:
+            async with resolved.async_session(query, search_config) as search:
                 return await search.fetch_until()
-        connection = self._get_connection()
-        question = await self._embedder().aembed(query, template, connection)
-        return self._documents(
-            await connection.async_index.query(top_k=DEFAULT_K if k is None else k, **question.parameters())
-        )
+        embedded = await resolved.embedder.aembed(query, resolved.template, resolved.connection)
+        top_k = DEFAULT_K if k is None else k
+        return resolved.reader.read(await resolved.connection.async_index.query(top_k=top_k, **embedded.parameters()))

@@ -1,7 +1,9 @@
-"""What a retriever is set to, and what follows from it for every search: the fields, and no more of LangChain."""
+"""The fields of the LangChain retriever, and how each call resolves them into an embedder, a query and a session."""
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -16,9 +18,9 @@ from nextk.arguments import choose, require_count
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
-from nextk.langchain.documents import document_of, documents_of, text_of
+from nextk.langchain.documents import document_reader
 from nextk.langchain.question import Embedder
-from nextk.langchain.tracing import Tracing
+from nextk.langchain.tracing import AsyncTracedSession, TracedSession, Tracing
 from nextk.retrievers.connection import ClosingMixin, Connection
 from nextk.retrievers.record_text import TEXT_KEYS
 from nextk.sessions import (
@@ -38,7 +40,69 @@ from nextk.until import Policy
 from nextk.until.policy import require_policy
 
 DEFAULT_K = 4
-"""How many documents one call returns where nothing says so, as everywhere in LangChain."""
+"""How many documents one call returns by default, as everywhere in LangChain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSettings:
+    """The fields of a retriever as one call finds them. Every field may be set, so each call resolves them once, anew.
+
+    Attributes:
+        connection: The connection to the index.
+        embedder: The embedder of queries.
+        template: The query without its text and vectors: mode, filter, namespace, fusion and weighting.
+        reader: The reader that makes matches into documents.
+    """
+
+    connection: Connection
+    embedder: Embedder
+    template: SearchQuery
+    reader: RowReader[Document]
+
+    def session(
+        self,
+        query: str,
+        search_config: SearchConfig,
+        cursor: ReadCursor | None = None,
+        tracing: Tracing | None = None,
+    ) -> RetrievalSession[Document]:
+        """Begin a search, or go on with one.
+
+        Args:
+            query: The text of the query.
+            search_config: The policy and the bounds of the search.
+            cursor: The cursor of the search that goes on; `None` for a new search.
+            tracing: What the runs of the search have in common, if each call on it is to be a run of its own.
+        """
+        make = RetrievalSession if tracing is None else partial(TracedSession, tracing)
+        return make(
+            self.connection.index,
+            self.template,
+            self.reader,
+            embed=lambda template: self.embedder.embed(query, template, self.connection),
+            texts=[query],
+            config=search_config,
+            cursor=cursor,
+        )
+
+    def async_session(
+        self,
+        query: str,
+        search_config: SearchConfig,
+        cursor: ReadCursor | None = None,
+        tracing: Tracing | None = None,
+    ) -> AsyncRetrievalSession[Document]:
+        """Begin a search for an event loop, or go on with one; see `session`."""
+        make = AsyncRetrievalSession if tracing is None else partial(AsyncTracedSession, tracing)
+        return make(
+            self.connection.async_index,
+            self.template,
+            self.reader,
+            embed=lambda template: self.embedder.aembed(query, template, self.connection),
+            texts=[query],
+            config=search_config,
+            cursor=cursor,
+        )
 
 
 class Settings(ClosingMixin, BaseRetriever):
@@ -77,122 +141,81 @@ class Settings(ClosingMixin, BaseRetriever):
             if fields.get("until") is not None:
                 require_policy(fields["until"], "until")
             super().__init__(**fields)
-            self._template()
-            self._row_reader()
-            self._get_connection()
+            self._resolve()
 
-    def _search_config(self) -> SearchConfig:
+    def _resolve(self, filter: str | None = None, namespace: str | None = None) -> ResolvedSettings:
+        """Resolve the fields for one call.
+
+        Args:
+            filter: The filter of this call; `None` for the retriever's own.
+            namespace: The namespace of this call; `None` for the retriever's own.
+
+        Raises:
+            ClientError: If the mode needs a model that is missing, if fields contradict each other, or if there is no
+                index.
+        """
+        text_keys = self._text_keys
+        mode = choose(RetrievalMode, self.retrieval_mode, "retrieval_mode")
+        fusion = choose(FusionAlgorithm, self.fusion, "fusion")
+        weighting = choose(WeightingStrategy, self.weighting, "weighting")
+        embedder = Embedder(self.embedding, self.sparse_embedding, mode)
+        template = SearchQuery(
+            mode=embedder.mode,
+            filter=self.filter if filter is None else filter,
+            namespace=self.namespace if namespace is None else namespace,
+            fusion=fusion,
+            weighting=weighting,
+        )
+        reader = document_reader(text_keys, self.score_key, self.document_mapper)
+        return ResolvedSettings(self._current_connection(), embedder, template, reader)
+
+    def _search_config(self, overrides: Overrides) -> SearchConfig:
+        """Return the policy and the bounds of one search: the retriever's own, and those that the call overrides.
+
+        Raises:
+            ClientError: If `until` is not a policy, or if a bound is not above 0.
+            TypeError: If an override is unknown.
+        """
+        return self._own_search_config().with_overrides(**overrides)
+
+    def _own_search_config(self) -> SearchConfig:
         guards = Limits(self.max_results, self.max_pulls, self.deadline)
         return SearchConfig(self.until, guards, max_idle=self.max_idle, max_recovery=self.max_recovery)
 
-    def _resolve_k(self, k: int | None) -> int | None:
-        """How many documents a call may return: as it says, else the retriever.
+    def _one_call_config(self, k: int | None, overrides: Overrides) -> SearchConfig | None:
+        """Return the policy and the bounds of one call that goes on until there is enough; `None` for one plain query.
 
         Raises:
-            ClientError: It is not a whole number above 0.
+            ClientError: If there are bounds, and no policy that they could bound.
+            TypeError: If an override is unknown.
+        """
+        if self.until is None and not any(value is not None for value in overrides.values()):
+            return None
+        return self._own_search_config().for_one_call(k, **overrides)
+
+    def _resolve_k(self, k: int | None) -> int | None:
+        """Return how many documents a call may return: as the call says, else as the retriever says.
+
+        Raises:
+            ClientError: If it is not a whole number above 0.
         """
         if k is None:
             return self.k
         require_count(k, "k")
         return k
 
-    def _one_call_config(self, k: int | None, overrides: Overrides) -> SearchConfig | None:
-        """The terms of one call that goes on until a policy has enough; `None` where one plain query answers.
-
-        Raises:
-            ClientError: There are bounds, and no policy that they could bound.
-        """
-        if self.until is None and not any(value is not None for value in overrides.values()):
-            return None
-        return self._search_config().for_one_call(k, **overrides)
-
-    def _session(
-        self,
-        query: str,
-        template: SearchQuery,
-        search_config: SearchConfig,
-        cursor: ReadCursor | None = None,
-        session_type: Callable[..., RetrievalSession[Document]] = RetrievalSession,
-    ) -> RetrievalSession[Document]:
-        connection, embedder = self._get_connection(), self._embedder()
-        return session_type(
-            connection.index,
-            template,
-            self._row_reader(),
-            embed=lambda overrides: embedder.embed(query, overrides, connection),
-            texts=[query],
-            config=search_config,
-            cursor=cursor,
-        )
-
-    def _asession(
-        self,
-        query: str,
-        template: SearchQuery,
-        search_config: SearchConfig,
-        cursor: ReadCursor | None = None,
-        session_type: Callable[..., AsyncRetrievalSession[Document]] = AsyncRetrievalSession,
-    ) -> AsyncRetrievalSession[Document]:
-        connection, embedder = self._get_connection(), self._embedder()
-        return session_type(
-            connection.async_index,
-            template,
-            self._row_reader(),
-            embed=lambda overrides: embedder.aembed(query, overrides, connection),
-            texts=[query],
-            config=search_config,
-            cursor=cursor,
-        )
-
     def _tracing(self, query: str, config: RunnableConfig | None, run_id: UUID | None = None) -> Tracing:
-        """What the runs of a search have in common; without a config, the one that surrounds the call is meant."""
+        """Return what the runs of a search have in common; without a config, that of the calling chain or graph."""
         config = ensure_config(config)
         first = run_id or config.get("run_id")
         return Tracing(query, self.get_name(), self.tags, self.metadata, self._get_ls_params(), config, first)
-
-    def _template(self, filter: str | None = None, namespace: str | None = None) -> SearchQuery:
-        """What every question of this retriever has in common.
-
-        Raises:
-            ClientError: The mode needs a model that is missing, or the models contradict each other.
-        """
-        return SearchQuery(
-            mode=self._embedder().mode(choose(RetrievalMode, self.retrieval_mode, "retrieval_mode")),
-            filter=self.filter if filter is None else filter,
-            namespace=self.namespace if namespace is None else namespace,
-            fusion=choose(FusionAlgorithm, self.fusion, "fusion"),
-            weighting=choose(WeightingStrategy, self.weighting, "weighting"),
-        )
-
-    def _embedder(self) -> Embedder:
-        """Made anew each time, because every field may be set."""
-        return Embedder(self.embedding, self.sparse_embedding)
 
     @property
     def _text_keys(self) -> Sequence[str]:
         return [self.text_key] if isinstance(self.text_key, str) else self.text_key
 
-    def _row_reader(self) -> RowReader[Document]:
-        """How rows are read.
-
-        Raises:
-            ClientError: There is a `document_mapper` and a `score_key`.
-        """
-        if self.document_mapper is not None:
-            if self.score_key is not None:
-                message = "document_mapper= makes the whole document, the score in it as well: leave out score_key="
-                raise ClientError(message)
-            return RowReader(self.document_mapper, text_of)
-        text_keys, score_key = self._text_keys, self.score_key
-        return RowReader(lambda match: document_of(match, text_keys, score_key), text_of)
-
-    def _documents(self, matches: Sequence[QueryResult]) -> list[Document]:
-        if self.document_mapper is not None:
-            return [document for match in matches if (document := self.document_mapper(match)) is not None]
-        return documents_of(matches, self._text_keys, self.score_key)
-
-    def _get_connection(self) -> Connection:
-        """The index; found anew where a copy was given another one."""
+    def _current_connection(self) -> Connection:
+        """Return the connection to the index; a new one if the fields name another index than before."""
         token = None if self.token is None else self.token.get_secret_value()
         connection = self._connection
         if connection is None or not connection.made_from(self.index, self.url, token):
@@ -200,7 +223,7 @@ class Settings(ClosingMixin, BaseRetriever):
         return connection
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
-        """What a trace says of this retriever."""
+        """Return what a trace says about this retriever."""
         params = super()._get_ls_params(**kwargs)
         params["ls_vector_store_provider"] = "nextk"
         if isinstance(self.embedding, Embeddings):
@@ -211,10 +234,10 @@ class Settings(ClosingMixin, BaseRetriever):
         return params
 
     def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[str, list[Document]]:
-        """As LangChain's, which makes a retriever anew for each call: all of them share this one's connections."""
+        """Make fields configurable as LangChain does; the retriever made for each call shares this one's connection."""
         if {"index", "url", "token"} & kwargs.keys():
             return super().configurable_fields(**kwargs)
-        shared = self.model_copy(update={"index": self._get_connection().index, "url": None, "token": None})
+        shared = self.model_copy(update={"index": self._current_connection().index, "url": None, "token": None})
         return super(Settings, shared).configurable_fields(**kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
@@ -223,10 +246,10 @@ class Settings(ClosingMixin, BaseRetriever):
         return super().__deepcopy__(memo)
 
     def __getstate__(self) -> dict[Any, Any]:
-        """What is pickled: the fields, and how to find the index again, but nothing that is open.
+        """Return what is pickled: the fields and how to find the index again, but nothing that is open.
 
         Raises:
-            ClientError: The retriever was given an index, and that is tied to this process.
+            ClientError: If the retriever was given an index that is tied to this process.
         """
         try:
             pickle.dumps(self.index)
@@ -237,5 +260,5 @@ class Settings(ClosingMixin, BaseRetriever):
                 "takes its index from the environment where it is read"
             )
             raise ClientError(message) from error
-        self._get_connection()
+        self._current_connection()
         return super().__getstate__()

@@ -11,9 +11,9 @@ from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig
 
 from nextk.errors import LimitReached
-from nextk.langchain.settings import DEFAULT_K, Settings
+from nextk.langchain.settings import DEFAULT_K, ResolvedSettings, Settings
 from nextk.langchain.tracing import Tracing
-from nextk.sessions import AsyncRetrievalSession, RetrievalSession, SearchConfig, SearchQuery
+from nextk.sessions import AsyncRetrievalSession, RetrievalSession, SearchConfig
 from nextk.sessions.config import Overrides
 
 Page = list[Document]
@@ -23,7 +23,7 @@ Page = list[Document]
 class _StreamPlan:
     """What pages a stream has, and when it ends."""
 
-    template: SearchQuery
+    resolved: ResolvedSettings
     search_config: SearchConfig
     size: int | None
     tracing: Tracing
@@ -78,7 +78,7 @@ class Streaming(Settings):
             yield await self.ainvoke(reduce(add, parts), config, **kwargs)
 
     def _pages(self, plan: _StreamPlan) -> Iterator[Page]:
-        with self._session(plan.tracing.query, plan.template, plan.search_config) as search:
+        with plan.resolved.session(plan.tracing.query, plan.search_config) as search:
             began = plan.search_config.clock()
             while not plan.over(search, began):
                 with plan.tracing.run() as run:
@@ -97,7 +97,7 @@ class Streaming(Settings):
                 yield page
 
     async def _apages(self, plan: _StreamPlan) -> AsyncIterator[Page]:
-        async with self._asession(plan.tracing.query, plan.template, plan.search_config) as search:
+        async with plan.resolved.async_session(plan.tracing.query, plan.search_config) as search:
             began = plan.search_config.clock()
             while not plan.over(search, began):
                 async with plan.tracing.arun() as run:
@@ -130,12 +130,12 @@ class Streaming(Settings):
         **overrides: Unpack[Overrides],
     ) -> _StreamPlan:
         k = self._resolve_k(k)
-        search_config = self._search_config().with_overrides(**overrides)
+        search_config = self._search_config(overrides)
         if search_config.limits.max_results is None:  # a chain that drains the stream must not drain the index
             search_config = replace(search_config, limits=replace(search_config.limits, max_results=self.max_results))
         size = (DEFAULT_K if k is None else k) if search_config.until is None else None
         tracing = self._tracing(query, config, run_id)
-        return _StreamPlan(self._template(filter, namespace), search_config.capped(k), size, tracing)
+        return _StreamPlan(self._resolve(filter, namespace), search_config.capped(k), size, tracing)
 
 
 async def _alone(page: Page) -> AsyncIterator[Page]:

@@ -108,7 +108,7 @@ class Writing(Settings):
             ClientError: There are neither ids nor a filter, or both.
         """
         namespace = self.namespace if namespace is None else namespace
-        index = self._get_connection().index
+        index = self._current_connection().index
         return sum(index.delete(namespace=namespace, **part).deleted for part in _delete_requests(ids, filter))
 
     async def adelete(
@@ -116,7 +116,7 @@ class Writing(Settings):
     ) -> int:
         """The same without blocking the event loop."""
         namespace = self.namespace if namespace is None else namespace
-        index = self._get_connection().async_index
+        index = self._current_connection().async_index
         return sum(
             [(await index.delete(namespace=namespace, **part)).deleted for part in _delete_requests(ids, filter)]
         )
@@ -262,7 +262,7 @@ class _StoreTask:
         batch_size: int = BATCH,
         show_progress: bool = False,
     ) -> None:
-        self._connection, keys = retriever._get_connection(), retriever._text_keys  # noqa: SLF001 - half of the same class
+        self._connection, keys = retriever._current_connection(), retriever._text_keys  # noqa: SLF001 - half of the same class
         self._dense: Embeddings | Literal[True] | None = retriever.embedding
         self._sparse = retriever.sparse_embedding
         self._key = keys[0] if keys else None

@@ -1,9 +1,9 @@
-"""What LlamaIndex is told of each pull: events, callbacks, and a span of the retriever's class."""
+"""Events, callbacks and spans of each pull, so that LlamaIndex's tracers see it as a retrieval."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
@@ -11,19 +11,28 @@ from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent,
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index_instrumentation.dispatcher import Dispatcher
 
-from nextk.sessions import Report
+from nextk.sessions import AsyncRetrievalSession, Report, RetrievalSession
+from nextk.until import Policy
+
+if TYPE_CHECKING:
+    from nextk.llama_index.retriever import ResumableRetriever
 
 
 @dataclass
 class ObservedPull:
-    """One pull: what it brought, and how the search stood then."""
+    """One pull as LlamaIndex is told about it.
+
+    Attributes:
+        nodes: The nodes that the pull has brought.
+        report: The report of the search after the pull.
+    """
 
     nodes: list[NodeWithScore] = field(default_factory=list)
     report: Report = field(default_factory=Report)
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What is said of the search besides the nodes."""
+        """The figures of the search that LlamaIndex is told besides the nodes."""
         report = self.report
         return {
             "pulls": report.pulls,
@@ -37,9 +46,17 @@ class ObservedPull:
 
 @contextmanager
 def observed(dispatcher: Dispatcher, callbacks: CallbackManager, query_bundle: QueryBundle) -> Iterator[ObservedPull]:
-    """Tell of a pull as LlamaIndex's own retrievers tell of a retrieval; what it brought is put into what is yielded.
+    """Report a pull to LlamaIndex as its own retrievers report a retrieval: two events and one callback.
 
-    The end says more than they do: the event in its tags, the callback in its payload.
+    The end says more than theirs: the event carries the figures of the search in its tags, the callback in its payload.
+
+    Args:
+        dispatcher: The dispatcher of the events.
+        callbacks: The callback manager of the retriever.
+        query_bundle: The query.
+
+    Yields:
+        The pull, into which the block puts what the pull has brought.
     """
     pull = ObservedPull()
     dispatcher.event(RetrievalStartEvent(str_or_query_bundle=query_bundle))
@@ -48,3 +65,59 @@ def observed(dispatcher: Dispatcher, callbacks: CallbackManager, query_bundle: Q
         yield pull
         event.on_end(payload={EventPayload.NODES: pull.nodes, **pull.payload})
     dispatcher.event(RetrievalEndEvent(str_or_query_bundle=query_bundle, nodes=pull.nodes, tags=pull.payload))
+
+
+class ObservedSession(RetrievalSession[NodeWithScore]):
+    """A search whose calls go through its retriever, because tracers know a retrieval by the class that does it.
+
+    Args:
+        retriever: The retriever that has opened the search.
+        query_bundle: The query.
+        *args: The positional arguments of `RetrievalSession`.
+        **kwargs: The keyword arguments of `RetrievalSession`.
+    """
+
+    def __init__(self, retriever: "ResumableRetriever", query_bundle: QueryBundle, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._retriever = retriever
+        self._query_bundle = query_bundle
+
+    # `_pull` and `_apull` are the retriever's half of these calls.
+
+    def fetch_next(self, n: int) -> list[NodeWithScore]:
+        """Fetch the next `n` nodes as `RetrievalSession.fetch_next` does, seen by tracers."""
+        return self._retriever._pull(self._query_bundle, self, super().fetch_next, n)  # noqa: SLF001
+
+    def fetch_until(self, policy: Policy | None = None) -> list[NodeWithScore]:
+        """Fetch nodes until a policy has enough as `RetrievalSession.fetch_until` does, seen by tracers."""
+        return self._retriever._pull(self._query_bundle, self, super().fetch_until, policy)  # noqa: SLF001
+
+    def _fetch_one(self) -> list[NodeWithScore]:
+        return self._retriever._pull(self._query_bundle, self, super()._fetch_one)  # noqa: SLF001
+
+
+class AsyncObservedSession(AsyncRetrievalSession[NodeWithScore]):
+    """A search for an event loop whose calls go through its retriever, because tracers know a retrieval by its class.
+
+    Args:
+        retriever: The retriever that has opened the search.
+        query_bundle: The query.
+        *args: The positional arguments of `AsyncRetrievalSession`.
+        **kwargs: The keyword arguments of `AsyncRetrievalSession`.
+    """
+
+    def __init__(self, retriever: "ResumableRetriever", query_bundle: QueryBundle, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._retriever = retriever
+        self._query_bundle = query_bundle
+
+    async def fetch_next(self, n: int) -> list[NodeWithScore]:
+        """Fetch the next `n` nodes as `AsyncRetrievalSession.fetch_next` does, seen by tracers."""
+        return await self._retriever._apull(self._query_bundle, self, super().fetch_next, n)  # noqa: SLF001
+
+    async def fetch_until(self, policy: Policy | None = None) -> list[NodeWithScore]:
+        """Fetch nodes until a policy has enough as `AsyncRetrievalSession.fetch_until` does, seen by tracers."""
+        return await self._retriever._apull(self._query_bundle, self, super().fetch_until, policy)  # noqa: SLF001
+
+    async def _fetch_one(self) -> list[NodeWithScore]:
+        return await self._retriever._apull(self._query_bundle, self, super()._fetch_one)  # noqa: SLF001

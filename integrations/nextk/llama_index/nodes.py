@@ -1,49 +1,58 @@
-"""What a record is to LlamaIndex: nodes of rows, and records of nodes as LlamaIndex's Upstash store writes them."""
+"""Conversion between LlamaIndex's nodes and records as LlamaIndex's own Upstash store writes them."""
 
 from collections.abc import Sequence
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
-from nextk.retrievers.record_text import RecordText, read_text, read_texts, stored_node
+from nextk.retrievers.record_text import read_text
+from nextk.sessions import RowReader
 from nextk.types import Data, QueryResult, SparseVector, Vector
 
 
-def nodes_of(matches: Sequence[QueryResult], text_keys: Sequence[str]) -> list[NodeWithScore]:
-    """The nodes of the rows that hold a text, in order, with their scores; as `node_of`."""
-    return [
-        NodeWithScore(node=_node(match, found), score=match.score) for match, found in read_texts(matches, text_keys)
-    ]
+def node_reader(text_keys: Sequence[str]) -> RowReader[NodeWithScore]:
+    """Return the reader that makes matches into nodes.
+
+    Args:
+        text_keys: The metadata keys that may hold the text of a record without a node.
+    """
+    return RowReader(lambda match: node_of(match, text_keys), text_of, text_keys)
 
 
 def node_of(match: QueryResult, text_keys: Sequence[str]) -> NodeWithScore | None:
-    """The node of a row, with its score; `None` where it holds no text.
+    """Convert a match into a node: the node that the record holds, else a `TextNode` of its text and metadata.
 
     Args:
-        match: With its metadata and its data.
-        text_keys: The metadata keys that may hold the text of a row without a node.
+        match: The match, with its metadata and its data.
+        text_keys: The metadata keys that may hold the text of a record without a node.
+
+    Returns:
+        A new node with the score of the match, or `None` if the record holds no text.
     """
     found = read_text(match, text_keys)
-    return None if found is None else NodeWithScore(node=_node(match, found), score=match.score)
+    if found is None:
+        return None
+    if found.has_node and match.metadata:
+        return NodeWithScore(node=metadata_dict_to_node(match.metadata), score=match.score)
+    return NodeWithScore(node=TextNode(id_=match.id, text=found.text, metadata=found.metadata), score=match.score)
 
 
 def text_of(node: NodeWithScore) -> str:
-    """The text that a node adds to a prompt: its metadata too, as LlamaIndex shows them to a model."""
+    """Return the text that a node adds to a prompt: with its metadata, as LlamaIndex shows them to a model."""
     return node.node.get_content(MetadataMode.LLM)
 
 
 def record_of(node: BaseNode) -> Data:
-    """The record of a node: found by what LlamaIndex embeds of it, and holding it whole."""
+    """Make a record of a node for an index that embeds: its text is what LlamaIndex embeds, and it holds the node."""
     return Data(node.node_id, node.get_content(MetadataMode.EMBED), node_to_metadata_dict(node))
 
 
 def vector_of(node: BaseNode, dense: list[float] | None, sparse: SparseVector | None) -> Vector:
-    """The record of a node whose vectors are made here, as LlamaIndex's Upstash store writes it."""
+    """Make a record of a node and its vectors, as LlamaIndex's Upstash store writes it.
+
+    Args:
+        node: The node.
+        dense: The dense vector, float (dimension,); `None` for none.
+        sparse: The sparse vector; `None` for none.
+    """
     return Vector(node.node_id, dense, node_to_metadata_dict(node), sparse_vector=sparse)
-
-
-def _node(match: QueryResult, read_text: RecordText) -> BaseNode:
-    """A new node of a row: the one that was stored, else one of its text and metadata."""
-    if match.metadata and stored_node(match.metadata) is not None:
-        return metadata_dict_to_node(match.metadata)
-    return TextNode(id_=match.id, text=read_text.text, metadata=read_text.metadata)

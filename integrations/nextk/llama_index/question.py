@@ -1,4 +1,4 @@
-"""A question of LlamaIndex's as an index takes it: query bundles, and who embeds."""
+"""A query of LlamaIndex's as an index takes it: query bundles as text or as vectors, depending on who embeds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,19 +17,31 @@ from nextk.types import SparseVector
 
 
 class Embedder:
-    """Gives a question its text or its vectors: by the models, if there are any, else by the index or the settings.
+    """Embeds queries by the models of a LlamaIndex retriever; without any, by the index or `Settings.embed_model`.
+
+    Its twin of the same name in `nextk.langchain` does this by LangChain's models.
 
     Args:
         embed_model: The dense model.
         sparse_embedding: The sparse model, of any kind that `SparseQueryModel` takes.
-        embedding: `True`: the index embeds the text.
+        retrieval_mode: The mode that the retriever is set to; `None` for the mode that the models allow.
+        embedding: `True` if the index embeds the text.
+
+    Attributes:
+        mode: The mode of a search, as `resolve_mode` decides it; `None` leaves it to the index.
 
     Raises:
-        ClientError: The index is to embed and there is a model, or the sparse one is of no known kind.
+        ClientError: If the mode needs a model that is missing, if the index is to embed although there is a model, or
+            if the sparse model is of no known kind.
     """
 
     def __init__(
-        self, embed_model: BaseEmbedding | None, sparse_embedding: Any, *, embedding: Literal[True] | None
+        self,
+        embed_model: BaseEmbedding | None,
+        sparse_embedding: Any,
+        retrieval_mode: RetrievalMode | None = None,
+        *,
+        embedding: Literal[True] | None,
     ) -> None:
         if embedding is not None and (embed_model is not None or sparse_embedding is not None):
             message = "embedding=True leaves all embedding to the index: leave out embed_model= and sparse_embedding="
@@ -38,15 +50,8 @@ class Embedder:
         self._sparse_given = sparse_embedding
         self._sparse = None if sparse_embedding is None else SparseQueryModel(sparse_embedding)
         self._index_embeds = embedding is not None
-
-    def mode(self, requested: RetrievalMode | None) -> RetrievalMode | None:
-        """The mode of a search by these models, as `resolve_mode` decides it.
-
-        Raises:
-            ClientError: The mode needs a model that is missing.
-        """
-        return resolve_mode(
-            requested,
+        self.mode = resolve_mode(
+            retrieval_mode,
             dense=self._dense is not None,
             sparse=self._sparse is not None,
             dense_name="embed_model",
@@ -54,15 +59,19 @@ class Embedder:
         )
 
     def embed(self, bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
-        """Fill in a question.
+        """Fill a query in.
 
         Args:
-            bundle: What is asked; a vector that it has already is used.
-            template: The mode, and all else that the search is to have.
-            connection: The index; asked, once, whether it embeds text, where there is no model.
+            bundle: The query. If it has a vector already, that is the dense vector.
+            template: The mode, the filter and everything else that the search has besides the query.
+            connection: The connection to the index. Where there is no model, the index is asked once whether it embeds
+                text.
+
+        Returns:
+            The template with the text, or with the vectors that its mode needs.
 
         Raises:
-            ClientError: The question is empty, or nobody embeds it.
+            ClientError: If the query is empty, or if nobody embeds it.
         """
         if not self._given and (self._index_embeds or connection.embeds_text(template.mode)):
             return replace(template, data=single_text(bundle))
@@ -74,7 +83,7 @@ class Embedder:
         return replace(template, vector=vector, sparse_vector=sparse_vector)
 
     async def aembed(self, bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
-        """The same without blocking the event loop."""
+        """Fill a query in without blocking the event loop; see `embed`."""
         if not self._given and (self._index_embeds or await connection.aembeds_text(template.mode)):
             return replace(template, data=single_text(bundle))
         vector = sparse_vector = None
@@ -89,18 +98,20 @@ class Embedder:
     def vectors(
         self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection
     ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
-        """The vectors of documents: dense and sparse, those of them that there are models for.
+        """Embed documents by the models.
 
         Args:
-            texts: What is embedded.
-            given: The dense vectors that there are already.
-            connection: The index; asked, once, whether it embeds text, where there is no model.
+            texts: The texts of the documents.
+            given: The dense vector that each document has already; `None` where it has none.
+            connection: The connection to the index. Where there is no model, the index is asked once whether it embeds
+                text.
 
         Returns:
-            `None` where the index embeds.
+            The dense vectors, each float (dimension,), and the sparse ones; one of the two is `None` where there is no
+            model for it. `None` alone if the index embeds.
 
         Raises:
-            ClientError: Nobody embeds.
+            ClientError: If nobody embeds.
         """
         if not self._given and (self._index_embeds or connection.embeds_text(None)):
             return None
@@ -114,7 +125,7 @@ class Embedder:
     async def avectors(
         self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection
     ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
-        """The same without blocking the event loop."""
+        """Embed documents by the models without blocking the event loop; see `vectors`."""
         if not self._given and (self._index_embeds or await connection.aembeds_text(None)):
             return None
         dense = None
@@ -153,25 +164,25 @@ def _needs_sparse(template: SearchQuery) -> bool:
 
 
 def bundle_of(query: QueryType) -> QueryBundle:
-    """The question as LlamaIndex hands it on, whichever way it was asked."""
+    """Return a query as a bundle, whether it came as a string or as a bundle."""
     return QueryBundle(query) if isinstance(query, str) else query
 
 
 def cursor_texts(bundle: QueryBundle) -> list[str]:
-    """The question as cursors keep it: its text, then the other ways in which it is put."""
+    """Return a query as cursors keep it: its text, then its `custom_embedding_strs`, which put it in other words."""
     return [bundle.query_str, *(bundle.custom_embedding_strs or [])]
 
 
 def bundle_from_texts(texts: Sequence[str]) -> QueryBundle:
-    """The question that a cursor keeps."""
+    """Return the query that a cursor keeps; the reverse of `cursor_texts`."""
     return QueryBundle(texts[0], custom_embedding_strs=list(texts[1:]) or None)
 
 
 def embedding_texts(bundle: QueryBundle) -> list[str]:
-    """The ways in which a question is put.
+    """Return the texts to embed of a query: more than one if it is put in several ways.
 
     Raises:
-        ClientError: There is none.
+        ClientError: If the query is empty.
     """
     texts = [text for text in bundle.embedding_strs if text]
     if not texts:
@@ -181,10 +192,10 @@ def embedding_texts(bundle: QueryBundle) -> list[str]:
 
 
 def single_text(bundle: QueryBundle) -> str:
-    """The one way in which a question is put.
+    """Return the one text of a query, for an index that embeds.
 
     Raises:
-        ClientError: There is none, or more than one.
+        ClientError: If the query is empty, or if it is put in several ways.
     """
     texts = embedding_texts(bundle)
     if len(texts) > 1:

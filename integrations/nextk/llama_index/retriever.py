@@ -19,12 +19,11 @@ from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.llama_index.filters import translate
 from nextk.llama_index.from_store import FromStores
-from nextk.llama_index.instrumentation import observed
+from nextk.llama_index.instrumentation import AsyncObservedSession, ObservedSession, observed
 from nextk.llama_index.mode import mode_of, top_k_of
-from nextk.llama_index.nodes import node_of, nodes_of, text_of
+from nextk.llama_index.nodes import node_reader
 from nextk.llama_index.policies import MetadataPolicy, always_on
 from nextk.llama_index.question import Embedder, bundle_from_texts, bundle_of, cursor_texts
-from nextk.llama_index.traced_sessions import AsyncObservedSession, ObservedSession
 from nextk.llama_index.writing import Writing
 from nextk.retrievers.connection import ClosingMixin, Connection
 from nextk.retrievers.record_text import TEXT_KEYS
@@ -33,7 +32,6 @@ from nextk.sessions import (
     Limits,
     RetrievalMode,
     RetrievalSession,
-    RowReader,
     SearchConfig,
     SearchQuery,
 )
@@ -151,13 +149,14 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         verbose: bool = False,
     ) -> None:
         super().__init__(callback_manager, object_map, objects, verbose)
-        self._embedder = Embedder(embed_model, sparse_embedding, embedding=embedding)
+        mode = mode_of(retrieval_mode, vector_store_query_mode, alpha)
+        self._embedder = Embedder(embed_model, sparse_embedding, mode, embedding=embedding)
         translation = translate(filters, doc_ids, node_ids)
         self._pushed_down = translation.filter
         self._residual = None if translation.residual is None else MetadataPolicy(translation.residual)
         self._postprocessors = list(node_postprocessors)
         self._template = SearchQuery(
-            mode=self._embedder.mode(mode_of(retrieval_mode, vector_store_query_mode, alpha)),
+            mode=self._embedder.mode,
             filter=self._joined(filter),
             namespace=namespace,
             fusion=choose(FusionAlgorithm, fusion, "fusion"),
@@ -289,9 +288,6 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
             bundle_from_texts(read.query_texts), template, self._search_config.with_overrides(**overrides), read
         )
 
-    def _row_reader(self) -> RowReader[NodeWithScore]:
-        return RowReader(lambda match: node_of(match, self._text_keys), text_of)
-
     def _joined(self, filter: str) -> str:
         """A filter of the caller's, and what is pushed down of `filters`; either may hold an OR."""
         parts = [part for part in (filter, self._pushed_down) if part]
@@ -315,8 +311,8 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
             bundle,
             self._connection.index,
             template,
-            self._row_reader(),
-            embed=lambda overrides: self._embedder.embed(bundle, overrides, self._connection),
+            node_reader(self._text_keys),
+            embed=lambda template: self._embedder.embed(bundle, template, self._connection),
             texts=cursor_texts(bundle),
             config=replace(search_config, always=self._always_on(bundle, awaited=False)),
             cursor=cursor,
@@ -334,8 +330,8 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
             bundle,
             self._connection.async_index,
             template,
-            self._row_reader(),
-            embed=lambda overrides: self._embedder.aembed(bundle, overrides, self._connection),
+            node_reader(self._text_keys),
+            embed=lambda template: self._embedder.aembed(bundle, template, self._connection),
             texts=cursor_texts(bundle),
             config=replace(search_config, always=self._always_on(bundle, awaited=True)),
             cursor=cursor,
@@ -381,7 +377,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
                 return RetrievalSession.fetch_until(search, self._enough())
         question = self._embedder.embed(query_bundle, self._template, self._connection)
         matches = self._connection.index.query(top_k=self.similarity_top_k, **question.parameters())
-        return nodes_of(matches, self._text_keys)
+        return node_reader(self._text_keys).read(matches)
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -390,10 +386,10 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
                 return await AsyncRetrievalSession.fetch_until(search, self._enough())
         question = await self._embedder.aembed(query_bundle, self._template, self._connection)
         matches = await self._connection.async_index.query(top_k=self.similarity_top_k, **question.parameters())
-        return nodes_of(matches, self._text_keys)
+        return node_reader(self._text_keys).read(matches)
 
     def _enough(self) -> Policy | None:
         return MaxResults(self.similarity_top_k) if self._search_config.until is None else None
 
-    def _get_connection(self) -> Connection:
+    def _current_connection(self) -> Connection:
         return self._connection

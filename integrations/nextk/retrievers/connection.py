@@ -129,16 +129,16 @@ def has_text_models(info: InfoResult, mode: RetrievalMode | None) -> bool:
 class ClosingMixin:
     """What a retriever does with its source in the end. Leaving `with` or `async with` closes it, too."""
 
-    def _get_connection(self) -> Connection:
+    def _current_connection(self) -> Connection:
         raise NotImplementedError
 
     def close(self) -> None:
         """Let go of the index, if this retriever opened it; one that was handed over is its owner's to close."""
-        self._get_connection().close()
+        self._current_connection().close()
 
     async def aclose(self) -> None:
         """The same for the running event loop."""
-        await self._get_connection().aclose()
+        await self._current_connection().aclose()
 
     def __enter__(self) -> Self:
         return self

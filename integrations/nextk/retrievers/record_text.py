@@ -1,80 +1,69 @@
-"""The text and the metadata of a row, whoever wrote it.
+"""Reading the text and the metadata of a match, in the layout of any library that may have stored the record.
 
-| written by                 | the text is                             | besides                          |
-| -------------------------- | --------------------------------------- | -------------------------------- |
-| LangChain's Upstash store  | metadata `text`                         |                                  |
-| LangChain.js               | metadata `_pageContentLC`               |                                  |
-| LlamaIndex's Upstash store | in the JSON of metadata `_node_content` | `_node_type`, the parent's id x3 |
-| the index itself           | `data`                                  |                                  |
+| written by                 | where the text is                    | what the writer adds                           |
+| -------------------------- | ------------------------------------ | ---------------------------------------------- |
+| LangChain's Upstash store  | metadata `text`                      |                                                |
+| LangChain.js               | metadata `_pageContentLC`            |                                                |
+| LlamaIndex's Upstash store | the JSON of metadata `_node_content` | `_node_type`, and the parent's id in 3 fields  |
+| the index itself           | `data`                               |                                                |
 
-A row's own node comes first: next to it, `text` is a field of the user's.
+A LlamaIndex node is looked for first: in a record that holds one, `text` is a metadata field of the user's own.
 """
 
 import json
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nextk.types import QueryResult
 
-log = logging.getLogger("nextk.sessions")
-
 TEXT_KEYS = ("text", "_pageContentLC")
-"""Where the community stores of LangChain keep the text, in metadata."""
+"""The metadata keys under which LangChain's community stores keep the text."""
 NODE = "_node_content"
-"""Where LlamaIndex keeps a whole node, as JSON, in metadata."""
+"""The metadata key under which LlamaIndex's store keeps a whole node, as JSON."""
 
 _NODE_TYPE = "_node_type"
 _PARENT = ("document_id", "doc_id", "ref_doc_id")
-_NO_PARENT = "None"  # the word, as LlamaIndex writes it
+_NO_PARENT = "None"  # LlamaIndex writes this word where a node has no parent
 
 
 @dataclass(frozen=True, slots=True)
 class RecordText:
-    """A row as its writer meant it: the text, and the writer's own metadata."""
+    """The text and the metadata of a record as its writer meant them.
+
+    Attributes:
+        text: The text.
+        metadata: The user's own metadata, without the fields in which the writing library keeps the text.
+        has_node: Whether the record holds a readable LlamaIndex node.
+    """
 
     text: str
     metadata: dict[str, Any]
-
-
-def read_texts(matches: Sequence[QueryResult], text_keys: Sequence[str]) -> list[tuple[QueryResult, RecordText]]:
-    """The rows that hold a text, with it; the others are left out, and a warning says how many.
-
-    One odd record must not cost the answer: an index may be shared with writers of other things than text.
-    """
-    read = [(match, read_text(match, text_keys)) for match in matches]
-    found = [(match, text) for match, text in read if text is not None]
-    if len(found) < len(read):
-        where = ", ".join(map(repr, text_keys)) or "no key"
-        log.warning(
-            "%d of %d rows hold no text, neither as data nor in metadata under %s: they are left out",
-            len(read) - len(found),
-            len(read),
-            where,
-        )
-    return found
+    has_node: bool = field(default=False, compare=False)
 
 
 def read_text(match: QueryResult, text_keys: Sequence[str]) -> RecordText | None:
-    """The text of one row, or `None`; the match itself is not changed.
+    """Read the text of one match. The match itself is not changed.
 
     Args:
-        match: With its metadata and its data.
-        text_keys: Keys of the metadata that may hold the text; the first that does is taken out of it.
+        match: The match, with its metadata and its data.
+        text_keys: The metadata keys that may hold the text; the first one that does is taken out of the metadata.
+
+    Returns:
+        The text and the metadata, or `None` if the record holds no text.
     """
     metadata = dict(match.metadata or {})
-    node = stored_node(metadata)
+    node = _stored_node(metadata)
     if node is not None:
-        return RecordText(_node_text(node) or match.data or "", _without_node(metadata, node))
+        return RecordText(_node_text(node) or match.data or "", _without_node(metadata, node), has_node=True)
     for key in text_keys:
         if isinstance(metadata.get(key), str):
             return RecordText(metadata.pop(key), metadata)
     return None if match.data is None else RecordText(match.data, metadata)
 
 
-def stored_node(metadata: dict[str, Any]) -> dict[str, Any] | None:
-    """The fields of the LlamaIndex node in a row's metadata; `None` where there is none, or it is not readable."""
+def _stored_node(metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the fields of the LlamaIndex node in some metadata; `None` if there is none, or it is not readable."""
     content = metadata.get(NODE)
     if not isinstance(content, str):
         return None
@@ -92,7 +81,7 @@ def _node_text(node: dict[str, Any]) -> str | None:
 
 
 def _without_node(metadata: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    """The user's metadata: without the node, and with what LlamaIndex overwrote by the parent's id."""
+    """Return the user's metadata: without the node, and with the values that the parent's id has overwritten."""
     own = node.get("metadata")
     own = own if isinstance(own, dict) else {}
     rest = {key: value for key, value in metadata.items() if key not in (NODE, _NODE_TYPE)}

@@ -4,6 +4,7 @@ A call decides all or nothing: until `SearchMachine` commits it, every match tha
 exception in the middle, a check that fails or a cancelled task costs no match.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -19,6 +20,8 @@ from nextk.until.policy import Candidate
 
 T = TypeVar("T")
 
+log = logging.getLogger("nextk.sessions")
+
 MAX_EMPTY_PULLS = 100
 """The number of pages in a row without a single new match, after which a search without limits is ended."""
 NO_TEXT = "no_text"
@@ -27,15 +30,32 @@ NO_TEXT = "no_text"
 
 @dataclass(frozen=True)
 class RowReader(Generic[T]):
-    """The conversion of matches into results.
+    """The conversion of matches into the results of a retriever: LangChain `Document`s, LlamaIndex nodes.
 
     Attributes:
         convert: A function that makes a result of a match; if it returns `None`, the match is dropped.
         text_of: A function that returns the text of a result; default `str`.
+        text_keys: The metadata keys in which `convert` looks for the text of a match, for the warning about matches
+            without text; `None` where leaving out a match needs no warning.
     """
 
     convert: Callable[[QueryResult], T | None]
     text_of: Callable[[T], str] = str
+    text_keys: Sequence[str] | None = ()
+
+    def read(self, matches: Sequence[QueryResult]) -> list[T]:
+        """Convert all matches of one call, in order; those that hold no text are left out with one warning."""
+        items = [item for match in matches if (item := self.convert(match)) is not None]
+        if len(items) < len(matches):
+            self.warn_left_out(len(matches) - len(items), len(matches))
+        return items
+
+    def warn_left_out(self, left_out: int, total: int) -> None:
+        """Warn that `left_out` of the `total` matches of one call hold no text."""
+        if self.text_keys is not None:
+            where = ", ".join(map(repr, self.text_keys)) or "no key"
+            message = "%d of %d rows hold no text, neither as data nor in metadata under %s: they are left out"
+            log.warning(message, left_out, total, where)
 
 
 class Evaluation(Generic[T]):

@@ -246,9 +246,7 @@ class SearchMachine(Generic[T]):
         if evaluation.dropped:
             state.dropped.update(evaluation.dropped)
         if NO_TEXT in evaluation.dropped:
-            log.warning(
-                "%d rows hold no text that this retriever can read: they are left out", evaluation.dropped[NO_TEXT]
-            )
+            self._reader.warn_left_out(evaluation.dropped[NO_TEXT], evaluation.position)
         if evaluation.policies:
             state.memories = evaluation.policies.memories
         state.stop_reason = evaluation.stop_reason or (None if evaluation.done else "exhausted")
