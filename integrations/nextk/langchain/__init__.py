@@ -1,4 +1,4 @@
-"""The LangChain retriever. Needs `pip install 'nextk[langchain]'`."""
+"""The LangChain retriever, and compression that refills. Needs `pip install 'nextk[langchain]'`."""
 
 from nextk.extras import require
 

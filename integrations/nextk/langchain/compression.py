@@ -1,4 +1,4 @@
-"""Compression that refills: LangChain's document compressors over a search that can go on."""
+"""Compression that refills: a search goes on until enough documents have passed LangChain's document compressors."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -28,14 +28,15 @@ from nextk.until.reranking import Stability
 log = logging.getLogger("nextk.langchain")
 
 WINDOW = 20
-"""After how many further documents all of them are reranked, where nothing says so."""
+"""The default number of further documents after which all documents are reranked."""
 
 
 class ResumableCompressionRetriever(BaseRetriever):
-    """A `ContextualCompressionRetriever` that goes on: until enough documents survive, or the best ones are settled.
+    """A `ContextualCompressionRetriever` that goes on until enough documents survive, or until the best are settled.
 
-    LangChain's own retrieves once; what the compressor drops is missing, and what a reranker would have liked better,
-    but was not retrieved, it never sees. This one continues the same search, and stops it when there is enough.
+    LangChain's own retriever retrieves once. What its compressor drops is missing from the answer, and a reranker never
+    sees the documents that it would have liked better but that were not retrieved. This retriever goes on with the same
+    search, and stops it when there is enough.
 
     Setup:
         ```bash
@@ -43,29 +44,36 @@ class ResumableCompressionRetriever(BaseRetriever):
         ```
 
     Key init args:
-        base_compressor: Any LangChain document compressor: a filter, an extractor, a reranker, a pipeline of them.
-        base_retriever: The `ResumableRetriever` whose search is continued. Its `until` says which documents the
-            compressor is shown: of those that an `Accepted` denies, none. How many it wants plays no part here, nor
-            does the retriever's `k`; but a policy of scores alone also ends the search.
-        mode: `"filter"`: each page is compressed once, and the search goes on until `min_documents` have survived.
-            `"rerank"`: after every `window` documents all of them are compressed anew, and the search goes on until the
-            best `min_documents` have been the same ones for `patience` windows.
-        min_documents: How many documents there have to be; unset: 4. In filter mode the rest of the last page may
-            bring some more; in rerank mode exactly so many are returned.
-        patience: For how many windows the best documents have to stay; unset: 2. Only in rerank mode.
-        window: How many documents make a window; unset: 20. Only in rerank mode.
-        max_results, max_pulls, deadline: What bounds one call: documents that the compressor is shown, pages, and
-            seconds, of which the compressor's count too; unset: as `base_retriever` has it. There may then be fewer
-            documents than `min_documents`, as when the index has no more; the log (INFO) says why.
+        base_compressor: Any LangChain document compressor: a filter, an extractor, a reranker, or a pipeline of them.
+        base_retriever: The `ResumableRetriever` whose search goes on. Its `until` decides which documents the
+            compressor is shown; it is shown none that an `Accepted` denies. How many documents the policy or the
+            retriever's `k` asks for plays no part here, but a policy of scores alone also ends the search.
+        mode: `"filter"` compresses each page once, and goes on until `min_documents` have survived. `"rerank"`
+            compresses all documents anew after every `window`, and goes on until the best `min_documents` have been the
+            same for `patience` windows. Unset: `"filter"`.
+        min_documents: The number of documents that there have to be; unset: 4. In filter mode, the rest of the last
+            page may bring some more. In rerank mode, exactly this many are returned.
+        patience: The number of windows for which the best documents have to stay the same; unset: 2. It is used in
+            rerank mode only.
+        window: The number of documents in a window; unset: 20. It is used in rerank mode only.
+        max_results: The largest number of documents that the compressor is shown in one call; unset: as the
+            `base_retriever` has it.
+        max_pulls: The largest number of pages that one call pulls; unset: as the `base_retriever` has it.
+        deadline: The number of seconds after which a call pulls no further page, including the seconds of the
+            compressor; unset: as the `base_retriever` has it.
 
-    What a compressor returns is returned as it is: with a rewritten text, with other metadata, without an id, and of a
-    document that it splits, each part, which counts as one. In filter mode documents come in the order of the search,
-    or in that which the compressor gives to a page. In rerank mode it is given copies, so that what it writes into them
-    does not pile up; documents are the same for it from one time to the next if id and text are. One whose texts differ
-    each time (a model that extracts at a temperature) never settles, and the bounds end the search.
+    A call that one of the three bounds ends, or that reaches the end of the index, may return fewer documents than
+    `min_documents`. The log (INFO) then says why.
 
-    A reranker's own `top_n` must not be below `min_documents`. The same holds of a filter's bound that has another
-    name, as `k` of `EmbeddingsFilter`.
+    Whatever the compressor returns is returned as it is: with a rewritten text, with other metadata, or without an id.
+    If it splits a document, each part is returned and counts as one document. In filter mode, documents come in the
+    order of the search, or in the order that the compressor gives to a page. In rerank mode, the compressor is given
+    copies, so that what it writes into them does not pile up. A document counts as the same from one window to the next
+    if its id and its text are the same. If the texts differ each time (a model that extracts at a temperature), the
+    best documents never settle, and the bounds end the search.
+
+    A reranker's own `top_n` must not be below `min_documents`. A bound of the compressor that has another name, such as
+    `k` of `EmbeddingsFilter`, must not be below it either, but that is not checked.
 
     Instantiate:
         ```python
@@ -91,12 +99,12 @@ class ResumableCompressionRetriever(BaseRetriever):
         await retriever.ainvoke("Why is the sky blue?")
         ```
 
-    An exception of the compressor, or of a check, is the caller's as it is. Nothing is returned then, nothing is left
-    open, and calling again searches anew.
+    An exception of the compressor or of a check reaches the caller as it is. Nothing is left open then, and the next
+    call searches anew.
 
     Raises:
-        ClientError: The compressor has a `top_n` below `min_documents`.
-        ValidationError: An argument is of the wrong type.
+        ClientError: If the compressor has a `top_n` below `min_documents`.
+        ValidationError: If an argument is of the wrong type.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -164,10 +172,10 @@ class ResumableCompressionRetriever(BaseRetriever):
         return state.result(search.report)
 
     def _count(self, min_documents: int | None) -> int:
-        """How many documents there have to be.
+        """Return how many documents there have to be.
 
         Raises:
-            ClientError: The number is not a whole one of at least 1, or the compressor returns fewer by itself.
+            ClientError: If it is not a whole number of at least 1, or if the compressor never returns so many.
         """
         count = self.min_documents if min_documents is None else min_documents
         require_count(count, "min_documents")
@@ -187,75 +195,75 @@ class ResumableCompressionRetriever(BaseRetriever):
         return _RerankMode(count, self.window, self.patience, compress)
 
     def _shown(self, documents: list[Document]) -> list[Document]:
-        """What the compressor is given: in rerank mode it gets the same documents again and again."""
+        """Return what the compressor is given: copies in rerank mode, where it gets the same documents many times."""
         return documents if self.mode == "filter" else [document.model_copy(deep=True) for document in documents]
 
     def _with_bounds(self, overrides: Overrides) -> ResumableRetriever:
-        """The retriever, with the policy and the bounds of this call.
+        """Return the retriever with the policy and the bounds of this call.
 
         Raises:
-            ClientError: `until` is not a policy, or a bound is not above 0.
+            ClientError: If `until` is not a policy, or if a bound is not above 0.
         """
         own = {"max_results": self.max_results, "max_pulls": self.max_pulls, "deadline": self.deadline}
         SearchConfig().with_overrides(**overrides)
-        # As the retriever's own, which end a call with what it has: bounds of a search raise LimitReached.
+        # As bounds of the retriever, which end a call with what it has: bounds of one search would raise LimitReached.
         given = {name: value for name, value in {**own, **overrides}.items() if value is not None}
         return self.base_retriever.model_copy(update=given)
 
 
 class _Compression(Policy):
-    """The policy of one call, whose judge also holds what the call returns."""
+    """The policy of one call; its state also holds what the call returns."""
 
     def __init__(self, state: "_CompressionState") -> None:
-        self._only = state
+        self._state = state
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        return self._only
+        return self._state
 
 
 def _stopping(state: "_CompressionState", until: Policy | None) -> Policy:
-    """When to stop: when there is enough, or when the scores are too low for anything more."""
+    """Return the policy that stops when there is enough, or when a policy of scores in `until` says so."""
     leaves = [] if until is None else until.leaves()
     policy: Policy = state.policy
     return reduce(or_, [leaf for leaf in leaves if leaf.scores_only], policy)
 
 
 class _CompressionState(BatchObserver):
-    """One call.
+    """The state of one call: which documents the compressor has been shown, and what it has returned.
 
     Args:
-        count: How many documents there have to be.
-        rows: How many the first page is to bring.
-        compress: The compressor; blocking or not.
+        count: The number of documents that there have to be.
+        first_pull: The number of rows that the first page is to bring.
+        compress: The compressor, as a function or as a coroutine function.
     """
 
-    def __init__(self, count: int, rows: int, compress: Callable[[list[Document]], Any]) -> None:
+    def __init__(self, count: int, first_pull: int, compress: Callable[[list[Document]], Any]) -> None:
         super().__init__(_Compression(self))
-        self.first_pull = rows
+        self.first_pull = first_pull
         self.observe = compress
         self.documents: list[Document] = []  # what the compressor has returned
         self._count = count
 
     def read(self, answer: object) -> None:
-        """Take in what the compressor has returned."""
+        """Read what the compressor has returned."""
         raise NotImplementedError
 
     def rest(self) -> list[Document]:
-        """What it has to be given once more in the end."""
+        """Return the documents that the compressor has to be given once more at the end."""
         return []
 
     def result(self, report: Report) -> list[Document]:
-        """What the call returns."""
-        found, wanted = len(self.documents), self._count
-        if found < wanted:
-            log.info("%d documents of %d, after %d rows: %s", found, wanted, report.pulled, report.stop_reason)
+        """Return what the call returns; the log says why if that is less than there has to be."""
+        found = len(self.documents)
+        if found < self._count:
+            log.info("%d documents of %d, after %d rows: %s", found, self._count, report.pulled, report.stop_reason)
         return self.documents
 
 
 class _FilterMode(_CompressionState):
-    """Every page is compressed once."""
+    """The state of a call in filter mode: every page is compressed once."""
 
-    def learn(self, overrides: list[Candidate], answer: Any) -> None:  # noqa: ARG002
+    def learn(self, candidates: list[Candidate], answer: Any) -> None:  # noqa: ARG002
         self.unobserved = []
         self.read(answer)
 
@@ -267,7 +275,7 @@ class _FilterMode(_CompressionState):
 
 
 class _RerankMode(_CompressionState):
-    """Everything is compressed anew after every window: `unobserved` is never emptied."""
+    """The state of a call in rerank mode: all documents are compressed after every window; `unobserved` stays full."""
 
     def __init__(self, count: int, window: int, patience: int, compress: Callable[[list[Document]], Any]) -> None:
         super().__init__(count, window, compress)
@@ -278,8 +286,8 @@ class _RerankMode(_CompressionState):
     def next_batch(self, *, flush: bool) -> list[Candidate]:  # noqa: ARG002
         return self.unobserved if len(self.unobserved) == self._compressed + self._window else []
 
-    def learn(self, overrides: list[Candidate], answer: Any) -> None:
-        self._compressed = len(overrides)
+    def learn(self, candidates: list[Candidate], answer: Any) -> None:
+        self._compressed = len(candidates)
         self.read(answer)
         if len(self.documents) == self._count:
             self._stability.update((document.id, document.page_content) for document in self.documents)
@@ -295,13 +303,13 @@ class _RerankMode(_CompressionState):
 
 
 def _documents_in(answer: object) -> list[Document]:
-    """What a compressor has returned.
+    """Return the documents in what a compressor has returned.
 
     Raises:
-        ClientError: It is not a list of documents.
+        ClientError: If it is not a list of documents.
     """
-    said: list[Any] = list(answer) if isinstance(answer, Sequence) else [answer]
-    if odd := [one for one in said if not isinstance(one, Document)]:
+    documents: list[Any] = list(answer) if isinstance(answer, Sequence) else [answer]
+    if odd := [one for one in documents if not isinstance(one, Document)]:
         message = f"the compressor returned {type(odd[0]).__name__}: it has to return a list of Documents"
         raise ClientError(message)
-    return said
+    return documents

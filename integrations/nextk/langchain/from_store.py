@@ -1,4 +1,4 @@
-"""What is taken over from LangChain's own Upstash store."""
+"""Reading the settings of a retriever off LangChain's own Upstash store."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from nextk.retrievers.connection import location_of
 
 
 def fields_of(store: Any) -> dict[str, Any]:
-    """The fields of a retriever over the index of a store, read off its attributes, so that nothing is imported.
+    """Return the fields of a retriever over the index of a store, read off its attributes so that nothing is imported.
 
     Args:
-        store: A `langchain_community.vectorstores.UpstashVectorStore`, or what is made like one.
+        store: A `langchain_community.vectorstores.UpstashVectorStore`, or an object with the same attributes.
 
     Returns:
-        Where the index is, who embeds, the namespace, and the text's key.
+        The fields that say where the index is and who embeds, the namespace and the text key.
 
     Raises:
-        ClientError: It is not made like one, or its index does not say where it is.
+        ClientError: If the store lacks these attributes, or if its index does not say where it is.
     """
     try:
         text_key, namespace, embedding = store._text_key, store._namespace, store._embeddings  # noqa: SLF001

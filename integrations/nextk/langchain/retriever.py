@@ -1,4 +1,4 @@
-"""The retriever: LangChain's contract over a search that can go on."""
+"""The LangChain retriever: LangChain's contract for retrievers, over a search that can go on."""
 
 from collections.abc import Mapping
 from typing import Any, Self, Unpack
@@ -17,14 +17,15 @@ from nextk.sessions.cursor import ReadCursor
 
 
 class ResumableRetriever(Streaming, Writing):
-    """A retriever over a vector index that can go on where its first results end.
+    """A LangChain retriever over a vector index that can go on where its first results end.
 
-    `invoke` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: the next
-    documents, in order, none twice and none left out, without searching again.
+    `invoke` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: it
+    returns the next documents, in order, none twice and none left out, without searching again. The retriever of the
+    same name in `nextk.llama_index` does this for LlamaIndex.
 
     Setup:
-        Install the extra, and name an Upstash Vector index, or any server that speaks its protocol. An index in this
-        process needs neither; see `from_texts`.
+        Install the extra, and name an Upstash Vector index or any server that speaks its protocol. An index in this
+        process needs no URL and no token; see `from_texts`.
 
         ```bash
         pip install 'nextk[langchain]'
@@ -33,32 +34,38 @@ class ResumableRetriever(Streaming, Writing):
         ```
 
     Key init args — the index:
-        index: An `Index` or an `AsyncIndex`; both calling styles work over either.
-        url, token: Where it is instead; absent: the environment's `UPSTASH_VECTOR_REST_URL` and `..._TOKEN`.
-        namespace: Where in it to search, and to store.
+        index: An `Index` or an `AsyncIndex`. Blocking and asynchronous calls work over either.
+        url: The URL of the index, instead of `index`; unset: the environment's `UPSTASH_VECTOR_REST_URL`.
+        token: The token for that URL; unset: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
+        namespace: The namespace of the index in which the retriever searches and stores.
 
     Key init args — the search:
-        k: How many documents one call returns at the most; unset: 4, or with `until` as many as that decides.
-        filter: Only records whose metadata passes, as in `"lang = 'de' AND year > 2020"`.
-        embedding: A LangChain `Embeddings`; or `True`: the index embeds the text. Unset, and without
-            `sparse_embedding`: the same as `True` if the index has a text model, else an error at the first use.
-        sparse_embedding: A sparse model: an object whose `embed_query(text)` gives `indices` and `values`; to store
-            documents by it, `embed_documents(texts)` as well.
-        retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; unset: whatever the models allow.
-        fusion: `"rrf"` or `"dbsf"`: how a hybrid search joins its two lists.
-        weighting: `"idf"`: weigh the sparse query by the rarity of its terms.
-        until: A policy of `nextk.until`: one call then goes on, page by page, until it has enough, and what the policy
-            does not keep is never handed out, by an opened search neither.
-        max_results, max_pulls, deadline: What bounds such a call: documents, pages, seconds; unset: 200, 10, 10.
-        max_idle: Seconds without a pull after which the index may drop an opened search.
-        max_recovery: How many rows may be pulled again after a fault, or for a cursor.
+        k: The largest number of documents that one call returns; unset: 4, or with `until` as many as the policy
+            decides.
+        filter: A filter on metadata, as in `"lang = 'de' AND year > 2020"`. Only records that pass it are found.
+        embedding: A LangChain `Embeddings`; or `True` if the index embeds the text. If both this and
+            `sparse_embedding` are unset, the index embeds the text if it has a text model; else the first use raises.
+        sparse_embedding: A sparse model: an object whose `embed_query(text)` returns an object with `indices` and
+            `values`. To store documents by it, it needs `embed_documents(texts)` as well.
+        retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; unset: every component that there is a model for.
+        fusion: How a hybrid search joins its two ranked lists: `"rrf"` or `"dbsf"`; unset: the index's default.
+        weighting: `"idf"` weighs the sparse query by the rarity of its terms; unset: no weighting.
+        until: A policy of `nextk.until`. One call then goes on, page by page, until the policy has enough. What the
+            policy does not keep is never handed out, and an opened search does not hand it out either.
+        max_results: The largest number of documents that a call with a policy returns; unset: 200.
+        max_pulls: The largest number of pages that a call with a policy pulls; unset: 10.
+        deadline: The number of seconds after which a call with a policy pulls no further page; unset: 10.
+        max_idle: The number of seconds without a pull after which the index may drop an opened search; unset: 120.
+        max_recovery: The largest number of rows that may be pulled again after a fault, or to go on from a cursor;
+            unset: 1,000.
 
     Key init args — the documents:
-        text_key: The metadata keys that may hold the text, which is taken out of the metadata; else it is the record's
-            `data`. Records written by LangChain's and LlamaIndex's Upstash stores are read as they are; those without
-            any text are left out, with a warning in the log.
-        score_key: The metadata key to put the score under; unset: nowhere.
-        document_mapper: A function from a `QueryResult` to a `Document`, instead of both; `None` leaves the row out.
+        text_key: The metadata keys that may hold the text, which is taken out of the metadata. A record without any of
+            them has its text in its `data`. Records written by LangChain's and LlamaIndex's Upstash stores are read as
+            they are. Records without any text are left out, with a warning in the log.
+        score_key: The metadata key under which a document's score is put; unset: the score is left out.
+        document_mapper: A function that makes a `QueryResult` into a `Document`, instead of `text_key` and `score_key`.
+            A result for which it returns `None` is left out.
 
     Instantiate:
         ```python
@@ -67,7 +74,7 @@ class ResumableRetriever(Streaming, Writing):
         retriever = ResumableRetriever(embedding=True, k=5)
         ```
 
-        Or over texts, without any server:
+        A retriever over texts needs no server:
 
         ```python
         with ResumableRetriever.from_texts(["The sky is blue.", "Grass is green."], k=1) as local:
@@ -90,7 +97,7 @@ class ResumableRetriever(Streaming, Writing):
         retriever.invoke("Why is the sky blue?", k=20, filter="lang = 'en'", namespace="science")
         ```
 
-        Other keyword arguments are a `TypeError`, never ignored.
+        Any other keyword argument raises a `TypeError`; none is ignored.
 
     Async:
         ```python
@@ -140,10 +147,10 @@ class ResumableRetriever(Streaming, Writing):
             print(len(page))
         ```
 
-        Within a chain it hands on what `invoke` returns, so a chain answers the same, streamed or not.
+        Within a chain, the retriever passes on what `invoke` returns, so a chain answers the same, streamed or not.
 
     Trace:
-        Every page is a retriever run: of the config given, else of the chain or graph that calls.
+        Every page is a retriever run under the given config; without one, under that of the calling chain or graph.
 
         ```python
         with retriever.open("Why is the sky blue?", config={"tags": ["pages"], "run_name": "sky"}) as search:
@@ -151,8 +158,8 @@ class ResumableRetriever(Streaming, Writing):
         ```
 
     Coming from `UpstashVectorStore` of `langchain_community`:
-        Records stay as they are, and what is stored here with `embedding=` is read there as well. A document's `id` is
-        set, unlike there; ids that are not given are made of the content.
+        Records stay as they are, and the community store reads what is stored here with `embedding=`. Unlike there,
+        the `id` of a document is set, and an id that is not given is made of the content.
 
         | there                                             | here                                              |
         | ------------------------------------------------- | ------------------------------------------------- |
@@ -160,7 +167,7 @@ class ResumableRetriever(Streaming, Writing):
         | `store.as_retriever(search_kwargs={"k": 5})`      | `ResumableRetriever.from_vectorstore(store, k=5)` |
         | `store.similarity_search(query, 5, filter)`       | `retriever.invoke(query, k=5, filter=filter)`     |
         | `store.similarity_search_with_score(query)`       | `score_key="score"`, then in the metadata         |
-        | `search_type="similarity_score_threshold"`        | `until=MinScore(0.8)`: all of them, not of k      |
+        | `search_type="similarity_score_threshold"`        | `until=MinScore(0.8)`: not only among the first k |
         | `UpstashVectorStore.from_texts(..., index_url=)`  | `retriever.add_texts(texts, metadatas)`           |
         | `store.add_documents(documents, ids=)`            | `retriever.add_documents(documents, ids=)`        |
         | `store.delete(ids)`                               | `retriever.delete(ids)`                           |
@@ -168,20 +175,21 @@ class ResumableRetriever(Streaming, Writing):
         | `search_type="mmr"`                               | not there                                         |
 
     Raises:
-        ClientError: The arguments contradict each other, the mode needs a model that is missing, or there is no index.
-        ValidationError: An argument is of the wrong type.
+        ClientError: If arguments contradict each other, if the mode needs a model that is missing, or if there is no
+            index.
+        ValidationError: If an argument is of the wrong type.
     """
 
     @classmethod
     def from_vectorstore(cls, store: Any, **kwargs: Any) -> Self:
-        """A retriever over the index of LangChain's own Upstash store: same place, models, namespace and text key.
+        """Make a retriever over the index of LangChain's own Upstash store, with its model, namespace and text key.
 
         Args:
             store: A `langchain_community.vectorstores.UpstashVectorStore`.
-            **kwargs: Further arguments of the retriever; they win over what the store says.
+            **kwargs: Further arguments of the retriever. They win over what the store says.
 
         Raises:
-            ClientError: It is no such store, or its index does not say where it is.
+            ClientError: If it is not such a store, or if its index does not say where it is.
         """
         return cls(**{**fields_of(store), **kwargs})
 
@@ -197,17 +205,23 @@ class ResumableRetriever(Streaming, Writing):
         """Start a search that is continued on demand. Nothing is sent before the first pull.
 
         Args:
-            query: The question.
-            filter: Instead of the retriever's own.
-            namespace: Likewise.
-            config: Each call on the session is a retriever run under it; absent: under the one of the chain or graph
-                that calls. Its `run_id` is that of the first one.
-            **overrides: `until`, instead of the retriever's own: what it does not keep, no call hands out. And bounds
-                of this search as a whole, then `LimitReached`: `max_results` documents, `max_pulls` pages, `deadline`
-                seconds from the first pull. Absent: no bound, but the retriever's own on each `fetch_until`.
+            query: The text of the query.
+            filter: A filter on metadata for this search; `None` for the retriever's own.
+            namespace: The namespace to search; `None` for the retriever's own.
+            config: The config under which each call on the session is a retriever run; `None` for that of the calling
+                chain or graph. Its `run_id` becomes the id of the first run.
+            **overrides: Settings of this search alone. `until` is a policy instead of the retriever's own; what it does
+                not keep is never handed out. `max_results` (documents), `max_pulls` (pages) and `deadline` (seconds
+                from the first pull) bound the search as a whole: a call that can bring nothing within them raises
+                `LimitReached`. Without them, only each `fetch_until` is bounded, by the retriever's own bounds.
+                `max_recovery` replaces the retriever's own.
 
         Returns:
-            The session; leave it by `with`, so that the index need not keep the search.
+            The session. Leave it by `with`, so that the index need not keep the search open.
+
+        Raises:
+            ClientError: If `until` is not a policy, or if a bound is not above 0.
+            TypeError: If another keyword argument is given.
         """
         search_config, tracing = self._search_config(overrides), self._tracing(query, config)
         return self._resolve(filter, namespace).session(query, search_config, tracing=tracing)
@@ -221,7 +235,7 @@ class ResumableRetriever(Streaming, Writing):
         config: RunnableConfig | None = None,
         **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[Document]:
-        """The same for an event loop: `async with retriever.aopen(query) as search`."""
+        """Start a search for an event loop, used as `async with retriever.aopen(query) as search`; see `open`."""
         search_config, tracing = self._search_config(overrides), self._tracing(query, config)
         return self._resolve(filter, namespace).async_session(query, search_config, tracing=tracing)
 
@@ -234,18 +248,23 @@ class ResumableRetriever(Streaming, Writing):
         config: RunnableConfig | None = None,
         **overrides: Unpack[Overrides],
     ) -> RetrievalSession[Document]:
-        """Go on with a search from its cursor, in any process and as often as wanted; each time the same rows come.
+        """Go on with a search from its cursor, in any process and any number of times. Each time the same rows come.
 
         Args:
-            cursor: From `cursor()` or `detach()` of a session of this retriever, or of one like it.
-            filter: As it was when the cursor was made, if it was not the retriever's own; a cursor holds none.
-            namespace: Likewise.
-            config: As for `open`.
-            **overrides: As for `open`. Documents and pages of before count.
+            cursor: The cursor, from `cursor()` or `detach()` of a session of this retriever or of one like it.
+            filter: The filter of the search that the cursor is from; `None` if that was the retriever's own. A cursor
+                holds no filter.
+            namespace: The namespace of the search that the cursor is from; `None` if that was the retriever's own.
+            config: The config under which each call on the session is a retriever run, as for `open`.
+            **overrides: Settings of this search alone, as for `open`. Documents and pages from before the cursor was
+                made count towards the bounds.
+
+        Returns:
+            The session. Leave it by `with`, so that the index need not keep the search open.
 
         Raises:
-            ClientError: It is no cursor, was edited, or belongs to another index, filter, namespace, fusion or
-                weighting.
+            ClientError: If it is not a cursor, if it was edited, or if it belongs to another index, filter, namespace,
+                fusion or weighting.
         """
         search_config, read = self._search_config(overrides), ReadCursor.of(cursor)
         query = read.query_texts[0]
@@ -261,7 +280,7 @@ class ResumableRetriever(Streaming, Writing):
         config: RunnableConfig | None = None,
         **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[Document]:
-        """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
+        """Go on with a search for an event loop, used as `async with retriever.aresume(cursor)`; see `resume`."""
         search_config, read = self._search_config(overrides), ReadCursor.of(cursor)
         query = read.query_texts[0]
         tracing = self._tracing(query, config)

@@ -1,4 +1,4 @@
-"""Pages as LangChain streams them: lazily, each a list of documents, each a run of its own."""
+"""Streaming in LangChain's sense: pages of one search, pulled lazily, each a list of documents and a run of its own."""
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +21,14 @@ Page = list[Document]
 
 @dataclass(frozen=True)
 class _StreamPlan:
-    """What pages a stream has, and when it ends."""
+    """The settings of one stream.
+
+    Attributes:
+        resolved: The fields of the retriever, as the stream finds them.
+        search_config: The policy and the bounds of the stream.
+        size: The number of documents of a page; `None` leaves it to the policy.
+        tracing: What the runs of the pages have in common.
+    """
 
     resolved: ResolvedSettings
     search_config: SearchConfig
@@ -29,51 +36,56 @@ class _StreamPlan:
     tracing: Tracing
 
     def over(self, search: RetrievalSession[Document] | AsyncRetrievalSession[Document], began: float) -> bool:
-        """Whether no further page is wanted: nothing is left, or a bound is reached."""
+        """Return whether the stream ends here, because nothing is left or a bound is reached."""
         report = search.report
-        pulls = 0 if report.waiting else report.pulls  # what has been pulled is handed out
+        pulls = 0 if report.waiting else report.pulls  # rows that were pulled already are still handed out
         seconds = self.search_config.clock() - began
         bound = self.search_config.limits.reached(results=report.kept, pulls=pulls, seconds=seconds)
         return search.exhausted or bound is not None
 
 
 class Streaming(Settings):
-    """What hands out page after page."""
+    """The part of the retriever that streams."""
 
     def stream(self, input: str, config: RunnableConfig | None = None, **overrides: Any) -> Iterator[Page]:
-        """Page after page of one search, each pulled when it is asked for; leaving the loop stops the search.
+        """Stream the pages of one search, each pulled when the loop asks for it; leaving the loop stops the search.
 
         Args:
-            input: The question.
-            config: Each page is a retriever run under it; its `run_id` is that of the first one.
-            **overrides: `k`, how many documents a page holds; absent: as many as `invoke` returns. With a policy, a
-                page is what `fetch_until` brings, at most `k` documents if that is set. `filter`, `namespace` and
-                `until`, instead of the retriever's own. And bounds of the whole stream: it ends after `max_results`
-                documents (absent: the retriever's own, 200), `max_pulls` pulls or `deadline` seconds.
+            input: The text of the query.
+            config: The config under which each page is a retriever run. Its `run_id` becomes the id of the first run.
+            **overrides: Settings of this stream alone. `k` is the number of documents of a page; without it, a page has
+                as many as `invoke` returns. With a policy, a page is what `fetch_until` brings, and has at most `k`
+                documents if that is set. `filter`, `namespace` and `until` replace the retriever's own. The stream
+                ends after `max_results` documents (without it: the retriever's own, 200), `max_pulls` pulls
+                or `deadline` seconds.
 
         Returns:
-            Pages, none of them empty. Within a chain a retriever hands on only the first of them, as `invoke` does.
+            An iterator of pages, none of them empty. Within a chain, the retriever passes on one page alone, which is
+            what `invoke` returns.
 
         Raises:
-            TypeError: Another keyword argument is given.
+            TypeError: If another keyword argument is given.
         """
         return self._pages(self._plan(input, config, **overrides))
 
     def astream(self, input: str, config: RunnableConfig | None = None, **overrides: Any) -> AsyncIterator[Page]:
-        """The same for an event loop. Leaving the loop early stops the search soon; `aclose()` waits for it."""
+        """Stream the pages of one search in an event loop; see `stream`.
+
+        Leaving the loop early stops the search soon after; `aclose()` on the iterator waits until it has stopped.
+        """
         return self._apages(self._plan(input, config, **overrides))
 
-    # In a chain, parts of an answer are added up for whoever comes next: pages without end would fill a prompt that
-    # `invoke` fills with k documents.
+    # In a chain, LangChain adds the parts of an answer up for the next step: many pages would fill a prompt to which
+    # `invoke` gives k documents.
     def transform(self, input: Iterator[str], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Page]:
-        """What `invoke` returns, as one part: a chain answers the same, streamed or not."""
+        """Yield what `invoke` returns, as one part, so that a chain answers the same, streamed or not."""
         if parts := list(input):
             yield self.invoke(reduce(add, parts), config, **kwargs)
 
     async def atransform(
         self, input: AsyncIterator[str], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[Page]:
-        """The same for an event loop."""
+        """Yield what `ainvoke` returns, as one part, so that a chain answers the same, streamed or not."""
         if parts := [part async for part in input]:
             yield await self.ainvoke(reduce(add, parts), config, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Sessions whose every call is a retriever run of LangChain's: traces show each page, under the caller's config."""
+"""Sessions each call of which is a retriever run of LangChain's, so that traces show every page under its config."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -17,21 +17,21 @@ from nextk.until import Policy
 
 T = TypeVar("T")
 
-_CANCEL_TIMEOUT = 2.0  # seconds for handlers to hear of a cancelled run
+_CANCEL_TIMEOUT = 2.0  # seconds in which handlers are told of a cancelled run
 
 
 @dataclass
 class Tracing:
-    """What the runs of one search have in common.
+    """What the runs of one search have in common, and how each is reported to LangChain's handlers.
 
     Attributes:
-        query: The question.
-        name: Of the runs, where the config has none.
-        tags: The retriever's own.
-        metadata: Likewise.
-        params: What a trace says of the retriever.
-        config: The caller's, or the one that surrounds the call that opens the search.
-        run_id: Of the first run.
+        query: The text of the query.
+        name: The name of the runs, where the config has none.
+        tags: The retriever's own tags.
+        metadata: The retriever's own metadata.
+        params: What a trace says about the retriever, such as the name of its embedding model.
+        config: The caller's config, or that of the chain or graph in which the search is opened.
+        run_id: The id of the first run; `None` for a new one.
     """
 
     query: str
@@ -45,7 +45,7 @@ class Tracing:
     def __post_init__(self) -> None:
         self._tapped = self.run_id is not None
 
-    # Once for all runs: who listens is settled when the search begins, and where nobody does, a page costs no more.
+    # One manager for all runs: the handlers are those of the beginning, and without any a page costs nothing more.
     @cached_property
     def _manager(self) -> CallbackManager:
         return CallbackManager.configure(**self._configure())
@@ -69,7 +69,11 @@ class Tracing:
 
     @contextmanager
     def run(self) -> Iterator["RetrieverRun"]:
-        """One run: ended with the documents that it is told of, or by the exception that leaves the block."""
+        """Report one run: it ends with the documents that the block gives it, or with the exception of the block.
+
+        Yields:
+            The run, to whose `documents` the block assigns what it has brought.
+        """
         manager = self._manager
         started = manager.on_retriever_start(None, **self._start()) if manager.handlers else None
         run = RetrieverRun() if started is None else RetrieverRun(started.run_id, started.handlers, self._tapped)
@@ -84,7 +88,7 @@ class Tracing:
 
     @asynccontextmanager
     async def arun(self) -> AsyncIterator["RetrieverRun"]:
-        """The same for an event loop; handlers hear of a cancelled run as well."""
+        """Report one run without blocking the event loop; see `run`. Handlers are told of a cancelled run as well."""
         manager = self._async_manager
         started = await manager.on_retriever_start(None, **self._start()) if manager.handlers else None
         run = RetrieverRun() if started is None else RetrieverRun(started.run_id, started.handlers, self._tapped)
@@ -102,13 +106,14 @@ class Tracing:
 
 @dataclass
 class RetrieverRun:
-    """One run.
+    """One retriever run.
 
     Attributes:
-        run_id: Its id; `None` where nobody listens.
-        handlers: Who listens.
-        tapped: Whether the caller shows the parts of the first run, as `astream_events` does, which gives it its id.
-        documents: What it has brought.
+        run_id: The id of the run; `None` if there is no handler.
+        handlers: LangChain's callback handlers of the run.
+        tapped: Whether the caller shows the parts of the run itself, as `astream_events` does for a run whose id it
+            has given.
+        documents: The documents that the run has brought.
     """
 
     run_id: UUID | None = None
@@ -118,22 +123,26 @@ class RetrieverRun:
 
     @property
     def followed(self) -> bool:
-        """Whether somebody wants to see its parts, by `astream_events` or `astream_log`."""
+        """Whether a handler wants to see the parts of the run, for `astream_events` or `astream_log`."""
         return any(hasattr(handler, "tap_output_iter") for handler in self.handlers)
 
     def taps(self, kind: str) -> list[Callable[..., Any]]:
-        """What shows the parts, an `"iter"` or an `"aiter"` of them, to those who want to see them."""
+        """Return the functions that show the parts of the run to the handlers that want to see them.
+
+        Args:
+            kind: `"iter"` for functions that take an iterator of the parts, `"aiter"` for an asynchronous iterator.
+        """
         name = f"tap_output_{kind}"
         return [] if self.tapped else [getattr(each, name) for each in self.handlers if hasattr(each, name)]
 
 
 class TracedSession(RetrievalSession[Document]):
-    """A search of which traces show every call.
+    """A search each call of which is a retriever run in LangChain's traces.
 
     Args:
-        tracing: What its runs have in common.
-        *args: As for `RetrievalSession`.
-        **kwargs: Likewise.
+        tracing: What the runs of the search have in common.
+        *args: The positional arguments of `RetrievalSession`.
+        **kwargs: The keyword arguments of `RetrievalSession`.
     """
 
     def __init__(self, tracing: Tracing, *args: Any, **kwargs: Any) -> None:
@@ -141,13 +150,13 @@ class TracedSession(RetrievalSession[Document]):
         self._tracing = tracing
 
     def fetch_next(self, n: int) -> list[Document]:
-        """As `RetrievalSession.fetch_next`, in a run of its own."""
+        """Fetch the next `n` documents as `RetrievalSession.fetch_next` does, in a run of its own."""
         with self._tracing.run() as run:
             run.documents = documents = super().fetch_next(n)
         return documents
 
     def fetch_until(self, policy: Policy | None = None) -> list[Document]:
-        """As `RetrievalSession.fetch_until`, in a run of its own."""
+        """Fetch documents as `RetrievalSession.fetch_until` does, in a run of its own."""
         with self._tracing.run() as run:
             run.documents = documents = super().fetch_until(policy)
         return documents
@@ -159,12 +168,12 @@ class TracedSession(RetrievalSession[Document]):
 
 
 class AsyncTracedSession(AsyncRetrievalSession[Document]):
-    """The same for an event loop.
+    """A search for an event loop each call of which is a retriever run in LangChain's traces.
 
     Args:
-        tracing: What its runs have in common.
-        *args: As for `AsyncRetrievalSession`.
-        **kwargs: Likewise.
+        tracing: What the runs of the search have in common.
+        *args: The positional arguments of `AsyncRetrievalSession`.
+        **kwargs: The keyword arguments of `AsyncRetrievalSession`.
     """
 
     def __init__(self, tracing: Tracing, *args: Any, **kwargs: Any) -> None:
@@ -172,13 +181,13 @@ class AsyncTracedSession(AsyncRetrievalSession[Document]):
         self._tracing = tracing
 
     async def fetch_next(self, n: int) -> list[Document]:
-        """As `AsyncRetrievalSession.fetch_next`, in a run of its own."""
+        """Fetch the next `n` documents as `AsyncRetrievalSession.fetch_next` does, in a run of its own."""
         async with self._tracing.arun() as run:
             run.documents = documents = await super().fetch_next(n)
         return documents
 
     async def fetch_until(self, policy: Policy | None = None) -> list[Document]:
-        """As `AsyncRetrievalSession.fetch_until`, in a run of its own."""
+        """Fetch documents as `AsyncRetrievalSession.fetch_until` does, in a run of its own."""
         async with self._tracing.arun() as run:
             run.documents = documents = await super().fetch_until(policy)
         return documents
@@ -190,5 +199,5 @@ class AsyncTracedSession(AsyncRetrievalSession[Document]):
 
 
 def _end_run(error: BaseException, end: Callable[..., T], fail: Callable[..., T], run: RetrieverRun) -> T:
-    """Tell of a run that was left: by whoever has had enough, which is no fault, or by an exception."""
+    """Report the end of a run to LangChain: as an error, unless the caller only stopped iterating."""
     return end(run.documents) if isinstance(error, GeneratorExit) else fail(error)

@@ -1,4 +1,4 @@
-"""The writing side: texts and documents into the index that a retriever searches, or into one of its own."""
+"""Storing texts and documents in the index that a retriever searches, and making a retriever over texts."""
 
 import asyncio
 import os
@@ -27,14 +27,15 @@ _LOCATION_FIELDS = ("index", "url", "token")
 
 
 class StoreOptions(TypedDict, total=False):
-    """How texts are stored.
+    """The options of storing texts.
 
     Attributes:
-        ids: One for each text. Absent, or where one is `None`: made of the text and its metadata, so that what is equal
-            in both is stored once, and storing it again changes nothing.
-        namespace: Instead of the retriever's own.
-        batch_size: How many records go into one request, 1 to 1,000; absent: 250. Each is stored whole or not at all.
-        show_progress: Show a bar on stderr; needs `pip install 'nextk[local]'`.
+        ids: An id for each text. Without ids, and for each one that is `None`, the id is made of the text and its
+            metadata, so that texts that are equal in both are stored once, and storing them again changes nothing.
+        namespace: The namespace to store in; absent: the retriever's own.
+        batch_size: The number of records in one request, 1 to 1,000; absent: 250. Each request is stored whole or not
+            at all.
+        show_progress: Whether to show a progress bar on stderr, which needs `pip install 'nextk[local]'`; absent: no.
     """
 
     ids: Sequence[str | None] | None
@@ -44,7 +45,7 @@ class StoreOptions(TypedDict, total=False):
 
 
 class Writing(Settings):
-    """What stores and removes."""
+    """The part of LangChain's retriever that stores and removes. Its twin in `nextk.llama_index` does so with nodes."""
 
     def add_texts(
         self,
@@ -54,21 +55,21 @@ class Writing(Settings):
     ) -> list[str]:
         """Store texts, so that this retriever finds them.
 
-        Vectors are made by the retriever's models, and the text goes into the metadata under the first `text_key`, as
-        LangChain's own Upstash store writes and reads it. Where the index embeds, the text is the record's data.
+        The retriever's models make the vectors, and the text goes into the metadata under the first `text_key`, as
+        LangChain's own Upstash store writes and reads it. If the index embeds, the text is the record's `data`.
 
         Args:
-            texts: What is to be found.
-            metadatas: One for each text; JSON.
+            texts: The texts to store.
+            metadatas: The metadata of each text, as JSON values; absent: no metadata.
             **options: `ids`, `namespace`, `batch_size` and `show_progress`; see `StoreOptions`.
 
         Returns:
-            The id of each text.
+            The id of each text, in order.
 
         Raises:
-            ClientError: The numbers of texts, metadatas and ids differ, metadata is not JSON or has a text key of its
-                own, or nobody embeds. Nothing is stored.
-            NextKError: A batch was not stored. A note on the exception says how many were.
+            ClientError: If the numbers of texts, metadatas and ids differ, if metadata is not JSON or has a text key of
+                its own, or if nobody embeds. Nothing is stored then.
+            NextKError: If a batch was not stored. A note on the exception says how many batches were.
         """
         return _StoreTask(self, texts, metadatas, **options).run()
 
@@ -78,34 +79,47 @@ class Writing(Settings):
         metadatas: Sequence[dict[str, Any]] | None = None,
         **options: Unpack[StoreOptions],
     ) -> list[str]:
-        """The same without blocking the event loop."""
+        """Store texts without blocking the event loop; see `add_texts`."""
         return await _StoreTask(self, texts, metadatas, **options).arun()
 
     def add_documents(self, documents: Iterable[Document], **options: Unpack[StoreOptions]) -> list[str]:
-        """Store documents, as `add_texts` does; a document's own id is kept, unless `ids` has another."""
+        """Store documents, so that this retriever finds them.
+
+        Args:
+            documents: The documents to store. The own id of a document is kept, unless `ids` has one for it.
+            **options: `ids`, `namespace`, `batch_size` and `show_progress`; see `StoreOptions`.
+
+        Returns:
+            The id of each document, in order.
+
+        Raises:
+            ClientError: If the documents cannot be stored, for the same reasons as in `add_texts`. Nothing is stored
+                then.
+            NextKError: If a batch was not stored. A note on the exception says how many batches were.
+        """
         texts, metadatas, ids = parts_of(documents, options.pop("ids", None))
         return self.add_texts(texts, metadatas, ids=ids, **options)  # type: ignore[misc]
 
     async def aadd_documents(self, documents: Iterable[Document], **options: Unpack[StoreOptions]) -> list[str]:
-        """The same without blocking the event loop."""
+        """Store documents without blocking the event loop; see `add_documents`."""
         texts, metadatas, ids = parts_of(documents, options.pop("ids", None))
         return await self.aadd_texts(texts, metadatas, ids=ids, **options)  # type: ignore[misc]
 
     def delete(
         self, ids: str | Sequence[str] | None = None, *, filter: str | None = None, namespace: str | None = None
     ) -> int:
-        """Remove records, by id or by filter.
+        """Remove records, by their ids or by a filter.
 
         Args:
-            ids: Of the records; those that do not exist are passed over.
-            filter: On their metadata. The retriever's own filter plays no part.
-            namespace: Instead of the retriever's own.
+            ids: The ids of the records, or a single id. Ids that do not exist are passed over.
+            filter: A filter on the metadata of the records. The retriever's own filter plays no part.
+            namespace: The namespace to remove from; `None` for the retriever's own.
 
         Returns:
-            How many were there to remove.
+            The number of records that were removed.
 
         Raises:
-            ClientError: There are neither ids nor a filter, or both.
+            ClientError: If there are neither ids nor a filter, or both.
         """
         namespace = self.namespace if namespace is None else namespace
         index = self._current_connection().index
@@ -114,7 +128,7 @@ class Writing(Settings):
     async def adelete(
         self, ids: str | Sequence[str] | None = None, *, filter: str | None = None, namespace: str | None = None
     ) -> int:
-        """The same without blocking the event loop."""
+        """Remove records without blocking the event loop; see `delete`."""
         namespace = self.namespace if namespace is None else namespace
         index = self._current_connection().async_index
         return sum(
@@ -135,29 +149,30 @@ class Writing(Settings):
         show_progress: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """A retriever over texts, in a hybrid index in this process. Needs `pip install 'nextk[local]'`.
+        """Make a retriever over texts, in a hybrid index in this process. Needs `pip install 'nextk[local]'`.
 
-        The index owns the models and embeds by itself. The retriever owns the index: `close()` it, or use `with`.
+        The index owns the models and embeds by itself. The retriever owns the index: close it by `close()` or `with`.
 
         Args:
-            texts: What is to be found.
-            embedding: The dense model: a LangChain `Embeddings`, or whatever `Index.embedded` takes; absent:
+            texts: The texts to store.
+            embedding: The dense model: a LangChain `Embeddings`, or anything that `Index.embedded` takes; absent:
                 `"static"`, which needs no download.
-            metadatas: One for each text; JSON.
-            ids: As for `add_texts`.
-            path: The index's file, made or added to; absent: in memory.
+            metadatas: The metadata of each text, as JSON values; absent: no metadata.
+            ids: An id for each text; absent, or `None` for one of them: made of the text and its metadata.
+            path: The file of the index, which is created or added to; absent: the index is in memory.
             sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
-                `weighting="idf"`, without which BM25 is not whole.
-            batch_size: As for `add_texts`.
-            show_progress: Likewise.
-            **kwargs: Further arguments of the retriever. `namespace` is also where the texts are stored.
+                `weighting="idf"`, because BM25 is incomplete without it.
+            batch_size: The number of records in one request, 1 to 1,000.
+            show_progress: Whether to show a progress bar on stderr.
+            **kwargs: Further arguments of the retriever. The texts are stored in its `namespace`.
 
         Raises:
-            ClientError: The numbers of texts, metadatas and ids differ, metadata is not JSON, or an index is given.
-            MissingExtraError: The engine is not installed.
+            ClientError: If the numbers of texts, metadatas and ids differ, if metadata is not JSON, or if an index is
+                given.
+            MissingExtraError: If the engine is not installed.
         """
         texts = _as_list(texts)
-        records_of(texts, metadatas, ids)  # so that nothing is made of what cannot be stored
+        records_of(texts, metadatas, ids)  # checked before an index is made
         retriever = cls._embedded(path, embedding, sparse_embedding, kwargs)
         try:
             retriever.add_texts(texts, metadatas, ids=ids, batch_size=batch_size, show_progress=show_progress)
@@ -180,14 +195,14 @@ class Writing(Settings):
         show_progress: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """The same without blocking the event loop."""
+        """Make a retriever over texts without blocking the event loop; see `from_texts`."""
         texts = _as_list(texts)
         records_of(texts, metadatas, ids)
         opening = asyncio.create_task(asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs))
         try:
             retriever = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(_close)  # the thread goes on, and what it opens is nobody's
+            opening.add_done_callback(_close)  # the thread goes on, and nobody else would close what it opens
             raise
         try:
             await retriever.aadd_texts(texts, metadatas, ids=ids, batch_size=batch_size, show_progress=show_progress)
@@ -203,12 +218,13 @@ class Writing(Settings):
         embedding: Embeddings | Callable[[list[str]], Any] | str | None = None,
         **kwargs: Any,
     ) -> Self:
-        """A retriever over documents, as `from_texts` makes it; a document's own id is kept, unless `ids` has another.
+        """Make a retriever over documents, in a hybrid index in this process, as `from_texts` does over texts.
 
         Args:
-            documents: What is to be found.
-            embedding: As for `from_texts`.
-            **kwargs: Likewise.
+            documents: The documents to store. The own id of a document is kept, unless `ids` has one for it.
+            embedding: The dense model: a LangChain `Embeddings`, or anything that `Index.embedded` takes; absent:
+                `"static"`, which needs no download.
+            **kwargs: Further arguments of `from_texts`, and of the retriever.
         """
         texts, metadatas, ids = parts_of(documents, kwargs.pop("ids", None))
         return cls.from_texts(texts, embedding, metadatas, ids=ids, **kwargs)
@@ -220,7 +236,7 @@ class Writing(Settings):
         embedding: Embeddings | Callable[[list[str]], Any] | str | None = None,
         **kwargs: Any,
     ) -> Self:
-        """The same without blocking the event loop."""
+        """Make a retriever over documents without blocking the event loop; see `from_documents`."""
         texts, metadatas, ids = parts_of(documents, kwargs.pop("ids", None))
         return await cls.afrom_texts(texts, embedding, metadatas, ids=ids, **kwargs)
 
@@ -228,7 +244,7 @@ class Writing(Settings):
     def _embedded(
         cls, path: str | os.PathLike[str] | None, embedding: Any, sparse_embedding: Any, kwargs: dict[str, Any]
     ) -> Self:
-        """A retriever that owns a new or reopened index, and with it the models."""
+        """Make a retriever that owns a new or reopened index and its models."""
         if given := [name for name in _LOCATION_FIELDS if name in kwargs]:
             message = (
                 f"from_texts makes an index of its own, so {given[0]}= has no place here: to store in one that exists, "
@@ -249,7 +265,7 @@ class Writing(Settings):
 
 
 class _StoreTask:
-    """Texts on their way into an index: checked at once, embedded and stored batch by batch."""
+    """One call that stores texts: all are checked first, then embedded and stored batch by batch."""
 
     def __init__(
         self,
@@ -270,14 +286,16 @@ class _StoreTask:
         self._size, self._show = batch_size, show_progress
         records = records_of(_as_list(texts), metadatas, ids, reserved=keys)
         self._ids = [str(record.id) for record in records]
-        self._records = list({str(record.id): record for record in records}.values())  # of one id the last one stays
+        self._records = list(
+            {str(record.id): record for record in records}.values()
+        )  # of equal ids the last record stays
 
     @property
     def _index_embeds(self) -> bool:
         return not isinstance(self._dense, Embeddings) and self._sparse is None
 
     def run(self) -> list[str]:
-        """Store them; returns the id of each text."""
+        """Store the texts. Returns the id of each."""
         with in_batches(self._records, self._size, show_progress=self._show) as (batches, stored):
             if batches and self._dense is None and self._index_embeds and not self._connection.embeds_text(None):
                 raise ClientError(_NO_MODEL)
@@ -287,7 +305,7 @@ class _StoreTask:
         return self._ids
 
     async def arun(self) -> list[str]:
-        """The same without blocking the event loop."""
+        """Store the texts without blocking the event loop. Returns the id of each."""
         with in_batches(self._records, self._size, show_progress=self._show) as (batches, stored):
             if batches and self._dense is None and self._index_embeds and not await self._connection.aembeds_text(None):
                 raise ClientError(_NO_MODEL)
@@ -343,7 +361,7 @@ def _as_list(texts: Iterable[str]) -> list[str]:
 
 
 def _delete_requests(ids: str | Sequence[str] | None, filter: str | None) -> list[dict[str, Any]]:
-    """The requests that remove what is meant, as keywords of `Index.delete`."""
+    """Return the requests that remove the records, each as keywords of `Index.delete`."""
     if (ids is None) == (not filter):
         message = "delete() takes ids, or a filter that is not empty: exactly one of the two"
         raise ClientError(message)

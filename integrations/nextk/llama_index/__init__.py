@@ -1,4 +1,4 @@
-"""The LlamaIndex retriever. Needs `pip install 'nextk[llama-index]'`."""
+"""The LlamaIndex retriever, its query engine and its tools for agents. Needs `pip install 'nextk[llama-index]'`."""
 
 from nextk.extras import require
 

@@ -1,4 +1,4 @@
-"""Where else a retriever comes from: the environment, and what LlamaIndex has already."""
+"""Making a retriever from the environment, from LlamaIndex's Upstash store, or from an index over it."""
 
 from typing import Any, Self
 
@@ -8,11 +8,11 @@ from nextk.retrievers.connection import location_of
 
 
 class FromStores:
-    """Further ways to make a retriever."""
+    """The part of the retriever that makes one from what the user has already."""
 
     @classmethod
     def from_env(cls, **kwargs: Any) -> Self:
-        """A retriever over the index that `UPSTASH_VECTOR_REST_URL` and `UPSTASH_VECTOR_REST_TOKEN` name.
+        """Make a retriever over the index that `UPSTASH_VECTOR_REST_URL` and `UPSTASH_VECTOR_REST_TOKEN` name.
 
         Args:
             **kwargs: Further arguments of the retriever.
@@ -21,15 +21,15 @@ class FromStores:
 
     @classmethod
     def from_vector_store(cls, vector_store: Any, **kwargs: Any) -> Self:
-        """A retriever over the index of a vector store, by its own connection.
+        """Make a retriever over the index of a vector store, with a connection of its own.
 
         Args:
-            vector_store: LlamaIndex's `UpstashVectorStore`, or what is made like one: with a client of the Upstash SDK
-                and a namespace.
+            vector_store: LlamaIndex's `UpstashVectorStore`, or an object like it with a `client` of the Upstash SDK and
+                a `namespace`.
             **kwargs: Further arguments of the retriever, above all `embed_model`, which the store does not know.
 
         Raises:
-            ClientError: It is not made like one.
+            ClientError: If the store has no such client.
         """
         client = getattr(vector_store, "client", None)
         kwargs.setdefault("namespace", getattr(vector_store, "namespace", ""))
@@ -37,16 +37,17 @@ class FromStores:
 
     @classmethod
     def from_index(cls, index: VectorStoreIndex, **kwargs: Any) -> Self:
-        """A retriever over the index of a `VectorStoreIndex`, with its model, its objects and its callbacks.
+        """Make a retriever over the vector store of a `VectorStoreIndex`, with its model, objects and callbacks.
 
         Args:
-            index: Over an `UpstashVectorStore`.
+            index: An index over an `UpstashVectorStore`.
             **kwargs: Further arguments of the retriever.
 
         Raises:
-            ClientError: Its vector store is not an `UpstashVectorStore`.
+            ClientError: If its vector store is not an `UpstashVectorStore`.
         """
-        kwargs.setdefault("embed_model", index._embed_model)  # noqa: SLF001 - no other way to it
-        kwargs.setdefault("object_map", index._object_map)  # noqa: SLF001 - likewise
-        kwargs.setdefault("callback_manager", index._callback_manager)  # noqa: SLF001 - likewise
+        # LlamaIndex's own retriever reads these attributes, too; there is no public way to them.
+        kwargs.setdefault("embed_model", index._embed_model)  # noqa: SLF001
+        kwargs.setdefault("object_map", index._object_map)  # noqa: SLF001
+        kwargs.setdefault("callback_manager", index._callback_manager)  # noqa: SLF001
         return cls.from_vector_store(index.vector_store, **kwargs)

@@ -1,4 +1,4 @@
-"""The mode of a search, in LlamaIndex's words and in ours."""
+"""Translation of LlamaIndex's words for the mode and the size of a search into nextk's."""
 
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
@@ -19,16 +19,19 @@ def mode_of(
     query_mode: VectorStoreQueryMode | str | None,
     alpha: float | None = None,
 ) -> RetrievalMode | None:
-    """The mode that is asked for, in whichever words.
+    """Return the mode that the arguments of a retriever ask for.
 
     Args:
-        retrieval_mode: In nextk's.
-        query_mode: In LlamaIndex's.
-        alpha: LlamaIndex's weight of the dense half of a hybrid search. An index has no weights, so that it is all or
-            nothing: 1 is dense, 0 is sparse.
+        retrieval_mode: The mode in nextk's words; `None` if it is not given.
+        query_mode: The mode in LlamaIndex's words; `None` if it is not given.
+        alpha: LlamaIndex's weight of the dense half of a hybrid search; `None` if it is not given. An index has no such
+            weights, so only two values are supported: 1 is a dense search, 0 is a sparse search.
+
+    Returns:
+        The mode, or `None` if no argument is given.
 
     Raises:
-        ClientError: A word is unknown or not supported, or they contradict each other.
+        ClientError: If a word is unknown or not supported, or if the arguments contradict each other.
     """
     mode = _mode_of(retrieval_mode, query_mode)
     if alpha is None:
@@ -64,5 +67,5 @@ def _mode_of(
 
 
 def top_k_of(similarity_top_k: int | None, hybrid_top_k: int | None, mode: RetrievalMode | None) -> int | None:
-    """How many nodes one call returns: in a hybrid search LlamaIndex has another word for it."""
+    """Return how many nodes one call returns: `hybrid_top_k`, if given, in a hybrid search; else `similarity_top_k`."""
     return hybrid_top_k if mode is RetrievalMode.HYBRID and hybrid_top_k is not None else similarity_top_k

@@ -1,6 +1,6 @@
-"""What LlamaIndex narrows a search by beyond the index: a filter's residual, and node postprocessors, as policies.
+"""Policies for the checks that LlamaIndex adds to a search: the residual of its filters, and node postprocessors.
 
-Both take part in every call of a search, before anything is counted: so that "2 nodes" are 2 nodes that passed.
+Both take part in every call on a search, before nodes are counted, so that "2 nodes" are 2 nodes that have passed.
 """
 
 import functools
@@ -17,16 +17,16 @@ from nextk.until import BatchCheck, Candidate, Policy, PolicyState
 
 @dataclass(frozen=True)
 class MetadataPolicy(Policy):
-    """Keeps what `MetadataFilters`, `doc_ids` and `node_ids` mean, where the index could not be told all of it.
+    """Keep the rows that pass `MetadataFilters`, `doc_ids` and `node_ids`, where the index cannot check all of it.
 
     Args:
-        matches: Whether a row is meant, by its metadata and its id.
+        matches: A function that returns whether a row passes, by its metadata and its id.
     """
 
     matches: Callable[[Mapping[str, Any], str], bool]
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Compare metadata."""
+        """Return the state of one call, which checks the metadata and the id of each row."""
         return _MetadataState(self)
 
 
@@ -37,12 +37,13 @@ class _MetadataState(PolicyState):
 
 @dataclass(frozen=True)
 class NodePostprocessors(Policy):
-    """Keeps what node postprocessors leave, in the order of the search and as they leave it.
+    """Keep the nodes that node postprocessors leave, as they leave them, in the order of the search.
 
     Args:
-        postprocessors: Applied one after another, each to what the one before it left of some nodes together.
-        query_bundle: The question.
-        awaited: Whether they are awaited.
+        postprocessors: The postprocessors. They are applied one after another to several nodes together, each to the
+            nodes that the one before it has left.
+        query_bundle: The query.
+        awaited: Whether the coroutine methods of the postprocessors are awaited.
     """
 
     postprocessors: Sequence[BaseNodePostprocessor]
@@ -50,7 +51,7 @@ class NodePostprocessors(Policy):
     awaited: bool
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Apply them."""
+        """Return the state of one call, which applies the postprocessors."""
         return _PostprocessorCheck(self)
 
 
@@ -72,32 +73,48 @@ class _PostprocessorCheck(BatchCheck):
         return _verdicts(nodes, remaining)
 
 
-def always_on(
-    residual: MetadataPolicy | None,
-    postprocessors: Sequence[BaseNodePostprocessor],
-    query_bundle: QueryBundle,
-    *,
-    awaited: bool,
-) -> Policy | None:
-    """The policy that holds for every call on a search, whatever other policy it has.
+@dataclass(frozen=True)
+class Restrictions:
+    """The restrictions of a LlamaIndex retriever besides its `filter`; they hold for every call on its searches.
 
-    Args:
-        residual: The part of the filters that the index could not be told; `None` if there is none.
-        postprocessors: Those of the retriever.
-        query_bundle: The question.
-        awaited: Whether the postprocessors are awaited.
-
-    Returns:
-        The policy, or `None` where there is nothing to check.
+    Attributes:
+        pushed_down: The part of `filters`, `doc_ids` and `node_ids` that the index checks, as a filter; `""` for none.
+        residual: The part of them that the index cannot check; `None` if there is none.
+        postprocessors: The node postprocessors.
     """
-    policies: list[Policy] = [] if residual is None else [residual]
-    if postprocessors:
-        policies.append(NodePostprocessors(postprocessors, query_bundle, awaited))
-    return functools.reduce(operator.or_, policies) if policies else None
+
+    pushed_down: str
+    residual: MetadataPolicy | None
+    postprocessors: Sequence[BaseNodePostprocessor]
+
+    @property
+    def checked_here(self) -> bool:
+        """Whether there is anything to check that the index does not."""
+        return self.residual is not None or bool(self.postprocessors)
+
+    def joined(self, filter: str) -> str:
+        """Join a filter of the caller's and the pushed-down part by AND; either may hold an OR."""
+        parts = [part for part in (filter, self.pushed_down) if part]
+        return parts[0] if len(parts) == 1 else " AND ".join(f"({part})" for part in parts)
+
+    def policy(self, query_bundle: QueryBundle, *, awaited: bool) -> Policy | None:
+        """Return the policy that holds for every call on a search, whichever other policy the call has.
+
+        Args:
+            query_bundle: The query.
+            awaited: Whether the coroutine methods of the postprocessors are awaited.
+
+        Returns:
+            The policy, or `None` if there is nothing to check.
+        """
+        policies: list[Policy] = [] if self.residual is None else [self.residual]
+        if self.postprocessors:
+            policies.append(NodePostprocessors(self.postprocessors, query_bundle, awaited))
+        return functools.reduce(operator.or_, policies) if policies else None
 
 
 def _verdicts(nodes: Sequence[NodeWithScore], remaining: Sequence[NodeWithScore]) -> list[bool]:
-    """Which nodes are left; they take on what the postprocessors made of them: another text, another score."""
+    """Return which nodes are left. These nodes take over the text and the score that the postprocessors gave them."""
     made = {node.node_id: node for node in remaining}
     for node in nodes:
         if (after := made.get(node.node_id)) is not None:

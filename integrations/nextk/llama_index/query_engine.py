@@ -1,4 +1,4 @@
-"""A query engine that goes on retrieving until enough nodes survive its postprocessors."""
+"""A query engine that goes on retrieving until enough nodes have passed its postprocessors."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,19 +24,21 @@ dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defin
 
 
 class RefillingQueryEngine(RetrieverQueryEngine):
-    """LlamaIndex's `RetrieverQueryEngine`, but what its postprocessors take away is made up for.
+    """A `RetrieverQueryEngine` that retrieves more nodes when its postprocessors have dropped too many.
 
-    A similarity cutoff or a keyword filter may leave few of the nodes that were retrieved, or none, while the next ones
-    in line would pass. This engine goes on with the same search, until `min_nodes` have passed or there is no more.
+    A similarity cutoff or a keyword filter may leave few of the nodes that were retrieved, or none, while the next
+    nodes in the ranking would pass. This engine goes on with the same search until `min_nodes` have passed or there is
+    nothing left.
 
-    All nodes retrieved so far go through all postprocessors together, after every round. So what is left is what a
-    `RetrieverQueryEngine` would have left of a retriever with a larger `similarity_top_k`, whether a postprocessor
-    judges each node by itself, compares them, or reorders them. Rounds double, so that this costs at most twice one
-    pass over all of them. If enough pass at once, there is one round, of as many nodes as the retriever returns.
+    After every round, all nodes retrieved so far go through all postprocessors together. So the engine returns what a
+    `RetrieverQueryEngine` over a retriever with a larger `similarity_top_k` would return, whether a postprocessor looks
+    at each node by itself, compares nodes, or reorders them. Rounds double in size, so that all rounds together cost at
+    most twice one pass over all nodes. If enough nodes pass at once, there is one round, of as many nodes as the
+    retriever returns.
 
     The retriever's bounds hold for all rounds together: `max_results` nodes, `max_pulls` pages, `deadline` seconds. Its
-    `until` decides what may be retrieved at all, and how far the first round goes; where a policy of scores has ended a
-    round, there are no more.
+    `until` decides which nodes may be retrieved at all, and how far the first round goes. After a round that a policy
+    of scores has ended, there is no further round.
 
     Examples:
         ```python
@@ -49,15 +51,15 @@ class RefillingQueryEngine(RetrieverQueryEngine):
         ```
 
     Args:
-        retriever: What is searched.
-        response_synthesizer: Makes an answer of the nodes; absent: one of `Settings.llm`.
-        node_postprocessors: What the nodes go through, one after another.
-        callback_manager: As for every query engine of LlamaIndex.
-        min_nodes: How many nodes are to pass, at the least.
+        retriever: The `ResumableRetriever` whose search goes on.
+        response_synthesizer: The synthesizer that makes an answer of the nodes; absent: one over `Settings.llm`.
+        node_postprocessors: The postprocessors through which the nodes go, one after another.
+        callback_manager: The callback manager, as for every query engine of LlamaIndex.
+        min_nodes: The number of nodes that have to pass at least.
 
     Raises:
-        ClientError: `min_nodes` is not a whole number of at least 1, or more than a postprocessor ever leaves; or the
-            retriever cannot go on.
+        ClientError: If `min_nodes` is not a whole number of at least 1, if a postprocessor never leaves so many, or if
+            the retriever cannot go on.
     """
 
     def __init__(
@@ -83,25 +85,25 @@ class RefillingQueryEngine(RetrieverQueryEngine):
 
     @classmethod
     def from_args(cls, retriever: BaseRetriever, *args: Any, min_nodes: int, **kwargs: Any) -> Self:  # type: ignore[override]
-        """An engine with a synthesizer of these arguments.
+        """Make an engine with a response synthesizer for these arguments.
 
         Args:
-            retriever: What is searched.
-            *args: As for `RetrieverQueryEngine.from_args`.
-            min_nodes: How many nodes are to pass, at the least.
-            **kwargs: As for `RetrieverQueryEngine.from_args`.
+            retriever: The `ResumableRetriever` whose search goes on.
+            *args: The other positional arguments of `RetrieverQueryEngine.from_args`.
+            min_nodes: The number of nodes that have to pass at least.
+            **kwargs: The keyword arguments of `RetrieverQueryEngine.from_args`.
         """
         made = RetrieverQueryEngine.from_args(retriever, *args, **kwargs)
         return cls(
             retriever,
             made._response_synthesizer,  # noqa: SLF001 - of the base class
-            made._node_postprocessors,  # noqa: SLF001 - likewise
+            made._node_postprocessors,  # noqa: SLF001 - of the base class
             made.callback_manager,
             min_nodes=min_nodes,
         )
 
     def with_retriever(self, retriever: BaseRetriever) -> Self:
-        """The same engine over another retriever."""
+        """Return an engine like this one over another retriever."""
         return type(self)(
             retriever,
             self._response_synthesizer,
@@ -111,11 +113,11 @@ class RefillingQueryEngine(RetrieverQueryEngine):
         )
 
     def retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        """The nodes that have passed, as the postprocessors leave them."""
+        """Return the nodes that have passed, as the postprocessors leave them."""
         return self._refilling.retrieve(bundle_of(query_bundle))
 
     async def aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        """The same without blocking the event loop."""
+        """Return the nodes that have passed without blocking the event loop; see `retrieve`."""
         return await self._refilling.aretrieve(bundle_of(query_bundle))
 
 
@@ -127,7 +129,7 @@ def _resumable(retriever: BaseRetriever) -> ResumableRetriever:
 
 
 class _RefillingRetriever(BaseRetriever):
-    """All rounds as one retrieval: one span, one pair of events, one callback, as if there had been one round."""
+    """All rounds as one retrieval for tracers: one span, one pair of events, one callback."""
 
     def __init__(
         self,
@@ -148,7 +150,9 @@ class _RefillingRetriever(BaseRetriever):
         with self._retriever.open(query_bundle, **rounds.overrides) as search:
             while True:
                 try:
-                    page = RetrievalSession.fetch_until(search, rounds.policy)  # quietly: this is one retrieval
+                    page = RetrievalSession.fetch_until(
+                        search, rounds.policy
+                    )  # not by its own method: the rounds are one retrieval
                 except LimitReached:
                     if not rounds.bounded(search.report):
                         raise
@@ -187,7 +191,7 @@ class _RefillingRetriever(BaseRetriever):
 
     async def _ahandle_recursive_retrieval(
         self,
-        query_bundle: QueryBundle,  # noqa: ARG002 - likewise
+        query_bundle: QueryBundle,  # noqa: ARG002 - the source has followed its nodes already
         nodes: list[NodeWithScore],
     ) -> list[NodeWithScore]:
         return nodes
@@ -195,7 +199,7 @@ class _RefillingRetriever(BaseRetriever):
 
 @dataclass
 class _RefillRounds:
-    """What was retrieved so far for one question, and what comes next. No I/O."""
+    """The nodes that were retrieved so far for one query, and the size of the next round. No I/O."""
 
     retriever: ResumableRetriever
     min_nodes: int
@@ -204,9 +208,9 @@ class _RefillRounds:
     _nodes: list[NodeWithScore] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        search_config = self.retriever._search_config  # noqa: SLF001 - its own package
+        search_config = self.retriever._search_config  # noqa: SLF001 - of the same package
         self._until, self._guards = search_config.until, search_config.guards
-        self._cap = self.retriever._cap  # noqa: SLF001 - likewise
+        self._cap = self.retriever._cap  # noqa: SLF001 - of the same package
         self._began = search_config.clock()
         self._clock = search_config.clock
         self._scores = [] if self._until is None else [leaf for leaf in self._until.leaves() if leaf.scores_only]
@@ -217,7 +221,7 @@ class _RefillRounds:
 
     @property
     def overrides(self) -> Overrides:
-        """What is asked of the search as a whole: the bounds of the retriever, which otherwise hold for each round."""
+        """The overrides of the search: the retriever's bounds, which would otherwise hold for each round by itself."""
         guards = self._guards
         overrides = Overrides(max_results=guards.max_results, max_pulls=guards.max_pulls, deadline=guards.deadline)
         if self._until is not None and self._cap is not None:
@@ -226,7 +230,7 @@ class _RefillRounds:
 
     @property
     def policy(self) -> Policy | None:
-        """Until what the next round goes on; `None` leaves it to the search's own policy."""
+        """The policy that ends the next round; `None` leaves that to the search's own policy."""
         if not self.count:
             return MaxResults(self._first) if self._until is None else None
         policy: Policy = MaxResults(min(max(len(self._nodes), self.min_nodes), MAX_PULL))
@@ -235,21 +239,21 @@ class _RefillRounds:
         return policy
 
     def bounded(self, report: Report) -> bool:
-        """Whether a bound keeps the search from going on."""
+        """Return whether a bound keeps the search from going on."""
         seconds = self._clock() - self._began
         return self._guards.reached(results=report.kept, pulls=report.pulls, seconds=seconds) is not None
 
     def add(self, nodes: Sequence[NodeWithScore]) -> None:
-        """A round has brought these nodes; what several of them lead to counts once."""
+        """Add the nodes of a round. A node to which several of them lead counts once."""
         self.count += 1
         known = {node.node_id for node in self._nodes}
         self._nodes += [node for node in nodes if node.node_id not in known]
 
     def copies(self) -> list[NodeWithScore]:
-        """All nodes, for postprocessors to do with as they like."""
+        """Return copies of all nodes, which postprocessors may change."""
         return [node.model_copy(deep=True) for node in self._nodes]
 
     def over(self, page: Sequence[NodeWithScore], stop_reason: str | None) -> bool:
-        """Whether there is enough, or no more will come."""
+        """Return whether enough nodes have passed, or no more will come."""
         by_scores = stop_reason in {leaf.name for leaf in self._scores}
         return len(self.passed) >= self.min_nodes or not page or by_scores

@@ -1,4 +1,4 @@
-"""The retriever: LlamaIndex's contract over a search that can go on."""
+"""The LlamaIndex retriever: LlamaIndex's contract for retrievers, over a search that can go on."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,7 +22,7 @@ from nextk.llama_index.from_store import FromStores
 from nextk.llama_index.instrumentation import AsyncObservedSession, ObservedSession, observed
 from nextk.llama_index.mode import mode_of, top_k_of
 from nextk.llama_index.nodes import node_reader
-from nextk.llama_index.policies import MetadataPolicy, always_on
+from nextk.llama_index.policies import MetadataPolicy, Restrictions
 from nextk.llama_index.question import Embedder, bundle_from_texts, bundle_of, cursor_texts
 from nextk.llama_index.writing import Writing
 from nextk.retrievers.connection import ClosingMixin, Connection
@@ -45,19 +45,21 @@ dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defin
 
 
 class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
-    """A retriever over a vector index that can go on where its first results end.
+    """A LlamaIndex retriever over a vector index that can go on where its first results end.
 
-    `retrieve` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: the
-    next nodes, in order, none twice and none left out, without searching again.
+    `retrieve` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: it
+    returns the next nodes, in order, none twice and none left out, without searching again. The retriever of the same
+    name in `nextk.langchain` does this for LangChain.
 
-    Who embeds: `embed_model` and `sparse_embedding`, if either is given; with `embedding=True` the index. With none of
-    the three the index, if it has a text model; else `Settings.embed_model`, which is read when a question needs it.
+    Who embeds: with `embed_model` or `sparse_embedding`, these models embed; with `embedding=True`, the index does.
+    Without any of the three, the index embeds if it has a text model; else `Settings.embed_model`, which is read when a
+    query needs it.
 
-    Records written by LlamaIndex's Upstash store come back as the nodes that they were; those of LangChain's stores and
-    raw `data` become `TextNode`s. Those without any text are left out, with a warning in the log.
+    Records written by LlamaIndex's Upstash store come back as the nodes that they were. Records of LangChain's stores
+    and raw `data` become `TextNode`s. Records without any text are left out, with a warning in the log.
 
-    For agents there is `ResumableSearchToolSpec`. LlamaIndex's `RetrieverTool` works, too, but it asks for "input is
-    ..." instead of the question, and cannot go on.
+    For agents there is `ResumableSearchToolSpec`. LlamaIndex's `RetrieverTool` works, too, but it makes the model write
+    "input is ..." instead of the query, and it cannot go on.
 
     Examples:
         ```python
@@ -71,47 +73,54 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         ```
 
     Args:
-        index: An `Index` or an `AsyncIndex`; both calling styles work over either.
-        url: Where it is instead; absent: the environment's `UPSTASH_VECTOR_REST_URL`.
-        token: Its token; absent: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
-        similarity_top_k: How many nodes one call returns at the most; absent: 2, or with `until` as many as that
-            decides.
+        index: An `Index` or an `AsyncIndex`. Blocking and asynchronous calls work over either.
+        url: The URL of the index, instead of `index`; absent: the environment's `UPSTASH_VECTOR_REST_URL`.
+        token: The token for that URL; absent: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
+        similarity_top_k: The largest number of nodes that one call returns; absent: 2, or with `until` as many as the
+            policy decides.
         embed_model: The dense model.
-        embedding: `True`: the index embeds the text.
-        sparse_embedding: The sparse model: a `BaseSparseEmbedding`, an object whose `embed_query(text)` gives `indices`
-            and `values`, or a function from a list of texts to sparse vectors (a `sparse_query_fn`).
-        retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; absent: whatever the models allow.
-        vector_store_query_mode: LlamaIndex's word for it: `"default"` is dense, `"sparse"` and `"text_search"` are
-            sparse, `"hybrid"` is both.
-        alpha: LlamaIndex's weight of the dense half: 1 is dense, 0 is sparse, and nothing between is supported.
-        hybrid_top_k: Instead of `similarity_top_k` in a hybrid search.
-        fusion: `"rrf"` or `"dbsf"`: how a hybrid search joins its two lists.
-        weighting: `"idf"`: weigh the sparse query by the rarity of its terms.
-        filter: Only records whose metadata passes, as in `"lang = 'de' AND year > 2020"`.
-        filters: LlamaIndex's `MetadataFilters`, besides: every operator, nested, as LlamaIndex's in-memory store means
-            them. What the index cannot be told is checked here, and pulling goes on until enough nodes passed.
-        doc_ids: Only nodes of these source documents. Empty is absent, as everywhere in LlamaIndex: to permit nothing,
-            do not ask.
-        node_ids: Only these nodes. Likewise.
-        node_postprocessors: What they leave of a page counts, and pulling goes on until there are enough nodes. The
-            order is that of the search; what reorders belongs into the query engine.
-        namespace: Where in the index to search.
-        until: A policy of `nextk.until`: one call then goes on, page by page, until it has enough, and what the policy
-            does not keep is never handed out, by an opened search neither.
-        max_results: What bounds such a call: nodes.
-        max_pulls: Likewise, pages.
-        deadline: Likewise, seconds.
-        max_idle: Seconds without a pull after which the index may drop an opened search.
-        max_recovery: How many rows may be pulled again after a fault, or for a cursor.
-        text_key: The metadata keys that may hold the text of a record without a node; else it is its `data`.
-        callback_manager: As for every retriever of LlamaIndex.
-        object_map: Likewise.
-        objects: Likewise.
-        verbose: Likewise.
+        embedding: `True` if the index embeds the text.
+        sparse_embedding: The sparse model: a `BaseSparseEmbedding`; an object whose `embed_query(text)` returns an
+            object with `indices` and `values`; or a function from a list of texts to sparse vectors (a
+            `sparse_query_fn`).
+        retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; absent: every component that there is a model for.
+        vector_store_query_mode: LlamaIndex's word for the mode: `"default"` is dense, `"sparse"` and `"text_search"`
+            are sparse, `"hybrid"` is hybrid.
+        alpha: LlamaIndex's weight of the dense half of a hybrid search: 1 is a dense search, 0 is a sparse search, and
+            no value between is supported.
+        hybrid_top_k: The largest number of nodes that one call returns in a hybrid search, instead of
+            `similarity_top_k`.
+        fusion: How a hybrid search joins its two ranked lists: `"rrf"` or `"dbsf"`; absent: the index's default.
+        weighting: `"idf"` weighs the sparse query by the rarity of its terms; absent: no weighting.
+        filter: A filter on metadata in the index's language, as in `"lang = 'de' AND year > 2020"`. Only records that
+            pass it are found.
+        filters: LlamaIndex's `MetadataFilters`, which hold besides `filter`: every operator, nested, with the meaning
+            that LlamaIndex's in-memory store gives them. What the index cannot check is checked here, and pulling goes
+            on until enough nodes have passed.
+        doc_ids: The ids of source documents; only their nodes are found. An empty list counts as absent, as everywhere
+            in LlamaIndex, so a caller who may see nothing must not query at all.
+        node_ids: The ids of nodes; only these are found. An empty list counts as absent, as everywhere in LlamaIndex.
+        node_postprocessors: Node postprocessors. Only the nodes that they leave of a page count, and pulling goes on
+            until there are enough. The order is that of the search; a postprocessor that reorders belongs into the
+            query engine.
+        namespace: The namespace of the index in which the retriever searches and stores.
+        until: A policy of `nextk.until`. One call then goes on, page by page, until the policy has enough. What the
+            policy does not keep is never handed out, and an opened search does not hand it out either.
+        max_results: The largest number of nodes that a call with a policy returns.
+        max_pulls: The largest number of pages that a call with a policy pulls.
+        deadline: The number of seconds after which a call with a policy pulls no further page.
+        max_idle: The number of seconds without a pull after which the index may drop an opened search.
+        max_recovery: The largest number of rows that may be pulled again after a fault, or to go on from a cursor.
+        text_key: The metadata keys that may hold the text of a record without a node. A record without any of them has
+            its text in its `data`.
+        callback_manager: The callback manager, as for every retriever of LlamaIndex.
+        object_map: The objects to which index nodes lead, by node id, as for every retriever of LlamaIndex.
+        objects: The index nodes that lead to objects, as for every retriever of LlamaIndex.
+        verbose: Whether to print the steps of a recursive retrieval, as for every retriever of LlamaIndex.
 
     Raises:
-        ClientError: The arguments contradict each other, one is unknown, the mode needs a model that is missing, or
-            there is no index.
+        ClientError: If arguments contradict each other, if one is unknown, if the mode needs a model that is missing,
+            or if there is no index.
     """
 
     def __init__(
@@ -152,12 +161,11 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         mode = mode_of(retrieval_mode, vector_store_query_mode, alpha)
         self._embedder = Embedder(embed_model, sparse_embedding, mode, embedding=embedding)
         translation = translate(filters, doc_ids, node_ids)
-        self._pushed_down = translation.filter
-        self._residual = None if translation.residual is None else MetadataPolicy(translation.residual)
-        self._postprocessors = list(node_postprocessors)
+        residual = None if translation.residual is None else MetadataPolicy(translation.residual)
+        self._restrictions = Restrictions(translation.filter, residual, list(node_postprocessors))
         self._template = SearchQuery(
             mode=self._embedder.mode,
-            filter=self._joined(filter),
+            filter=self._restrictions.joined(filter),
             namespace=namespace,
             fusion=choose(FusionAlgorithm, fusion, "fusion"),
             weighting=choose(WeightingStrategy, weighting, "weighting"),
@@ -177,7 +185,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
 
     @property
     def similarity_top_k(self) -> int:
-        """How many nodes one call returns at the most; it may be set."""
+        """The largest number of nodes that one call returns. It may be set."""
         return DEFAULT_SIMILARITY_TOP_K if self._cap is None else self._cap
 
     @similarity_top_k.setter
@@ -193,17 +201,17 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         return self._connection.index
 
     def to_config(self) -> dict[str, Any]:
-        """What this retriever is set to, as JSON: `ResumableRetriever(**config, ...)` is one like it.
+        """Return the settings of this retriever as JSON values: `ResumableRetriever(**config, ...)` makes one like it.
 
-        It has no token and no model, no policy, no postprocessors and no `MetadataFilters`, nor where an index in this
-        process is: those are given anew.
+        The settings hold no token, model, policy, postprocessor or `MetadataFilters`, and not the location of an index
+        in this process. These are given anew.
         """
         template, search_config = self._template, self._search_config
-        words = {"retrieval_mode": template.mode, "fusion": template.fusion, "weighting": template.weighting}
+        enums = {"retrieval_mode": template.mode, "fusion": template.fusion, "weighting": template.weighting}
         return {
             "url": self._url,
             "similarity_top_k": self._cap,
-            **{name: None if word is None else word.value.lower() for name, word in words.items()},
+            **{name: None if member is None else member.value.lower() for name, member in enums.items()},
             "filter": self._own_filter,
             "namespace": template.namespace,
             **asdict(search_config.guards),
@@ -223,16 +231,23 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         """Start a search that is continued on demand. Nothing is sent before the first pull.
 
         Args:
-            query: The question.
-            filter: Instead of the retriever's own.
-            namespace: Likewise.
-            **overrides: `until`, instead of the retriever's own: what it does not keep, no call hands out. And bounds
-                of this search as a whole, then `LimitReached`: `max_results` nodes, `max_pulls` pages, `deadline`
-                seconds from the first pull. Absent: no bound, but the retriever's own on each `fetch_until`.
+            query: The query, as a text or as a bundle.
+            filter: A filter on metadata for this search, in the index's language; `None` for the retriever's own. The
+                retriever's `filters` hold in both cases.
+            namespace: The namespace to search; `None` for the retriever's own.
+            **overrides: Settings of this search alone. `until` is a policy instead of the retriever's own; what it does
+                not keep is never handed out. `max_results` (nodes), `max_pulls` (pages) and `deadline` (seconds from
+                the first pull) bound the search as a whole: a call that can bring nothing within them raises
+                `LimitReached`. Without them, only each `fetch_until` is bounded, by the retriever's own bounds.
+                `max_recovery` replaces the retriever's own.
 
         Returns:
-            The session; leave it by `with`, so that the index need not keep the search. An `IndexNode` comes as it is:
-            only `retrieve` follows it to its object.
+            The session. Leave it by `with`, so that the index need not keep the search open. It returns an `IndexNode`
+            as it is; only `retrieve` follows it to its object.
+
+        Raises:
+            ClientError: If `until` is not a policy, or if a bound is not above 0.
+            TypeError: If another keyword argument is given.
         """
         template = self._template_for(filter, namespace)
         return self._session(bundle_of(query), template, self._search_config.with_overrides(**overrides))
@@ -245,7 +260,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[NodeWithScore]:
-        """The same for an event loop: `async with retriever.aopen(query) as search`."""
+        """Start a search for an event loop, used as `async with retriever.aopen(query) as search`; see `open`."""
         template = self._template_for(filter, namespace)
         return self._asession(bundle_of(query), template, self._search_config.with_overrides(**overrides))
 
@@ -257,17 +272,22 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> RetrievalSession[NodeWithScore]:
-        """Go on with a search from its cursor, in any process and as often as wanted; each time the same rows come.
+        """Go on with a search from its cursor, in any process and any number of times. Each time the same rows come.
 
         Args:
-            cursor: From `cursor()` or `detach()` of a session of this retriever, or of one like it.
-            filter: As it was when the cursor was made, if it was not the retriever's own; a cursor holds none.
-            namespace: Likewise.
-            **overrides: As for `open`. Nodes and pages of before count.
+            cursor: The cursor, from `cursor()` or `detach()` of a session of this retriever or of one like it.
+            filter: The filter of the search that the cursor is from; `None` if that was the retriever's own. A cursor
+                holds no filter.
+            namespace: The namespace of the search that the cursor is from; `None` if that was the retriever's own.
+            **overrides: Settings of this search alone, as for `open`. Nodes and pages from before the cursor was made
+                count towards the bounds.
+
+        Returns:
+            The session. Leave it by `with`, so that the index need not keep the search open.
 
         Raises:
-            ClientError: It is no cursor, was edited, or belongs to another index, filter, namespace, fusion or
-                weighting.
+            ClientError: If it is not a cursor, if it was edited, or if it belongs to another index, filter, namespace,
+                fusion or weighting.
         """
         template, read = self._template_for(filter, namespace), ReadCursor.of(cursor)
         return self._session(
@@ -282,29 +302,18 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[NodeWithScore]:
-        """The same for an event loop: `async with retriever.aresume(cursor) as search`."""
+        """Go on with a search for an event loop, used as `async with retriever.aresume(cursor)`; see `resume`."""
         template, read = self._template_for(filter, namespace), ReadCursor.of(cursor)
         return self._asession(
             bundle_from_texts(read.query_texts), template, self._search_config.with_overrides(**overrides), read
         )
 
-    def _joined(self, filter: str) -> str:
-        """A filter of the caller's, and what is pushed down of `filters`; either may hold an OR."""
-        parts = [part for part in (filter, self._pushed_down) if part]
-        return parts[0] if len(parts) == 1 else " AND ".join(f"({part})" for part in parts)
-
     def _template_for(self, filter: str | None, namespace: str | None) -> SearchQuery:
-        return self._template.within(filter=None if filter is None else self._joined(filter), namespace=namespace)
-
-    def _always_on(self, bundle: QueryBundle, *, awaited: bool) -> Policy | None:
-        return always_on(self._residual, self._postprocessors, bundle, awaited=awaited)
+        joined = None if filter is None else self._restrictions.joined(filter)
+        return self._template.within(filter=joined, namespace=namespace)
 
     def _session(
-        self,
-        bundle: QueryBundle,
-        template: SearchQuery,
-        search_config: SearchConfig,
-        cursor: ReadCursor | None = None,
+        self, bundle: QueryBundle, template: SearchQuery, config: SearchConfig, cursor: ReadCursor | None = None
     ) -> RetrievalSession[NodeWithScore]:
         return ObservedSession(
             self,
@@ -314,16 +323,12 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
             node_reader(self._text_keys),
             embed=lambda template: self._embedder.embed(bundle, template, self._connection),
             texts=cursor_texts(bundle),
-            config=replace(search_config, always=self._always_on(bundle, awaited=False)),
+            config=replace(config, always=self._restrictions.policy(bundle, awaited=False)),
             cursor=cursor,
         )
 
     def _asession(
-        self,
-        bundle: QueryBundle,
-        template: SearchQuery,
-        search_config: SearchConfig,
-        cursor: ReadCursor | None = None,
+        self, bundle: QueryBundle, template: SearchQuery, config: SearchConfig, cursor: ReadCursor | None = None
     ) -> AsyncRetrievalSession[NodeWithScore]:
         return AsyncObservedSession(
             self,
@@ -333,11 +338,11 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
             node_reader(self._text_keys),
             embed=lambda template: self._embedder.aembed(bundle, template, self._connection),
             texts=cursor_texts(bundle),
-            config=replace(search_config, always=self._always_on(bundle, awaited=True)),
+            config=replace(config, always=self._restrictions.policy(bundle, awaited=True)),
             cursor=cursor,
         )
 
-    # A span of this class, because tracers tell a retrieval by the class that does it.
+    # A span of this class, because tracers know a retrieval by the class that does it.
     @dispatcher.span
     def _pull(
         self,
@@ -364,28 +369,23 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
             pull.report = search.report
         return pull.nodes
 
-    @property
-    def _plain(self) -> bool:
-        """Whether one plain query answers."""
-        return self._search_config.until is None and self._residual is None and not self._postprocessors
-
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if not self._plain:
+        if self._search_config.until is not None or self._restrictions.checked_here:
             with self._session(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
-                # not by its own method: the base class tells of this retrieval already
+                # not by its own method: the base class reports this retrieval already
                 return RetrievalSession.fetch_until(search, self._enough())
-        question = self._embedder.embed(query_bundle, self._template, self._connection)
-        matches = self._connection.index.query(top_k=self.similarity_top_k, **question.parameters())
+        embedded = self._embedder.embed(query_bundle, self._template, self._connection)
+        matches = self._connection.index.query(top_k=self.similarity_top_k, **embedded.parameters())
         return node_reader(self._text_keys).read(matches)
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if not self._plain:
+        if self._search_config.until is not None or self._restrictions.checked_here:
             async with self._asession(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
                 return await AsyncRetrievalSession.fetch_until(search, self._enough())
-        question = await self._embedder.aembed(query_bundle, self._template, self._connection)
-        matches = await self._connection.async_index.query(top_k=self.similarity_top_k, **question.parameters())
+        embedded = await self._embedder.aembed(query_bundle, self._template, self._connection)
+        matches = await self._connection.async_index.query(top_k=self.similarity_top_k, **embedded.parameters())
         return node_reader(self._text_keys).read(matches)
 
     def _enough(self) -> Policy | None:

@@ -1,4 +1,4 @@
-"""The writing side: nodes and documents into the index that a retriever searches, or into one of its own."""
+"""Storing nodes and documents in the index that a retriever searches, and making a retriever over nodes."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from nextk.types import Data, Vector
 
 
 class Writing:
-    """What stores and removes."""
+    """The part of LlamaIndex's retriever that stores and removes. Its twin in `nextk.langchain` does so with texts."""
 
     _embedder: Embedder
     _template: SearchQuery
@@ -39,32 +39,32 @@ class Writing:
         show_progress: bool = False,
         **kwargs: Any,
     ) -> Self:
-        """A retriever over nodes, in a hybrid index in this process. Needs `pip install 'nextk[local]'`.
+        """Make a retriever over nodes, in a hybrid index in this process. Needs `pip install 'nextk[local]'`.
 
-        The index owns the models and embeds by itself: what LlamaIndex embeds of a node, its text and its metadata as
-        `MetadataMode.EMBED` shows them. A vector that a node has already is not used. Records are as LlamaIndex's
-        Upstash store writes them, so that any reader of those finds the nodes whole. The retriever owns the index:
-        `close()` it, or use `with`.
+        The index owns the models and embeds by itself. It embeds what LlamaIndex embeds of a node: the text and the
+        metadata as `MetadataMode.EMBED` shows them. A vector that a node has already is not used. Records are written
+        as LlamaIndex's Upstash store writes them, so that any reader of those finds the whole nodes. The retriever owns
+        the index: close it by `close()` or `with`.
 
         Args:
-            nodes: What is to be found, each under its `node_id`.
-            embed_model: The dense model: one of LlamaIndex's, or whatever `Index.embedded` takes; absent: `"static"`,
-                which needs no download. `Settings.embed_model` is not asked.
-            path: The index's file, made or added to; absent: in memory.
+            nodes: The nodes to store, each under its `node_id`.
+            embed_model: The dense model: one of LlamaIndex's, or anything that `Index.embedded` takes; absent:
+                `"static"`, which needs no download. `Settings.embed_model` is not used.
+            path: The file of the index, which is created or added to; absent: the index is in memory.
             sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
-                `weighting="idf"`, without which BM25 is not whole.
-            batch_size: How many records go into one request, 1 to 1,000.
-            show_progress: Show a bar on stderr.
-            **kwargs: Further arguments of the retriever. `namespace` is also where the nodes are stored.
+                `weighting="idf"`, because BM25 is incomplete without it.
+            batch_size: The number of records in one request, 1 to 1,000.
+            show_progress: Whether to show a progress bar on stderr.
+            **kwargs: Further arguments of the retriever. The nodes are stored in its `namespace`.
 
         Raises:
-            MissingExtraError: The engine is not installed.
+            MissingExtraError: If the engine is not installed.
         """
         if sparse_embedding is None:
             kwargs.setdefault("weighting", "idf")
         index = open_embedded(path, embed_model, sparse_embedding)
         try:
-            made: Any = cls  # this is half of a class: the other one has the constructor
+            made: Any = cls  # the retriever, whose part this class is, has the constructor
             retriever: Self = made(index, embedding=True, **kwargs)
             retriever._connection = Connection(index, owned=True)
             retriever.insert_nodes(nodes, batch_size=batch_size, show_progress=show_progress)
@@ -82,15 +82,16 @@ class Writing:
         transformations: Sequence[TransformComponent] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """A retriever over documents, split into nodes as `VectorStoreIndex.from_documents` does.
+        """Make a retriever over documents, split into nodes as `VectorStoreIndex.from_documents` does.
 
         Args:
-            documents: What is to be found.
-            embed_model: As for `from_nodes`.
-            transformations: What makes nodes of documents; absent: `Settings.transformations`, a sentence splitter if
-                nothing else is set. `[]` keeps each document whole. LlamaIndex's splitters give nodes random ids, so
-                splitting the same document again, into the same `path`, stores it twice.
-            **kwargs: Further arguments of `from_nodes`.
+            documents: The documents to store.
+            embed_model: The dense model: one of LlamaIndex's, or anything that `Index.embedded` takes; absent:
+                `"static"`, which needs no download.
+            transformations: The steps that make nodes of documents; absent: `Settings.transformations`, which are a
+                sentence splitter if nothing else is set. `[]` keeps each document whole. LlamaIndex's splitters give
+                nodes random ids, so splitting the same document again, into the same `path`, stores it twice.
+            **kwargs: Further arguments of `from_nodes`, and of the retriever.
         """
         steps = Settings.transformations if transformations is None else transformations
         return cls.from_nodes(run_transformations(documents, steps), embed_model, **kwargs)
@@ -98,22 +99,22 @@ class Writing:
     def insert_nodes(
         self, nodes: Sequence[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
     ) -> list[str]:
-        """Store nodes, so that this retriever finds them; of several with one id the last one stays.
+        """Store nodes, so that this retriever finds them. Of several nodes with one id, the last one stays.
 
-        Records are as LlamaIndex's Upstash store writes them. Vectors are those that nodes have, else made by the
-        retriever's models; where the index embeds, it is given the text.
+        Records are written as LlamaIndex's Upstash store writes them. A node that has a vector keeps it; the
+        retriever's models make the other vectors. If the index embeds, it is given the text.
 
         Args:
-            nodes: Each is stored under its `node_id`, in the retriever's namespace.
-            batch_size: How many records go into one request, 1 to 1,000. Each batch is stored whole or not at all.
-            show_progress: Show a bar on stderr; needs `pip install 'nextk[local]'`.
+            nodes: The nodes. Each is stored under its `node_id`, in the retriever's namespace.
+            batch_size: The number of records in one request, 1 to 1,000. Each request is stored whole or not at all.
+            show_progress: Whether to show a progress bar on stderr, which needs `pip install 'nextk[local]'`.
 
         Returns:
-            The ids.
+            The id of each node, in order.
 
         Raises:
-            ClientError: Nobody embeds.
-            NextKError: A batch was not stored. A note on the exception says how many were.
+            ClientError: If nobody embeds.
+            NextKError: If a batch was not stored. A note on the exception says how many batches were.
         """
         latest = list({node.node_id: node for node in nodes}.values())
         with in_batches(latest, batch_size, show_progress=show_progress) as (batches, stored):
@@ -127,7 +128,7 @@ class Writing:
     async def ainsert_nodes(
         self, nodes: Sequence[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
     ) -> list[str]:
-        """The same without blocking the event loop."""
+        """Store nodes without blocking the event loop; see `insert_nodes`."""
         latest = list({node.node_id: node for node in nodes}.values())
         with in_batches(latest, batch_size, show_progress=show_progress) as (batches, stored):
             for batch in batches:
@@ -144,16 +145,16 @@ class Writing:
             ref_doc_id: The id of the document.
 
         Returns:
-            How many nodes were there to remove.
+            The number of nodes that were removed.
 
         Raises:
-            ClientError: The id holds characters that no filter can name; delete its nodes by their ids.
+            ClientError: If the id holds characters that no filter can name. Delete its nodes by their ids then.
         """
         of_document = _of_document(ref_doc_id)
         return self._connection.index.delete(filter=of_document, namespace=self._template.namespace).deleted
 
     async def adelete_ref_doc(self, ref_doc_id: str) -> int:
-        """The same without blocking the event loop."""
+        """Remove every node of a source document without blocking the event loop; see `delete_ref_doc`."""
         of_document = _of_document(ref_doc_id)
         return (
             await self._connection.async_index.delete(filter=of_document, namespace=self._template.namespace)

@@ -1,1 +1,1 @@
-"""Shared by both frameworks' retrievers: the connection to an index, writing, and reading the text of records."""
+"""What both frameworks' retrievers share: the connection to an index, storing, sparse models, the text of records."""

@@ -1,4 +1,4 @@
-"""The index that a retriever searches: where it is, in both colours, and whether it embeds text by itself."""
+"""The connection of a retriever to its index: blocking and asynchronous, opened here or handed over."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -13,17 +13,17 @@ from nextk.types import InfoResult
 class Connection:
     """An index that was handed over, or one that is opened here.
 
-    Copies of a retriever share it. It pickles as what it was made from, so a token from the environment is not pickled;
-    an index that was handed over has to pickle itself.
+    Copies of a retriever share the connection. It is pickled as its arguments, so that a token from the environment is
+    not pickled; an index that was handed over has to support pickling itself.
 
     Args:
-        index: The index, in either colour.
-        url: Where it is instead; absent: the environment's `UPSTASH_VECTOR_REST_URL`.
-        token: Its token; absent: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
-        owned: Whether `close` closes an index that was handed over, too.
+        index: The index, blocking or asynchronous.
+        url: The URL of the index, instead of `index`; absent: the environment's `UPSTASH_VECTOR_REST_URL`.
+        token: The token for that URL; absent: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
+        owned: Whether `close` also closes an index that was handed over.
 
     Raises:
-        ClientError: There is an index and a URL, or neither.
+        ClientError: If there is an index as well as a URL, or neither.
     """
 
     def __init__(
@@ -41,35 +41,35 @@ class Connection:
         self._owned = owned or index is None
         found = Index(url, token) if index is None else index
         self.index = found if isinstance(found, Index) else found.to_sync()
-        """The index, for blocking calls."""
+        """The index for blocking calls."""
         self.async_index = found if isinstance(found, AsyncIndex) else found.to_async()
-        """The index, for an event loop."""
+        """The index for an event loop."""
         self._info: InfoResult | None = None
 
     def __repr__(self) -> str:
         return repr(self.index)
 
     def made_from(self, index: Index | AsyncIndex | None, url: str | None, token: str | None) -> bool:
-        """Whether it is the source of these arguments."""
+        """Return whether this connection was made from these arguments."""
         return self._made_from[:3] == (index, url, token)
 
     def embeds_text(self, mode: RetrievalMode | None) -> bool:
-        """Whether the index embeds a question by itself in a mode; it is asked once."""
+        """Return whether the index itself embeds a query in a mode. It is asked once."""
         self._info = self._info or self.index.info()
         return has_text_models(self._info, mode)
 
     async def aembeds_text(self, mode: RetrievalMode | None) -> bool:
-        """The same without blocking the event loop."""
+        """Return whether the index itself embeds a query in a mode, without blocking the event loop."""
         self._info = self._info or await self.async_index.info()
         return has_text_models(self._info, mode)
 
     def close(self) -> None:
-        """Close what was opened here, or is owned."""
+        """Close the index if it was opened here or is owned."""
         if self._owned:
             self.index.close()
 
     async def aclose(self) -> None:
-        """The same for the running event loop."""
+        """Close the index for the running event loop if it was opened here or is owned."""
         if self._owned:
             await self.async_index.close()
 
@@ -88,17 +88,17 @@ _BEARER = "Bearer "
 
 
 def location_of(index: Any, holder: str) -> dict[str, Any]:
-    """Where an index of the Upstash SDK is, read off its attributes, so that nothing is imported.
+    """Return where an index of the Upstash SDK is, read off its attributes so that nothing is imported.
 
     Args:
-        index: One of the SDK's, of any version, or one of ours.
-        holder: What holds it, for the error.
+        index: An index of the SDK, of any version, or one of nextk.
+        holder: The name of the object that holds the index, for the error.
 
     Returns:
         The arguments of a retriever: `index`, or `url` and `token`.
 
     Raises:
-        ClientError: It does not say where it is.
+        ClientError: If the index does not say where it is.
     """
     if isinstance(index, Index | AsyncIndex):
         return {"index": index}
@@ -114,9 +114,14 @@ def location_of(index: Any, holder: str) -> dict[str, Any]:
 
 
 def has_text_models(info: InfoResult, mode: RetrievalMode | None) -> bool:
-    """Whether an index has a text model for each component that a mode searches; `None` searches those that it has."""
+    """Return whether an index has a text model for each component that a mode searches.
+
+    Args:
+        info: The description of the index.
+        mode: The mode of the search; `None` searches every component that the index has.
+    """
     if info.dense_index is None and info.sparse_index is None:
-        return True  # it does not describe its components, so it is left to refuse
+        return True  # the index does not describe its components, so refusing is left to it
     if mode in (None, RetrievalMode.HYBRID):
         halves = [half for half in (info.dense_index, info.sparse_index) if half is not None]
     elif mode is RetrievalMode.SPARSE:
@@ -127,17 +132,17 @@ def has_text_models(info: InfoResult, mode: RetrievalMode | None) -> bool:
 
 
 class ClosingMixin:
-    """What a retriever does with its source in the end. Leaving `with` or `async with` closes it, too."""
+    """Closing a retriever: by `close`, by `aclose`, or by leaving `with` or `async with`."""
 
     def _current_connection(self) -> Connection:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of the index, if this retriever opened it; one that was handed over is its owner's to close."""
+        """Close the index if this retriever has opened it. An index that was handed over is closed by its owner."""
         self._current_connection().close()
 
     async def aclose(self) -> None:
-        """The same for the running event loop."""
+        """Close the index for the running event loop if this retriever has opened it; see `close`."""
         await self._current_connection().aclose()
 
     def __enter__(self) -> Self:

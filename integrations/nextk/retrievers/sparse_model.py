@@ -1,4 +1,4 @@
-"""The caller's sparse model, of whatever make: its one method that embeds a question."""
+"""Embedding queries by the caller's sparse model, whichever library it is from."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,20 +9,24 @@ from nextk.errors import ClientError
 from nextk.payloads import plain_list
 from nextk.types import SparseVector
 
-_METHODS = ("embed_query", "get_query_embedding")  # LangChain's makers, LlamaIndex's; the asynchronous twin has an "a"
+_METHODS = (
+    "embed_query",
+    "get_query_embedding",
+)  # LangChain's integrations, LlamaIndex's; an "a" before is the asynchronous twin
 _PAIR = 2
 
 
 class SparseQueryModel:
-    """Embeds questions by a model of the caller's.
+    """Embeds queries by a sparse model of the caller's.
 
     Args:
         model: An object with `embed_query` or `get_query_embedding`, which embeds one text; or a function that embeds a
             list of texts. A sparse vector is an object with `indices` and `values`, a pair of the two, or a dict from
-            index to value. A function may also return, as Qdrant's do, a pair: the indices of all, the values of all.
+            index to value. A function may also return a pair of the indices of all texts and the values of all texts,
+            as Qdrant's functions do.
 
     Raises:
-        ClientError: It is neither.
+        ClientError: If the model is neither.
     """
 
     def __init__(self, model: Any) -> None:
@@ -37,19 +41,25 @@ class SparseQueryModel:
         self._method = name
 
     def embed(self, texts: Sequence[str]) -> SparseVector:
-        """Embed a question that is put in one or more ways: the mean of its sparse vectors.
+        """Embed a query.
+
+        Args:
+            texts: The text of the query, or several texts that put it in different words.
+
+        Returns:
+            The sparse vector of the text, or the mean of those of several texts.
 
         Raises:
-            ClientError: The model returned something else.
+            ClientError: If the model returned something that is not a sparse vector.
         """
         return _mean([sparse_vector_of(self._embed(text)) for text in texts])
 
     async def aembed(self, texts: Sequence[str]) -> SparseVector:
-        """The same without blocking the event loop: a model that only blocks goes to a thread."""
-        native = getattr(self._model, f"a{self._method}", None)
-        if native is None:
+        """Embed a query without blocking the event loop; see `embed`. A blocking model runs in a thread."""
+        embed_async = getattr(self._model, f"a{self._method}", None)
+        if embed_async is None:
             return await asyncio.to_thread(self.embed, texts)
-        return _mean([sparse_vector_of(await native(text)) for text in texts])
+        return _mean([sparse_vector_of(await embed_async(text)) for text in texts])
 
     def _embed(self, text: str) -> Any:
         if self._method is not None:
@@ -61,10 +71,13 @@ class SparseQueryModel:
 
 
 def sparse_vector_of(given: Any) -> SparseVector:
-    """A sparse vector, of whatever make.
+    """Read a sparse vector of any library.
+
+    Args:
+        given: An object with `indices` and `values`, a pair of the two, or a dict from index to value.
 
     Raises:
-        ClientError: It is none that is known.
+        ClientError: If it is none of these.
     """
     parts = sparse_parts(given)
     if parts is None:

@@ -1,4 +1,4 @@
-"""The writing side: an embedded index in one line, stable ids, and batches of an acceptable size, each whole or not."""
+"""Storing, as both retrievers do it: an embedded index with its models, ids made of content, and batches."""
 
 import asyncio
 import json
@@ -19,13 +19,19 @@ from nextk.types import SparseVector
 T = TypeVar("T")
 
 BATCH = 250
-"""How many records one request stores, unless the caller says otherwise: a bar moves, and bodies stay small."""
+"""The default number of records in one request: few enough for a progress bar to move and for small bodies."""
 
-_BY_CONTENT = uuid.UUID("8f3c5d1e-6a57-5c0b-9a57-6e65787463b1")  # only has to stay the same
+_BY_CONTENT = uuid.UUID("8f3c5d1e-6a57-5c0b-9a57-6e65787463b1")  # any value does, as long as it stays the same
 
 
 def open_embedded(path: str | os.PathLike[str] | None, embedding: Any, sparse_embedding: Any) -> Index:
-    """Open or make a hybrid index that owns its models: those given, else `"static"` and `"bm25"`."""
+    """Open or create a hybrid index that owns its models.
+
+    Args:
+        path: The file of the index; `None` for an index in memory.
+        embedding: The dense model, as `Index.embedded` takes it; `None` for `"static"`.
+        sparse_embedding: The sparse model, as `Index.embedded` takes it; `None` for `"bm25"`.
+    """
     return Index.embedded(
         path,
         embedding="static" if embedding is None else embedding,
@@ -37,7 +43,7 @@ def open_embedded(path: str | os.PathLike[str] | None, embedding: Any, sparse_em
 def in_batches(
     records: Sequence[T], size: int = BATCH, *, show_progress: bool = False
 ) -> Iterator[tuple[list[Sequence[T]], Callable[[], None]]]:
-    """What to store batch by batch, and whom to tell after each one; an exception in between says how far it came.
+    """Divide records into batches, and count those that are stored, so that an exception says how far storing came.
 
     ```python
     with in_batches(records) as (batches, stored):
@@ -47,16 +53,16 @@ def in_batches(
     ```
 
     Args:
-        records: All of them.
-        size: How many go into one request, 1 to 1,000.
-        show_progress: Show a bar on stderr; needs `pip install 'nextk[local]'`.
+        records: All records to store.
+        size: The number of records in one request, 1 to 1,000.
+        show_progress: Whether to show a progress bar on stderr, which needs `pip install 'nextk[local]'`.
 
     Yields:
-        The batches, and a function to be called after each.
+        The batches, and a function to call after each batch that was stored.
 
     Raises:
-        ClientError: `size` is out of range.
-        MissingExtraError: There is no library to show a bar with.
+        ClientError: If `size` is out of range.
+        MissingExtraError: If the library for the bar is not installed.
     """
     require_count(size, "batch_size")
     if size > MAX_ROWS:
@@ -85,17 +91,17 @@ def in_batches(
 
 
 def embed_sparsely(model: Any, texts: Sequence[str]) -> list[SparseVector]:
-    """Embed documents by a sparse model of the caller's: as `SparseQueryModel` does questions.
+    """Embed documents by a sparse model of the caller's, as `SparseQueryModel` embeds queries.
 
     Args:
         model: An object with `embed_documents(texts)`, or a function that takes `list[str]`.
-        texts: Of the documents.
+        texts: The texts of the documents.
 
     Returns:
-        One vector for each text.
+        One sparse vector for each text, in order.
 
     Raises:
-        ClientError: The model embeds only questions, or returned something else than one vector for each text.
+        ClientError: If the model embeds only queries, or if it did not return one sparse vector for each text.
     """
     embed = getattr(model, "embed_documents", None)
     if embed is None and (hasattr(model, "embed_query") or not callable(model)):
@@ -105,18 +111,26 @@ def embed_sparsely(model: Any, texts: Sequence[str]) -> list[SparseVector]:
 
 
 async def aembed_sparsely(model: Any, texts: Sequence[str]) -> list[SparseVector]:
-    """The same without blocking the event loop: a model that only blocks goes to a thread."""
-    native = getattr(model, "aembed_documents", None)
-    if native is None:
+    """Embed documents by a sparse model without blocking the event loop; see `embed_sparsely`.
+
+    A model without the coroutine method `aembed_documents` runs in a thread.
+    """
+    embed_async = getattr(model, "aembed_documents", None)
+    if embed_async is None:
         return await asyncio.to_thread(embed_sparsely, model, texts)
-    return _sparse_vectors(await native(list(texts)), len(texts))
+    return _sparse_vectors(await embed_async(list(texts)), len(texts))
 
 
 def require_as_many(vectors: Sequence[T], count: int, name: str) -> Sequence[T]:
-    """Refuse vectors that are not one for each text.
+    """Return vectors if there is one for each text.
+
+    Args:
+        vectors: The vectors.
+        count: The number of texts.
+        name: The argument that has brought the model, for the error.
 
     Raises:
-        ClientError: There are more or fewer.
+        ClientError: If there are more or fewer vectors than texts.
     """
     if len(vectors) != count:
         message = f"{name} made {len(vectors)} vectors of {count} texts"
@@ -125,10 +139,10 @@ def require_as_many(vectors: Sequence[T], count: int, name: str) -> Sequence[T]:
 
 
 def content_id(text: str, metadata: Mapping[str, Any]) -> str:
-    """An id that says what a record holds: equal texts with equal metadata are one record, in every process.
+    """Make an id of the content of a record: equal texts with equal metadata get the same id in every process.
 
     Raises:
-        ClientError: The metadata is not JSON.
+        ClientError: If the metadata is not JSON.
     """
     try:
         content = json.dumps([text, metadata], sort_keys=True, ensure_ascii=False, allow_nan=False)

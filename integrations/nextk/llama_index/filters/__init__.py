@@ -1,12 +1,12 @@
-"""LlamaIndex's `MetadataFilters` in two halves: a filter that the index applies, and a check of what it lets through.
+"""LlamaIndex's `MetadataFilters` in two halves: a filter that the index applies, and a check of the rows it returns.
 
-The filter language says less than LlamaIndex can ask: it has no word for a record's id, for `null`, for the order of
-strings, or for a key with a space in it. So the pushed-down filter lets through all rows that are meant and maybe
-more, and the residual, where there is one, tells them apart by the rows themselves. A search that goes on until it has
-enough makes that cheap.
+The filter language says less than LlamaIndex can express: it has no word for a record's id, for `null`, for the order
+of strings, or for a key with a space in it. So the pushed-down filter lets through all rows that pass, and maybe more;
+the residual, where there is one, then checks the rows themselves. This is cheap, because a search goes on until enough
+rows have passed.
 
-`meaning` holds what a filter means, `pushdown` what the index is told of it, `bounds` how that is spelled: quoted so
-that no key and no value ends up as syntax, and never larger than an index takes.
+`semantics` holds what a filter means, `pushdown` what the index is told of it, and `expressions` how that is written:
+quoted, so that no key and no value is read as syntax, and never larger than an index takes.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -20,21 +20,19 @@ from nextk.llama_index.filters.expressions import EVERYTHING, all_of, any_of
 from nextk.llama_index.filters.pushdown import one_of, pushed_down
 from nextk.llama_index.filters.semantics import ConditionGroup, read
 
-__all__ = ["Translation", "translate"]
-
 _PARENT_KEYS = ("ref_doc_id", "doc_id", "document_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What is meant, as a filter of the index and a check besides. Compares and pickles.
+    """A restriction of LlamaIndex's as a filter of the index and a check besides. It can be compared and pickled.
 
-    Args:
-        filter: In the filter language. It lets every row through that is meant, and maybe others; `""` lets all
-            through. It leaves room for a filter of the caller's own beside it: at most 6,144 bytes, 300 predicates and
-            32 parentheses deep.
-        residual: Whether a row is meant, by its metadata (`{}` if it has none) and its id; it never raises. `None`
-            where the filter alone is exact.
+    Attributes:
+        filter: A filter in the index's language. It lets through every row that passes the restriction, and maybe
+            others; `""` lets all rows through. It leaves room for a filter of the caller's own: it has at most 6,144
+            bytes, 300 predicates and 32 nested parentheses.
+        residual: A function that returns whether a row passes, by its metadata (`{}` if it has none) and its id. It
+            never raises. `None` if the filter alone is exact.
     """
 
     filter: str
@@ -44,26 +42,28 @@ class Translation:
 def translate(
     filters: MetadataFilters | None, doc_ids: Collection[str] | None = None, node_ids: Collection[str] | None = None
 ) -> Translation:
-    """Translate what LlamaIndex restricts a search by; a row has to meet all three.
+    """Translate the three restrictions of a LlamaIndex search; a row has to pass all that are given.
 
-    A filter means what it means to LlamaIndex's in-memory store, and groups inside groups what that implies: a key is a
-    key of the metadata itself, dots and all; a key that is missing or `null` passes `!=`, `nin`, `is_empty` and nothing
-    else; `contains`, `any` and `all` look into arrays, into strings and among the keys of objects; `in` a string looks
-    for a part of it; NOT holds where none of its filters does; a group without filters restricts nothing.
+    A filter means what it means to LlamaIndex's in-memory store, and nested groups mean what that implies: a key is a
+    key of the metadata itself, including any dots; a key that is missing or `null` passes `!=`, `nin`, `is_empty` and
+    nothing else; `contains`, `any` and `all` look into arrays, into strings and among the keys of objects; `in` a
+    string looks for a part of it; NOT holds if none of its filters does; a group without filters restricts nothing.
 
-    Where LlamaIndex would raise because of one row, which holds a string under a key that is compared with a number,
-    say, that filter is undecided for this row: neither it nor its negation holds.
+    Where LlamaIndex would raise because of one row, for example one that holds a string under a key that is compared
+    with a number, that filter is undecided for this row: neither it nor its negation holds.
 
     Args:
-        filters: Later changes to it do not reach the translation.
-        doc_ids: Of the source documents, as LlamaIndex writes them into metadata: `ref_doc_id`, `doc_id` and
-            `document_id`, of which one suffices. Empty is absent, as everywhere in LlamaIndex.
-        node_ids: Of the records. Likewise; the index cannot be told of them, so they are always checked here.
+        filters: The filters. Later changes to them do not affect the translation.
+        doc_ids: The ids of source documents. LlamaIndex writes them into the metadata as `ref_doc_id`, `doc_id` and
+            `document_id`, of which one match suffices. An empty collection counts as absent, as everywhere in
+            LlamaIndex.
+        node_ids: The ids of records. An empty collection counts as absent, as everywhere in LlamaIndex. No filter of
+            the index can name them, so the residual always checks them.
 
     Raises:
-        ClientError: A filter on which LlamaIndex would raise at every row that holds the key (`> None`, `in 5`,
-            `text_match 5`), one that its own model refuses, groups nested deeper than 64, or ids that are not a list
-            of strings.
+        ClientError: If LlamaIndex would raise on a filter at every row that holds the key (`> None`, `in 5`,
+            `text_match 5`), if its own model refuses one, if groups are nested deeper than 64, or if ids are not a
+            list of strings.
     """
     group = None if filters is None else read(filters)
     documents, nodes = _ids(doc_ids, "doc_ids"), _ids(node_ids, "node_ids")

@@ -1,7 +1,7 @@
-"""Filters that let through at least what is meant: how they are joined, spelled and kept small.
+"""Filter expressions of the index's language, which let through at least the rows that pass: joined, written, bounded.
 
-Nothing that a user gives is copied into a filter unless it cannot be mistaken there: keys are plain words, numbers are
-decimals without an exponent, and strings are written without any escape, because the filter language documents none.
+A key or a value of the user's is copied into a filter only if it cannot be misread there: keys are plain words, numbers
+are decimals without an exponent, and strings are written without escapes, because the filter language documents none.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-# An index may take 8,192 bytes, 400 predicates, 64 parentheses: the rest is for a filter of the caller's own.
+# An index takes at most 8,192 bytes, 400 predicates and 64 nested parentheses. The rest is for a filter of the user's.
 MAX_BYTES = 6_144
 MAX_PREDICATES = 300
 MAX_DEPTH = 32
@@ -18,20 +18,20 @@ MAX_DEPTH = 32
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _STEP = re.compile(r"[A-Za-z0-9_-]+")
 _KEYWORDS = {"and", "or", "not", "in", "glob", "contains", "has", "field", "true", "false"}
-_UNSPELLABLE = re.compile(r"[\\\0\ud800-\udfff]")  # an escape to some, the end of the text to others, no UTF-8
+_UNSPELLABLE = re.compile(r"[\\\0\ud800-\udfff]")  # read as an escape, as the end of the text, or not UTF-8
 _GLOB_SIGNS = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
 class FilterExpression:
-    """A filter that lets through all that is meant.
+    """A filter that lets through every row that passes what it stands for.
 
-    Args:
+    Attributes:
         text: The filter; `""` lets everything through.
-        exact: Whether it lets nothing else through.
-        predicates: How many it has.
-        depth: How deep its parentheses go.
-        is_or: Whether it is joined by OR, so that within an AND it needs parentheses.
+        exact: Whether the filter lets nothing else through.
+        predicates: The number of predicates in the filter.
+        depth: The number of nested parentheses in the filter.
+        is_or: Whether the filter is joined by OR, so that it needs parentheses within an AND.
     """
 
     text: str
@@ -47,12 +47,12 @@ NOTHING = FilterExpression("HAS FIELD _ AND HAS NOT FIELD _", exact=True, predic
 
 
 def predicate(text: str, *, exact: bool, depth: int = 0) -> FilterExpression:
-    """One predicate; `ANYTHING` if it is too large."""
+    """Make an expression of one predicate; `ANYTHING` if it is too large."""
     return _within_limits(FilterExpression(text, exact, depth=depth))
 
 
 def any_of(parts: Iterable[FilterExpression]) -> FilterExpression:
-    """What lets through whatever one of the parts does; `ANYTHING` if that grows too large."""
+    """Join parts by OR; `ANYTHING` if that grows too large."""
     listed = list(parts)
     if not all(part.text for part in listed):
         return EVERYTHING if EVERYTHING in listed else ANYTHING
@@ -67,7 +67,7 @@ def any_of(parts: Iterable[FilterExpression]) -> FilterExpression:
 
 
 def all_of(parts: Iterable[FilterExpression]) -> FilterExpression:
-    """What lets through only what every part does; large parts are left out if it grows too large."""
+    """Join parts by AND; large parts are left out if the filter grows too large."""
     listed = list(parts)
     if any(part.text == NOTHING.text for part in listed):
         return NOTHING
@@ -83,7 +83,7 @@ def all_of(parts: Iterable[FilterExpression]) -> FilterExpression:
 
 
 def _affordable(parts: list[FilterExpression]) -> list[FilterExpression]:
-    """As many parts as fit into one AND, the small ones first; in their order."""
+    """Choose the parts that fit into one AND, the small ones first. They stay in their order."""
     room, predicates, taken = MAX_BYTES, MAX_PREDICATES, set()
     for part in sorted(parts, key=_bytes):
         if _bytes(part) <= room and part.predicates <= predicates and part.depth + part.is_or <= MAX_DEPTH:
@@ -110,20 +110,20 @@ def _within_limits(expression: FilterExpression) -> FilterExpression:
 
 
 def path_of(key: str) -> str | None:
-    """How a filter names a key of the metadata; `None` where it cannot, or might mean something else.
+    """Return how a filter names a key of the metadata; `None` if it cannot name the key safely.
 
-    A dot or a bracket would lead inside a value, and a keyword might be taken for one.
+    A dot or a bracket would lead inside a value, and a keyword would be read as syntax.
     """
     return key if _PATH.fullmatch(key) and key.lower() not in _KEYWORDS else None
 
 
 def step_of(path: str, key: str) -> str | None:
-    """How a filter names a key of the object at a path."""
+    """Return how a filter names a key of the object at a path; `None` if it cannot."""
     return f"{path}.{key}" if _STEP.fullmatch(key) else None
 
 
 def literal(value: str | float) -> str | None:
-    """How a filter spells a value; `None` where it cannot."""
+    """Return how a filter spells a value; `None` if it cannot."""
     if isinstance(value, bool | int):
         return str(int(value))
     if isinstance(value, float):
@@ -133,17 +133,17 @@ def literal(value: str | float) -> str | None:
 
 
 def verbatim(text: str) -> str:
-    """The pattern that matches a text and no other."""
+    """Return the GLOB pattern that matches one text and no other."""
     return _GLOB_SIGNS.sub(r"[\g<0>]", text)
 
 
 def glob(path: str, pattern: str, *, exact: bool) -> FilterExpression:
-    """A GLOB predicate.
+    """Make an expression of a GLOB predicate.
 
     Args:
-        path: What is matched.
-        pattern: A character that no filter can spell will match any character.
-        exact: Whether the pattern matches only what is meant.
+        path: The path of the value that is matched.
+        pattern: The pattern. A character that no filter can spell is replaced by `?`, which matches any character.
+        exact: Whether the pattern, as given, matches nothing that it should not.
     """
     spelled = _UNSPELLABLE.sub("?", pattern)
     if "'" in spelled:

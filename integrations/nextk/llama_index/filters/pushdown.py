@@ -1,7 +1,7 @@
-"""What the index is told of a filter: all of it where the filter language can say it, else something weaker.
+"""The part of LlamaIndex's filters that the index applies: all of it if the filter language can say it, else less.
 
-No comparison of the filter language is true of a missing field or of `null`, and nothing tells `null` from other
-values. What holds for those, `!=` and most negations, therefore cannot be narrowed down at all.
+No comparison of the filter language is true of a missing field or of `null`, and nothing distinguishes `null` from
+other values. Therefore `!=` and most negations, which hold for missing fields and `null`, cannot be narrowed down.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +25,15 @@ from nextk.llama_index.filters.expressions import (
 )
 from nextk.llama_index.filters.semantics import Condition, ConditionGroup
 
-_EXACT_BELOW = 2**53  # from here on, an index that keeps doubles takes neighbours for equal
-_ORDERED_BELOW = 2**63  # from here on, so does SQLite
-_MAX_VALUES = 500  # in one IN
+_EXACT_BELOW = 2**53  # from here on, neighbouring integers are equal to an index that keeps doubles
+_ORDERED_BELOW = 2**63  # from here on, they are equal to SQLite as well
+_MAX_VALUES = 500  # in one IN predicate
 _OPPOSITES = {FilterOperator.NE: FilterOperator.EQ, FilterOperator.NIN: FilterOperator.IN}
-_WHO_LOWERS_TO = {"i": "[iI\u0130]", "k": "[kK\u212a]"}  # all that a letter is the lower case of
+_UPPER_CASES = {"i": "[iI\u0130]", "k": "[kK\u212a]"}  # every character whose lower case is the letter
 
 
 def pushed_down(part: ConditionGroup | Condition, *, negated: bool = False) -> FilterExpression:
-    """What the index is told of a filter, or of its negation."""
+    """Return the expression that the index applies for a filter, or for its negation."""
     if isinstance(part, Condition):
         return _condition(part, negated=negated)
     if not part.parts:
@@ -44,7 +44,7 @@ def pushed_down(part: ConditionGroup | Condition, *, negated: bool = False) -> F
 
 
 def one_of(key: str, values: Sequence[Any]) -> FilterExpression:
-    """That a key holds one of some values."""
+    """Return the expression for rows in which a key holds one of some values."""
     return _condition(Condition(key, FilterOperator.IN, list(values)), negated=False)
 
 
@@ -63,7 +63,7 @@ def _condition(condition: Condition, *, negated: bool) -> FilterExpression:
 
 
 def _never(operator: FilterOperator, value: Any) -> bool:
-    """Whether a filter holds for no row, and is undecided for none."""
+    """Return whether a filter holds for no row and is undecided for no row."""
     match operator:
         case FilterOperator.EQ:
             return value is None
@@ -84,7 +84,7 @@ def _absent(path: str) -> FilterExpression:
 
 
 def _is_comparable(value: Any) -> bool:
-    """Whether an index orders a number as Python does, or at least takes none for a smaller one; not nan."""
+    """Return whether an index orders a value as Python does, or at worst takes neighbours for equal; false for nan."""
     return isinstance(value, str) or bool(abs(value) < _ORDERED_BELOW)
 
 
@@ -104,7 +104,7 @@ def _equal(path: str, value: Any) -> FilterExpression:
 
 
 def _equal_list(path: str, values: list[Any]) -> FilterExpression:
-    """By the length and the first few elements; nothing tells an empty array from what is no array."""
+    """Compare the length and the first 4 elements; no filter distinguishes an empty array from another value."""
     elements = [_equal(f"{path}[{position}]", value) for position, value in enumerate(values[:4])]
     return all_of([_present(path), *elements, _absent(f"{path}[{len(values)}]")])
 
@@ -122,7 +122,7 @@ def _ordered(sign: str) -> Callable[[str, Any], FilterExpression]:
 
 
 def _one_of(path: str, values: str | list[Any]) -> FilterExpression:
-    if isinstance(values, str):  # a part of it
+    if isinstance(values, str):  # the stored value is a part of this string
         return glob(path, "*", exact=False)
     if len(values) > _MAX_VALUES:
         return ANYTHING
@@ -148,7 +148,7 @@ def _all(path: str, values: str | list[Any]) -> FilterExpression:
 
 
 def _containing(path: str, value: Any) -> list[FilterExpression]:
-    """Arrays with an element, strings with a part, objects with a key: one suffices."""
+    """Return expressions for arrays with an element, strings with a part, and objects with a key; one suffices."""
     if value is None or isinstance(value, list):
         return [_present(f"{path}[0]")]
     spelled = literal(value) if _is_comparable(value) else None
@@ -158,7 +158,7 @@ def _containing(path: str, value: Any) -> list[FilterExpression]:
     if not isinstance(value, str):
         return [element]
     step = step_of(path, value)
-    if step is None:  # nothing tells objects, which may have such a key, from strings
+    if step is None:  # no filter distinguishes objects, which may have the key, from strings
         return [element, all_of([_present(path), _absent(f"{path}[0]")])]
     return [element, glob(path, f"*{verbatim(value)}*", exact=True), predicate(f"HAS FIELD {step}", exact=True)]
 
@@ -168,7 +168,7 @@ def _text(path: str, value: str) -> FilterExpression:
 
 
 def _text_of_any_case(path: str, value: str) -> FilterExpression:
-    """Only ASCII is spelled: what else becomes a letter, or two, when lowered is for the residual to know."""
+    """Match ASCII letters in both cases and anything for other letters, whose lower case only the residual knows."""
     lowered = value.lower()
     pattern = "".join(map(_any_case, lowered))
     return glob(path, f"*{pattern}*", exact=lowered.isascii() and "i" not in lowered)
@@ -178,7 +178,7 @@ def _any_case(letter: str) -> str:
     if not letter.isascii():
         return "*"
     if letter.isalpha():
-        return _WHO_LOWERS_TO.get(letter, f"[{letter}{letter.upper()}]")
+        return _UPPER_CASES.get(letter, f"[{letter}{letter.upper()}]")
     return verbatim(letter)
 
 

@@ -1,7 +1,7 @@
-"""What a filter of LlamaIndex's means: read once, judged row by row.
+"""The meaning of LlamaIndex's filters: they are read once, then evaluated row by row.
 
-The rules are those of `build_metadata_filter_fn` in llama_index.core 0.14.25, written anew: that function takes no
-groups inside groups, raises because of single rows, and before 0.14.23 held a missing key to be equal to everything.
+The rules are those of `build_metadata_filter_fn` in llama_index.core 0.14.25, written anew: that function accepts no
+groups inside groups, raises because of single rows, and before 0.14.23 took a missing key to be equal to everything.
 """
 
 import operator
@@ -16,19 +16,25 @@ from nextk.errors import ClientError
 MAX_NESTING = 64
 
 Verdict: TypeAlias = bool | None
-"""Whether a filter holds for a row; `None` is undecided: LlamaIndex raises."""
+"""Whether a filter holds for a row; `None` if it is undecided because LlamaIndex would raise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One `MetadataFilter`."""
+    """One `MetadataFilter`.
+
+    Attributes:
+        key: The key of the metadata.
+        operator: LlamaIndex's operator.
+        value: The value with which the stored one is compared.
+    """
 
     key: str
     operator: FilterOperator
     value: Any
 
     def holds(self, metadata: Mapping[str, Any]) -> Verdict:
-        """Whether it holds."""
+        """Return whether the condition holds for the metadata of a row."""
         stored = metadata.get(self.key)
         if self.operator is FilterOperator.IS_EMPTY:
             return stored is None or stored in ("", [])
@@ -42,13 +48,18 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class ConditionGroup:
-    """One `MetadataFilters`. Without parts it always holds."""
+    """One `MetadataFilters`, a group of filters. Without parts it always holds.
+
+    Attributes:
+        condition: AND, OR or NOT.
+        parts: The conditions and groups that are joined.
+    """
 
     condition: FilterCondition
     parts: "tuple[Condition | ConditionGroup, ...]"
 
     def holds(self, metadata: Mapping[str, Any]) -> Verdict:
-        """Whether it holds, whatever an undecided part might be; else undecided itself."""
+        """Return whether the group holds for the metadata of a row; undecided only if an undecided part decides it."""
         if not self.parts:
             return True
         verdicts = {part.holds(metadata) for part in self.parts}
@@ -59,11 +70,11 @@ class ConditionGroup:
 
 
 def read(filters: MetadataFilters) -> ConditionGroup:
-    """Check filters and take them apart.
+    """Check filters and convert them into conditions and groups.
 
     Raises:
-        ClientError: No row that holds the key could pass without an error, LlamaIndex's model would refuse the
-            filter, or groups are nested too deep.
+        ClientError: If LlamaIndex would raise at every row that holds the key of a filter, if its model would refuse a
+            filter, or if groups are nested too deep.
     """
     return _group(filters, 1)
 
@@ -97,7 +108,7 @@ def _condition(given: MetadataFilter) -> Condition:
 
 
 def _missing(condition: Condition) -> str | None:
-    """What an operator would have to be given instead of its value, if it can only raise."""
+    """Return what value an operator needs, if it can only raise with the one that it has; else `None`."""
     match condition.operator:
         case FilterOperator.GT | FilterOperator.GTE | FilterOperator.LT | FilterOperator.LTE if condition.value is None:
             return "a number, a string or a list"
@@ -110,7 +121,7 @@ def _missing(condition: Condition) -> str | None:
 
 
 def _copied(value: Any, name: str) -> Any:
-    """A value of a type that LlamaIndex's model lets in, or a boolean, which it does not yet."""
+    """Return a copy of a value, whose type has to be one that LlamaIndex's model accepts, or a boolean."""
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, list) and any(all(isinstance(part, kind) for part in value) for kind in (str, int | float)):
