@@ -1032,7 +1032,7 @@ class TestServed:
     @pytest.fixture(autouse=True)
     def busy_machine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """On a machine that is busy with other tests a search may wait longer for its turn than is usual."""
-        monkeypatch.setattr(budgets, "QueryPool", functools.partial(QueryPool, max_wait=60))
+        monkeypatch.setattr(pool_module, "QueryPool", functools.partial(QueryPool, max_wait=60))
 
     @pytest.fixture(scope="class")
     @classmethod

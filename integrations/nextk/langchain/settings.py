@@ -1,7 +1,7 @@
 """The fields of the LangChain retriever, and how each call resolves them into an embedder, a query and a session."""
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
