@@ -1,10 +1,10 @@
 """Permissions in a chain: three passages that this user may read, however deep they are, and nothing else to anyone.
 
-A filter on metadata will do where the index knows who may read what. Often only a service does, and only when asked.
-So the search goes on until the service has permitted enough, and it fails closed: what was not permitted reaches no
-compressor, no trace, no prompt, and if the service is down, nothing does.
+A filter on metadata suffices if the index knows who may read what. Often only a service knows, and has to be called.
+So the search goes on until the service has permitted enough. It fails closed: a passage that was not permitted reaches
+no compressor, no trace and no prompt; and if the service is down, no passage does.
 
-The model here only says what it was shown, so that this runs without an account; put any chat model in its place. Run
+The model here only repeats what it was shown, so that this runs without an account; use any chat model instead. Run
 it with `python cookbook/permissions_in_a_chain.py`, after `pip install "nextk[local,langchain]"`.
 """
 
@@ -31,12 +31,12 @@ READERS = {"mayor": set(range(60)), "clerk": {7, 26, 33, 51}, "visitor": set()} 
 
 
 class Permissions:
-    """The service that knows. In earnest: OpenFGA, SpiceDB, your own; one call for a whole page."""
+    """A permission service. In production: OpenFGA, SpiceDB or your own, with one call for a whole page."""
 
     down = False
 
     def check(self, user: str, documents: list[Document]) -> list[bool]:
-        """Which of the documents a user may read."""
+        """Return which of the documents a user may read."""
         if self.down:
             message = "the permission service does not answer"
             raise ConnectionError(message)
@@ -44,7 +44,7 @@ class Permissions:
 
 
 class Shorten(BaseDocumentCompressor):
-    """Stands for a compressor or a reranker of some other company, which must not see what the user must not."""
+    """A stand-in for another company's compressor or reranker, which must not see what the user must not see."""
 
     seen: ClassVar[set[int]] = set()
 
@@ -54,13 +54,13 @@ class Shorten(BaseDocumentCompressor):
         query: str,  # noqa: ARG002
         callbacks: Callbacks = None,  # noqa: ARG002
     ) -> Sequence[Document]:
-        """Cut the number of the memo off."""
+        """Cut off the number of each memo."""
         self.seen.update(document.metadata["memo"] for document in documents)
         return [Document(document.page_content.partition(": ")[2]) for document in documents]
 
 
 class Pretender(BaseChatModel):
-    """Answers with what it was shown."""
+    """A stand-in for a chat model, which answers with the lines about millions that it was shown."""
 
     prompts: ClassVar[list[str]] = []
 
@@ -79,17 +79,17 @@ class Pretender(BaseChatModel):
 def chain_of(
     retriever: Runnable[str, list[Document]], permissions: Permissions, model: BaseChatModel
 ) -> Runnable[Any, str]:
-    """Asked with `{"user": ..., "question": ...}`."""
+    """Make a chain that is called with `{"user": ..., "question": ...}`."""
 
-    def context(asked: dict[str, str]) -> str:
+    def context(request: dict[str, str]) -> str:
         def permitted(documents: list[Document]) -> list[bool]:
-            return permissions.check(asked["user"], documents)
+            return permissions.check(request["user"], documents)
 
-        documents = retriever.invoke(asked["question"], until=Accepted(3, permitted))
+        documents = retriever.invoke(request["question"], until=Accepted(3, permitted))
         return "\n".join(document.page_content for document in documents)
 
     prompt = ChatPromptTemplate.from_template("Answer by these memos alone:\n{context}\nQuestion: {question}")
-    found = {"context": RunnableLambda(context), "question": RunnableLambda(lambda asked: asked["question"])}
+    found = {"context": RunnableLambda(context), "question": RunnableLambda(lambda request: request["question"])}
     return found | prompt | model | StrOutputParser()
 
 
@@ -107,12 +107,12 @@ def main() -> None:
         print("the compressor has seen memos of the clerk's alone:", shorten.seen <= READERS["clerk"])
 
         # The service is down: no answer is better than one that leaks.
-        permissions.down, asked = True, len(model.prompts)
+        permissions.down, calls_before = True, len(model.prompts)
         for each in (chain, through):
             try:
                 each.invoke({"user": "mayor", "question": QUESTION})
             except ConnectionError as error:
-                print(f"mayor: {error}; the model was asked {len(model.prompts) - asked} times")
+                print(f"mayor: {error}; the model was asked {len(model.prompts) - calls_before} times")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A query engine that goes on retrieving until enough nodes survive its postprocessors.
+"""A query engine that goes on retrieving until enough nodes have passed its postprocessors.
 
 Run it with `python cookbook/refilling_query_engine.py`, after `pip install "nextk[local,llama-index]"`.
 """
@@ -25,7 +25,7 @@ QUESTION = "how busy is the harbour?"
 
 
 class Recent(BaseNodePostprocessor):
-    """Leaves out what is old. In earnest: a reranker's cutoff, required keywords, permissions, duplicates."""
+    """Leave out old nodes. In production: a reranker's cutoff, required keywords, permissions, duplicates."""
 
     since: int
 

@@ -1,4 +1,4 @@
-"""What `invoke` of the LangChain retriever costs: over the bare index, and over the store that it replaces.
+"""The cost of the LangChain retriever's `invoke`, compared with the bare index and with the store that it replaces.
 
 Run by hand: `OPENBLAS_NUM_THREADS=1 python tests/benchmarks/adapter_langchain.py`, without which the threads of numpy
 spin next to what is measured. (Not called `langchain.py`: a script's folder comes first on the path, and it would stand
@@ -132,16 +132,16 @@ def in_process(texts: list[str]) -> None:
 
 def over_http(url: str, name: str, embedding: Any, texts: list[str]) -> None:
     """The retriever over the community store's."""
-    place = f"{url}/indexes/{name}"
-    store = UpstashVectorStore(index_url=place, index_token=TOKEN, embedding=embedding)
+    location = f"{url}/indexes/{name}"
+    store = UpstashVectorStore(index_url=location, index_token=TOKEN, embedding=embedding)
     store.add_texts(texts, [{"place": place} for place in range(len(texts))], batch_size=500)
     theirs = store.as_retriever(search_kwargs={"k": SIZE})
-    with ResumableRetriever.from_vectorstore(store, k=SIZE) as ours, Index(place, TOKEN) as index:
+    with ResumableRetriever.from_vectorstore(store, k=SIZE) as ours, Index(location, TOKEN) as index:
         assert isinstance(ours.token, SecretStr)
 
         def bare(question: str) -> list[str]:
-            asked = {"data": question} if embedding is True else {"vector": embedding.embed_query(question)}
-            found = index.query(**asked, top_k=SIZE, include_metadata=True)
+            query = {"data": question} if embedding is True else {"vector": embedding.embed_query(question)}
+            found = index.query(**query, top_k=SIZE, include_metadata=True)
             return [str((match.metadata or {})["text"]) for match in found]
 
         ways: dict[str, Way] = {

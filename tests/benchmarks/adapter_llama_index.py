@@ -1,4 +1,4 @@
-"""What `retrieve` of the LlamaIndex retriever costs over the bare index, and what searching on costs besides.
+"""The cost of the LlamaIndex retriever's `retrieve` compared with the bare index, and the cost of searching on.
 
 Run by hand: `OPENBLAS_NUM_THREADS=1 python tests/benchmarks/adapter_llama_index.py`, without which the threads of numpy
 spin next to what is measured. All ways ask the same questions for ten rows, in turns within one run, of one index in
@@ -103,12 +103,12 @@ def main() -> None:
     """Measure and print."""
     texts = list(dict.fromkeys(passage.text for passage in islice(standard_library(), RECORDS)))
     with Index.embedded(type="dense", embedding="static") as index:
-        records = [Data(f"t{place}", text, {"place": place}) for place, text in enumerate(texts)]
+        records = [Data(f"t{position}", text, {"place": position}) for position, text in enumerate(texts)]
         for first in range(0, len(records), 500):
             index.upsert(records[first : first + 500])
         measure("rows with data", ways_of(index, lambda match: str(match.data), stored_nodes=False))
     with Index.embedded(type="dense", embedding="static") as index:
-        nodes = [TextNode(id_=f"t{place}", text=text) for place, text in enumerate(texts)]
+        nodes = [TextNode(id_=f"t{position}", text=text) for position, text in enumerate(texts)]
         ResumableRetriever(index, embedding=True).insert_nodes(nodes)
         measure("rows with nodes", ways_of(index, lambda match: str(match.data), stored_nodes=True))
 

@@ -1,4 +1,4 @@
-"""`ResumableCompressionRetriever`: it refills through any compressor, or reranks until the best ones are settled."""
+"""`ResumableCompressionRetriever` goes on through any compressor until there is enough or the best are settled."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ from tests.support.rerank_oracle import ranked, settled
 from tests.support.sentence_index import QUESTION, TEXTS, open_queries, sentences
 
 moderate = settings(deadline=None, max_examples=60)
-IDS = [f"t{place}" for place in range(len(TEXTS))]
+IDS = [f"t{position}" for position in range(len(TEXTS))]
 
 
 class Compressor(BaseDocumentCompressor):
@@ -73,9 +73,9 @@ class Rank(Compressor):
         """All of them, or the best; equal ones in the order that they came in."""
         best = sorted(documents, key=lambda document: -self.scores[str(document.id)])[: self.top_n]
         if not self.drops_ids:
-            for place, document in enumerate(best):
+            for position, document in enumerate(best):
                 assert "relevance_score" not in document.metadata
-                document.metadata["relevance_score"] = place
+                document.metadata["relevance_score"] = position
             return best
         return [Document(page_content=document.page_content, metadata={"was": document.id}) for document in best]
 
@@ -103,7 +103,7 @@ def order(shared: Index) -> list[str]:
 
 @pytest.fixture(scope="module")
 def free(shared: Index) -> Iterator[ResumableRetriever]:
-    """The same as `base`, for properties."""
+    """The retriever `base`, shared by all examples of a property."""
     yield ResumableRetriever(index=shared, max_results=None, max_pulls=None, deadline=None)
     assert 0 == open_queries(shared)
 
@@ -113,10 +113,10 @@ def ids(documents: Sequence[Document]) -> list[str]:
     return [str(document.id) for document in documents]
 
 
-def both(retriever: ResumableCompressionRetriever, **asked: Any) -> list[Document]:
-    """What it brings, which is the same in both colours."""
-    documents = retriever.invoke(QUESTION, **asked)
-    assert documents == asyncio.run(retriever.ainvoke(QUESTION, **asked))
+def both(retriever: ResumableCompressionRetriever, **overrides: Any) -> list[Document]:
+    """The documents that it returns, which are equal in both colours."""
+    documents = retriever.invoke(QUESTION, **overrides)
+    assert documents == asyncio.run(retriever.ainvoke(QUESTION, **overrides))
     return documents
 
 
@@ -268,7 +268,7 @@ class TestRerank:
 
     def test_what_it_is_given(self, base: ResumableRetriever, order: list[str]) -> None:
         """It is given all documents so far, as they were: what it wrote into them before is gone."""
-        compressor = Rank(scores={id_: -float(place) for place, id_ in enumerate(order)})
+        compressor = Rank(scores={id_: -float(position) for position, id_ in enumerate(order)})
         retriever = ResumableCompressionRetriever(base_compressor=compressor, base_retriever=base, mode="rerank")
         found = retriever.invoke(QUESTION)
         assert [order[:20], order[:40], order[:60]] == compressor.shown
@@ -277,7 +277,9 @@ class TestRerank:
 
     def test_the_rest_of_a_window(self, base: ResumableRetriever, order: list[str]) -> None:
         """What a bound, or the end of the index, leaves of a window is reranked as well."""
-        compressor = Rank(scores={id_: float(place) for place, id_ in enumerate(order)})  # the last one is the best
+        compressor = Rank(
+            scores={id_: float(position) for position, id_ in enumerate(order)}
+        )  # the last one is the best
         retriever = ResumableCompressionRetriever(base_compressor=compressor, base_retriever=base, mode="rerank")
         assert order[: -1 - 4 : -1] == ids(both(retriever))
         assert order[24:20:-1] == ids(both(retriever, max_results=25))
@@ -472,7 +474,7 @@ class TestArguments:
             ResumableCompressionRetriever(base_compressor=Compressor(), base_retriever=base, **fields)
 
     @pytest.mark.parametrize(
-        ("asked", "error"),
+        ("overrides", "error"),
         [
             ({"k": 3}, TypeError),
             ({"min_documents": 0}, ClientError),
@@ -482,11 +484,11 @@ class TestArguments:
         ],
         ids=str,
     )
-    def test_keywords(self, base: ResumableRetriever, asked: dict[str, Any], error: type[Exception]) -> None:
+    def test_keywords(self, base: ResumableRetriever, overrides: dict[str, Any], error: type[Exception]) -> None:
         """So are keywords of a call."""
         retriever = ResumableCompressionRetriever(base_compressor=Compressor(), base_retriever=base)
         with pytest.raises(error):
-            retriever.invoke(QUESTION, **asked)
+            retriever.invoke(QUESTION, **overrides)
 
     def test_keywords_of_a_call(self, base: ResumableRetriever) -> None:
         """A call may ask for another number, filter and namespace."""

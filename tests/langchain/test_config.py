@@ -1,4 +1,4 @@
-"""The LangChain retriever as a runnable: what wraps it, copies it and carries it to other processes."""
+"""The LangChain retriever as a runnable: wrapped, copied, and pickled into other processes."""
 
 import copy
 import pickle
@@ -146,14 +146,14 @@ class TestRunnable:
             finally:
                 counted(-1)
 
-        async def native(operation: Any) -> Any:
+        async def asynchronous(operation: Any) -> Any:
             counted(1)
             try:
                 return await asend(operation)
             finally:
                 counted(-1)
 
-        recording.send, recording.asend = blocking, native  # type: ignore[method-assign]
+        recording.send, recording.asend = blocking, asynchronous  # type: ignore[method-assign]
         retriever = ResumableRetriever(index=Index._over(recording), embedding=True)
         await retriever.abatch(TEXTS[:20], {"max_concurrency": 4})
         assert 4 == most

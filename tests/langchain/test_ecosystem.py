@@ -35,7 +35,7 @@ with warnings.catch_warnings():  # that these packages are on their way out is w
     from langchain_community.vectorstores.upstash import UpstashVectorStore
 
 METADATAS: list[dict[str, Any]] = [
-    {"place": place, "tags": ["a", {"b": None}], "share": place / 7} for place in range(len(TEXTS))
+    {"place": position, "tags": ["a", {"b": None}], "share": position / 7} for position in range(len(TEXTS))
 ]
 
 
@@ -225,7 +225,7 @@ class TestDocstring:
         monkeypatch.setenv("UPSTASH_VECTOR_REST_URL", url)
         monkeypatch.setenv("UPSTASH_VECTOR_REST_TOKEN", TOKEN)
         with Index(url, TOKEN) as index:
-            index.upsert([(f"t{place}", text, {"lang": "de"}) for place, text in enumerate(TEXTS)])
+            index.upsert([(f"t{position}", text, {"lang": "de"}) for position, text in enumerate(TEXTS)])
             index.upsert([("other", "Why?", {"lang": "en"})], "science")
             blocks = python_blocks(inspect.getdoc(ResumableRetriever) or "")
             assert 9 == len(blocks)

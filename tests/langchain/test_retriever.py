@@ -1,4 +1,4 @@
-"""The LangChain retriever."""
+"""The LangChain retriever: its calls, its sessions, who embeds, and what it refuses."""
 
 import asyncio
 import copy
@@ -48,8 +48,8 @@ def shared_vectors() -> Iterator[Index]:
         dense, sparse = Letters().embed_documents(TEXTS), Initials().embed_documents(TEXTS)
         index.upsert(
             [
-                Vector(f"t{place}", dense[place], {"text": text}, sparse_vector=sparse[place])
-                for place, text in enumerate(TEXTS)
+                Vector(f"t{position}", dense[position], {"text": text}, sparse_vector=sparse[position])
+                for position, text in enumerate(TEXTS)
             ]
         )
         yield index

@@ -108,7 +108,7 @@ class TestPages:
         assert [] == await pages(retriever, QUESTION, namespace="absent")
 
     @pytest.mark.parametrize(
-        ("own", "asked", "expected"),
+        ("own", "overrides", "expected"),
         [
             ({"max_results": 10}, {}, [4, 4, 2]),
             ({"max_results": 10}, {"max_results": 5}, [4, 1]),
@@ -119,11 +119,11 @@ class TestPages:
         ],
     )
     async def test_bounds(
-        self, pages: Pages, index: Index, own: dict[str, Any], asked: dict[str, Any], expected: list[int]
+        self, pages: Pages, index: Index, own: dict[str, Any], overrides: dict[str, Any], expected: list[int]
     ) -> None:
         """Bounds that are asked for end the stream, and so does the retriever's own number of documents."""
         retriever = ResumableRetriever(index=index, **own)
-        assert expected == [len(page) for page in await pages(retriever, QUESTION, **asked)]
+        assert expected == [len(page) for page in await pages(retriever, QUESTION, **overrides)]
 
     async def test_it_ends_by_itself(self, pages: Pages) -> None:
         """A stream that nobody bounds brings 200 documents, so that a chain that drains it does not drain the index."""
@@ -365,11 +365,11 @@ class TestTraces:
         def blocking(query: str) -> int:
             return len(list(retriever.stream(query, max_results=8)))
 
-        async def native(query: str) -> int:
+        async def asynchronous(query: str) -> int:
             return len([page async for page in retriever.astream(query, max_results=8)])
 
         parent = uuid.uuid4()
-        answer = await RunnableLambda(blocking, native).ainvoke(QUESTION, {"callbacks": [runs], "run_id": parent})
+        answer = await RunnableLambda(blocking, asynchronous).ainvoke(QUESTION, {"callbacks": [runs], "run_id": parent})
         assert 2 == answer
         assert [parent] * 2 == [run["parent_run_id"] for run in runs.started]
 
@@ -397,10 +397,10 @@ class TestTraces:
         """Where a runnable streams, its events show every page as a part of its own run."""
         retriever = ResumableRetriever(index=index, max_results=10)
 
-        async def native(query: str) -> int:
+        async def asynchronous(query: str) -> int:
             return len([page async for page in retriever.astream(query)])
 
-        events = RunnableLambda(native).astream_events(QUESTION, version="v2")
+        events = RunnableLambda(asynchronous).astream_events(QUESTION, version="v2")
         found = [event async for event in events if event["event"].startswith("on_retriever")]
         assert [f"on_retriever_{kind}" for kind in KINDS] * 3 == [event["event"] for event in found]
         assert 3 == len({event["run_id"] for event in found})
@@ -502,7 +502,7 @@ class TestSessions:
         assert [("sky", {"own", "asked"})] * 4 == [(run["name"], set(run["tags"])) for run in runs.started]
 
     async def test_in_an_event_loop(self, index: Index) -> None:
-        """The same for an event loop, with handlers of both colours."""
+        """Every call is a run in an event loop as well, with handlers of both colours."""
         runs, seen = Runs(), []
 
         class Native(AsyncCallbackHandler):
@@ -540,11 +540,11 @@ class TestSessions:
             with retriever.open(query) as search:
                 return len(search.fetch_next(3))
 
-        async def native(query: str) -> int:
+        async def asynchronous(query: str) -> int:
             async with retriever.aopen(query) as search:
                 return len(await search.fetch_next(3))
 
-        both: Any = RunnableLambda(blocking, native)
+        both: Any = RunnableLambda(blocking, asynchronous)
         parents = [uuid.uuid4(), uuid.uuid4()]
         assert 3 == both.invoke(QUESTION, {"callbacks": [runs], "run_id": parents[0]})
         assert 3 == await both.ainvoke(QUESTION, {"callbacks": [runs], "run_id": parents[1]})

@@ -1,4 +1,4 @@
-"""The writing side of the LangChain retriever."""
+"""Storing and removing by the LangChain retriever."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""What LlamaIndex builds upon retrievers runs with ours, and gives what it gives over LlamaIndex's own index."""
+"""LlamaIndex's own components run over this retriever, and return what they return over LlamaIndex's own index."""
 
 import asyncio
 import copy
@@ -65,10 +65,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 class Words(BaseEmbedding):
     """A dense model: how often a text names each topic; the last place keeps a vector from being zero."""
 
-    asked: list[str] = Field(default_factory=list)
+    queries: list[str] = Field(default_factory=list)
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        self.asked.append(query)
+        self.queries.append(query)
         return self._get_text_embedding(query)
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
@@ -97,7 +97,9 @@ class All(BaseSelector):
     """Selects every retriever."""
 
     def _select(self, choices: Any, query: QueryBundle) -> MultiSelection:
-        return MultiSelection(selections=[SingleSelection(index=place, reason="all") for place in range(len(choices))])
+        return MultiSelection(
+            selections=[SingleSelection(index=position, reason="all") for position in range(len(choices))]
+        )
 
     async def _aselect(self, choices: Any, query: QueryBundle) -> MultiSelection:
         return self._select(choices, query)
@@ -150,7 +152,7 @@ def parents() -> list[TextNode]:
     """One node for each topic, which knows its six children."""
     made = [TextNode(id_=topic, text=f"All about {topic}.") for topic in TOPICS]
     for parent in made:
-        children = [TextNode(id_=f"{parent.node_id}-{place}") for place in range(6)]
+        children = [TextNode(id_=f"{parent.node_id}-{position}") for position in range(6)]
         parent.relationships[NodeRelationship.CHILD] = [child.as_related_node_info() for child in children]
     return made
 
@@ -159,10 +161,14 @@ def chunks() -> list[TextNode]:
     """Six nodes of each topic, no two of them equally near to anything."""
     made = []
     for number, parent in enumerate(parents()):
-        for place in range(6):
-            other = TOPICS[(number + 1 + place % 3) % 4]
-            text = f"{parent.node_id} " * (2 + place) + f"{other} " * (1 + place % 2) + "and more" + " so" * number
-            node = TextNode(id_=f"{parent.node_id}-{place}", text=text, metadata={"place": place, "more": [None, True]})
+        for position in range(6):
+            other = TOPICS[(number + 1 + position % 3) % 4]
+            text = (
+                f"{parent.node_id} " * (2 + position) + f"{other} " * (1 + position % 2) + "and more" + " so" * number
+            )
+            node = TextNode(
+                id_=f"{parent.node_id}-{position}", text=text, metadata={"place": position, "more": [None, True]}
+            )
             node.relationships[NodeRelationship.PARENT] = parent.as_related_node_info()
             made.append(node)
     return made
@@ -318,12 +324,12 @@ def in_process(engine: EmbeddedEngine) -> Index:
 class Maker:
     """Makes retrievers over the engine, by one way, and closes them."""
 
-    place: dict[str, Any]
+    location: dict[str, Any]
     made: list[ResumableRetriever] = field(default_factory=list)
 
     def __call__(self, top_k: int = 5, **options: Any) -> ResumableRetriever:
         """A retriever."""
-        arguments = {"embed_model": Words(), **self.place, "similarity_top_k": top_k, **options}
+        arguments = {"embed_model": Words(), **self.location, "similarity_top_k": top_k, **options}
         self.made.append(ResumableRetriever(**arguments))
         return self.made[-1]
 
@@ -498,7 +504,7 @@ class TestQuestions:
 
     async def test_tools(self, make: Maker) -> None:
         """The text of a tool's call is searched as it comes: a `RetrieverTool` puts words around it, which stay."""
-        model = Words(asked=[])
+        model = Words(queries=[])
         retriever = make(3, embed_model=model)
         tool = RetrieverTool.from_defaults(retriever)
         expected = ids(retriever.retrieve("sky"))
@@ -506,9 +512,9 @@ class TestQuestions:
             assert expected == ids(output.raw_output)
         engine = QueryEngineTool.from_defaults(answering(retriever).engine)
         assert expected == ids(engine.call(input="sky").raw_output.source_nodes)
-        direct, blocking, native, unwrapped = model.asked
+        direct, blocking, asynchronous, unwrapped = model.queries
         assert ("sky", "sky") == (direct, unwrapped)
-        assert blocking == native
+        assert blocking == asynchronous
         assert "input is sky" in blocking
 
 
@@ -564,13 +570,13 @@ class TestLoopsAndProcesses:
         retriever = make()
         expected = ids(make(12).retrieve(QUESTION))
         with retriever.open(QUESTION) as blocking:
-            async with retriever.aopen(QUESTION) as native:
-                pages = [ids(blocking.fetch_next(3)), ids(await native.fetch_next(3))]
-                pages += [ids(blocking.fetch_next(3)), ids(await native.fetch_next(3))]
+            async with retriever.aopen(QUESTION) as asynchronous:
+                pages = [ids(blocking.fetch_next(3)), ids(await asynchronous.fetch_next(3))]
+                pages += [ids(blocking.fetch_next(3)), ids(await asynchronous.fetch_next(3))]
                 assert [expected[:3]] * 2 + [expected[3:6]] * 2 == pages
                 async with retriever.aresume(blocking.cursor()) as other:
                     assert expected[6:] == ids(await other.fetch_next(6))
-            with retriever.resume(native.cursor()) as last:
+            with retriever.resume(asynchronous.cursor()) as last:
                 assert expected[6:] == ids(last.fetch_next(6))
 
     def test_a_search_in_each_loop(self, make: Maker) -> None:
@@ -607,9 +613,9 @@ class TestLoopsAndProcesses:
     @pytest.mark.parametrize("kind", ["plain", "until", "postprocessors"])
     def test_pickle(self, engine: EmbeddedEngine, local_server: LocalServer, kind: str) -> None:
         """A retriever that was used, in both colours, pickles without its clients and finds the same again."""
-        place: dict[str, Any] = {"url": local_server.index_url("consumers"), "token": local_server.token}
+        location: dict[str, Any] = {"url": local_server.index_url("consumers"), "token": local_server.token}
         options = {"embed_model": Words(), "similarity_top_k": 4, **KINDS[kind]}
-        with ResumableRetriever(**place, **options) as retriever:
+        with ResumableRetriever(**location, **options) as retriever:
             expected = ids(retriever.retrieve(QUESTION))
             assert expected == ids(asyncio.run(retriever.aretrieve(QUESTION)))
             pickled = pickle.dumps(retriever)
@@ -649,17 +655,17 @@ class TestTraces:
     async def test_no_token(self, engine: EmbeddedEngine, local_server: LocalServer, watching: Any) -> None:
         """The token is in no representation, event, span, callback, cursor, configuration or error."""
         debug = LlamaDebugHandler(print_trace_on_end=False)
-        place: dict[str, Any] = {"url": local_server.index_url("consumers"), "token": TOKEN}
+        location: dict[str, Any] = {"url": local_server.index_url("consumers"), "token": TOKEN}
         options: dict[str, Any] = {"embed_model": Words(), "callback_manager": CallbackManager([debug])}
         said: list[Any] = []
-        async with ResumableRetriever(**place, **options) as retriever:
+        async with ResumableRetriever(**location, **options) as retriever:
             answering(retriever).retrieve(QUESTION)
             await answering(retriever).aretrieve(QUESTION)
             with retriever.open(QUESTION) as search:
                 search.fetch_next(3)
                 said += [search, search.report, search.cursor(), search.detach()]
             said += [retriever, vars(retriever), retriever.to_config(), retriever.index]
-        with ResumableRetriever(**{**place, "token": f"not-{TOKEN}"}, **options) as refused:
+        with ResumableRetriever(**{**location, "token": f"not-{TOKEN}"}, **options) as refused:
             with pytest.raises(RefusedError) as raised:
                 refused.retrieve(QUESTION)
             said += [raised.value, vars(raised.value)]
@@ -685,7 +691,7 @@ class TestRecordedStore:
     """Rows of the real `llama-index-vector-stores-upstash` 0.6.0; how they were recorded says their file."""
 
     @pytest.fixture(params=WAYS)
-    def place(self, request: pytest.FixtureRequest, local_server: LocalServer) -> Iterator[dict[str, Any]]:
+    def location(self, request: pytest.FixtureRequest, local_server: LocalServer) -> Iterator[dict[str, Any]]:
         """An index that was sent what the store sent, and where it is."""
         local_server.add("recorded", type="dense", dimension=2)
         engine = local_server.engines["recorded"]
@@ -701,12 +707,14 @@ class TestRecordedStore:
         engine.close()
 
     @pytest.mark.parametrize("kind", KINDS)
-    async def test_the_same_nodes(self, place: dict[str, Any], kind: str) -> None:
+    async def test_the_same_nodes(self, location: dict[str, Any], kind: str) -> None:
         """Every way of retrieving reads back the very nodes that were written, in both colours."""
         nearest = QueryBundle("?", embedding=[1.0, 0.0])
         expected = recorded_nodes()
         count = len(expected)
-        async with ResumableRetriever(**place, embed_model=Words(), similarity_top_k=count, **KINDS[kind]) as retriever:
+        async with ResumableRetriever(
+            **location, embed_model=Words(), similarity_top_k=count, **KINDS[kind]
+        ) as retriever:
             found = [retriever.retrieve(nearest), await retriever.aretrieve(nearest)]
             with retriever.open(nearest) as search:
                 found += [search.fetch_next(2) + search.fetch_until(MaxResults(2)) + list(search)]
@@ -722,13 +730,13 @@ class TestRecordedStore:
             found += [engine.retrieve(nearest), await engine.aretrieve(nearest)]
         assert [expected] * 8 == [[node.node.to_dict() for node in nodes] for nodes in found]
 
-    def test_batches(self, place: dict[str, Any]) -> None:
+    def test_batches(self, location: dict[str, Any]) -> None:
         """The store sends each batch with those before it; what came twice is there once."""
-        with ResumableRetriever(**place, embed_model=Words(), namespace="batches", similarity_top_k=9) as retriever:
+        with ResumableRetriever(**location, embed_model=Words(), namespace="batches", similarity_top_k=9) as retriever:
             found = retriever.retrieve(QueryBundle("?", embedding=[1.0, 0.0]))
         assert recorded_nodes()[1:3] == [node.node.to_dict() for node in found]
 
-    def test_narrowed(self, place: dict[str, Any]) -> None:
+    def test_narrowed(self, location: dict[str, Any]) -> None:
         """They are found by their document, by their id, and by what the user said of them."""
         nearest = QueryBundle("?", embedding=[1.0, 0.0])
         draft = MetadataFilters(filters=[MetadataFilter(key="title", value="Über's")])
@@ -739,5 +747,5 @@ class TestRecordedStore:
             ({"filter": "kind = 'pointer'"}, ["index"]),
         ]
         for options, expected in cases:
-            with ResumableRetriever(**place, embed_model=Words(), similarity_top_k=9, **options) as retriever:
+            with ResumableRetriever(**location, embed_model=Words(), similarity_top_k=9, **options) as retriever:
                 assert expected == ids(retriever.retrieve(nearest))

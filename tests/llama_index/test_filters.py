@@ -54,29 +54,29 @@ def let_through() -> Iterator[LetThrough]:
     with closing(sqlite3.connect(":memory:")) as opened:
         sql.register(opened)
 
-        def asked(text: str, rows: list[Metadata]) -> list[int]:
+        def selected(text: str, rows: list[Metadata]) -> list[int]:
             node = parse(text)
             if node is None:
                 return list(range(len(rows)))
             condition, parameters = sql.to_sql(node, "r.metadata")
-            marks = ", ".join(f"({place}, ?)" for place in range(len(rows)))
+            marks = ", ".join(f"({position}, ?)" for position in range(len(rows)))
             query = f"WITH r (place, metadata) AS (VALUES {marks}) SELECT place FROM r WHERE {condition}"  # noqa: S608
             stored = [orjson.dumps(row).decode() for row in rows]
-            return sorted(place for (place,) in opened.execute(query, (*stored, *parameters)))
+            return sorted(position for (position,) in opened.execute(query, (*stored, *parameters)))
 
-        yield asked
+        yield selected
 
 
 def check(let_through: LetThrough, filters: MetadataFilters, rows: list[Metadata]) -> None:
     """The check passes what LlamaIndex means; the index withholds none of it, and is exact if there is no check."""
-    expected = [place for place, row in enumerate(rows) if meant(filters, row)]
+    expected = [position for position, row in enumerate(rows) if meant(filters, row)]
     translation = translate(filters)
     through = let_through(translation.filter, rows)
     assert set(expected) <= set(through)
     if translation.residual is None:
         assert expected == through
     else:
-        assert expected == [place for place, row in enumerate(rows) if translation.residual(row, "x")]
+        assert expected == [position for position, row in enumerate(rows) if translation.residual(row, "x")]
 
 
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -320,13 +320,13 @@ def nested(levels: int, condition: FilterCondition) -> MetadataFilters:
     "filters",
     [
         *(
-            joined(condition, *(one(f"k{place}", O.EQ, place) for place in range(1000)))
+            joined(condition, *(one(f"k{position}", O.EQ, position) for position in range(1000)))
             for condition in FilterCondition
         ),
         joined("and", one("k", O.EQ, "x" * 5000), one("j", O.EQ, "x" * 5000), one("i", O.EQ, 1)),
-        one("k", O.IN, ["x" * 36 + str(place) for place in range(400)]),
-        one("k", O.ANY, [str(place) for place in range(1000)]),
-        one("k", O.ALL, [str(place) for place in range(1000)]),
+        one("k", O.IN, ["x" * 36 + str(position) for position in range(400)]),
+        one("k", O.ANY, [str(position) for position in range(1000)]),
+        one("k", O.ALL, [str(position) for position in range(1000)]),
         one("k", O.TEXT_MATCH_INSENSITIVE, "x" * 3000),
         one("k", O.EQ, list(range(10_000))),
         one("k" * 9000, O.EQ, 1),
@@ -336,7 +336,7 @@ def nested(levels: int, condition: FilterCondition) -> MetadataFilters:
 )
 def test_large_filters(filters: MetadataFilters) -> None:
     """A filter too large for an index is narrowed down as far as it fits, beside one of the caller's own."""
-    translation = translate(filters, doc_ids=["d" * 20 + str(place) for place in range(1000)])
+    translation = translate(filters, doc_ids=["d" * 20 + str(position) for position in range(1000)])
     assert translation.residual is not None
     assert parse(f"({OWN}) AND ({translation.filter or 'k = 1'})") is not None
 
@@ -347,7 +347,7 @@ def test_the_small_parts_of_a_large_filter_are_kept() -> None:
     translation = translate(joined("and", *parts))
     assert f"k = '{'x' * 5000}' AND tenant = 't1'" == translation.filter
     assert translation.residual is not None
-    many = [one(f"k{place}", O.EQ, 1) for place in range(1000)]
+    many = [one(f"k{position}", O.EQ, 1) for position in range(1000)]
     assert 300 == translate(joined("and", *many)).filter.count("=")
 
 
@@ -438,7 +438,7 @@ def test_no_way_out_of_a_filter(let_through: LetThrough, operator: FilterOperato
             translation = translate(filters)
             assert [] == let_through(translation.filter, others)
             own: list[Metadata] = [{"k": each, "tenant": "t1"} for each in ("y", "xx", ["z"], None)]
-            expected = {place for place, row in enumerate(own) if meant(filters, row)}
+            expected = {position for position, row in enumerate(own) if meant(filters, row)}
             assert expected <= set(let_through(translation.filter, own))
 
 
@@ -507,7 +507,7 @@ def test_in_an_index() -> None:
     translation = translate(mine(late), node_ids=["0", "1", "3"])
     assert translation.residual is not None
     with Index.embedded(type="dense", dimension=1) as index:
-        index.upsert([(str(place), [1.0], {**row, "tenant": "t1"}) for place, row in enumerate(records)])
+        index.upsert([(str(position), [1.0], {**row, "tenant": "t1"}) for position, row in enumerate(records)])
         matches = index.query([1.0], top_k=10, include_metadata=True, filter=translation.filter)
     assert {"0", "1", "3", "4"} == {match.id for match in matches}
     assert {"0", "1"} == {match.id for match in matches if translation.residual(match.metadata or {}, match.id)}

@@ -1,4 +1,4 @@
-"""The LlamaIndex retriever's own words: filters, postprocessors, where it comes from, storing, and what traces see."""
+"""Options of the LlamaIndex retriever: filters, postprocessors, constructors, storing, and what tracers see."""
 
 import json
 from collections.abc import Iterator
@@ -31,11 +31,13 @@ from tests.support.transports import Recording
 def nodes() -> list[TextNode]:
     """A node for each sentence, of three source documents."""
     made = [
-        TextNode(id_=f"n{place}", text=text, metadata={"place": place, "tags": ["even"] if place % 2 == 0 else []})
-        for place, text in enumerate(TEXTS)
+        TextNode(
+            id_=f"n{position}", text=text, metadata={"place": position, "tags": ["even"] if position % 2 == 0 else []}
+        )
+        for position, text in enumerate(TEXTS)
     ]
-    for place, node in enumerate(made):
-        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=f"d{place % 3}")
+    for position, node in enumerate(made):
+        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=f"d{position % 3}")
     return made
 
 
@@ -106,14 +108,14 @@ class TestNarrowing:
 
     async def test_pulling_goes_on(self, stored: ResumableRetriever) -> None:
         """As many nodes as asked for, however many have to be left out on this side."""
-        retriever = over(stored, node_ids=[f"n{place}" for place in range(0, 66, 11)], similarity_top_k=5)
+        retriever = over(stored, node_ids=[f"n{position}" for position in range(0, 66, 11)], similarity_top_k=5)
         assert 5 == len(retriever.retrieve(QUESTION)) == len(await retriever.aretrieve(QUESTION))
-        assert all(place % 11 == 0 for place in places(retriever.retrieve(QUESTION)))
+        assert all(position % 11 == 0 for position in places(retriever.retrieve(QUESTION)))
 
     def test_doc_ids(self, stored: ResumableRetriever) -> None:
         """Nodes of some source documents; no ids at all are no restriction."""
         found = over(stored, doc_ids=["d1"], similarity_top_k=100).retrieve(QUESTION)
-        assert {place for place in range(66) if place % 3 == 1} == set(places(found))
+        assert {position for position in range(66) if position % 3 == 1} == set(places(found))
         assert 66 == len(over(stored, doc_ids=[], node_ids=[], similarity_top_k=100).retrieve(QUESTION))
 
     async def test_postprocessors_count_before(self, stored: ResumableRetriever) -> None:
@@ -122,7 +124,7 @@ class TestNarrowing:
         for found in (retriever.retrieve(QUESTION), await retriever.aretrieve(QUESTION)):
             assert (7, {0}, {"!"}, {9.0}) == (
                 len(found),
-                {place % 4 for place in places(found)},
+                {position % 4 for position in places(found)},
                 {node.text for node in found},
                 {node.score for node in found},
             )
@@ -135,7 +137,7 @@ class TestNarrowing:
         until = Accepted(4, lambda found: [node.metadata["place"] % 5 == 0 for node in found])
         found = over(stored, node_postprocessors=[counting], until=until).retrieve(QUESTION)
         assert 4 == len(found)
-        assert all(place % 5 == 0 for place in counting.seen)
+        assert all(position % 5 == 0 for position in counting.seen)
 
     def test_a_keyword_postprocessor_does_not_starve(self, stored: ResumableRetriever) -> None:
         """The top node lacks the word, and still there are as many nodes with it as asked for."""
@@ -275,12 +277,12 @@ def listening() -> Iterator[Listening]:
 class TestTraces:
     """What LlamaIndex's tracers and callbacks see."""
 
-    @pytest.mark.parametrize("native", [False, True])
-    async def test_every_pull(self, stored: ResumableRetriever, listening: Listening, *, native: bool) -> None:
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    async def test_every_pull(self, stored: ResumableRetriever, listening: Listening, *, asynchronous: bool) -> None:
         """Every pull of an opened search has a start and an end, which says how the search stands."""
         debug = LlamaDebugHandler(print_trace_on_end=False)
         retriever = over(stored, callback_manager=CallbackManager([debug]))
-        if native:
+        if asynchronous:
             async with retriever.aopen(QUESTION) as search:
                 await search.fetch_next(3)
                 await search.fetch_until(MaxResults(2))

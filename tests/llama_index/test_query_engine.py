@@ -1,4 +1,4 @@
-"""The query engine that refills."""
+"""The query engine that goes on until enough nodes have passed its postprocessors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -157,7 +157,7 @@ class TestRefill:
 
         engine_of(ResumableRetriever(index), Counting(n=60), min_nodes=2).retrieve(BUNDLE)
         assert sum(seen) <= 2 * max(seen)
-        assert seen == sorted({2 * 2**place for place in range(len(seen) - 1)} | {max(seen)})
+        assert seen == sorted({2 * 2**position for position in range(len(seen) - 1)} | {max(seen)})
 
     async def test_none_left(self, index: Index) -> None:
         """At the end of the index there is what there is."""
@@ -226,10 +226,10 @@ class TestUntil:
 
     async def test_permissions(self, index: Index) -> None:
         """What it does not keep no round brings, however many there are, and no check is asked twice in vain."""
-        asked: list[str] = []
+        calls: list[str] = []
 
         def even(nodes: list[NodeWithScore]) -> list[bool]:
-            asked.extend(ids(nodes))
+            calls.extend(ids(nodes))
             return [node.node.metadata["place"] % 2 == 0 for node in nodes]
 
         retriever = ResumableRetriever(index, until=Accepted(3, even))
@@ -238,7 +238,7 @@ class TestUntil:
         assert 5 <= len(found)
         assert all(int(id_[1:]) % 6 == 0 for id_ in found)
         assert plain(index, len(TEXTS), Every(n=6))[: len(found)] == found
-        assert len(asked) <= 2 * len(set(asked))
+        assert len(calls) <= 2 * len(set(calls))
         assert found == ids(await engine.aretrieve(BUNDLE))
 
     @pytest.mark.parametrize("top_k", [None, 2, 30])
@@ -293,23 +293,25 @@ class TestContract:
 
     async def test_objects(self) -> None:
         """A node that leads to an object is followed once, whichever round brings it."""
-        asked: list[str] = []
+        calls: list[str] = []
 
         class Engine(BaseQueryEngine):
             """Notes that it is asked."""
 
             def _query(self, query_bundle: QueryBundle) -> Any:
-                asked.append("blocking")
+                calls.append("blocking")
                 return synthesizer().synthesize(query_bundle, [])
 
             async def _aquery(self, query_bundle: QueryBundle) -> Any:
-                asked.append("async")
+                calls.append("async")
                 return synthesizer().synthesize(query_bundle, [])
 
             def _get_prompt_modules(self) -> Any:
                 return {}
 
-        nodes = [TextNode(id_=f"t{place}", text=f"sky {place}", metadata={"place": place}) for place in range(8)]
+        nodes = [
+            TextNode(id_=f"t{position}", text=f"sky {position}", metadata={"place": position}) for position in range(8)
+        ]
         lead = IndexNode(id_="lead", text="sky sky", index_id="engine")
         target = TextNode(id_="t3", text="sky 3", metadata={"place": 3})
         link = IndexNode(id_="link", text="sky sky", index_id="target")
@@ -318,10 +320,10 @@ class TestContract:
         ) as retriever:
             engine = engine_of(retriever, min_nodes=9)
             found = ids(engine.retrieve(QueryBundle("sky")))
-            assert ["blocking"] == asked
+            assert ["blocking"] == calls
             assert len(found) == len(set(found)) == 9
             await engine.aretrieve(QueryBundle("sky"))
-            assert ["blocking", "async"] == asked
+            assert ["blocking", "async"] == calls
             assert "sky 3" == target.text
 
     @pytest.mark.parametrize("colour", ["query", "aquery"])

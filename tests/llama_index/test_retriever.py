@@ -1,4 +1,4 @@
-"""The LlamaIndex retriever."""
+"""The LlamaIndex retriever: its calls, its sessions, who embeds, and what it refuses."""
 
 import asyncio
 import copy
@@ -96,8 +96,8 @@ def shared_vectors() -> Iterator[Index]:
         sparse = initials(TEXTS)
         index.upsert(
             [
-                Vector(f"t{place}", letters(text), {"text": text}, sparse_vector=sparse[place])
-                for place, text in enumerate(TEXTS)
+                Vector(f"t{position}", letters(text), {"text": text}, sparse_vector=sparse[position])
+                for position, text in enumerate(TEXTS)
             ]
         )
         yield index
@@ -160,9 +160,9 @@ class TestRetrieve:
     async def test_either_colour_in_a_loop(self, index: Index) -> None:
         """Both colours of calls work over both colours of index, the blocking one where a loop is running, too."""
         expected = ids(ResumableRetriever(index).retrieve(QUESTION))
-        for place in (index, index.to_async()):
-            assert expected == ids(ResumableRetriever(place).retrieve(QUESTION))
-            assert expected == ids(await ResumableRetriever(place).aretrieve(QUESTION))
+        for either in (index, index.to_async()):
+            assert expected == ids(ResumableRetriever(either).retrieve(QUESTION))
+            assert expected == ids(await ResumableRetriever(either).aretrieve(QUESTION))
 
     def test_several_loops(self, index: Index) -> None:
         """One retriever serves one event loop after another."""
@@ -236,8 +236,8 @@ class TestBundles:
 
     async def test_several_texts(self, vectors: Index) -> None:
         """A question put in several ways is searched by the mean of its vectors, in both colours."""
-        place, bodies = bodies_of(vectors)
-        retriever = ResumableRetriever(place, embed_model=Letters(), sparse_embedding=initials)
+        recorded, bodies = bodies_of(vectors)
+        retriever = ResumableRetriever(recorded, embed_model=Letters(), sparse_embedding=initials)
         bundle = QueryBundle("unused", custom_embedding_strs=["aa e", "s"])
         before = copy.deepcopy(bundle)
         assert ids(retriever.retrieve(bundle)) == ids(await retriever.aretrieve(bundle))
@@ -250,17 +250,17 @@ class TestBundles:
 
     async def test_given_embedding(self, vectors: Index) -> None:
         """A bundle's own embedding is used where a dense vector is needed, and no model is asked."""
-        place, bodies = bodies_of(vectors)
+        recorded, bodies = bodies_of(vectors)
         bundle = QueryBundle(QUESTION, embedding=[1.0, 0.0, 0.0, 0.0])
-        for retriever in (ResumableRetriever(place), ResumableRetriever(place, embed_model=MockEmbedding(9))):
+        for retriever in (ResumableRetriever(recorded), ResumableRetriever(recorded, embed_model=MockEmbedding(9))):
             retriever.retrieve(bundle)
             await retriever.aretrieve(bundle)
         assert [bundle.embedding] * 4 == [body["vector"] for body in bodies if body is not None]
 
     async def test_text_for_the_index(self, index: Index) -> None:
         """An index that embeds is sent the one text; several are refused, and an embedding is not its own."""
-        place, bodies = bodies_of(index)
-        retriever = ResumableRetriever(place, embedding=True)
+        recorded, bodies = bodies_of(index)
+        retriever = ResumableRetriever(recorded, embedding=True)
         retriever.retrieve(QueryBundle("a", custom_embedding_strs=["b"], embedding=[1.0]))
         await retriever.aretrieve(QueryBundle("a"))
         assert ["b", "a"] == [body["data"] for body in bodies]
@@ -290,8 +290,8 @@ class TestModels:
     )
     async def test_own_models(self, vectors: Index, arguments: dict[str, Any], parts: set[str]) -> None:
         """The models that are given decide what is searched by, in both colours; a mode narrows it."""
-        place, bodies = bodies_of(vectors)
-        retriever = ResumableRetriever(place, fusion="dbsf", weighting="idf", **arguments)
+        recorded, bodies = bodies_of(vectors)
+        retriever = ResumableRetriever(recorded, fusion="dbsf", weighting="idf", **arguments)
         assert ids(retriever.retrieve(QUESTION)) == ids(await retriever.aretrieve(QUESTION))
         assert [parts, parts] == [{"vector", "sparseVector", "data"} & body.keys() for body in bodies]
         assert {("DBSF", "IDF")} == {(body["fusionAlgorithm"], body["weightingStrategy"]) for body in bodies}
@@ -307,8 +307,8 @@ class TestModels:
     )
     def test_query_modes(self, index: Index, given_mode: Any, sent: str) -> None:
         """LlamaIndex's modes say which components are searched."""
-        place, bodies = bodies_of(index)
-        ResumableRetriever(place, embedding=True, vector_store_query_mode=given_mode).retrieve(QUESTION)
+        recorded, bodies = bodies_of(index)
+        ResumableRetriever(recorded, embedding=True, vector_store_query_mode=given_mode).retrieve(QUESTION)
         assert [sent] == [body["queryMode"] for body in bodies]
 
     @pytest.mark.parametrize(
@@ -466,8 +466,8 @@ class TestOpen:
 
     def test_max_idle(self, index: Index) -> None:
         """How long the index keeps the search is the retriever's."""
-        place, bodies = bodies_of(index)
-        with ResumableRetriever(place, embedding=True, max_idle=7).open(QUESTION) as search:
+        recorded, bodies = bodies_of(index)
+        with ResumableRetriever(recorded, embedding=True, max_idle=7).open(QUESTION) as search:
             search.fetch_next(1)
         assert 7 == bodies[0]["maxIdle"]
 

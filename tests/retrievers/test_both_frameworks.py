@@ -1,4 +1,4 @@
-"""What both retrievers stand on: rows, sparse models, sources, building; and that they agree."""
+"""The parts that both retrievers share: record text, sparse models, connections, storing; and that both agree."""
 
 import asyncio
 import json
@@ -198,7 +198,7 @@ class TestWords:
             choose(FusionAlgorithm, "max", "fusion")
 
     @pytest.mark.parametrize(
-        ("asked", "dense", "sparse", "expected"),
+        ("requested", "dense", "sparse", "expected"),
         [
             (None, True, False, RetrievalMode.DENSE),
             (None, False, True, RetrievalMode.SPARSE),
@@ -213,15 +213,15 @@ class TestWords:
         ],
     )
     def test_mode_from_models(
-        self, asked: RetrievalMode | None, dense: bool, sparse: bool, expected: RetrievalMode | str | None
+        self, requested: RetrievalMode | None, dense: bool, sparse: bool, expected: RetrievalMode | str | None
     ) -> None:
         """Models decide the mode; one that lacks a model is refused, naming the argument."""
         keywords = {"dense": dense, "sparse": sparse, "dense_name": "d", "sparse_name": "s"}
         if isinstance(expected, RetrievalMode) or expected is None:
-            assert expected == resolve_mode(asked, **keywords)  # type: ignore[arg-type]
+            assert expected == resolve_mode(requested, **keywords)  # type: ignore[arg-type]
         else:
             with pytest.raises(ClientError, match=expected):
-                resolve_mode(asked, **keywords)  # type: ignore[arg-type]
+                resolve_mode(requested, **keywords)  # type: ignore[arg-type]
 
 
 class TestSource:

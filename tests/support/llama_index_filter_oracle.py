@@ -33,7 +33,7 @@ def joined(condition: str | None, *parts: MetadataFilters | MetadataFilter) -> M
 
 
 def theirs(filters: MetadataFilters, row: Metadata) -> bool | None:
-    """What the in-memory store thinks of a row; `None` where it raises because of it."""
+    """Whether a row passes in LlamaIndex's in-memory store; `None` if the store raises because of it."""
     try:
         return build_metadata_filter_fn(lambda _: row, filters)("x")
     except TypeError:
@@ -41,7 +41,7 @@ def theirs(filters: MetadataFilters, row: Metadata) -> bool | None:
 
 
 def meant(part: MetadataFilters | MetadataFilter, row: Metadata) -> bool | None:
-    """The same with groups inside groups: true or false if it is so whatever the undecided filters were."""
+    """Whether a row passes groups inside groups; `None` if that depends on filters that are undecided."""
     if isinstance(part, MetadataFilter):
         return theirs(MetadataFilters(filters=[part]), row)
     inner = [meant(each, row) for each in part.filters]
@@ -149,7 +149,7 @@ def leaves_in(part: MetadataFilters | MetadataFilter) -> Iterator[MetadataFilter
 
 
 def relatives(value: Any) -> Iterator[Any]:
-    """A value that is asked for, and such as are easily taken for it, or held where it is looked for."""
+    """A value that a filter names, values that are easily confused with it, and values in which it is looked for."""
     yield from (None, "", [], {}, 0, "a", True, value)
     if isinstance(value, list):
         yield from (
@@ -189,11 +189,11 @@ def storable(value: Any) -> bool:
 @st.composite
 def searches(draw: st.DrawFn, filters: st.SearchStrategy[MetadataFilters]) -> tuple[MetadataFilters, list[Metadata]]:
     """Filters and three rows, each of which lacks a key here and there."""
-    asked = draw(filters)
+    chosen = draw(filters)
     absent = object()
     rows: list[Metadata] = [{}, {}, {}]
-    for leaf in leaves_in(asked):
+    for leaf in leaves_in(chosen):
         held = [absent, *filter(storable, relatives(leaf.value))]
         for row in rows:
             row[leaf.key] = draw(st.sampled_from(held))
-    return asked, [{key: value for key, value in row.items() if value is not absent} for row in rows]
+    return chosen, [{key: value for key, value in row.items() if value is not absent} for row in rows]

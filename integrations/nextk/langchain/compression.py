@@ -233,7 +233,7 @@ class _CompressionState(BatchObserver):
 
     Args:
         count: The number of documents that there have to be.
-        first_pull: The number of rows that the first page is to bring.
+        first_pull: The number of matches that the first page is to bring.
         compress: The compressor, as a function or as a coroutine function.
     """
 

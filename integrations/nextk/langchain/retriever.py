@@ -56,7 +56,7 @@ class ResumableRetriever(Streaming, Writing):
         max_pulls: The largest number of pages that a call with a policy pulls; unset: 10.
         deadline: The number of seconds after which a call with a policy pulls no further page; unset: 10.
         max_idle: The number of seconds without a pull after which the index may drop an opened search; unset: 120.
-        max_recovery: The largest number of rows that may be pulled again after a fault, or to go on from a cursor;
+        max_recovery: The largest number of matches that may be pulled again after a fault, or to go on from a cursor;
             unset: 1,000.
 
     Key init args — the documents:
@@ -248,7 +248,7 @@ class ResumableRetriever(Streaming, Writing):
         config: RunnableConfig | None = None,
         **overrides: Unpack[Overrides],
     ) -> RetrievalSession[Document]:
-        """Go on with a search from its cursor, in any process and any number of times. Each time the same rows come.
+        """Go on with a search from its cursor, in any process, any number of times. Each time, the same documents come.
 
         Args:
             cursor: The cursor, from `cursor()` or `detach()` of a session of this retriever or of one like it.

@@ -38,7 +38,7 @@ class _StreamPlan:
     def over(self, search: RetrievalSession[Document] | AsyncRetrievalSession[Document], began: float) -> bool:
         """Return whether the stream ends here, because nothing is left or a bound is reached."""
         report = search.report
-        pulls = 0 if report.waiting else report.pulls  # rows that were pulled already are still handed out
+        pulls = 0 if report.waiting else report.pulls  # matches that were pulled already are still handed out
         seconds = self.search_config.clock() - began
         bound = self.search_config.limits.reached(results=report.kept, pulls=pulls, seconds=seconds)
         return search.exhausted or bound is not None

@@ -17,16 +17,16 @@ from nextk.until import BatchCheck, Candidate, Policy, PolicyState
 
 @dataclass(frozen=True)
 class MetadataPolicy(Policy):
-    """Keep the rows that pass `MetadataFilters`, `doc_ids` and `node_ids`, where the index cannot check all of it.
+    """Keep the matches that pass `MetadataFilters`, `doc_ids` and `node_ids`, where the index cannot check all of it.
 
     Args:
-        matches: A function that returns whether a row passes, by its metadata and its id.
+        matches: A function that returns whether a match passes, by its metadata and its id.
     """
 
     matches: Callable[[Mapping[str, Any], str], bool]
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
-        """Return the state of one call, which checks the metadata and the id of each row."""
+        """Return the state of one call, which checks the metadata and the id of each match."""
         return _MetadataState(self)
 
 

@@ -110,7 +110,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         max_pulls: The largest number of pages that a call with a policy pulls.
         deadline: The number of seconds after which a call with a policy pulls no further page.
         max_idle: The number of seconds without a pull after which the index may drop an opened search.
-        max_recovery: The largest number of rows that may be pulled again after a fault, or to go on from a cursor.
+        max_recovery: The largest number of matches that may be pulled again after a fault, or to go on from a cursor.
         text_key: The metadata keys that may hold the text of a record without a node. A record without any of them has
             its text in its `data`.
         callback_manager: The callback manager, as for every retriever of LlamaIndex.
@@ -172,6 +172,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         )
         guards = Limits(max_results, max_pulls, deadline)
         self._search_config = SearchConfig(until, guards, max_idle=max_idle, max_recovery=max_recovery)
+        self._plain = until is None and not self._restrictions.checked_here  # one plain query answers a call
         self._url, self._own_filter = url, filter
         self._text_keys = [text_key] if isinstance(text_key, str) else list(text_key)
         self._cap: int | None = None
@@ -272,7 +273,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> RetrievalSession[NodeWithScore]:
-        """Go on with a search from its cursor, in any process and any number of times. Each time the same rows come.
+        """Go on with a search from its cursor, in any process, any number of times. Each time, the same nodes come.
 
         Args:
             cursor: The cursor, from `cursor()` or `detach()` of a session of this retriever or of one like it.
@@ -371,7 +372,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
 
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if self._search_config.until is not None or self._restrictions.checked_here:
+        if not self._plain:
             with self._session(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
                 # not by its own method: the base class reports this retrieval already
                 return RetrievalSession.fetch_until(search, self._enough())
@@ -381,7 +382,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if self._search_config.until is not None or self._restrictions.checked_here:
+        if not self._plain:
             async with self._asession(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
                 return await AsyncRetrievalSession.fetch_until(search, self._enough())
         embedded = await self._embedder.aembed(query_bundle, self._template, self._connection)

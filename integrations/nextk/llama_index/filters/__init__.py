@@ -1,9 +1,9 @@
-"""LlamaIndex's `MetadataFilters` in two halves: a filter that the index applies, and a check of the rows it returns.
+"""LlamaIndex's `MetadataFilters` in two halves: a filter that the index applies, and a check of what it returns.
 
 The filter language says less than LlamaIndex can express: it has no word for a record's id, for `null`, for the order
-of strings, or for a key with a space in it. So the pushed-down filter lets through all rows that pass, and maybe more;
-the residual, where there is one, then checks the rows themselves. This is cheap, because a search goes on until enough
-rows have passed.
+of strings, or for a key with a space in it. So the pushed-down filter lets through all records that pass, and maybe
+more; the residual, where there is one, then checks the records themselves. This is cheap, because a search goes on
+until enough records have passed.
 
 `semantics` holds what a filter means, `pushdown` what the index is told of it, and `expressions` how that is written:
 quoted, so that no key and no value is read as syntax, and never larger than an index takes.
@@ -28,10 +28,10 @@ class Translation:
     """A restriction of LlamaIndex's as a filter of the index and a check besides. It can be compared and pickled.
 
     Attributes:
-        filter: A filter in the index's language. It lets through every row that passes the restriction, and maybe
-            others; `""` lets all rows through. It leaves room for a filter of the caller's own: it has at most 6,144
+        filter: A filter in the index's language. It lets through every record that passes the restriction, and maybe
+            others; `""` lets all records through. It leaves room for a filter of the caller's own: it has at most 6,144
             bytes, 300 predicates and 32 nested parentheses.
-        residual: A function that returns whether a row passes, by its metadata (`{}` if it has none) and its id. It
+        residual: A function that returns whether a record passes, by its metadata (`{}` if it has none) and its id. It
             never raises. `None` if the filter alone is exact.
     """
 
@@ -42,15 +42,15 @@ class Translation:
 def translate(
     filters: MetadataFilters | None, doc_ids: Collection[str] | None = None, node_ids: Collection[str] | None = None
 ) -> Translation:
-    """Translate the three restrictions of a LlamaIndex search; a row has to pass all that are given.
+    """Translate the three restrictions of a LlamaIndex search; a record has to pass all that are given.
 
     A filter means what it means to LlamaIndex's in-memory store, and nested groups mean what that implies: a key is a
     key of the metadata itself, including any dots; a key that is missing or `null` passes `!=`, `nin`, `is_empty` and
     nothing else; `contains`, `any` and `all` look into arrays, into strings and among the keys of objects; `in` a
     string looks for a part of it; NOT holds if none of its filters does; a group without filters restricts nothing.
 
-    Where LlamaIndex would raise because of one row, for example one that holds a string under a key that is compared
-    with a number, that filter is undecided for this row: neither it nor its negation holds.
+    Where LlamaIndex would raise because of one record, for example one that holds a string under a key that is compared
+    with a number, that filter is undecided for this record: neither it nor its negation holds.
 
     Args:
         filters: The filters. Later changes to them do not affect the translation.
@@ -61,7 +61,7 @@ def translate(
             the index can name them, so the residual always checks them.
 
     Raises:
-        ClientError: If LlamaIndex would raise on a filter at every row that holds the key (`> None`, `in 5`,
+        ClientError: If LlamaIndex would raise on a filter at every record that holds the key (`> None`, `in 5`,
             `text_match 5`), if its own model refuses one, if groups are nested deeper than 64, or if ids are not a
             list of strings.
     """

@@ -1,4 +1,4 @@
-"""Filter expressions of the index's language, which let through at least the rows that pass: joined, written, bounded.
+"""Filter expressions in the index's language, which let through at least the records that pass.
 
 A key or a value of the user's is copied into a filter only if it cannot be misread there: keys are plain words, numbers
 are decimals without an exponent, and strings are written without escapes, because the filter language documents none.
@@ -24,7 +24,7 @@ _GLOB_SIGNS = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class FilterExpression:
-    """A filter that lets through every row that passes what it stands for.
+    """A filter that lets through every record that passes what it stands for.
 
     Attributes:
         text: The filter; `""` lets everything through.

@@ -44,7 +44,7 @@ def pushed_down(part: ConditionGroup | Condition, *, negated: bool = False) -> F
 
 
 def one_of(key: str, values: Sequence[Any]) -> FilterExpression:
-    """Return the expression for rows in which a key holds one of some values."""
+    """Return the expression for records in which a key holds one of some values."""
     return _condition(Condition(key, FilterOperator.IN, list(values)), negated=False)
 
 
@@ -63,7 +63,7 @@ def _condition(condition: Condition, *, negated: bool) -> FilterExpression:
 
 
 def _never(operator: FilterOperator, value: Any) -> bool:
-    """Return whether a filter holds for no row and is undecided for no row."""
+    """Return whether a filter holds for no record and is undecided for no record."""
     match operator:
         case FilterOperator.EQ:
             return value is None

@@ -1,7 +1,7 @@
-"""The meaning of LlamaIndex's filters: they are read once, then evaluated row by row.
+"""The meaning of LlamaIndex's filters: they are read once, then evaluated record by record.
 
 The rules are those of `build_metadata_filter_fn` in llama_index.core 0.14.25, written anew: that function accepts no
-groups inside groups, raises because of single rows, and before 0.14.23 took a missing key to be equal to everything.
+groups inside groups, raises because of single records, and before 0.14.23 took a missing key to be equal to everything.
 """
 
 import operator
@@ -16,7 +16,7 @@ from nextk.errors import ClientError
 MAX_NESTING = 64
 
 Verdict: TypeAlias = bool | None
-"""Whether a filter holds for a row; `None` if it is undecided because LlamaIndex would raise."""
+"""Whether a filter holds for a record; `None` if it is undecided because LlamaIndex would raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Condition:
     value: Any
 
     def holds(self, metadata: Mapping[str, Any]) -> Verdict:
-        """Return whether the condition holds for the metadata of a row."""
+        """Return whether the condition holds for the metadata of a record."""
         stored = metadata.get(self.key)
         if self.operator is FilterOperator.IS_EMPTY:
             return stored is None or stored in ("", [])
@@ -59,7 +59,7 @@ class ConditionGroup:
     parts: "tuple[Condition | ConditionGroup, ...]"
 
     def holds(self, metadata: Mapping[str, Any]) -> Verdict:
-        """Return whether the group holds for the metadata of a row; undecided only if an undecided part decides it."""
+        """Return whether the group holds for the metadata of a record; `None` if that depends on an undecided part."""
         if not self.parts:
             return True
         verdicts = {part.holds(metadata) for part in self.parts}
@@ -73,8 +73,8 @@ def read(filters: MetadataFilters) -> ConditionGroup:
     """Check filters and convert them into conditions and groups.
 
     Raises:
-        ClientError: If LlamaIndex would raise at every row that holds the key of a filter, if its model would refuse a
-            filter, or if groups are nested too deep.
+        ClientError: If LlamaIndex would raise at every record that holds the key of a filter, if its model would refuse
+            a filter, or if groups are nested too deep.
     """
     return _group(filters, 1)
 
