@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pydantic
+
 import nextk
 
 ROOT = Path(nextk.__file__).parent
@@ -42,11 +44,8 @@ SHARED_INSIDE = {"nextk.handle.HandleState", "nextk.server.app.sweep"}
 """Names of public modules that only other modules of the package use."""
 
 TWINS = {
-    "Condition": "a leaf of a LlamaIndex filter, and the compiler of one leaf of the filter language into SQL",
     "Embedder": "what embeds a question, for each framework's embedding class",
-    "Query": "the body of a query over the wire, and the query that a model writes as the argument of a tool",
     "ResumableRetriever": "the retriever of each framework",
-    "SearchPage": "the page that a tool answers with, for each framework",
     "Writing": "the methods that write, for each framework's record class",
 }
 """The type names that two files may define, and why. A leading underscore makes no difference."""
@@ -183,13 +182,24 @@ def undocumented(name: str, value: Any) -> Iterator[str]:
         return
     if not value.__doc__:
         yield f"{name} has no docstring"
-    if inspect.isfunction(value.__dict__.get("__init__")) and not dataclasses.is_dataclass(value):
+    if issubclass(value, pydantic.BaseModel):
+        yield from undocumented_fields(name, value)
+    elif inspect.isfunction(value.__dict__.get("__init__")) and not dataclasses.is_dataclass(value):
         yield from undocumented_parameters(name, value, value.__init__)
     for method, attribute in vars(value).items():
         function = inspect.unwrap(getattr(attribute, "__func__", attribute))
         ours = inspect.isfunction(function) and function.__module__.startswith("nextk.")
         if ours and not method.startswith("_") and not described_elsewhere(value, method):
             yield from undocumented_parameters(f"{name}.{method}", function)
+
+
+def undocumented_fields(name: str, model: type[pydantic.BaseModel]) -> Iterator[str]:
+    """The fields of a pydantic model of ours that its documentation does not describe."""
+    documentation = inspect.getdoc(model) or ""
+    ours = [base for base in model.__mro__ if base.__module__.startswith("nextk.")]
+    for field in {field for base in ours for field in vars(base).get("__annotations__", {}) if field[0] != "_"}:
+        if field != "model_config" and not re.search(rf"\b{field}\b", documentation):
+            yield f"{name}: {field}"
 
 
 def described_elsewhere(owner: type, method: str) -> bool:

@@ -353,5 +353,9 @@ class AsyncIndex(BaseClient):
         return await self._transport.asend(operations.list_namespaces())
 
     async def delete_namespace(self, namespace: str) -> None:
-        """Remove a namespace and its records. The default namespace cannot be removed, only `reset`."""
+        """Remove a namespace and its records.
+
+        Args:
+            namespace: The name of the namespace. The default one cannot be removed, only `reset`.
+        """
         await self._transport.asend(operations.delete_namespace(namespace))

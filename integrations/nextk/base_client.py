@@ -1,4 +1,4 @@
-"""What the blocking and the asynchronous client share: how an index is opened, over a server or in this process."""
+"""The common part of the blocking and the asynchronous client: opening an index, over a server or in this process."""
 
 import os
 from typing import Any, Self

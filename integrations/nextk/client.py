@@ -354,5 +354,9 @@ class Index(BaseClient):
         return self._transport.send(operations.list_namespaces())
 
     def delete_namespace(self, namespace: str) -> None:
-        """Remove a namespace and its records. The default namespace cannot be removed, only `reset`."""
+        """Remove a namespace and its records.
+
+        Args:
+            namespace: The name of the namespace. The default one cannot be removed, only `reset`.
+        """
         self._transport.send(operations.delete_namespace(namespace))

@@ -42,7 +42,7 @@ _Result = Any  # dicts, lists, texts and numbers, with an engine's `Match` for e
 
 
 class BodyForm(Enum):
-    """What the body of a command is."""
+    """The form that the body of a command has."""
 
     NONE = "none"
     """The command takes no parameters; whatever a client sends is ignored."""
@@ -69,7 +69,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What the server does at one path.
+    """One command of the protocol: the way in which the server answers one path.
 
     Attributes:
         run: Calls the engine and returns the result.

@@ -189,6 +189,10 @@ class ResumableQueryHandle(_BaseHandle):
     """An open resumable query: `fetch_next` continues it, `stop` ends it, leaving `with` ends it.
 
     Callers from several threads wait for each other and get disjoint pages.
+
+    Args:
+        transport: The transport to the index that holds the query.
+        uuid: The uuid of the query; `""` for a query that the index never opened, because its namespace does not exist.
     """
 
     def __init__(self, transport: Transport, uuid: str) -> None:
@@ -251,6 +255,10 @@ class AsyncResumableQueryHandle(_BaseHandle):
 
     Tasks wait for each other and get disjoint pages. If `fetch_next` is cancelled, it is unknown whether its page was
     served, so the query is stopped at once, under a shield.
+
+    Args:
+        transport: The transport to the index that holds the query.
+        uuid: The uuid of the query; `""` for a query that the index never opened, because its namespace does not exist.
     """
 
     def __init__(self, transport: Transport, uuid: str) -> None:

@@ -18,8 +18,8 @@ from nextk.types import (
 )
 
 Upsertable: TypeAlias = Vector | Data | Mapping[str, Any] | tuple[Any, ...]
-"""What `upsert` takes. Tuples: `(id, vector[, metadata[, data]])`, `(id, sparse[, metadata[, data]])`,
-`(id, vector, sparse[, metadata[, data]])` or `(id, text[, metadata])`."""
+"""A record in any form that `upsert` takes. A tuple is `(id, vector[, metadata[, data]])`,
+`(id, sparse[, metadata[, data]])`, `(id, vector, sparse[, metadata[, data]])` or `(id, text[, metadata])`."""
 
 
 class QueryFields(TypedDict, total=False):

@@ -1,8 +1,9 @@
 """The types of what goes into an index and what comes out of it.
 
 Names, fields and their order follow the documented Upstash Vector SDK, so that code written for it runs with only its
-import changed. Dense vectors, sparse values and scores are IEEE float32 on the other side of the wire; a float that
-comes back is the shortest decimal that names its float32.
+import changed. Dense vectors, sparse values and scores are IEEE float32 on the other side of the wire. A score or a
+sparse value that comes back is the shortest decimal that names its float32. So is an element of a dense vector over
+HTTP; from an index in this process it is the float32 itself.
 """
 
 from collections.abc import Mapping

@@ -70,7 +70,7 @@ class OpenSession:
 
 
 CallEffect: TypeAlias = OpenSession | Callable[[], Any]
-"""What a call needs to have done: a session opened, or a function called whose answer may have to be awaited."""
+"""The next step of a call: to open a session, or to call a function whose answer may have to be awaited."""
 CallEffects: TypeAlias = Generator[CallEffect, Any, T]
 """Yields the effects of a call; is sent the answer of each, or thrown its exception; returns the result of the call."""
 

@@ -1,4 +1,4 @@
-"""What an agent's tools remember of their searches, and how it changes: plain data and pure functions.
+"""The memory that an agent's tools have of their searches, and its changes: plain data and pure functions.
 
 A `SearchMemory` holds the searches of one set of tools within one scope, and the ids of the documents that they have
 shown. It lives in the state of a graph or in the context of a run. Therefore it goes through JSON and msgpack, a fork

@@ -135,7 +135,7 @@ def _create(connection: sqlite3.Connection, schema: Schema) -> None:
 
 
 def explain(error: sqlite3.DatabaseError, path: Path | None) -> ClientError:
-    """What a failure of SQLite means to whoever opens an index."""
+    """Return the error that tells a user what a failure of SQLite means for the index."""
     if "locked" in str(error):
         message = f"{path} is held by another process. Share an index between processes with: nextk serve --data DIR"
         return IndexLocked(message)

@@ -22,7 +22,7 @@ _CANCEL_TIMEOUT = 2.0  # seconds in which handlers are told of a cancelled run
 
 @dataclass
 class Tracing:
-    """What the runs of one search have in common, and how each is reported to LangChain's handlers.
+    """The common part of the runs of one search, and the reports of each run to LangChain's handlers.
 
     Attributes:
         query: The text of the query.

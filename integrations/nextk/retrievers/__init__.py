@@ -1,1 +1,1 @@
-"""What both frameworks' retrievers share: the connection to an index, storing, sparse models, the text of records."""
+"""The common part of both frameworks' retrievers: the connection, storing, sparse models, the text of records."""

@@ -21,7 +21,7 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back over HTTP.
+    """A reply on its way out over HTTP.
 
     Attributes:
         status: The HTTP status.

@@ -44,7 +44,11 @@ class RowReader(Generic[T]):
     text_keys: Sequence[str] | None = ()
 
     def read(self, matches: Sequence[QueryResult]) -> list[T]:
-        """Convert all matches of one call, in order; those that hold no text are left out with one warning."""
+        """Convert all matches of one call, in order; those that hold no text are left out with one warning.
+
+        Args:
+            matches: The matches, with their metadata and data.
+        """
         items = [item for match in matches if (item := self.convert(match)) is not None]
         if len(items) < len(matches):
             self.warn_left_out(len(matches) - len(items), len(matches))

@@ -62,7 +62,11 @@ class FaultyTransport:
         return self._inner.identity
 
     def send(self, operation: Operation[T]) -> T:
-        """Carry an operation; see `nextk.transport.Transport`."""
+        """Carry an operation, unless the plan has a fault for it; see `nextk.transport.Transport`.
+
+        Args:
+            operation: The operation to carry.
+        """
         kind = RequestKind.of(operation.command)
         if kind is None:
             return self._inner.send(operation)

@@ -69,6 +69,7 @@ class Candidate:
         item: The match as the retriever returns it: a LangChain `Document` or a LlamaIndex `NodeWithScore`. Matches in
             which the retriever finds no text are dropped before any policy sees their item.
         offered_before: Whether an earlier call on the search has set the match aside.
+        text_of: A function that returns the text of the item, for `text`. Default `str`.
     """
 
     __slots__ = ("_text_of", "best_score", "id", "item", "metadata", "offered_before", "score")
@@ -215,15 +216,27 @@ class PolicyState:
         """
 
     def keeps(self, candidate: Candidate) -> bool:  # noqa: ARG002
-        """Return whether the match may be handed out. If not, it is dropped for this call and all later ones."""
+        """Return whether the match may be handed out. If not, it is dropped for this call and all later ones.
+
+        Args:
+            candidate: The match.
+        """
         return True
 
     def fits(self, candidate: Candidate) -> bool:  # noqa: ARG002
-        """Return whether this call has room for the match. If not, it is set aside and offered to later calls."""
+        """Return whether this call has room for the match. If not, it is set aside and offered to later calls.
+
+        Args:
+            candidate: The match, which every policy keeps so far.
+        """
         return True
 
     def add(self, candidate: Candidate) -> None:
-        """Count a match that the call keeps; `kept` already includes it."""
+        """Count a match that the call keeps; `kept` already includes it.
+
+        Args:
+            candidate: The match.
+        """
 
     def enough(self) -> bool:
         """Return whether the policy wants the search to stop; called after every match."""

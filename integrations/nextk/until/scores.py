@@ -41,7 +41,11 @@ class MinScore(Policy):
         return _ThresholdState(self)
 
     def threshold(self, best_score: float) -> float:  # noqa: ARG002
-        """Return the lowest score that is kept, which is `t` for every search."""
+        """Return the lowest score that is kept, which is `t` for every search.
+
+        Args:
+            best_score: The score of the first match of the search.
+        """
         return self.t
 
 

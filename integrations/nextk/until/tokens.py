@@ -17,6 +17,9 @@ def estimate_tokens(text: str) -> int:
 
     This is the rule of thumb for English and the usual tokenisers; code and other languages have more tokens. If the
     budget is tight, pass the counter of your model to `TokenBudget`.
+
+    Args:
+        text: The text.
     """
     return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
 

@@ -51,7 +51,7 @@ def to_sql(node: Node, column: str = "metadata") -> tuple[str, list[Parameter]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Condition:
+class _SqlCondition:
     """SQL with its values, and the entries it takes on the stack of SQLite's parser beyond those of a predicate."""
 
     sql: str
@@ -59,18 +59,18 @@ class _Condition:
     stack: int = 0
 
 
-def _compile(node: Node, column: str) -> _Condition:
+def _compile(node: Node, column: str) -> _SqlCondition:
     match node:
         case And(nodes):
             return _join(" AND ", [_compile(part, column) for part in nodes])
         case Or(nodes):
             joined = _join(" OR ", [_compile(part, column) for part in nodes])
-            return _Condition(f"({joined.sql})", joined.parameters, joined.stack + 1)
+            return _SqlCondition(f"({joined.sql})", joined.parameters, joined.stack + 1)
         case _:
-            return _Condition(*_predicate(node, column))
+            return _SqlCondition(*_predicate(node, column))
 
 
-def _join(operator: str, parts: list[_Condition]) -> _Condition:
+def _join(operator: str, parts: list[_SqlCondition]) -> _SqlCondition:
     """Join two or more parts, those that take the most stack first.
 
     SQLite's parser has a stack of 100. `a AND (b OR (c ...` leaves three entries on it for each parenthesis, so that 33
@@ -78,7 +78,7 @@ def _join(operator: str, parts: list[_Condition]) -> _Condition:
     """
     first, second, *rest = sorted(parts, key=lambda part: part.stack, reverse=True)
     ordered = [first, second, *rest]
-    return _Condition(
+    return _SqlCondition(
         operator.join(part.sql for part in ordered),
         [value for part in ordered for value in part.parameters],
         max(first.stack, second.stack + 2),

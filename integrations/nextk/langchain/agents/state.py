@@ -64,7 +64,7 @@ class ResumableSearchState(AgentState[Any]):
 
 
 class SearchArtifact(TypedDict):
-    """What a tool call hands to the program, and not to the model: the artifact of its `ToolMessage`.
+    """The artifact of a `ToolMessage`: the part of a tool call's result that the program gets and the model does not.
 
     A checkpointer that is read again gives dicts instead of `Document` objects.
 

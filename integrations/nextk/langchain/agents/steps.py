@@ -1,4 +1,4 @@
-"""What the tool calls of one step know of each other.
+"""The order of the tool calls of one step, so that each sees what the ones before it have shown.
 
 An agent may call several tools in one step. All of these calls are given the same state, and LangGraph joins their
 updates when the last one is done. So that no two calls show one document, and a query that is put twice is continued

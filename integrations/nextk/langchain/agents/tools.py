@@ -27,8 +27,8 @@ from nextk.sessions.config import MAX_RESULTS
 
 log = logging.getLogger("nextk.langchain.agents")
 
-_Query: TypeAlias = Annotated[str, prompts.QUERY_DESCRIPTION]
-_SearchId: TypeAlias = Annotated[str, prompts.SEARCH_ID_DESCRIPTION]
+_QueryArgument: TypeAlias = Annotated[str, prompts.QUERY_DESCRIPTION]
+_SearchIdArgument: TypeAlias = Annotated[str, prompts.SEARCH_ID_DESCRIPTION]
 _Output: TypeAlias = tuple[Any, Any]  # content and artifact
 _text_of, _id_of = attrgetter("page_content"), attrgetter("id")
 
@@ -164,22 +164,22 @@ class _GraphTools:
 
     # These signatures are the schemas of the tools: early versions of LangGraph look for the runtime nowhere else.
     # LangChain leaves it out of what the model sees. It may not be optional; without a graph there is none to pass.
-    def search(self, query: _Query, runtime: ToolRuntime[Any, Any] = None) -> _Output:  # type: ignore[assignment]
+    def search(self, query: _QueryArgument, runtime: ToolRuntime[Any, Any] = None) -> _Output:  # type: ignore[assignment]
         call = self._call(self._tools.search_tool, runtime)
         with call.step.lock:
             return self._run(call, self._tools.search(call.view, query, partial(self._overrides, runtime)))
 
-    async def asearch(self, query: _Query, runtime: ToolRuntime[Any, Any] = None) -> _Output:  # type: ignore[assignment]
+    async def asearch(self, query: _QueryArgument, runtime: ToolRuntime[Any, Any] = None) -> _Output:  # type: ignore[assignment]
         call = self._call(self._tools.search_tool, runtime)
         async with call.step.async_lock.guard():
             return await self._arun(call, self._tools.search(call.view, query, partial(self._overrides, runtime)))
 
-    def more(self, search_id: _SearchId, runtime: ToolRuntime[Any, Any] = None) -> _Output:  # type: ignore[assignment]
+    def more(self, search_id: _SearchIdArgument, runtime: ToolRuntime[Any, Any] = None) -> _Output:  # type: ignore[assignment]
         call = self._call(self._tools.more_tool, runtime)
         with call.step.lock:
             return self._run(call, self._tools.more(call.view, search_id, partial(self._overrides, runtime)))
 
-    async def amore(self, search_id: _SearchId, runtime: ToolRuntime[Any, Any] = None) -> _Output:  # type: ignore[assignment]
+    async def amore(self, search_id: _SearchIdArgument, runtime: ToolRuntime[Any, Any] = None) -> _Output:  # type: ignore[assignment]
         call = self._call(self._tools.more_tool, runtime)
         async with call.step.async_lock.guard():
             return await self._arun(call, self._tools.more(call.view, search_id, partial(self._overrides, runtime)))

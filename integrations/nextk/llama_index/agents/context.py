@@ -1,4 +1,4 @@
-"""What the tools keep in the context of a run: the memory of their searches, and their latest answers.
+"""The data that the tools keep in the context of a run: the memory of their searches, and their latest answers.
 
 A context may be saved while a tool is at work, and LlamaIndex then makes that call again when the context is taken up.
 By then the memory may hold what the first attempt has changed, so that the second attempt would show the page after,
@@ -38,7 +38,7 @@ class ToolAnswer(TypedDict):
 
 
 class ContextState(TypedDict):
-    """What a context keeps of one set of tools; plain data.
+    """The data that a context keeps of one set of tools; plain data.
 
     Attributes:
         memory: The memory of their searches.
