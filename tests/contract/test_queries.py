@@ -231,19 +231,19 @@ class TestSearch:
     async def test_include_flags_shape_every_page(self, open_index: Opener) -> None:
         """What the first page carries, every page carries, and nothing else."""
         index = open_index(dimension=1)
-        rows = [Vector(name, [0.1], {"of": name}, f"text of {name}", sparse({7: 0.1})) for name in "ab"]
+        rows = [Vector(name, [0.125], {"of": name}, f"text of {name}", sparse({7: 0.125})) for name in "ab"]
         await index.upsert(rows)
         for vectors, metadata, data in [(False, False, False), (True, False, False), (False, True, True)]:
             page, handle = await index.resumable_query(
-                [0.1], 1, include_vectors=vectors, include_metadata=metadata, include_data=data
+                [0.125], 1, include_vectors=vectors, include_metadata=metadata, include_data=data
             )
             async with handle:
                 for match, name in zip(page + await handle.fetch_next(1), "ab", strict=True):
                     expected = QueryResult(
                         id=name,
                         score=1.0,
-                        vector=[0.1] if vectors else None,
-                        sparse_vector=SparseVector([7], [0.1]) if vectors else None,
+                        vector=[0.125] if vectors else None,
+                        sparse_vector=SparseVector([7], [0.125]) if vectors else None,
                         metadata={"of": name} if metadata else None,
                         data=f"text of {name}" if data else None,
                     )

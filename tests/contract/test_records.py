@@ -28,12 +28,12 @@ class TestRecords:
     @pytest.mark.parametrize(
         "record",
         [
-            ("id", [0.1, 2.0]),
-            ("id", [0.1, 2.0], {"k": None}),
-            ("id", [0.1, 2.0], {"k": [1, {"x": "ü"}]}, "text"),
-            Vector("id", [0.1, 2.0], data="text"),
-            Vector("id", np.array([0.1, 2.0], np.float32)),
-            {"id": "id", "vector": [0.1, 2.0], "metadata": {}},
+            ("id", [0.125, 2.0]),
+            ("id", [0.125, 2.0], {"k": None}),
+            ("id", [0.125, 2.0], {"k": [1, {"x": "ü"}]}, "text"),
+            Vector("id", [0.125, 2.0], data="text"),
+            Vector("id", np.array([0.125, 2.0], np.float32)),
+            {"id": "id", "vector": [0.125, 2.0], "metadata": {}},
         ],
         ids=repr,
     )
@@ -47,7 +47,7 @@ class TestRecords:
             fields = record if isinstance(record, dict) else vars(record)
             metadata, data = fields.get("metadata"), fields.get("data")
         everything = await index.fetch("id", include_vectors=True, include_metadata=True, include_data=True)
-        assert [FetchResult("id", [0.1, 2.0], metadata, data)] == everything
+        assert [FetchResult("id", [0.125, 2.0], metadata, data)] == everything
 
     @pytest.mark.parametrize(
         "record",
