@@ -28,7 +28,8 @@ class BaseClient:
 
         Args:
             retries: How often a request may be repeated.
-            retry_interval: The seconds between two attempts.
+            retry_interval: The longest pause before the first repeat, in seconds. The pause has jitter and doubles with
+                each repeat, up to a minute. After a 429 it is at least as long as the server's `Retry-After`.
             allow_telemetry: Accepted because the documented SDK has it. Nothing is ever sent.
 
         Returns:

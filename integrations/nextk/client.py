@@ -43,7 +43,8 @@ class Index(BaseClient):
         token: The token of the index; `None` reads `UPSTASH_VECTOR_REST_TOKEN` from the environment.
         retries: How often a request may be repeated. The start and the pages of a resumable query are repeated only if
             the server surely did not see them, so that no page is ever skipped.
-        retry_interval: The seconds between two attempts.
+        retry_interval: The longest pause before the first repeat, in seconds. The pause has jitter and doubles with
+            each repeat, up to a minute. After a 429 it is at least as long as the server's `Retry-After`.
         allow_telemetry: Accepted because the documented SDK has it. Nothing is ever sent.
         timeout: The seconds that connecting, sending, and waiting for a reply may take, each by itself.
 

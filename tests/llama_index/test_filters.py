@@ -45,7 +45,7 @@ from tests.support.llama_index_filter_oracle import (
 
 LetThrough: TypeAlias = Callable[[str, list[Metadata]], list[int]]
 
-CASES = int(os.environ.get("NEXTK_FILTER_CASES", "500"))
+CASES = int(os.environ.get("NEXTK_FILTER_CASES", "2000"))
 
 
 @pytest.fixture(scope="module")
