@@ -32,6 +32,7 @@ from nextk.agents.memory import (
 )
 from nextk.errors import ClientError, LimitReached
 from nextk.sessions import AsyncRetrievalSession, Cursor, Report, RetrievalSession
+from nextk.sessions.effects import adrive, drive
 from nextk.until import Candidate, MaxResults, Policy, PolicyState
 
 T = TypeVar("T")
@@ -217,24 +218,14 @@ def run_call(
         The result of the call. Its session is stopped or detached, whatever happens.
     """
     with ExitStack() as sessions:
-        try:
-            effect = next(effects)
-            while True:
-                try:
-                    if isinstance(effect, OpenSession):
-                        sessions.close()
-                        answer = sessions.enter_context(effect.carry_out(open_session, resume_session))
-                    else:
-                        answer = effect()
-                except Exception as error:
-                    effect = effects.throw(error)
-                else:
-                    effect = effects.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        finally:
-            effects.close()
+
+        def carry_out(effect: CallEffect) -> Any:
+            if not isinstance(effect, OpenSession):
+                return effect()
+            sessions.close()
+            return sessions.enter_context(effect.carry_out(open_session, resume_session))
+
+        return drive(effects, carry_out)
 
 
 async def arun_call(
@@ -253,25 +244,15 @@ async def arun_call(
         The result of the call. Its session is stopped or detached, whatever happens.
     """
     async with AsyncExitStack() as sessions:
-        try:
-            effect = next(effects)
-            while True:
-                try:
-                    if isinstance(effect, OpenSession):
-                        await sessions.aclose()
-                        answer = await sessions.enter_async_context(effect.carry_out(open_session, resume_session))
-                    else:
-                        answer = effect()
-                        answer = await answer if isawaitable(answer) else answer
-                except Exception as error:
-                    effect = effects.throw(error)
-                else:
-                    effect = effects.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        finally:
-            effects.close()
+
+        async def carry_out(effect: CallEffect) -> Any:
+            if not isinstance(effect, OpenSession):
+                answer = effect()
+                return await answer if isawaitable(answer) else answer
+            await sessions.aclose()
+            return await sessions.enter_async_context(effect.carry_out(open_session, resume_session))
+
+        return await adrive(effects, carry_out)
 
 
 @dataclass(frozen=True)

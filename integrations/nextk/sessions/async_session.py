@@ -14,7 +14,7 @@ from nextk.loop_lock import LoopLock
 from nextk.sessions.base import BaseSession, note_policy_error
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor, ReadCursor
-from nextk.sessions.effects import Effects
+from nextk.sessions.effects import Effects, adrive
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.locks import CALL_WITHIN_CALL
 from nextk.sessions.query import RetrievalMode, SearchQuery
@@ -166,7 +166,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
             self._current_call = call = object()
             token = _calls.set((*_calls.get(), call))
             try:
-                return await self._drive(effects)
+                return await adrive(effects, self._carry_out)
             finally:
                 self._current_call = None
                 _calls.reset(token)
@@ -176,22 +176,6 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
     def _refuse_reentry(self) -> None:
         if self._current_call in _calls.get():
             raise ClientError(CALL_WITHIN_CALL)
-
-    async def _drive(self, effects: Effects[R]) -> R:
-        try:
-            effect = next(effects)
-            while True:
-                try:
-                    answer = await self._carry_out(effect)
-                except Exception as error:
-                    effect = effects.throw(error)
-                else:
-                    effect = effects.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        finally:
-            effects.close()
 
     async def _start_query(self, count: int) -> Any:
         await self._end_query()

@@ -4,7 +4,7 @@ The search machine decides and does no I/O. It yields one of these effects, a se
 awaiting), and sends the answer back in.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -12,6 +12,8 @@ from nextk.sessions.query import SearchQuery
 from nextk.types import QueryResult
 
 T = TypeVar("T")
+E = TypeVar("E")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +68,55 @@ PageEffects: TypeAlias = Generator[PageEffect, list[QueryResult], None]
 Effect: TypeAlias = PageEffect | Embed | FetchInfo | CallCheck
 Effects: TypeAlias = Generator[Effect, Any, T]
 """A generator that yields the effects of one call, is sent the answer of each, and returns the result of the call."""
+
+
+def drive(effects: Generator[E, Any, R], carry_out: Callable[[E], Any]) -> R:
+    """Run a generator of effects in blocking code.
+
+    Args:
+        effects: Yields effects; is sent the answer of each, or thrown the exception that carrying it out raised.
+        carry_out: Carries out an effect and returns the answer.
+
+    Returns:
+        The result of the generator, which is closed whatever happens.
+    """
+    try:
+        effect = next(effects)
+        while True:
+            try:
+                answer = carry_out(effect)
+            except Exception as error:
+                effect = effects.throw(error)
+            else:
+                effect = effects.send(answer)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    finally:
+        effects.close()
+
+
+async def adrive(effects: Generator[E, Any, R], carry_out: Callable[[E], Awaitable[Any]]) -> R:
+    """Run a generator of effects in an event loop.
+
+    Args:
+        effects: Yields effects; is sent the answer of each, or thrown the exception that carrying it out raised.
+        carry_out: Carries out an effect; the answer is awaited.
+
+    Returns:
+        The result of the generator, which is closed whatever happens.
+    """
+    try:
+        effect = next(effects)
+        while True:
+            try:
+                answer = await carry_out(effect)
+            except Exception as error:
+                effect = effects.throw(error)
+            else:
+                effect = effects.send(answer)
+    except StopIteration as end:
+        result: R = end.value
+        return result
+    finally:
+        effects.close()

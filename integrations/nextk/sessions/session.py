@@ -18,7 +18,7 @@ from nextk.handle import ResumableQueryHandle
 from nextk.sessions.base import BaseSession, note_policy_error
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor, ReadCursor
-from nextk.sessions.effects import Effects
+from nextk.sessions.effects import Effects, drive
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.locks import ThreadLock
 from nextk.sessions.query import RetrievalMode, SearchQuery
@@ -223,26 +223,10 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         self._refuse_stopped()
         self._adopt_parked()
         try:
-            return self._drive(effects)
+            return drive(effects, self._carry_out)
         finally:
             if self._state.index_exhausted or self._stopped:
                 self._release()
-
-    def _drive(self, effects: Effects[R]) -> R:
-        try:
-            effect = next(effects)
-            while True:
-                try:
-                    answer = self._carry_out(effect)
-                except Exception as error:
-                    effect = effects.throw(error)
-                else:
-                    effect = effects.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
-        finally:
-            effects.close()
 
     def _start_query(self, count: int) -> Any:
         self._end_query()
