@@ -19,9 +19,9 @@ from nextk.sessions.cursor import ReadCursor
 class ResumableRetriever(Streaming, Writing):
     """A LangChain retriever over a vector index that can go on where its first results end.
 
-    `invoke` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: it
-    returns the next documents, in order, none twice and none left out, without searching again. The retriever of the
-    same name in `nextk.llama_index` does this for LlamaIndex.
+    Without a policy, `invoke` is one plain query; with `until` it goes on page by page. Nothing stays open afterwards.
+    `open` starts a search that is continued on demand: it returns the next documents, in order, none twice and none
+    left out, without searching again. The retriever of the same name in `nextk.llama_index` does this for LlamaIndex.
 
     Setup:
         Install the extra, and name an Upstash Vector index or any server that speaks its protocol. An index in this

@@ -47,9 +47,10 @@ dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defin
 class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
     """A LlamaIndex retriever over a vector index that can go on where its first results end.
 
-    `retrieve` is one plain query, and nothing is kept open. `open` starts a search that is continued on demand: it
-    returns the next nodes, in order, none twice and none left out, without searching again. The retriever of the same
-    name in `nextk.langchain` does this for LangChain.
+    `retrieve` is one plain query; with a policy, postprocessors, or filters that the index cannot be told, it goes on
+    page by page. Nothing stays open afterwards. `open` starts a search that is continued on demand: it returns the next
+    nodes, in order, none twice and none left out, without searching again. The retriever of the same name in
+    `nextk.langchain` does this for LangChain.
 
     Who embeds: with `embed_model` or `sparse_embedding`, these models embed; with `embedding=True`, the index does.
     Without any of the three, the index embeds if it has a text model; else `Settings.embed_model`, which is read when a
@@ -100,9 +101,8 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         doc_ids: The ids of source documents; only their nodes are found. An empty list counts as absent, as everywhere
             in LlamaIndex, so a caller who may see nothing must not query at all.
         node_ids: The ids of nodes; only these are found. An empty list counts as absent, as everywhere in LlamaIndex.
-        node_postprocessors: Node postprocessors. Only the nodes that they leave of a page count, and pulling goes on
-            until there are enough. The order is that of the search; a postprocessor that reorders belongs into the
-            query engine.
+        node_postprocessors: Node postprocessors. Only nodes that survive them count, and pulling goes on until there
+            are enough. The order is that of the search; a postprocessor that reorders belongs in the query engine.
         namespace: The namespace of the index in which the retriever searches and stores.
         until: A policy of `nextk.until`. One call then goes on, page by page, until the policy has enough. What the
             policy does not keep is never handed out, and an opened search does not hand it out either.

@@ -17,7 +17,7 @@ class Fresh(Policy):
 
 class FreshState(PolicyState):
     def keeps(self, candidate):
-        return candidate.metadata["year"] >= self.policy.year
+        return candidate.metadata.get("year", 0) >= self.policy.year
 
     def enough(self):
         return self.kept == self.policy.n
