@@ -71,8 +71,8 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
             n: The number of results, at least 1.
 
         Returns:
-            `n` results, each with an id that this search has not handed out before; fewer at the end of the search or at
-            a limit of it, and none after the end.
+            `n` results, each with an id that this search has not handed out before. They are fewer at the end of the
+            search or at a limit of it, and there are none after the end.
 
         Raises:
             ClientError: The session is stopped, or `n` is below 1.
