@@ -107,9 +107,9 @@ def _array(vector: Any) -> Any:
         if not isinstance(vector, list) or set(map(type, vector)) != {float}:
             return _plain(vector, in_process=True)
         vector = np.fromiter(vector, np.float64, len(vector))
-    if not np.isfinite(vector).all():
-        message = "JSON has no word for NaN and infinity"
-        raise ValueError(message)
+    finite = np.isfinite(vector)
+    if not finite.all():
+        _finite(float(vector[~finite][0]))  # raises, in the words of a list
     return vector
 
 
