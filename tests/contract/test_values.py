@@ -1,5 +1,6 @@
 """Values of every kind go in and come out alike in process, where no text is written, and over HTTP, where all is."""
 
+import asyncio
 import enum
 import math
 from typing import Any
@@ -263,6 +264,24 @@ async def test_changes_after_an_upsert_are_not_stored(open_index: Opener) -> Non
     async with handle:
         assert ["b", "a"] == [match.id for match in page + await handle.fetch_next(1)]
     assert before == ([await stored(index, id_) for id_ in "ab"], await index.query([1.0, 1.0], include_vectors=True))
+
+
+async def test_a_large_body_is_read_at_once(open_index: Opener) -> None:
+    """Over HTTP whatever is stored was read before the event loop went on, however large the body is."""
+    if open_index.way != "async-http":
+        return
+    index = open_index("dense", dimension=64)
+    metadatas = [{"k": "before"} for _ in range(500)]
+    vectors = [[1.0] * 64 for _ in range(500)]
+    rows = zip(vectors, metadatas, strict=True)
+    storing = asyncio.create_task(index.upsert([Vector(str(n), vector, each) for n, (vector, each) in enumerate(rows)]))
+    await asyncio.sleep(0)  # the task runs up to its first suspension
+    for vector, metadata in zip(vectors, metadatas, strict=True):
+        metadata.update({"k": "after", "new": "key"})
+        vector[0] = 9.0
+    await storing
+    found = await index.range("", 500, include_metadata=True, include_vectors=True)
+    assert [({"k": "before"}, 1.0)] * 500 == [(each.metadata, (each.vector or [0.0])[0]) for each in found.vectors]
 
 
 async def test_changes_of_a_result_are_not_stored(open_index: Opener) -> None:

@@ -121,6 +121,13 @@ class TestPauses:
         assert sending.reply(429, {"error": "too many"}, retry_after=given) is None
         assert expected == sending.pause
 
+    def test_a_stop_does_not_wait_long(self) -> None:
+        """The end of a query holds nobody up: its pauses neither grow nor follow `Retry-After`."""
+        sending = Attempts(operations.stop("u"), 3, 1.0, chance=lambda: 1.0)
+        for _ in range(3):
+            assert sending.reply(429, {"error": "too many"}, retry_after="60") is None
+            assert 1.0 == sending.pause
+
     def test_retry_after_as_a_date(self) -> None:
         """A date of HTTP in the future is as good as seconds."""
         sending = Attempts(operations.info(), 1, 0.0)

@@ -34,7 +34,7 @@ def plain_body(operation: Operation[Any], *, in_process: bool = False) -> Any:
     """Return the body of an operation as plain values: dicts, lists, texts, numbers, booleans and `None`.
 
     Tuples become lists, the keys of dicts become texts, and what has `tolist()` becomes what that returns. Dicts are
-    copied; lists of floats are not.
+    copied, and so are lists.
 
     Args:
         operation: The operation whose body is read.
@@ -49,7 +49,7 @@ def plain_body(operation: Operation[Any], *, in_process: bool = False) -> Any:
         if isinstance(operation.body, list):
             return [_record(record, in_process) for record in operation.body]
         return None if operation.body is None else _record(operation.body, in_process)
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # the last: too deep, or changed meanwhile
         message = f"{operation.command}: the request cannot be written as JSON: {error}"
         raise ClientError(message) from error
 
@@ -60,9 +60,13 @@ def encode(operation: Operation[Any]) -> bytes:
     Raises:
         ClientError: The body holds something that JSON cannot express, or is nested too deeply.
     """
-    if operation.body is None:
+    return write_json(plain_body(operation))
+
+
+def write_json(body: Any) -> bytes:
+    """Return a body that `plain_body` made as JSON in UTF-8; `b""` for `None`. It reads nothing of the caller's."""
+    if body is None:
         return b""
-    body = plain_body(operation)
     try:
         return to_json(body)
     except ValueError:  # it stops at 255 levels; the standard library goes deeper
@@ -138,7 +142,7 @@ def _plain_list(values: list[Any] | tuple[Any, ...], in_process: bool) -> list[A
         if not math.isfinite(sum(values)):
             for value in values:
                 _finite(value)
-        return values if isinstance(values, list) else list(values)
+        return list(values)  # a copy: the caller may change his list while a thread writes this one
     return [_plain(value, in_process) for value in values]
 
 

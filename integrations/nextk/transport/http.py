@@ -18,7 +18,7 @@ import httpx
 from nextk.errors import ClientError
 from nextk.operations import Operation
 from nextk.transport import CLOSE_TIMEOUT
-from nextk.transport.encoding import decode, encode, estimated_size
+from nextk.transport.encoding import decode, encode, estimated_size, plain_body, write_json
 from nextk.transport.orphans import Orphans, ServerAddress
 from nextk.transport.retries import Answer, Attempts
 
@@ -110,8 +110,9 @@ class HttpTransport:
 
         Bodies and replies of more than 64 KiB are written and read in a thread.
         """
-        large = estimated_size(operation) > _LARGE
-        content = await asyncio.to_thread(encode, operation) if large else encode(operation)
+        # Read before anything is awaited, for the caller may change his records afterwards; only writing may take long.
+        body, large = plain_body(operation), estimated_size(operation) > _LARGE
+        content = await asyncio.to_thread(write_json, body) if large else write_json(body)
         await self._astop_orphans()
         attempts = Attempts(operation, self._retries, self._retry_interval)
         while True:

@@ -122,7 +122,8 @@ class Attempts(Generic[T]):
         text = _reason(envelope, status)
         if status == 429:
             self._spend(_refusal(self._operation, status, text), None)
-            self.pause = max(self.pause, min(_seconds(retry_after, time.time()), MAX_PAUSE))
+            if self._operation.repeat is not Repeat.STOP:
+                self.pause = max(self.pause, min(_seconds(retry_after, time.time()), MAX_PAUSE))
             return None
         refused = envelope is not None and ("error" in envelope or 400 <= status < 500)
         if self._operation.repeat is Repeat.UNLESS_SENT and status >= 500:
@@ -155,7 +156,9 @@ class Attempts(Generic[T]):
         if not self._left:
             raise final from cause
         self._left -= 1
-        self.pause = pause_before(self._repeats, self._interval, self._chance())
+        # The end of a query must not hold up whoever leaves a `with` block, so its pauses do not grow.
+        repeats = 0 if self._operation.repeat is Repeat.STOP else self._repeats
+        self.pause = pause_before(repeats, self._interval, self._chance())
         self._repeats += 1
 
 
