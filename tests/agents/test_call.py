@@ -110,7 +110,7 @@ def settings_of(**overrides: Any) -> Callable[[], dict[str, Any]]:
 
 
 class TestCalls:
-    """What a call does."""
+    """A tool call returns a page and the update of the memory."""
 
     def test_search_and_more(self, run: Run, order: list[str]) -> None:
         """Each call shows the next page, numbered through, and its update says where the search is."""
@@ -170,7 +170,7 @@ class TestCalls:
             run(tools(around_fetch=reaching).search(MemoryView(empty_memory()), QUESTION, dict))
 
     def test_errors_of_a_check(self, run: Run) -> None:
-        """What a check raises reaches the caller through `around_fetch`, which may replace it."""
+        """An error of a check reaches the caller through `around_fetch`, which may replace it."""
 
         def check(_: list[QueryResult]) -> list[bool]:
             message = "a secret"

@@ -189,7 +189,7 @@ CLIENT: list[tuple[str, Call]] = [
     [pytest.param(kind, call, text, id=f"{kind}: {name}") for kind, name, call, text in SERVER],
 )
 async def test_refused_by_the_index(open_index: Opener, type: str, call: Call, text: str) -> None:
-    """What the index refuses is an `RefusedError` of status 422 in the documented words, and changes nothing."""
+    """The index refuses a bad call with a `RefusedError` of status 422 and the documented text, and stays unchanged."""
     await refused(open_index, await filled(open_index, type), call, RefusedError, text, 422)
 
 

@@ -88,7 +88,7 @@ async def test_whole_numbers_in_vectors(open_index: Opener, vector: Any) -> None
     ids=repr,
 )
 async def test_refused_vectors(open_index: Opener, vector: Any, text: str) -> None:
-    """What is no vector of the index is refused in the same words, wherever the index is."""
+    """Each carrier refuses a value that is not a vector of the index, in the same words."""
     index = open_index("dense", dimension=2)
     for call in (index.upsert([Vector("b", VECTOR), Vector("a", vector)]), index.query(vector)):
         with pytest.raises(RefusedError) as caught:
@@ -114,7 +114,7 @@ async def test_refused_vectors(open_index: Opener, vector: Any, text: str) -> No
     ids=lambda value: repr(value)[:40],
 )
 async def test_vectors_that_cannot_be_sent(open_index: Opener, vector: Any) -> None:
-    """What JSON has no word for never leaves the client, nor reaches an engine in this process."""
+    """The client refuses a vector that JSON cannot express, and neither a server nor a local engine sees it."""
     index = open_index("dense", dimension=2)
     for call in (index.upsert([Vector("b", VECTOR), Vector("a", vector)]), index.query(vector)):
         with pytest.raises(ClientError, match="cannot be written as JSON"):
@@ -177,7 +177,7 @@ async def test_metadata(open_index: Opener, metadata: Any, expected: dict[str, A
     ids=lambda value: ascii(value)[:40],
 )
 async def test_metadata_that_cannot_be_sent(open_index: Opener, metadata: Any) -> None:
-    """What JSON cannot express is refused before anything is stored."""
+    """Metadata that JSON cannot express is refused before anything is stored."""
     index = open_index("dense", dimension=2)
     await index.upsert([Vector("b", VECTOR)])
     for call in (
@@ -226,7 +226,7 @@ async def test_ids(open_index: Opener, given: Any, expected: str | None) -> None
 
 @pytest.mark.parametrize("given", [1.5, True, None, [1], (1,), 2**64, np.float64(1)], ids=repr)
 async def test_refused_ids(open_index: Opener, given: Any) -> None:
-    """What is neither a text nor a whole number of 64 bits is no id."""
+    """An id that is neither a text nor a whole number of 64 bits is refused."""
     index = open_index("dense", dimension=2)
     with pytest.raises(RefusedError) as caught:
         await index.upsert([Vector(given, VECTOR)])
@@ -266,10 +266,9 @@ async def test_changes_after_an_upsert_are_not_stored(open_index: Opener) -> Non
     assert before == ([await stored(index, id_) for id_ in "ab"], await index.query([1.0, 1.0], include_vectors=True))
 
 
+@pytest.mark.parametrize("open_index", ["async-http"], indirect=True)
 async def test_a_large_body_is_read_at_once(open_index: Opener) -> None:
     """Over HTTP whatever is stored was read before the event loop went on, however large the body is."""
-    if open_index.way != "async-http":
-        return
     index = open_index("dense", dimension=64)
     metadatas = [{"k": "before"} for _ in range(500)]
     vectors = [[1.0] * 64 for _ in range(500)]

@@ -1,4 +1,4 @@
-"""What the tool calls of one step know of each other."""
+"""The tool calls of one step share the searches that the step has made."""
 
 from nextk.agents.memory import MemoryView, apply_update, empty_memory
 from nextk.langchain.agents.steps import ToolStep, ToolSteps
