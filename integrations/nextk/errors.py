@@ -3,7 +3,8 @@
 ```
 NextKError
 ├── ClientError(ValueError)         you misused the library; nothing was sent
-│   └── IndexLocked                 another process has the index's file open
+│   ├── IndexLocked                 another process has the index's file open
+│   └── PolicyMismatch              a cursor is resumed without a policy that it was made with
 ├── RefusedError(.status)           the index said no; `UpstashError` is the same class
 │   ├── AuthenticationError         the token is missing, wrong or not allowed to do this
 │   ├── QueryNotFound               the resumable query was stopped, has expired or never existed
@@ -25,6 +26,7 @@ __all__ = [
     "MissingExtraError",
     "NextKError",
     "PageUncertain",
+    "PolicyMismatch",
     "QueryNotFound",
     "RefusedError",
     "TooManyQueries",
@@ -46,6 +48,14 @@ class IndexLocked(ClientError):
 
     An index on disk belongs to one process at a time. To share it, serve it with `nextk serve --data DIR` and connect
     to the server.
+    """
+
+
+class PolicyMismatch(ClientError):
+    """A cursor is resumed without a policy that may have dropped matches, or with another one in its place.
+
+    A permission check must not be lost on the way through a cursor. Resume it with the policies that the search had, or
+    say `without_policies=True`.
     """
 
 

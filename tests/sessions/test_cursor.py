@@ -22,7 +22,7 @@ from nextk.errors import ClientError, LimitReached, NextKError, PageUncertain
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
 from nextk.sessions import Cursor, Limits, Report, RetrievalMode, SearchQuery
-from nextk.sessions.cursor import digest_of
+from nextk.sessions.digest import digest_of
 from nextk.testing import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind, faulty
 from nextk.types import FusionAlgorithm, WeightingStrategy
 from nextk.until import DistinctBy, MaxResults, Policy, TokenBudget
@@ -46,7 +46,7 @@ from tests.support.searches import (
 )
 from tests.support.sentence_index import QUESTION, TEXTS, sentences
 from tests.support.subprocesses import output
-from tests.support.transports import Awaitable
+from tests.support.transports import Awaitable, Recording
 
 
 def cursor_of(search: Any) -> Cursor:
@@ -689,6 +689,19 @@ class TestCost:
         search = search_of(bench.index, bench.shape.question, colour, cursor=cursor, max_recovery=len(served))
         assert expected == served + await drained(search)
 
+    @pytest.mark.parametrize("pulls", [[[1, []]] * 1_400, [[1_000, []]] * 2, [[999, ["r1"]], [2, []]]])
+    async def test_pulls_without_ids(self, dense: Bench, colour: str, pulls: list[Any]) -> None:
+        """A cursor whose pulls brought few ids costs what they requested, so it is refused before a request is sent."""
+        cursor = open_session(dense.index, dense.shape.question).cursor()
+        cursor["pulls"] = pulls
+        del cursor["digest"]
+        cursor["digest"] = digest_of(cursor)
+        transport = Recording(dense.index._transport)
+        async with search_of(Index._over(transport), dense.shape.question, colour, cursor=cursor) as search:
+            with pytest.raises(LimitReached, match=f"by {len(pulls)} pulls, .* max_recovery=1000"):
+                await search.fetch_next(1)
+        assert [] == transport.sent
+
     @pytest.mark.parametrize("adapter", [LangChainRetriever, LlamaIndexRetriever])
     def test_in_an_adapter(self, texts: Index, adapter: Any) -> None:
         """A retriever with a larger `max_recovery` resumes what one with a smaller refuses."""
@@ -782,7 +795,7 @@ class TestRefused:
         with pytest.raises(ClientError, match="cursor"):
             open_session(bench.index, bench.shape.question.within(filter="number < 25"), cursor=edited)
 
-    @pytest.mark.parametrize("version", [0, 2, None, True, "1", 1.5, -1, [1], {}, 10**30])
+    @pytest.mark.parametrize("version", [0, 1, 3, None, True, "1", 1.5, -1, [1], {}, 10**30])
     @pytest.mark.parametrize("honest", [False, True], ids=["digest left", "digest renewed"])
     def test_another_version(self, dense: Bench, version: Any, *, honest: bool) -> None:
         """A cursor of another version is refused, and the message says which one it is."""
@@ -913,7 +926,7 @@ class TestRefused:
             lambda cursor: cursor.update(vector=None, sparse=None, data=None),
             lambda cursor: cursor.update(data="\ud800"),
             lambda cursor: cursor.update(waiting=["nobody"]),
-            lambda cursor: cursor.update(memories=[{"a": {}}] * 5),
+            lambda cursor: cursor.update(policies=[{"a": {}}] * 5),
         ],
         ids=range(13),
     )
@@ -1063,8 +1076,8 @@ def test_an_adapter_checks_a_cursor_once(adapter: Any, method: str, monkeypatch:
             cursor = search.cursor()
         digests: list[str] = []
 
-        def counted(fields: Mapping[str, Any]) -> str:
-            digests.append(digest_of(fields))
+        def counted(fields: Mapping[str, Any], key: str | None = None) -> str:
+            digests.append(digest_of(fields, key))
             return digests[-1]
 
         monkeypatch.setattr("nextk.sessions.cursor.digest_of", counted)

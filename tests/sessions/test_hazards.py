@@ -17,7 +17,7 @@ from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
 from nextk.operations import Operation
 from nextk.sessions import AsyncRetrievalSession, Cursor, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
-from nextk.sessions.cursor import digest_of
+from nextk.sessions.digest import digest_of
 from nextk.sessions.evaluation import MAX_EMPTY_PULLS
 from nextk.sessions.pool import MAX_OPEN, pool_of
 from nextk.until import (
@@ -395,20 +395,18 @@ class TestMemories:
             async with search_of(dense.index, colour, until=policy, cursor=cursor) as search:
                 assert [] == await search.fetch_until()
                 assert {"distinct_by": ROWS - 3} == search.report.dropped
-                assert sorted(cursor["memories"]) == sorted(
-                    pair for pair in cursor_of(search)["memories"] if pair[0] != "max_results"
-                )
+                distinct = [policy for policy in cursor_of(search)["policies"] if policy["name"] != "max_results"]
+                assert cursor["policies"] == distinct
 
     async def test_two_functions(self, dense: Bench, colour: str) -> None:
-        """Two functions that stand on different lines do not share a memory, though both are called lambda."""
+        """Two functions do not share a memory, though both are called lambda."""
         first = DistinctBy(lambda row: int(row[1:]) % 3, 3)
         other = DistinctBy(lambda row: int(row[1:]) % 5, 5)
-        assert first.memory_name != other.memory_name
         search = search_of(dense.index, colour, until=first)
         await search.fetch_until()
         cursor = cursor_of(search)
         await search.stop()
-        async with search_of(dense.index, colour, until=other, cursor=cursor) as search:
+        async with search_of(dense.index, colour, until=other, cursor=cursor, without_policies=True) as search:
             assert set(range(5)) == {int(row[1:]) % 5 for row in await search.fetch_until()}
         async with search_of(dense.index, colour, until=first, cursor=cursor) as search:
             assert [] == await search.fetch_until()
@@ -578,7 +576,7 @@ FORGERIES: dict[str, Callable[[Cursor], Any]] = {
     "set aside": _field(set_aside=-1),
     "recovered": _field(recovered=-1),
     "dropped": _field(dropped={"accepted": -4}),
-    "memories": _field(memories=[{"a": 1}]),
+    "policies": _field(policies=[{"a": 1}]),
     "no phases": _field(phases=[]),
 }
 

@@ -244,13 +244,19 @@ class TestFaultAfterFault:
             assert 0 == dense.engine.open_queries()
         assert undisturbed(dense).ids[:15] == served
 
-    def test_only_rows_count(self) -> None:
-        """What a recovery costs are the rows that came, however many had been asked for."""
+    @pytest.mark.parametrize("max_recovery", [209, 210])
+    def test_requested_matches_count(self, max_recovery: int) -> None:
+        """A recovery costs the matches that its pulls request, however few of them came."""
         bench = Bench.build(SHAPES["filtered"])
         index, _ = in_process(bench, PlannedFault(Fault.EVICT, RequestKind.NEXT, 2))
-        with open_session(index, bench.shape.question, max_recovery=100) as search:
-            served = search.fetch_next(10) + search.fetch_next(200)
-        assert undisturbed(bench).ids == served
+        with open_session(index, bench.shape.question, max_recovery=max_recovery) as search:
+            served = search.fetch_next(10)
+            if max_recovery < 210:
+                with pytest.raises(LimitReached, match=r"210 rows .* by 2 pulls, .* max_recovery=209"):
+                    search.fetch_next(200)
+            else:
+                served += search.fetch_next(200)
+                assert undisturbed(bench).ids == served
         bench.index.close()
 
     @pytest.mark.parametrize("fault", Fault)

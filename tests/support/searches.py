@@ -134,7 +134,9 @@ def open_async_session(index: AsyncIndex, question: SearchQuery, **options: Any)
 
 
 def _sorted(options: dict[str, Any]) -> dict[str, Any]:
-    own: dict[str, Any] = {name: options.pop(name) for name in ("embed", "texts", "cursor") if name in options}
+    own: dict[str, Any] = {
+        name: options.pop(name) for name in ("embed", "texts", "cursor", "without_policies") if name in options
+    }
     return {**own, "config": SearchConfig(**options)}
 
 

@@ -1225,7 +1225,7 @@ class TestOwn:
         with pytest.raises(ClientError):
             paper.fetch_until(Accepted(1, lambda _: []))
         paper.fetch_until(Remembering() | MaxResults(1))
-        assert [{"calls": 3}, {}] == [memory for _, memory in paper.search.position("").memories]
+        assert [{"calls": 3}, {}] == [policy.memory for policy in paper.search.position("").policies]
 
     @pytest.mark.parametrize("where", ["new_state", "preview", "keeps", "fits", "add", "enough"])
     @pytest.mark.parametrize("error", [KeyError("mine"), TypeError("mine"), LimitReached("mine")])
@@ -1239,7 +1239,7 @@ class TestOwn:
         assert error is raised.value
         assert (0, {}) == (paper.state()[0], paper.state()[2])
         assert list(range(8)) == positions(paper.fetch_next(9))
-        assert [{"calls": 1}] == [memory for _, memory in paper.search.position("").memories]
+        assert [{"calls": 1}] == [policy.memory for policy in paper.search.position("").policies]
 
     def test_what_a_candidate_is(self) -> None:
         """A state sees id, score, best score, metadata, item and text of each match, in the order of the search."""

@@ -56,8 +56,10 @@ class ResumableRetriever(Streaming, Writing):
         max_pulls: The largest number of pages that a call with a policy pulls; unset: 10.
         deadline: The number of seconds after which a call with a policy pulls no further page; unset: 10.
         max_idle: The number of seconds without a pull after which the index may drop an opened search; unset: 120.
-        max_recovery: The largest number of matches that may be pulled again after a fault, or to go on from a cursor;
-            unset: 1,000.
+        max_recovery: The largest number of matches that may be requested again after a fault, or to go on from a
+            cursor; unset: 1,000.
+        cursor_key: The secret text with which cursors are signed; a cursor that was not signed with it is refused.
+            Unset: no signature, so that an edited cursor is not told from a true one.
 
     Key init args — the documents:
         text_key: The metadata keys that may hold the text, which is taken out of the metadata. A record without any of
@@ -245,6 +247,7 @@ class ResumableRetriever(Streaming, Writing):
         *,
         filter: str | None = None,
         namespace: str | None = None,
+        without_policies: bool = False,
         config: RunnableConfig | None = None,
         **overrides: Unpack[Overrides],
     ) -> RetrievalSession[Document]:
@@ -255,6 +258,9 @@ class ResumableRetriever(Streaming, Writing):
             filter: The filter of the search that the cursor is from; `None` if that was the retriever's own. A cursor
                 holds no filter.
             namespace: The namespace of the search that the cursor is from; `None` if that was the retriever's own.
+            without_policies: Whether the search may go on without the policies that it had. By default the policy of
+                the search, `until` here or the retriever's own, has to be the same as when the cursor was made, if it
+                may drop documents: a permission check is not forgotten on the way.
             config: The config under which each call on the session is a retriever run, as for `open`.
             **overrides: Settings of this search alone, as for `open`. Documents and pages from before the cursor was
                 made count towards the bounds.
@@ -263,10 +269,12 @@ class ResumableRetriever(Streaming, Writing):
             The session. Leave it by `with`, so that the index need not keep the search open.
 
         Raises:
-            ClientError: If it is not a cursor, if it was edited, or if it belongs to another index, filter, namespace,
-                fusion or weighting.
+            ClientError: If it is not a cursor, if it was edited, if it was not signed with the `cursor_key`, if it
+                belongs to another index, filter, namespace, fusion or weighting.
+            PolicyMismatch: If a policy that the search had is missing or differs.
         """
-        search_config, read = self._search_config(overrides), ReadCursor.of(cursor)
+        search_config = self._search_config(overrides)
+        read = ReadCursor.of(cursor, search_config.cursor_key, without_policies=without_policies)
         query = read.query_texts[0]
         tracing = self._tracing(query, config)
         return self._resolve(filter, namespace).session(query, search_config, read, tracing)
@@ -277,11 +285,13 @@ class ResumableRetriever(Streaming, Writing):
         *,
         filter: str | None = None,
         namespace: str | None = None,
+        without_policies: bool = False,
         config: RunnableConfig | None = None,
         **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[Document]:
         """Go on with a search for an event loop, used as `async with retriever.aresume(cursor)`; see `resume`."""
-        search_config, read = self._search_config(overrides), ReadCursor.of(cursor)
+        search_config = self._search_config(overrides)
+        read = ReadCursor.of(cursor, search_config.cursor_key, without_policies=without_policies)
         query = read.query_texts[0]
         tracing = self._tracing(query, config)
         return self._resolve(filter, namespace).async_session(query, search_config, read, tracing)

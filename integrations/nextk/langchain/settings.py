@@ -127,6 +127,7 @@ class Settings(ClosingMixin, BaseRetriever):
     deadline: Annotated[float, Field(gt=0)] | None = DEADLINE
     max_idle: Annotated[int, Field(ge=1)] = DEFAULT_MAX_IDLE
     max_recovery: Annotated[int, Field(ge=0)] = MAX_RECOVERY
+    cursor_key: Annotated[SecretStr, Field(min_length=1)] | None = None
     text_key: str | Sequence[str] = TEXT_KEYS
     score_key: str | None = None
     document_mapper: Callable[[QueryResult], Document | None] | None = None
@@ -180,7 +181,8 @@ class Settings(ClosingMixin, BaseRetriever):
 
     def _own_search_config(self) -> SearchConfig:
         guards = Limits(self.max_results, self.max_pulls, self.deadline)
-        return SearchConfig(self.until, guards, max_idle=self.max_idle, max_recovery=self.max_recovery)
+        key = None if self.cursor_key is None else self.cursor_key.get_secret_value()
+        return SearchConfig(self.until, guards, max_idle=self.max_idle, max_recovery=self.max_recovery, cursor_key=key)
 
     def _one_call_config(self, k: int | None, overrides: Overrides) -> SearchConfig | None:
         """Return the policy and the bounds of one call that goes on until there is enough; `None` for one plain query.

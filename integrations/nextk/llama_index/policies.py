@@ -13,6 +13,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from nextk.until import BatchCheck, Candidate, Policy, PolicyState
+from nextk.until.identity import describe
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class NodePostprocessors(Policy):
     postprocessors: Sequence[BaseNodePostprocessor]
     query_bundle: QueryBundle
     awaited: bool
+
+    @property
+    def identity(self) -> str:
+        """The classes and the fields of the postprocessors; whether they are awaited makes no other policy."""
+        return " ".join([self.name, *map(describe, self.postprocessors)])
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Return the state of one call, which applies the postprocessors."""

@@ -110,7 +110,8 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         max_pulls: The largest number of pages that a call with a policy pulls.
         deadline: The number of seconds after which a call with a policy pulls no further page.
         max_idle: The number of seconds without a pull after which the index may drop an opened search.
-        max_recovery: The largest number of matches that may be pulled again after a fault, or to go on from a cursor.
+        max_recovery: The largest number of matches to request again after a fault, or to go on from a cursor.
+        cursor_key: The secret text with which cursors are signed; a cursor that was not signed with it is refused.
         text_key: The metadata keys that may hold the text of a record without a node. A record without any of them has
             its text in its `data`.
         callback_manager: The callback manager, as for every retriever of LlamaIndex.
@@ -151,6 +152,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         deadline: float | None = DEADLINE,
         max_idle: int = DEFAULT_MAX_IDLE,
         max_recovery: int = MAX_RECOVERY,
+        cursor_key: str | None = None,
         text_key: str | Sequence[str] = TEXT_KEYS,
         callback_manager: CallbackManager | None = None,
         object_map: dict[str, Any] | None = None,
@@ -171,7 +173,9 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
             weighting=choose(WeightingStrategy, weighting, "weighting"),
         )
         guards = Limits(max_results, max_pulls, deadline)
-        self._search_config = SearchConfig(until, guards, max_idle=max_idle, max_recovery=max_recovery)
+        self._search_config = SearchConfig(
+            until, guards, max_idle=max_idle, max_recovery=max_recovery, cursor_key=cursor_key
+        )
         self._plain = until is None and not self._restrictions.checked_here  # one plain query answers a call
         self._url, self._own_filter = url, filter
         self._text_keys = [text_key] if isinstance(text_key, str) else list(text_key)
@@ -204,8 +208,8 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
     def to_config(self) -> dict[str, Any]:
         """Return the settings of this retriever as JSON values: `ResumableRetriever(**config, ...)` makes one like it.
 
-        The settings hold no token, model, policy, postprocessor or `MetadataFilters`, and not the location of an index
-        in this process. These are given anew.
+        The settings hold no token, cursor key, model, policy, postprocessor or `MetadataFilters`, and not the location
+        of an index in this process. These are given anew.
         """
         template, search_config = self._template, self._search_config
         enums = {"retrieval_mode": template.mode, "fusion": template.fusion, "weighting": template.weighting}
@@ -271,29 +275,29 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         *,
         filter: str | None = None,
         namespace: str | None = None,
+        without_policies: bool = False,
         **overrides: Unpack[Overrides],
     ) -> RetrievalSession[NodeWithScore]:
         """Go on with a search from its cursor, in any process, any number of times. Each time, the same nodes come.
 
         Args:
             cursor: The cursor, from `cursor()` or `detach()` of a session of this retriever or of one like it.
-            filter: The filter of the search that the cursor is from; `None` if that was the retriever's own. A cursor
-                holds no filter.
+            filter: The filter of the search that the cursor is from; `None` if that was the retriever's own.
             namespace: The namespace of the search that the cursor is from; `None` if that was the retriever's own.
-            **overrides: Settings of this search alone, as for `open`. Nodes and pages from before the cursor was made
-                count towards the bounds.
+            without_policies: Whether the search may go on without what dropped nodes when the cursor was made: its
+                `until`, or the retriever's `until`, `filters` and node postprocessors. They must not differ otherwise.
+            **overrides: Settings of this search alone, as for `open`. The bounds count from the start of the search.
 
         Returns:
             The session. Leave it by `with`, so that the index need not keep the search open.
 
         Raises:
-            ClientError: If it is not a cursor, if it was edited, or if it belongs to another index, filter, namespace,
-                fusion or weighting.
+            ClientError: If it is not a cursor, was edited or not signed with the `cursor_key`, or if it belongs to
+                another index, filter, namespace, fusion, weighting or policy (`PolicyMismatch`).
         """
-        template, read = self._template_for(filter, namespace), ReadCursor.of(cursor)
-        return self._session(
-            bundle_from_texts(read.query_texts), template, self._search_config.with_overrides(**overrides), read
-        )
+        template, config = self._template_for(filter, namespace), self._search_config.with_overrides(**overrides)
+        read = ReadCursor.of(cursor, config.cursor_key, without_policies=without_policies)
+        return self._session(bundle_from_texts(read.query_texts), template, config, read)
 
     def aresume(
         self,
@@ -301,13 +305,13 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         *,
         filter: str | None = None,
         namespace: str | None = None,
+        without_policies: bool = False,
         **overrides: Unpack[Overrides],
     ) -> AsyncRetrievalSession[NodeWithScore]:
         """Go on with a search for an event loop, used as `async with retriever.aresume(cursor)`; see `resume`."""
-        template, read = self._template_for(filter, namespace), ReadCursor.of(cursor)
-        return self._asession(
-            bundle_from_texts(read.query_texts), template, self._search_config.with_overrides(**overrides), read
-        )
+        template, config = self._template_for(filter, namespace), self._search_config.with_overrides(**overrides)
+        read = ReadCursor.of(cursor, config.cursor_key, without_policies=without_policies)
+        return self._asession(bundle_from_texts(read.query_texts), template, config, read)
 
     def _template_for(self, filter: str | None, namespace: str | None) -> SearchQuery:
         joined = None if filter is None else self._restrictions.joined(filter)

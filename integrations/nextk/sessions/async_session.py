@@ -40,10 +40,13 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         texts: The texts of the query as the caller wrote them. They are stored in cursors.
         config: The policy of the search, its limits, and how much a recovery may cost; default `SearchConfig()`.
         cursor: The position at which to go on, from `cursor()` or `detach()`; default: a new search.
+        without_policies: Whether the search may go on without a policy that it had when the cursor was made, or with
+            another one in its place. Default: `False`.
 
     Raises:
         ClientError: The cursor is not one, was edited, or belongs to another index, namespace, filter, fusion or
             weighting.
+        PolicyMismatch: A policy that the search had, and that may drop matches, is missing or differs.
     """
 
     _handle_type = AsyncResumableQueryHandle
@@ -58,8 +61,9 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         texts: Sequence[str] = (),
         config: SearchConfig | None = None,
         cursor: Mapping[str, Any] | ReadCursor | None = None,
+        without_policies: bool = False,
     ) -> None:
-        super().__init__(index, query, reader, embed, texts, config, cursor)
+        super().__init__(index, query, reader, embed, texts, config, cursor, without_policies)
         self._lock = LoopLock()
         self._current_call: object | None = None  # the call that is under way
 

@@ -40,6 +40,7 @@ class BaseSession(Generic[T, Client, Handle]):
         texts: Sequence[str],
         config: SearchConfig | None,
         cursor: Mapping[str, Any] | ReadCursor | None,
+        without_policies: bool,
     ) -> None:
         self._index: Client = index
         self._transport = index._transport  # noqa: SLF001 - the queries are open on it
@@ -50,9 +51,9 @@ class BaseSession(Generic[T, Client, Handle]):
         position = None
         self._parked_key: str | None = None  # the cursor's digest, until its parked query has been looked for
         if cursor is not None:
-            read = ReadCursor.of(cursor)
+            read = ReadCursor.of(cursor, self._config.cursor_key, without_policies=without_policies)
             position, self._parked_key = read.position, read.digest
-            position.require(self._identity, query)
+            read.require(self._identity, query, self._config.always_on)
         self._machine = SearchMachine(query, reader, texts, self._config, position)
         self._state = self._machine.state
         self._stopped = False
@@ -132,7 +133,7 @@ class BaseSession(Generic[T, Client, Handle]):
             self._handle = self._handle_type(self._transport, parked.uuid)
 
     def _position(self) -> Cursor:
-        return self._state.position(self._identity).write()
+        return self._state.position(self._identity).write(self._config.cursor_key)
 
     def _park(self) -> Cursor:
         """Stop the session, but leave its query in the pool for the session that resumes the cursor."""

@@ -84,7 +84,7 @@ class Overrides(TypedDict, total=False):
         max_results: The number of results that the search hands out in all.
         max_pulls: The number of pages that the search requests in all.
         deadline: The seconds that the search goes on, counted from the first pull.
-        max_recovery: The number of matches that may be pulled again after a fault, or for a cursor.
+        max_recovery: The number of matches that may be requested again after a fault, or for a cursor.
     """
 
     until: Policy | None
@@ -109,11 +109,13 @@ class SearchConfig:
         limits: The limits of the search as a whole; a call that can return nothing within them raises `LimitReached`.
             Default: no limits.
         max_idle: The seconds without a pull after which the index may drop the query; default 120.
-        max_recovery: The number of matches that may be pulled again after a fault; default 1,000.
+        max_recovery: The number of matches that may be requested again after a fault, or for a cursor; default 1,000.
+        cursor_key: The key with which cursors are signed. A cursor that was not signed with it is refused. Default: no
+            key; the digest of a cursor then notices accidents, but no edit on purpose.
         clock: A function that returns the time in seconds, for the deadlines; default `time.monotonic`.
 
     Raises:
-        ClientError: `until` is not a policy, or a number is out of range.
+        ClientError: `until` is not a policy, a number is out of range, or `cursor_key` is not a text.
     """
 
     until: Policy | None = None
@@ -121,6 +123,7 @@ class SearchConfig:
     limits: Limits = UNBOUNDED
     max_idle: int = DEFAULT_MAX_IDLE
     max_recovery: int = MAX_RECOVERY
+    cursor_key: str | None = field(default=None, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
     always: Policy | None = None
 
@@ -129,6 +132,7 @@ class SearchConfig:
             require_policy(self.until, "until")
         require_count(self.max_idle, "max_idle")
         require_count(self.max_recovery, "max_recovery", 0)
+        _require_key(self.cursor_key)
 
     @property
     def always_on(self) -> list[Policy]:
@@ -192,6 +196,12 @@ def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
             "and a single call k; everything else belongs to the retriever"
         )
         raise TypeError(message)
+
+
+def _require_key(key: object) -> None:
+    if key is not None and not (isinstance(key, str) and key):
+        message = "cursor_key= is a secret text, for example from secrets.token_hex(32), or None for no signature"
+        raise ClientError(message)
 
 
 def require_n(n: object) -> int:

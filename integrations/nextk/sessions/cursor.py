@@ -1,29 +1,34 @@
 """Cursors: the position of a search as plain data, from which the search goes on in any process. Private.
 
 A cursor says where the search stands, not how to reach the index: it holds no secret, no uuid and no function. Of the
-namespace and the filter it holds only a fingerprint. Both come from the session that resumes the cursor, and have to be
-the same as before, so that an edited cursor cannot widen anyone's view. The digest tells an edited or truncated cursor
-from a whole one; it is not a signature.
+namespace, the filter and the policies it holds only fingerprints. They come from the session that resumes the cursor,
+and have to be the same as before, so that a cursor cannot widen anyone's view, edited or not.
+
+Without a key the digest tells a damaged cursor from a whole one, and no more: whoever edits a cursor on purpose can
+make its digest anew. With a key it is a signature (HMAC-SHA256).
 """
 
-import hashlib
+import hmac
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nextk.bodies import MAX_ROWS
-from nextk.errors import ClientError
+from nextk.errors import ClientError, PolicyMismatch
 from nextk.payloads import plain_list
+from nextk.sessions.digest import digest_of, fingerprint, refuse_other_signature
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.report import Phase, Report
 from nextk.types import SparseVector
+from nextk.until.policy import Policy
 
 Cursor: TypeAlias = dict[str, Any]
 """The plain data that `cursor()` returns. It goes through JSON and msgpack unchanged."""
-VERSION = 1
+VERSION = 2
 
 _Count: TypeAlias = Annotated[int, Field(ge=0)]
 _PullCount: TypeAlias = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -40,11 +45,39 @@ class _PhaseData(BaseModel):
     kept: _Count
 
 
+class PolicyData(BaseModel):
+    """A policy of a search, as a cursor holds it.
+
+    Attributes:
+        name: The name of the policy.
+        identity: A fingerprint of the identity of the policy.
+        drops: Whether the policy may drop matches, so that the search is not resumed without it.
+        memory: The data that the policy remembers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str
+    identity: str
+    drops: bool
+    memory: dict[str, Any]
+
+    @classmethod
+    def of(cls, policy: Policy, memory: Mapping[str, Any]) -> Self:
+        """Return the data of a policy.
+
+        Raises:
+            ClientError: The policy remembers data that is not JSON.
+        """
+        name = policy.name
+        return cls(name=name, identity=fingerprint(policy.identity), drops=policy.drops, memory=_json(name, memory))
+
+
 class Position(BaseModel):
     """Where a search stands.
 
     Attributes:
-        version: The version of this format, 1.
+        version: The version of this format, 2.
         index: A fingerprint of the identity of the index.
         scope: Fingerprints of the namespace, filter, fusion and weighting, by these names.
         texts: The texts of the query as the caller wrote them.
@@ -63,12 +96,12 @@ class Position(BaseModel):
         complete: Whether an exhausted search has seen all matches.
         plain: Whether the matches came from a plain query, because the server had no room for a resumable one.
         exhausted: Whether the index has nothing left.
-        memories: The name of each policy of the search, and what the policy remembers.
+        policies: The single policies of the search, with their memories.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    version: Literal[1]
+    version: Literal[2]
     index: str
     scope: dict[str, str]
     texts: list[str]
@@ -87,7 +120,7 @@ class Position(BaseModel):
     complete: bool
     plain: bool
     exhausted: bool
-    memories: list[tuple[str, dict[str, Any]]]
+    policies: list[PolicyData]
 
     @classmethod
     def of(
@@ -98,7 +131,7 @@ class Position(BaseModel):
         report: Report,
         *,
         index_exhausted: bool,
-        memories: list[tuple[str, dict[str, Any]]],
+        policies: list[PolicyData],
         **fields: Any,
     ) -> Self:
         """Return the position of a search.
@@ -109,15 +142,12 @@ class Position(BaseModel):
             query: The query with its text or vectors.
             report: The report of the search.
             index_exhausted: Whether the index has nothing left.
-            memories: The name of each policy, and what the policy remembers.
+            policies: The single policies of the search, with their memories.
             **fields: The other fields, as they are.
-
-        Raises:
-            ClientError: A policy remembers data that is not JSON.
         """
         vector, sparse = query.vector, query.sparse_vector
         return cls(
-            version=1,
+            version=2,
             index=fingerprint(index),
             scope=scope_of(template),
             data=query.data,
@@ -129,16 +159,20 @@ class Position(BaseModel):
             changed=report.changed,
             complete=report.complete,
             exhausted=index_exhausted,
-            memories=[(name, _json(name, memory)) for name, memory in memories],
+            policies=policies,
             **fields,
         )
 
     @classmethod
-    def read(cls, cursor: object) -> Self:
+    def read(cls, cursor: object, key: str | None = None) -> Self:
         """Read and check a cursor.
 
+        Args:
+            cursor: The cursor.
+            key: The key with which the cursor has to be signed; `None` for no key.
+
         Raises:
-            ClientError: The cursor is not one, is of another version, or was edited.
+            ClientError: The cursor is not one, is of another version, was edited, or was not signed with this key.
         """
         if not isinstance(cursor, Mapping):
             message = f"a cursor is the dict that cursor() returned, not {type(cursor).__name__}"
@@ -149,20 +183,26 @@ class Position(BaseModel):
         if version != VERSION or isinstance(version, bool):
             message = f"this is a cursor of version {version!r}, and this nextk reads version {VERSION}: search anew"
             raise ClientError(message)
+        refuse_other_signature(digest, key)
         try:
-            whole = digest == digest_of(fields)
+            whole = hmac.compare_digest(str(digest), digest_of(fields, key))
             position = cls.model_validate_json(json.dumps(fields)) if whole else None
         except (ValidationError, TypeError, ValueError, RecursionError):
             position = None
         if position is None or not position.phases:
-            message = "this cursor is not as cursor() returned it: it was edited or cut short. Search anew"
+            reason = "it was edited or cut short" if key is None else "it was edited, or signed with another cursor_key"
+            message = f"this cursor is not as cursor() returned it: {reason}. Search anew"
             raise ClientError(message)
         return position
 
-    def write(self) -> Cursor:
-        """Return the cursor of this position."""
+    def write(self, key: str | None = None) -> Cursor:
+        """Return the cursor of this position.
+
+        Args:
+            key: The key with which the cursor is signed; `None` for a digest that anybody can make.
+        """
         fields = self.model_dump(mode="json")
-        return {**fields, "digest": digest_of(fields)}
+        return {**fields, "digest": digest_of(fields, key)}
 
     def require(self, index: str, template: SearchQuery) -> None:
         """Refuse to go on in another index, or with another view of it.
@@ -186,6 +226,29 @@ class Position(BaseModel):
             )
             raise ClientError(message)
 
+    def require_policies(self, policies: Sequence[Policy]) -> None:
+        """Refuse to go on without a policy that may have dropped matches, or with another one in its place.
+
+        Args:
+            policies: The single policies of the search that is to go on. There may be more than before.
+
+        Raises:
+            PolicyMismatch: A policy of the cursor is missing or differs; the message names it.
+        """
+        present = Counter(fingerprint(policy.identity) for policy in policies)
+        pinned = Counter((policy.name, policy.identity) for policy in self.policies if policy.drops)
+        missing = [name for (name, identity), count in pinned.items() if present[identity] < count]
+        if not missing:
+            return
+        names = {policy.name for policy in policies}
+        found = "another one of that name" if missing[0] in names else "none of that name"
+        message = (
+            f"this cursor was made with the policy {missing[0]}, and this search has {found}: resume the cursor with "
+            "the policies that the search had, with the same parameters and functions (until=, or the retriever's "
+            "own); to go on without them, say without_policies=True"
+        )
+        raise PolicyMismatch(message)
+
     def query(self, template: SearchQuery) -> SearchQuery:
         """Return the complete query: the template, with the text or vectors and the mode of this position."""
         sparse = None if self.sparse is None else SparseVector(*self.sparse)
@@ -197,15 +260,15 @@ class Position(BaseModel):
             mode=self.phases[-1].mode,
         )
 
-    def memories_of(self, policies: list[str]) -> list[dict[str, Any]]:
-        """Return what each of these policies remembers; an empty memory for a policy that the cursor does not name."""
-        remaining = list(self.memories)
+    def memories_of(self, policies: Sequence[Policy]) -> list[dict[str, Any]]:
+        """Return the memory of each of these policies; an empty one for a policy that the cursor does not hold."""
+        remaining = list(self.policies)
         found: list[dict[str, Any]] = []
-        for name in policies:
-            match = next((pair for pair in remaining if pair[0] == name), None)
+        for identity in (fingerprint(policy.identity) for policy in policies):
+            match = next((stored for stored in remaining if stored.identity == identity), None)
             if match is not None:
                 remaining.remove(match)
-            found.append({} if match is None else match[1])
+            found.append({} if match is None else match.memory)
         return found
 
     def reports(self) -> list[Phase]:
@@ -220,23 +283,46 @@ class ReadCursor:
     Attributes:
         position: The position that it holds.
         digest: Its digest, by which the pool knows a query that was left open for it.
+        without_policies: Whether the search may go on without the policies that it had.
     """
 
     position: Position
     digest: str
+    without_policies: bool = False
 
     @classmethod
-    def of(cls, cursor: object) -> "ReadCursor":
+    def of(cls, cursor: object, key: str | None = None, *, without_policies: bool = False) -> "ReadCursor":
         """Read and check a cursor; one that was read already is returned as it is.
 
+        Args:
+            cursor: The cursor.
+            key: The key with which the cursor has to be signed; `None` for no key.
+            without_policies: Whether the search may go on without the policies that it had.
+
         Raises:
-            ClientError: The cursor is not one, is of another version, or was edited.
+            ClientError: The cursor is not one, is of another version, was edited, or was not signed with this key.
         """
         if isinstance(cursor, ReadCursor):
             return cursor
-        position = Position.read(cursor)
+        position = Position.read(cursor, key)
         assert isinstance(cursor, Mapping)
-        return cls(position, cursor["digest"])
+        return cls(position, cursor["digest"], without_policies)
+
+    def require(self, index: str, template: SearchQuery, policies: Sequence[Policy]) -> None:
+        """Refuse to go on in another index, with another view of it, or without the policies of the search.
+
+        Args:
+            index: The identity of the index that is to be searched.
+            template: The query that is to go on.
+            policies: The single policies of the search that is to go on.
+
+        Raises:
+            ClientError: The index, the namespace, the filter, the fusion or the weighting is not that of the cursor.
+            PolicyMismatch: A policy is not that of the cursor.
+        """
+        self.position.require(index, template)
+        if not self.without_policies:
+            self.position.require_policies(policies)
 
     @property
     def query_texts(self) -> list[str]:
@@ -273,7 +359,7 @@ def _plain(vector: SparseVector) -> tuple[list[int], list[float]]:
     return plain_list(vector.indices, "indices"), plain_list(vector.values, "values")
 
 
-def _json(policy: str, memory: dict[str, Any]) -> dict[str, Any]:
+def _json(policy: str, memory: Mapping[str, Any]) -> dict[str, Any]:
     try:
         carried: dict[str, Any] = json.loads(json.dumps(memory, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -283,13 +369,3 @@ def _json(policy: str, memory: dict[str, Any]) -> dict[str, Any]:
         message = f"the policy {policy} remembers what JSON would change (a tuple, a key that is no string)"
         raise ClientError(message)
     return carried
-
-
-def fingerprint(text: str) -> str:
-    """Return a hash of a text. It hides a long text, but not one that can be guessed."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def digest_of(fields: Mapping[str, Any]) -> str:
-    """Return the digest of the fields of a cursor, whatever their order."""
-    return fingerprint(json.dumps(fields, sort_keys=True, separators=(",", ":")))

@@ -22,7 +22,7 @@ from nextk.sessions.report import Phase
 from nextk.types import QueryResult
 
 MAX_RECOVERY = 1_000
-"""The number of matches that a recovery may pull again."""
+"""The number of matches that a recovery may request again."""
 _MAX_ATTEMPTS = 3  # failed attempts at one pull, after which its error is raised
 
 Pull: TypeAlias = tuple[int, list[str]]
@@ -53,7 +53,8 @@ class PullLog:
         phase: The number of the phase, from 0.
         seen: The ids of all matches pulled so far, by earlier phases too. The log adds to it.
         waiting: The matches that are not decided. The log adds to it.
-        max_recovery: The number of matches that a recovery may pull again.
+        max_recovery: The number of matches that a recovery may request again: the sum of the sizes of its pulls. As
+            each pull requests at least one match, it bounds the number of requests too.
 
     Attributes:
         pulls: The count and the ids of each pull.
@@ -115,7 +116,7 @@ class PullLog:
             PageUncertain: Three attempts in a row failed, the last one by a lost reply. No match is lost; call again.
             QueryNotFound: Three attempts in a row failed, the last one because the query was gone. No match is lost;
                 call again.
-            LimitReached: A recovery would pull more than `max_recovery` matches again.
+            LimitReached: A recovery would request more than `max_recovery` matches again.
             TooManyQueries: A recovery finds no room on the server; or this process has too many searches open.
         """
         return self._retry(self._fetch, count, max_count)
@@ -196,7 +197,12 @@ class PullLog:
 
     @property
     def _exceeds_max_recovery(self) -> bool:
-        return len(self.ids) > self._max_recovery
+        return self._recovery_cost > self._max_recovery
+
+    @property
+    def _recovery_cost(self) -> int:
+        """The number of matches that the pulls have requested, whether as many came or not."""
+        return sum(count for count, _ in self.pulls)
 
     def _replay(self) -> PageEffects:
         """Start the query again and repeat its pulls. Matches that were not there before are queued."""
@@ -204,8 +210,9 @@ class PullLog:
             return
         if self._exceeds_max_recovery:
             message = (
-                f"to go on, the {len(self.ids)} rows of before would have to be pulled again, which is more than "
-                f"max_recovery={self._max_recovery}: open or resume the search with a larger max_recovery="
+                f"to go on, {self._recovery_cost} rows would have to be requested again by {len(self.pulls)} pulls, "
+                f"which is more than max_recovery={self._max_recovery}: open or resume the search with a larger "
+                "max_recovery="
             )
             raise LimitReached(message)
         pages: list[list[QueryResult]] = []

@@ -42,10 +42,13 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         texts: The texts of the query as the caller wrote them. They are stored in cursors.
         config: The policy of the search, its limits, and how much a recovery may cost; default `SearchConfig()`.
         cursor: The position at which to go on, from `cursor()` or `detach()`; default: a new search.
+        without_policies: Whether the search may go on without a policy that it had when the cursor was made, or with
+            another one in its place. Default: `False`.
 
     Raises:
         ClientError: The cursor is not one, was edited, or belongs to another index, namespace, filter, fusion or
             weighting.
+        PolicyMismatch: A policy that the search had, and that may drop matches, is missing or differs.
     """
 
     _handle_type = ResumableQueryHandle
@@ -60,8 +63,9 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         texts: Sequence[str] = (),
         config: SearchConfig | None = None,
         cursor: Mapping[str, Any] | ReadCursor | None = None,
+        without_policies: bool = False,
     ) -> None:
-        super().__init__(index, query, reader, embed, texts, config, cursor)
+        super().__init__(index, query, reader, embed, texts, config, cursor, without_policies)
         self._lock = ThreadLock()
 
     def fetch_next(self, n: int) -> list[T]:
@@ -157,10 +161,10 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
     def cursor(self) -> Cursor:
         """Return the position of the search as plain data. `resume` goes on from it, in any process and repeatedly.
 
-        A cursor holds no secret, no uuid and no function; of filter and namespace it holds only a fingerprint. It names
-        every match that was pulled, including those that a check has denied, so keep it on your side. Resuming a cursor
-        pulls as many matches again, unless `detach` has left the query open; beyond `max_recovery` matches the next
-        pull raises `LimitReached`.
+        A cursor holds no secret, no uuid and no function; of filter, namespace and policies it holds only fingerprints,
+        and it is only resumed with the same ones. It names every match that was pulled, including those that a check
+        has denied, so keep it on your side. Resuming a cursor pulls as many matches again, unless `detach` has left the
+        query open; beyond `max_recovery` matches the next pull raises `LimitReached`.
 
         Raises:
             ClientError: Matches from before `widen` are set aside, and the search does not find them in its new mode;

@@ -5,6 +5,7 @@
 The state is written into a cursor as a `Position`, and restored from one. `nextk.sessions.machine` changes it.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 from nextk.errors import ClientError
 from nextk.sessions.config import SearchConfig
-from nextk.sessions.cursor import Position
+from nextk.sessions.cursor import PolicyData, Position
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.recovery import PhaseState, PulledMatch, PullLog
 from nextk.sessions.report import Report
@@ -52,7 +53,7 @@ class SearchState:
         self.stop_reason: str | None = None
         self.phases: list[PhaseState] = []
         self._texts = list(texts)
-        self._policy_names = [leaf.memory_name for leaf in config.always_on]
+        self._policies = config.always_on
         self._max_recovery = config.max_recovery
         if position is None:
             self._add_phase(template.mode)
@@ -69,7 +70,7 @@ class SearchState:
         self.query = query if query.complete else None
         self.template = replace(self.template, mode=query.mode)
         self.dropped = Counter(position.dropped)
-        self.memories = position.memories_of(self._policy_names)
+        self.memories = position.memories_of(self._policies)
         for report in position.reports():
             phase = self._add_phase(report.retrieval_mode, report.began)
             phase.kept = report.kept
@@ -203,8 +204,12 @@ class SearchState:
             best=self.log.best,
             plain=self.log.plain,
             index_exhausted=self.log.exhausted,
-            memories=list(zip(self._policy_names, self.memories, strict=False)),
+            policies=self._policy_data(),
         )
+
+    def _policy_data(self) -> list[PolicyData]:
+        memories = itertools.chain(self.memories, itertools.repeat({}))  # before the first call there is none
+        return [PolicyData.of(policy, memory) for policy, memory in zip(self._policies, memories, strict=False)]
 
     def _modes_of(self, ids: set[str]) -> list[RetrievalMode | None]:
         """Return the mode that brought these matches, or nothing if there were several."""

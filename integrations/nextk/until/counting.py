@@ -51,6 +51,9 @@ class Accepted(Policy):
     does not return one bool for each match, the call ends with a `ClientError` and hands out nothing. An answer is
     valid for one call: a match that waits for the next call is checked again.
 
+    As a search's own policy (`open(until=...)`) it is pinned in cursors: a search is only resumed with the same check,
+    which counts by what `Policy.identity` says.
+
     Args:
         n: The number of permitted matches, at least 1.
         check: A function that takes a list of what the retriever returns (`Document`s or nodes) and returns a list of
@@ -126,8 +129,7 @@ class DistinctBy(Policy):
 
     Args:
         key: The name of a metadata field, or a function that takes what the retriever returns and gives a string, a
-            number or a bool, or `None` for no key. A cursor identifies a function by its module, name and line: if
-            these change in your code, a resumed search begins with no key remembered.
+            number or a bool, or `None` for no key.
         n: The number of different keys, at least 1.
         per_key: The number of matches kept of one key, the best ones. Default: 1.
 
@@ -149,15 +151,6 @@ class DistinctBy(Policy):
     def new_state(self, memory: dict[str, Any]) -> PolicyState:
         """Make a state that counts the keys of one call, after those in `memory`."""
         return _DistinctState(self, memory)
-
-    @property
-    def memory_name(self) -> str:
-        """The name of the policy and its key, so that the memory of one key is not given to a policy of another key."""
-        if isinstance(self.key, str):
-            return f"{self.name} {self.key}"
-        name = getattr(self.key, "__qualname__", type(self.key).__qualname__)
-        line = getattr(getattr(self.key, "__code__", None), "co_firstlineno", "")  # several lambdas have one name
-        return f"{self.name} {getattr(self.key, '__module__', '')}.{name}:{line}"
 
     def key_of(self, candidate: Candidate) -> str | None:
         """Return the key of a match as JSON text, in which 1 and "1" differ; `None` if it has none.

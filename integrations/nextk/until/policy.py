@@ -54,6 +54,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from nextk.errors import ClientError
+from nextk.until.identity import describe
 
 
 class Candidate:
@@ -112,8 +113,9 @@ class Policy(ABC):
         scores_only: Whether the policy looks at scores and at nothing else. It then sees the score of every match, also
             of matches that a check denies, but no id, metadata or text. Searches with fused scores refuse it, because
             fused scores are made of ranks and do not measure nearness. Default: `False`.
-        drops: Whether the policy may drop matches. If none of the policies at work may, a search that has to do with a
-            single page asks for no more matches than it may hand out. Default: `True`.
+        drops: Whether the policy may drop matches. A policy that may is pinned in cursors: a search is not resumed
+            without it. If none of the policies at work may, a search that has to do with a single page asks for no more
+            matches than it may hand out. Default: `True`.
     """
 
     scores_only: ClassVar[bool] = False
@@ -128,13 +130,18 @@ class Policy(ABC):
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
-    def memory_name(self) -> str:
-        """The name under which a cursor stores the memory of the policy; by default its `name`.
+    def identity(self) -> str:
+        """The text by which a resumed search recognises the policy; a cursor holds a fingerprint of it.
 
-        A search that is resumed with a policy gives it the stored memory only if both names are equal; otherwise the
-        policy begins with an empty memory. Override it if memories of different parameters must not be mixed.
+        It is made of the class and of its parameters. A function among them counts by its module, its qualified name
+        and the plain values that it is bound to: its defaults, its closure, the arguments of a `functools.partial`, and
+        the texts that its object holds. A lambda counts by its code too. Lists, dicts and other objects that a function
+        may change count by their type alone. Override it if a parameter has no part in what the policy decides.
+
+        Where the policy `drops` matches, a cursor can only be resumed with a policy of the same identity; every policy
+        finds its memory by it.
         """
-        return self.name
+        return describe(self)
 
     @abstractmethod
     def new_state(self, memory: dict[str, Any]) -> "PolicyState":

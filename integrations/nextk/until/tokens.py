@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nextk.arguments import require_count
 from nextk.errors import ClientError
@@ -41,6 +41,7 @@ class TokenBudget(Policy):
         ClientError: `n` or `patience` is not a whole number of at least 1, or `count` cannot be called.
     """
 
+    drops: ClassVar[bool] = False  # what it skips is offered again
     n: int
     count: Callable[[str], int] = estimate_tokens
     patience: int = 10
