@@ -129,6 +129,45 @@ class TestRecords:
         await index.delete(["b", "c"])
         assert ["d"] == ids((await index.range(first.next_cursor, 5)).vectors)
 
+    async def test_range_counts_within_its_namespace(self, open_index: Opener) -> None:
+        """A cursor is the number of records up to there, whatever was written to other namespaces meanwhile."""
+        index = open_index("dense", dimension=1)
+        for number in range(20):
+            for namespace in ("", "x", "y"):
+                await index.upsert([(f"id-{number}", [1.0])], namespace=namespace)
+        for namespace in ("", "x", "y"):
+            page = await index.range("", 5, namespace=namespace)
+            assert ("5", "id-4") == (page.next_cursor, page.vectors[-1].id)
+            page = await index.range("5", 1, namespace=namespace, prefix="id-1")
+            assert ("11", "id-10") == (page.next_cursor, page.vectors[-1].id)
+
+    @pytest.mark.parametrize(("way", "emptied"), [("reset", ["x"]), ("reset all", ["", "x"]), ("delete", ["x"])])
+    async def test_range_begins_anew(self, open_index: Opener, way: str, emptied: list[str]) -> None:
+        """After a reset, or in a namespace that was deleted and made again, records are counted from 1."""
+        index = open_index("dense", dimension=1)
+        for namespace in ("", "x"):
+            await index.upsert([(name, [1.0]) for name in "abc"], namespace=namespace)
+        if way == "delete":
+            await index.delete_namespace("x")
+        else:
+            await index.reset("x", all=way == "reset all")
+        for namespace in ("", "x"):
+            await index.upsert([(name, [1.0]) for name in "def"], namespace=namespace)
+            page = await index.range("1" if namespace in emptied else "3", 1, namespace=namespace)
+            expected = ("e", "2") if namespace in emptied else ("d", "4")
+            assert expected == (page.vectors[0].id, page.next_cursor)
+
+    async def test_range_after_the_newest_records_are_gone(self, open_index: Opener) -> None:
+        """Numbers of deleted records are not given again, so a range goes on with what was stored since."""
+        index = open_index("dense", dimension=1)
+        await index.upsert([(name, [1.0]) for name in "abcd"])
+        page = await index.range("", 3)
+        await index.delete(["c", "d"])
+        await index.upsert([("e", [1.0]), ("c", [1.0])])
+        rest = await index.range(page.next_cursor, 9)
+        assert (["e", "c"], "") == (ids(rest.vectors), rest.next_cursor)
+        assert "5" == (await index.range("", 3)).next_cursor
+
     async def test_random_is_not_part_of_the_client(self, open_index: Opener) -> None:
         """The client's surface is the documented one."""
         assert not hasattr(open_index("dense", dimension=1), "random")

@@ -45,8 +45,8 @@ class TestInterrupted:
         with Rig(dimension=1) as rig:
             rig.upsert({"id": "a", "vector": [1.0]})
 
-            def interrupted(storage: Storage, key: int, record: Any) -> int:
-                whole(storage, key, record)
+            def interrupted(storage: Storage, key: int, records: Any) -> list[int]:
+                whole(storage, key, records)
                 raise KeyboardInterrupt
 
             with monkeypatch.context() as patch:

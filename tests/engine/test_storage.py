@@ -2,7 +2,7 @@
 
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -433,11 +433,10 @@ class TestFailure:
         """If storing the third record fails, none is stored, no namespace is made, and memory agrees with the disk."""
         whole = Storage.upsert
 
-        def failing(storage: Storage, key: int, record: Any) -> int:
-            if record.id == "c":
-                message = "disk full"
-                raise sqlite3.OperationalError(message)
-            return whole(storage, key, record)
+        def failing(storage: Storage, key: int, records: Sequence[Any]) -> list[int]:
+            whole(storage, key, [record for record in records if record.id < "c"])
+            message = "disk full"
+            raise sqlite3.OperationalError(message)
 
         with opened(path) as index:
             index.upsert([("a", [1.0, 0.0], {"old": True})])

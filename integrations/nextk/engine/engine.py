@@ -121,7 +121,7 @@ class EmbeddedEngine:
             cache.validate({key: Columns() for key in keys})
 
     def _write(self, namespace: str, stored: Sequence[StoredRecord]) -> None:
-        latest = {record.id: record for record in stored}.values()
+        latest = list({record.id: record for record in stored}.values())
         with self._lock:
             cache = self._cache.current()
             schema = records.decide_dimension(cache.schema, stored)
@@ -130,7 +130,7 @@ class EmbeddedEngine:
             cache.invalidate(key)
             with self._storage.transaction():
                 key = key or self._storage.add_namespace(namespace)
-                rows = [self._storage.upsert(key, record) for record in latest]
+                rows = self._storage.upsert(key, latest)
                 if schema != cache.schema:
                     self._storage.save_schema(schema)
             batch = [(row, record.vector, record.sparse) for row, record in zip(rows, latest, strict=True)]
@@ -252,15 +252,15 @@ class EmbeddedEngine:
         return [by_id.get(id_) for id_ in fetch.ids]
 
     def range(self, namespace: str, request: Range) -> RangePage:
-        """Read a page of records in insertion order. The cursor is the number of the last row that was read."""
+        """Read a page of records in insertion order. The cursor is the number of the last record that was read."""
         with self._lock:
             key = self._cache.current().keys.get(namespace)
             if key is None:
                 return RangePage("", [])
-            rows = self._storage.rows_after(key, int(request.cursor or 0), request.prefix, request.limit + 1)
-            page = rows[: request.limit]
-            found = self._storage.load(page, request)
-        return RangePage(str(page[-1]) if len(rows) > len(page) else "", [found[row] for row in page])
+            numbered = self._storage.numbers_after(key, int(request.cursor or 0), request.prefix, request.limit + 1)
+            page = numbered[: request.limit]
+            found = self._storage.load([row for _, row in page], request)
+        return RangePage(str(page[-1][0]) if len(numbered) > len(page) else "", [found[row] for _, row in page])
 
     def random(self, namespace: str) -> Match | None:
         """Return a random record with its vectors, or `None` if the namespace has no records."""

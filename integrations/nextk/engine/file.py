@@ -4,39 +4,27 @@ One process holds the file at a time. SQLite's own exclusive locking does that, 
 behind.
 """
 
+import logging
 import secrets
 import sqlite3
 from pathlib import Path
 
 import orjson
 
+from nextk.engine.formats import FORMAT, convert, create_tables
 from nextk.engine.schema import Schema
 from nextk.errors import ClientError, IndexLocked
 
-FORMAT = 1
+log = logging.getLogger("nextk.engine")
+
 _APPLICATION_ID = 0x6E78746B  # "nxtk", in the header field that SQLite keeps for it
 
 _SMALLEST_FILE = 512  # bytes: the smallest page of a database
-
-_TABLES = """
-CREATE TABLE properties (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE namespaces (key INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
-CREATE TABLE records (
-    row INTEGER PRIMARY KEY AUTOINCREMENT,
-    namespace INTEGER NOT NULL,
-    id TEXT NOT NULL,
-    vector BLOB,
-    sparse_indices BLOB,
-    sparse_values BLOB,
-    metadata TEXT,
-    data TEXT,
-    UNIQUE (namespace, id)
-);
-"""
+_PAGE_CACHE = 16 * 1024  # KiB that SQLite may keep of the file; its own default is 2 MiB
 
 
 def connect(path: Path | None, schema: Schema | None) -> sqlite3.Connection:
-    """Open the database of an index, or create it.
+    """Open the database of an index, or create it. A file of an older format is converted first.
 
     Args:
         path: The file of the index; `None` keeps everything in memory.
@@ -47,8 +35,8 @@ def connect(path: Path | None, schema: Schema | None) -> sqlite3.Connection:
         A connection that holds the exclusive lock of the file until it is closed.
 
     Raises:
-        ClientError: The path is not an index, another process holds it, its format is newer than this package, or it
-            does not exist and `schema` is `None`.
+        ClientError: The path is not an index, another process holds it, its format is not known to this package, or
+            it does not exist and `schema` is `None`.
     """
     _require_usable_path(path)
     if schema is None and (path is None or not path.exists()):
@@ -59,11 +47,15 @@ def connect(path: Path | None, schema: Schema | None) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         raise explain(error, path) from error
     try:
-        if not _prepare(connection, path):
+        version = _prepare(connection, path)
+        if version is None:
             if schema is None:
                 message = f"{path} is empty: there is no index in it"
                 raise ClientError(message)
             _create(connection, schema)
+        elif version < FORMAT:
+            convert(connection, version)
+            log.info("converted %s from format %d to format %d", path, version, FORMAT)
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.DatabaseError):
@@ -100,8 +92,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _prepare(connection: sqlite3.Connection, path: Path | None) -> bool:
-    """Take the lock, set the journal mode, and return whether the file already contains an index."""
+def _prepare(connection: sqlite3.Connection, path: Path | None) -> int | None:
+    """Take the lock, set the journal mode, and return the format of the index; `None` if the file is empty."""
     connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA busy_timeout = 0")
     connection.execute("BEGIN EXCLUSIVE")  # reads the header: fails here if this is no database, or is held
@@ -112,25 +104,33 @@ def _prepare(connection: sqlite3.Connection, path: Path | None) -> bool:
     if application != _APPLICATION_ID and (tables or application or version):
         message = f"{path} is a database, but not a nextk index"
         raise ClientError(message)
-    if version > FORMAT:
-        message = f"{path} has format {version}; this nextk reads up to {FORMAT}. Upgrade nextk"
-        raise ClientError(message)
+    if tables:
+        _require_known_format(version, path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # a write that has returned survives a power cut, too
     connection.execute("PRAGMA fullfsync = ON")  # on macOS, where a plain fsync leaves it in the drive's cache
     connection.execute("PRAGMA checkpoint_fullfsync = ON")
-    return bool(tables)
+    connection.execute(f"PRAGMA cache_size = {-_PAGE_CACHE}")
+    return version if tables else None
+
+
+def _require_known_format(version: int, path: Path | None) -> None:
+    if version > FORMAT:
+        message = f"{path} has format {version}; this nextk reads up to {FORMAT}. Upgrade nextk"
+    elif version < 1:
+        message = f"{path} has format {version}, which no nextk has written; restore it from a copy or build it anew"
+    else:
+        return
+    raise ClientError(message)
 
 
 def _create(connection: sqlite3.Connection, schema: Schema) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    for statement in filter(str.strip, _TABLES.split(";")):
-        connection.execute(statement)
+    create_tables(connection)
     properties = {"id": secrets.token_hex(8), "schema": orjson.dumps(schema.to_dict()).decode()}
     connection.executemany("INSERT INTO properties VALUES (?, ?)", properties.items())
     connection.execute("INSERT INTO namespaces (name) VALUES ('')")
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {FORMAT}")
     connection.execute("COMMIT")
 
 

@@ -1,7 +1,9 @@
 """The storage of an index: all records in one SQLite file, durable as soon as a write has returned.
 
-Every record has a number, its row, by which the rest of the engine identifies it. Rows rise in the order of first
-insertion and are never used twice. A record keeps its row when its id is upserted again.
+Every record has a row, a whole number by which the rest of the engine identifies it. Rows count the records of the
+whole file. Every record also has a number, which counts the records of its namespace from 1 and is what a range cursor
+shows to clients. Both rise in the order of first insertion, are kept when an id is upserted again, and are not used
+twice; but the numbers of a namespace begin anew when it is reset.
 
 Nothing here takes a lock: the engine serialises its calls.
 """
@@ -28,11 +30,13 @@ _FLOAT, _INT = np.dtype("<f4"), np.dtype("<i4")  # the types in the file, on any
 _MAX_VARIABLES = 500  # well below what any SQLite allows in one statement
 _LAST = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)  # sorts behind every id that could follow a prefix
 
+_METADATA = "metadata.json"  # with its table, because json_each has a column json, too
+
 _UPSERT = """
-INSERT INTO records (namespace, id, vector, sparse_indices, sparse_values, metadata, data) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO records (number, namespace, id, vector, sparse_indices, sparse_values, data) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (namespace, id) DO UPDATE SET vector = excluded.vector, sparse_indices = excluded.sparse_indices,
-    sparse_values = excluded.sparse_values, metadata = excluded.metadata, data = excluded.data
-RETURNING row
+    sparse_values = excluded.sparse_values, data = excluded.data
+RETURNING row, number
 """
 
 
@@ -55,15 +59,15 @@ class StoredRecord:
     data: str | None
 
     def columns(self) -> tuple[str | bytes | None, ...]:
-        """Return the values of the record's columns in the file. They are equal for equal records."""
+        """Return the values of the record in the file, the metadata last. They are equal for equal records."""
         sparse = self.sparse
         return (
             self.id,
             None if self.vector is None else self.vector.astype(_FLOAT).tobytes(),
             None if sparse is None else sparse.indices.astype(_INT).tobytes(),
             None if sparse is None else sparse.values.astype(_FLOAT).tobytes(),
-            self.metadata,
             self.data,
+            self.metadata,
         )
 
 
@@ -147,19 +151,36 @@ class Storage:
         self._connection.execute("DELETE FROM namespaces WHERE key = ?", (key,))
 
     def clear(self, key: int) -> None:
-        """Delete the records of a namespace."""
+        """Delete the records of a namespace. Their numbers begin anew."""
+        self._connection.execute(
+            "DELETE FROM metadata WHERE row IN (SELECT row FROM records WHERE namespace = ?)", (key,)
+        )
         self._connection.execute("DELETE FROM records WHERE namespace = ?", (key,))
+        self._save_next_number(key, 1)
 
     # Records
 
-    def upsert(self, key: int, record: StoredRecord) -> int:
-        """Insert a record, or replace the one with the same id, and return its row."""
-        return file.scalar(self._connection.execute(_UPSERT, (key, *record.columns())))
+    def upsert(self, key: int, records: Sequence[StoredRecord]) -> list[int]:
+        """Insert records, or replace those with the same ids, and return their rows in the given order."""
+        number = file.scalar(self._connection.execute("SELECT next_number FROM namespaces WHERE key = ?", (key,)))
+        rows: list[int] = []
+        for record in records:
+            values = (number, key, *record.columns()[:-1])
+            [(row, kept)] = self._connection.execute(_UPSERT, values).fetchall()
+            rows.append(row)
+            if kept == number:  # the record is new
+                number += 1
+        self._save_next_number(key, number)
+        self._connection.executemany(
+            "INSERT INTO metadata VALUES (?, ?) ON CONFLICT (row) DO UPDATE SET json = excluded.json",
+            zip(rows, (record.metadata for record in records), strict=True),
+        )
+        return rows
 
     def read(self, key: int, id: str) -> StoredRecord | None:
         """Read all columns of one record; return `None` if it does not exist."""
         found = self._connection.execute(
-            "SELECT id, vector, sparse_indices, sparse_values, metadata, data FROM records"
+            "SELECT id, vector, sparse_indices, sparse_values, json, data FROM records JOIN metadata USING (row)"
             " WHERE namespace = ? AND id = ?",
             (key, id),
         ).fetchone()
@@ -170,7 +191,7 @@ class Storage:
     def vectors(self, key: int) -> Iterator[RowVectors]:
         """Yield every row of a namespace with its vectors, in ascending order of the rows."""
         stored = self._connection.execute(
-            "SELECT row, vector, sparse_indices, sparse_values FROM records WHERE namespace = ? ORDER BY row", (key,)
+            "SELECT row, vector, sparse_indices, sparse_values FROM records WHERE namespace = ? ORDER BY number", (key,)
         )
         for row, vector, indices, values in stored:
             yield row, _floats(vector), _sparse(indices, values)
@@ -178,7 +199,9 @@ class Storage:
     def rows_where(self, key: int, filter: str) -> list[int]:
         """Return the rows whose metadata passes a filter, ascending."""
         condition, values = _condition(filter)
-        statement = f"SELECT row FROM records WHERE namespace = ? AND {condition} ORDER BY row"  # noqa: S608
+        # The rows of a namespace come from the index of its numbers: neither vectors nor texts are read.
+        where = f"namespace = ? AND {condition}"
+        statement = f"SELECT row FROM records JOIN metadata USING (row) WHERE {where} ORDER BY number"  # noqa: S608
         return [row for (row,) in self._connection.execute(statement, (key, *values))]
 
     def rows_selected(self, key: int, selection: Delete) -> list[int]:
@@ -214,27 +237,42 @@ class Storage:
         )
         return [row for (row,) in found]
 
-    def rows_after(self, key: int, row: int, prefix: str, limit: int) -> list[int]:
-        """Return at most `limit` rows after `row` whose ids start with a prefix, in insertion order."""
-        found = self._connection.execute(
-            "SELECT row FROM records WHERE namespace = ? AND row > ? AND id BETWEEN ? AND ? ORDER BY row LIMIT ?",
-            (key, row, prefix, prefix + _LAST, limit),
-        )
-        return [number for (number,) in found]
+    def numbers_after(self, key: int, number: int, prefix: str, limit: int) -> list[tuple[int, int]]:
+        """Return the next records of a namespace in insertion order.
+
+        Args:
+            key: The key of the namespace.
+            number: The number after which to begin.
+            prefix: The prefix that the ids have.
+            limit: The largest number of records.
+
+        Returns:
+            The number and the row of each record.
+        """
+        condition = "TRUE"
+        bounds: tuple[object, ...] = ()
+        if prefix:  # from the index of the ids, as the numbers are from theirs: neither reads vectors or texts
+            condition = "row IN (SELECT row FROM records WHERE namespace = ? AND id BETWEEN ? AND ?)"
+            bounds = (key, prefix, prefix + _LAST)
+        where = f"namespace = ? AND number > ? AND {condition}"
+        statement = f"SELECT number, row FROM records WHERE {where} ORDER BY number LIMIT ?"  # noqa: S608
+        return self._connection.execute(statement, (key, number, *bounds, limit)).fetchall()
 
     def row_at(self, key: int, position: int) -> int | None:
         """Return the row at a position in insertion order, counted from 0; `None` beyond the end."""
         found = self._connection.execute(
-            "SELECT row FROM records WHERE namespace = ? ORDER BY row LIMIT 1 OFFSET ?", (key, position)
+            "SELECT row FROM records WHERE namespace = ? ORDER BY number LIMIT 1 OFFSET ?", (key, position)
         ).fetchone()
         return None if found is None else found[0]
 
     def delete(self, rows: Sequence[int]) -> int:
         """Delete the records of rows. Returns how many of them existed."""
-        return sum(
-            self._connection.execute(f"DELETE FROM records WHERE row IN ({_placeholders(chunk)})", chunk).rowcount  # noqa: S608
-            for chunk in _chunks(rows)
-        )
+        deleted = 0
+        for chunk in _chunks(rows):
+            selected = f"WHERE row IN ({_placeholders(chunk)})"
+            self._connection.execute(f"DELETE FROM metadata {selected}", chunk)  # noqa: S608
+            deleted += self._connection.execute(f"DELETE FROM records {selected}", chunk).rowcount  # noqa: S608
+        return deleted
 
     def load(self, rows: Iterable[int], include: Include, filter: str = "") -> dict[int, Match]:
         """Read records for an answer.
@@ -253,14 +291,15 @@ class Storage:
                 ("vector", include.include_vectors),
                 ("sparse_indices", include.include_vectors),
                 ("sparse_values", include.include_vectors),
-                ("metadata", include.include_metadata),
+                (_METADATA, include.include_metadata),
                 ("data", include.include_data),
             )
         )
         condition, values = _condition(filter)
+        table = "records JOIN metadata USING (row)" if include.include_metadata or values else "records"
         found: dict[int, Match] = {}
         for chunk in _chunks(list(rows)):
-            statement = f"SELECT row, id, {columns} FROM records WHERE row IN ({_placeholders(chunk)}) AND {condition}"  # noqa: S608
+            statement = f"SELECT row, id, {columns} FROM {table} WHERE row IN ({_placeholders(chunk)}) AND {condition}"  # noqa: S608
             for row, id_, vector, indices, weights, metadata, data in self._connection.execute(
                 statement, (*chunk, *values)
             ):
@@ -274,6 +313,9 @@ class Storage:
         pages = file.scalar(self._connection.execute("PRAGMA page_count"))
         return pages * file.scalar(self._connection.execute("PRAGMA page_size"))
 
+    def _save_next_number(self, key: int, number: int) -> None:
+        self._connection.execute("UPDATE namespaces SET next_number = ? WHERE key = ?", (number, key))
+
     def _property(self, name: str) -> str:
         found = self._connection.execute("SELECT value FROM properties WHERE name = ?", (name,)).fetchone()
         if found is None:
@@ -284,7 +326,7 @@ class Storage:
 
 def _condition(filter: str) -> tuple[str, Sequence[object]]:
     node = parse(filter)
-    return ("TRUE", ()) if node is None else filters.to_sql(node)
+    return ("TRUE", ()) if node is None else filters.to_sql(node, _METADATA)
 
 
 def _placeholders(values: Sequence[object]) -> str:

@@ -36,7 +36,7 @@ def register(connection: sqlite3.Connection) -> None:
     connection.create_function("nextk_glob", 2, _glob, deterministic=True)
 
 
-def to_sql(node: Node, column: str = "metadata") -> tuple[str, list[Parameter]]:
+def to_sql(node: Node, column: str) -> tuple[str, list[Parameter]]:
     """Compile the tree of a filter.
 
     Args:
