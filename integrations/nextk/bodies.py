@@ -36,6 +36,7 @@ MAX_QUERIES = 100
 MAX_NON_ZEROS = 1_000
 """How many entries a sparse vector may have."""
 MAX_ID_BYTES = 1_000
+MAX_NAMESPACE_BYTES = 1_000
 MAX_DATA_BYTES = 1_000_000
 MAX_IDLE_SECONDS = 86_400
 DEFAULT_IDLE_SECONDS = 3_600
@@ -59,6 +60,18 @@ def _sized_id(value: str) -> str:
         raise ValueError(message)
     if len(value.encode()) > MAX_ID_BYTES:
         message = f"id must not be longer than {MAX_ID_BYTES} bytes"
+        raise ValueError(message)
+    return value
+
+
+def sized_namespace(value: str) -> str:
+    """Return the name of a namespace as it is.
+
+    Raises:
+        ValueError: It is too long.
+    """
+    if len(value.encode()) > MAX_NAMESPACE_BYTES:
+        message = f"the name of a namespace must not be longer than {MAX_NAMESPACE_BYTES} bytes of UTF-8"
         raise ValueError(message)
     return value
 
@@ -274,3 +287,5 @@ class Rename(Body):
     namespace: Text
     new_namespace: Text
     delete_existing: Flag = False
+
+    _sized = field_validator("namespace", "new_namespace")(sized_namespace)

@@ -31,6 +31,7 @@ from nextk.bodies import (
     Uuid,
     VectorQuery,
     VectorStart,
+    sized_namespace,
 )
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
@@ -102,9 +103,9 @@ def dispatch(engine: Engine, target: str, body: object, *, read_only: bool = Fal
         RefusedError: The request is refused, or the engine failed (status 500; the cause is logged).
     """
     try:
+        command = find_command(target, read_only=read_only)
         path, _, flags = target.partition("?")
-        namespace = path.lstrip("/").partition("/")[2]
-        return find_command(target, read_only=read_only).run(engine, Request(unquote(namespace), body, flags))
+        return command.run(engine, Request(_namespace(path.lstrip("/").partition("/")[2]), body, flags))
     except RefusedError:
         raise
     except Exception:
@@ -132,6 +133,21 @@ def find_command(target: str, *, read_only: bool = False) -> Command:
         message = "Forbidden: read-only token cannot perform write operations"
         raise RefusedError(message, 403)
     return command
+
+
+def _namespace(segments: str) -> str:
+    """Decode the namespace of a path, once: two names that differ in their bytes stay two.
+
+    Raises:
+        RefusedError: Its bytes are no UTF-8, or too many.
+    """
+    try:
+        return sized_namespace(unquote(segments, errors="strict"))
+    except UnicodeDecodeError:
+        message = "Invalid namespace: its percent-encoded bytes are not UTF-8"
+    except ValueError as error:
+        message = f"Invalid namespace: {error}"
+    raise RefusedError(message, 422)
 
 
 def _read(model: type[_Model], value: object) -> _Model:

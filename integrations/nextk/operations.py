@@ -92,11 +92,11 @@ def target(command: str, namespace: str | None) -> str:
     Raises:
         ClientError: The namespace is not text, or holds lone surrogates.
     """
-    if not namespace:
+    if namespace is None or namespace == "":
         return command
     try:
         segments = [quote(segment, safe="") for segment in namespace.split("/")]
-    except (UnicodeEncodeError, AttributeError) as error:
+    except (UnicodeEncodeError, AttributeError, TypeError) as error:  # 0 and b"" must not mean the default namespace
         message = f"namespace={namespace!r} is not text that can be sent"
         raise ClientError(message) from error
     # Dot segments would be folded away on the way; encoded they arrive.

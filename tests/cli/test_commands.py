@@ -122,6 +122,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["query", "x", "--more", "0"], "argument --more: give a whole number from 1 to 1,000, not '0'"),
         (["query", "x", "--more", "1001"], "argument --more: give a whole number from 1 to 1,000, not '1001'"),
         (["serve", "--max-body", "0"], "argument --max-body: give a whole number at least 1, not '0'"),
+        (["serve", "--max-namespaces", "0"], "argument --max-namespaces: give a whole number at least 1, not '0'"),
         (["serve", "--port", "x"], "argument --port: invalid int value: 'x'"),
     ],
 )

@@ -181,6 +181,10 @@ CLIENT: list[tuple[str, Call]] = [
     ("one record without its list", lambda i: i.upsert(odd(Vector("c", DENSE)))),
     ("surrogates", lambda i: i.upsert([("c", DENSE, {}, "x\ud800y")])),
     ("surrogates in a namespace", lambda i: i.upsert([("c", DENSE)], namespace="x\ud800y")),
+    ("a number as namespace", lambda i: i.upsert([("c", DENSE)], namespace=odd(0))),
+    ("bytes as namespace", lambda i: i.query(DENSE, namespace=odd(b"x"))),
+    ("no bytes as namespace", lambda i: i.query(DENSE, namespace=odd(b""))),
+    ("a list as namespace", lambda i: i.reset(odd([]))),
 ]
 
 

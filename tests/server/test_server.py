@@ -164,6 +164,27 @@ def test_a_namespace_may_hold_any_character(send: Send) -> None:
         send(f"/delete-namespace/{escaped}")
 
 
+def test_an_index_name_that_is_not_utf8_is_refused(send: Send) -> None:
+    """Bytes that are no UTF-8 are not replaced: the name is refused, after the token was checked."""
+    status, text = refusal(send("/indexes/pairs%FF/info"))
+    assert (status, "UTF-8" in text) == (422, True)
+    assert refusal(send("/indexes/pairs%FF/info", token=None))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("scope", "target"),
+    [
+        ({"raw_path": b"/query/a\xff%20\xc3\xa9", "query_string": b"\xfe"}, "/query/a%FF%20%C3%A9?%FE"),
+        ({"path": "/query/a b\ufffd%41", "query_string": b"all"}, "/query/a%20b%EF%BF%BD%2541?all"),
+        ({"path": "/query/\ud800", "query_string": b""}, "/query/%ED%A0%80"),
+    ],
+    ids=["raw", "decoded", "surrogates"],
+)
+def test_bytes_that_a_client_did_not_escape_are_kept(scope: dict[str, Any], target: str) -> None:
+    """Every byte of a target reaches the dispatcher, escaped, whether the web server hands out raw paths or not."""
+    assert server_app._raw_target(scope) == target
+
+
 def test_flags_reach_the_command(send: Send) -> None:
     """`/reset?all` empties every namespace, `/reset` one."""
     for path in ("/upsert", "/upsert/ns"):

@@ -118,12 +118,13 @@ class Opener:
         *,
         clock: Callable[[], float] = time.monotonic,
         max_open_queries: int = 100,
+        max_namespaces: int = 10_000,
         name: str | None = None,
         **keywords: Any,
     ) -> AsyncIndex:
         """A client of a new, empty index; the keywords are those of `Index.embedded` and of the engine."""
         name = name or f"index-{next(_numbers)}"
-        options = {"clock": clock, "max_open_queries": max_open_queries}
+        options = {"clock": clock, "max_open_queries": max_open_queries, "max_namespaces": max_namespaces}
         engine = open_engine(None, {"type": type, **keywords}, name=name, **options)
         assert isinstance(engine, EmbeddedEngine)
         index = self._client(name, engine)

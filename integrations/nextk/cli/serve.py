@@ -63,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-body", metavar="MIB", type=count(), default=64, help="size of the largest request, in MiB (default: 64)"
     )
+    parser.add_argument(
+        "--max-namespaces",
+        metavar="N",
+        type=count(),
+        default=10_000,
+        help="number of namespaces at which an index makes no further one (default: 10,000)",
+    )
     parser.add_argument("--quiet", action="store_true", help="do not log requests")
     parser.epilog = _EPILOG + LOCATIONS_HELP
 
@@ -84,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     _log(quiet=arguments.quiet)
     with (
         contextlib.closing(listen(arguments.host, arguments.port, protected=protected)) as listener,
-        open_engines(specs, arguments.data) as engines,
+        open_engines(specs, arguments.data, max_namespaces=arguments.max_namespaces) as engines,
     ):
         app = create_app(engines, token=token, read_only_token=read_only_token, max_body=arguments.max_body * 2**20)
         _welcome(url_of(listener), engines, arguments.data, protected=protected)

@@ -26,6 +26,7 @@ from nextk.engine.values import Match
 from nextk.errors import RefusedError
 
 MAX_OPEN_QUERIES = 100
+MAX_NAMESPACES = 10_000
 _VECTORS = Include.model_validate({"includeVectors": True})
 
 
@@ -38,6 +39,7 @@ class EmbeddedEngine:
         dense_model: The model that embeds texts as dense vectors, or `None`.
         sparse_model: The model that embeds texts as sparse vectors, or `None`.
         max_open_queries: The number of resumable queries that may be open at the same time.
+        max_namespaces: The number of namespaces at which no further one is made. The default namespace counts.
         clock: The clock that measures the idle time of resumable queries, in seconds; tests replace it.
     """
 
@@ -49,9 +51,11 @@ class EmbeddedEngine:
         dense_model: DenseModel | None = None,
         sparse_model: SparseModel | None = None,
         max_open_queries: int = MAX_OPEN_QUERIES,
+        max_namespaces: int = MAX_NAMESPACES,
         clock: Clock = time.monotonic,
     ) -> None:
         self.name = name
+        self._max_namespaces = max_namespaces
         self._storage = storage
         self._cache = EngineCache(storage)
         self._models = records.Models(dense_model, sparse_model)
@@ -126,6 +130,8 @@ class EmbeddedEngine:
             cache = self._cache.current()
             schema = records.decide_dimension(cache.schema, stored)
             key = cache.keys.get(namespace)
+            if key is None:
+                self._require_room()
             columns = Columns() if key is None else cache.columns(key)
             cache.invalidate(key)
             with self._storage.transaction():
@@ -138,6 +144,15 @@ class EmbeddedEngine:
             cache.keys[namespace] = key
             cache.schema = schema
             cache.validate({key: columns})
+
+    def _require_room(self) -> None:
+        """Raise `RefusedError` if the index has as many namespaces as it may have."""
+        if len(self._cache.keys) >= self._max_namespaces:
+            message = (
+                f"The index {self.name} has {len(self._cache.keys)} namespaces, and no more than {self._max_namespaces}"
+                " are allowed: delete one that is not needed, or start the server with a higher --max-namespaces"
+            )
+            raise RefusedError(message, 422)
 
     def _stored(self, namespace: str, id_: str) -> StoredRecord | None:
         with self._lock:

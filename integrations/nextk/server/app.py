@@ -33,6 +33,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 SWEEP_SECONDS = 5.0
 """Seconds between two searches for resumable queries that have expired."""
 
+_ASCII = "".join(map(chr, range(128)))
 _DIGITS = 18  # of the longest Content-Length that is worth reading
 _GONE = 499  # the client left before it was answered; nobody sees this status, but logs and metrics do
 
@@ -153,6 +154,9 @@ class _Service:
     def _engine(self, target: RequestTarget, name: str | None) -> Engine:
         engine = None if name is None else self._engines.get(name)
         if engine is None:
+            if name is not None and not _is_unicode(name):
+                message = "Invalid name of an index: its percent-encoded bytes are not UTF-8"
+                raise RefusedError(message, 422)
             message = "Not found: there is no index" + (f" {name}" if target.index is not None else " at the root")
             raise RefusedError(message, 404)
         return engine
@@ -180,11 +184,18 @@ class _Service:
 
 
 def _raw_target(scope: Scope) -> str:
-    """Path and query string as they came: decoding first would lose which slashes belong to a namespace."""
+    """Path and query string as they came: decoding first would lose which slashes belong to a namespace.
+
+    Bytes beyond ASCII, which a client should have escaped, are escaped here and not replaced.
+    """
     raw = scope.get("raw_path")
-    path = quote(scope["path"]) if raw is None else raw.decode(errors="replace")
-    flags = scope["query_string"].decode(errors="replace")
+    path = quote(scope["path"].encode(errors="surrogatepass")) if raw is None else quote(raw, _ASCII)
+    flags = quote(scope["query_string"], _ASCII)
     return f"{path}?{flags}" if flags else path
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _response(reply: Reply) -> Response:

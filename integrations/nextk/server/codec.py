@@ -104,9 +104,17 @@ def _selection(body: bytes) -> object:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return {"ids": [body.decode(errors="replace")]} if body[:1] not in (b"{", b"[", b"") else _json(body)
+        return {"ids": [_raw_id(body)]} if body[:1] not in (b"{", b"[", b"") else _json(body)
     if isinstance(value, list):
         return {"ids": value}
     if isinstance(value, dict):
         return value
     return {"ids": [value if isinstance(value, str) else body.decode().strip()]}  # `1.0` is an id, and not `1`
+
+
+def _raw_id(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        message = "Invalid id: the body is neither JSON nor UTF-8"
+        raise RefusedError(message, 400) from None

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nextk.engine.engine import MAX_NAMESPACES
 from nextk.engine.factory import open_engine
 from nextk.engine.protocol import Engine
 from nextk.errors import ClientError
@@ -14,13 +15,16 @@ SUFFIX = ".nextk"
 
 
 @contextlib.contextmanager
-def open_engines(specs: Sequence[IndexSpec], data: Path | None) -> Iterator[dict[str, Engine]]:
+def open_engines(
+    specs: Sequence[IndexSpec], data: Path | None, *, max_namespaces: int = MAX_NAMESPACES
+) -> Iterator[dict[str, Engine]]:
     """Open the engines of a server, and close them when the block is left.
 
     Args:
         specs: The indexes to open; those that do not exist are made. If it is empty, every index in `data` is opened.
             If `data` is `None` too, one index in memory is made, which is called `default` and embeds text.
         data: The folder with the files of the indexes, `NAME.nextk`; `None` keeps the indexes in memory.
+        max_namespaces: The number of namespaces at which an index makes no further one. Default 10,000.
 
     Yields:
         The engines by name, in the order of `specs`, or sorted by name if `specs` is empty.
@@ -37,7 +41,8 @@ def open_engines(specs: Sequence[IndexSpec], data: Path | None) -> Iterator[dict
         engines: dict[str, Engine] = {}
         for spec in chosen:
             path = None if data is None else (data / f"{spec.name}{SUFFIX}").resolve()
-            engines[spec.name] = engine = open_engine(path, spec.keywords, name=spec.name)
+            engine = open_engine(path, spec.keywords, name=spec.name, max_namespaces=max_namespaces)
+            engines[spec.name] = engine
             stack.callback(engine.close)
         yield engines
 

@@ -15,7 +15,8 @@ class RequestTarget:
     """The index and the command that a request is for.
 
     Attributes:
-        index: The name of the index, or `None` for the index at the root.
+        index: The name of the index, or `None` for the index at the root. Bytes that are no UTF-8 are in it as lone
+            surrogates, so that it is like no other name.
         rest: The part of the target that `dispatch` reads: `command[/namespace][?flags]`, still percent-encoded.
     """
 
@@ -30,7 +31,7 @@ class RequestTarget:
             return cls(None, rest)
         path, mark, flags = rest.removeprefix("indexes/").partition("?")
         name, _, command = path.lstrip("/").partition("/")
-        return cls(unquote(name), command.lstrip("/") + mark + flags)
+        return cls(unquote(name, errors="surrogateescape"), command.lstrip("/") + mark + flags)
 
     @property
     def command(self) -> str:
