@@ -22,9 +22,10 @@ SUMMARY = "serve indexes over HTTP, to any client of Upstash Vector"
 TOKEN, READ_ONLY_TOKEN = "NEXTK_TOKEN", "NEXTK_READ_ONLY_TOKEN"
 
 _EPILOG = f"""\
-Every index is served below /indexes/NAME, and the first one at / too. /healthz and /metrics tell
-about the server itself. Without --index, every index in DIR is served; without --index and --data,
-one index in memory.
+Every index is served below /indexes/NAME, and one of them at / too: the first one of the first start
+with these data. Later starts keep it, whatever their --index says, until --root names another one.
+If it is not served, / answers 404. /healthz and /metrics tell about the server itself. Without
+--index, every index in DIR is served; without --index and --data, one index in memory.
 
 Set tokens as {TOKEN} and {READ_ONLY_TOKEN} rather than as arguments, which other users of
 the machine can see. Without a token, the server listens to this machine only.
@@ -61,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fusion_order=global|batch; may be repeated",
     )
     parser.add_argument(
+        "--root", metavar="NAME", help="index that answers at / from now on (default: the one that did so before)"
+    )
+    parser.add_argument(
         "--max-body", metavar="MIB", type=count(), default=64, help="size of the largest request, in MiB (default: 64)"
     )
     parser.add_argument(
@@ -82,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     from nextk.server.auth import Tokens
     from nextk.server.engines import open_engines
     from nextk.server.listening import listen, run, url_of
+    from nextk.server.root import settle_root
     from nextk.server.spec import parse_specs
 
     specs = parse_specs(arguments.index)
@@ -93,8 +98,12 @@ def run(arguments: argparse.Namespace) -> int:
         contextlib.closing(listen(arguments.host, arguments.port, protected=protected)) as listener,
         open_engines(specs, arguments.data, max_namespaces=arguments.max_namespaces) as engines,
     ):
-        app = create_app(engines, token=token, read_only_token=read_only_token, max_body=arguments.max_body * 2**20)
-        _welcome(url_of(listener), engines, arguments.data, protected=protected)
+        first = specs[0].name if specs else None
+        root = settle_root(arguments.data, list(engines), first=first, requested=arguments.root)
+        app = create_app(
+            engines, token=token, read_only_token=read_only_token, root=root, max_body=arguments.max_body * 2**20
+        )
+        _welcome(url_of(listener), engines, arguments.data, root, protected=protected)
         run(app, listener)
     return 0
 
@@ -105,7 +114,7 @@ def _log(*, quiet: bool) -> None:
     logging.getLogger("nextk").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def _welcome(url: str, engines: Mapping[str, "Engine"], data: Path | None, *, protected: bool) -> None:
+def _welcome(url: str, engines: Mapping[str, "Engine"], data: Path | None, root: str, *, protected: bool) -> None:
     """Print the indexes that are served, and the two variables that a client needs."""
     from nextk.cli import screen
 
@@ -113,8 +122,8 @@ def _welcome(url: str, engines: Mapping[str, "Engine"], data: Path | None, *, pr
     where = "in memory" if data is None else f"in {screen.short_path(data)}"
     out.say(("nextk serves ", "bold"), (url, "bold"), (f"   indexes {where}; stop with Ctrl-C", "dim"))
     table = screen.columns("index", "path", "schema", "records", right=("records",))
-    for position, (name, engine) in enumerate(engines.items()):
-        path = f"/indexes/{name}" + ("" if position else "  and  /")
+    for name, engine in engines.items():
+        path = f"/indexes/{name}" + ("  and  /" if name == root else "")
         table.add_row(
             screen.cell(name), screen.cell(path), _schema(engine.schema), f"{sum(engine.stats().counts.values()):,}"
         )

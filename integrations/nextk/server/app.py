@@ -55,7 +55,8 @@ def create_app(
         engines: The indexes by name. The mapping is read anew for every request. The caller closes the engines.
         token: The token that clients have to send as `Authorization: Bearer`. Default `None`, which lets everyone in.
         read_only_token: The token of clients that may only read. Default `None`, for no such clients.
-        root: The name of the index that answers at `/`. Default `None`, for the first one.
+        root: The name of the index that answers at `/`; if it is not served, none does. Default `None`, for the first
+            one.
         max_body: How many bytes the body of a request may have. Default 64 MiB.
 
     Raises:
@@ -110,7 +111,7 @@ class _Service:
         self._tokens = tokens
         self._root = root
         self._max_body = max_body
-        self._metrics = Metrics(engines)
+        self._metrics = Metrics(engines, self._root_name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -147,9 +148,10 @@ class _Service:
         return await run_in_threadpool(answer, engine, target.rest, body, read_only=read_only)
 
     def _index_name(self, target: RequestTarget) -> str | None:
-        if target.index is not None:
-            return target.index
-        return self._root if self._root is not None else next(iter(self._engines), None)
+        return self._root_name() if target.index is None else target.index
+
+    def _root_name(self) -> str | None:
+        return next(iter(self._engines), None) if self._root is None else self._root
 
     def _engine(self, target: RequestTarget, name: str | None) -> Engine:
         engine = None if name is None else self._engines.get(name)
@@ -157,8 +159,7 @@ class _Service:
             if name is not None and not _is_unicode(name):
                 message = "Invalid name of an index: its percent-encoded bytes are not UTF-8"
                 raise RefusedError(message, 422)
-            message = "Not found: there is no index" + (f" {name}" if target.index is not None else " at the root")
-            raise RefusedError(message, 404)
+            raise RefusedError(_no_index(target, name), 404)
         return engine
 
     async def _body(self, request: Request) -> bytes:
@@ -196,6 +197,14 @@ def _raw_target(scope: Scope) -> str:
 
 def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _no_index(target: RequestTarget, name: str | None) -> str:
+    if target.index is not None:
+        return f"Not found: there is no index {name}"
+    if name is None:
+        return "Not found: there is no index at the root"
+    return f"Not found: the index at the root is {name}, which is not served; others are below /indexes/NAME"
 
 
 def _response(reply: Reply) -> Response:

@@ -1,6 +1,6 @@
 """The metrics of the server, in the format of Prometheus."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -14,9 +14,10 @@ class Metrics:
 
     Args:
         engines: The engines by the names of their indexes. Their sizes are read each time the metrics are rendered.
+        root: Returns the name of the index at the root, or `None` if there is none.
     """
 
-    def __init__(self, engines: Mapping[str, Engine]) -> None:
+    def __init__(self, engines: Mapping[str, Engine], root: Callable[[], str | None]) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "nextk_requests", "Requests answered.", ["index", "command", "status"], registry=self._registry
@@ -27,7 +28,7 @@ class Metrics:
             ["index", "command"],
             registry=self._registry,
         )
-        self._registry.register(_Sizes(engines))
+        self._registry.register(_Indexes(engines, root))
 
     def answered(self, index: str, command: str, status: int, seconds: float) -> None:
         """Count a request that was answered.
@@ -46,21 +47,24 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class _Sizes(Collector):
-    """The number of records and of open queries of each engine, read when the metrics are collected."""
+class _Indexes(Collector):
+    """The figures of each engine, and which of them answers at the root, read when the metrics are collected."""
 
-    def __init__(self, engines: Mapping[str, Engine]) -> None:
+    def __init__(self, engines: Mapping[str, Engine], root: Callable[[], str | None]) -> None:
         self._engines = engines
+        self._root = root
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metrics without values, so that registering reads no engine."""
         yield GaugeMetricFamily("nextk_open_queries", "Resumable queries that are open.", labels=["index"])
         yield GaugeMetricFamily("nextk_records", "Records stored.", labels=["index"])
+        yield GaugeMetricFamily("nextk_at_root", "1 for the index that answers at the root.", labels=["index"])
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the metrics with their values."""
-        open_queries, records = self.describe()
+        open_queries, records, at_root = self.describe()
         for name, engine in list(self._engines.items()):
             open_queries.add_metric([name], engine.open_queries())
             records.add_metric([name], sum(engine.stats().counts.values()))
-        yield from (open_queries, records)
+            at_root.add_metric([name], name == self._root())
+        yield from (open_queries, records, at_root)
