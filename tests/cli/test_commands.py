@@ -1,5 +1,6 @@
 """The command line: what each command prints, where it looks, and how it ends."""
 
+import asyncio
 import importlib
 import json
 import os
@@ -13,10 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import ASGIApp
 
 from nextk import Index
 from nextk.cli.locations import home as home_folder
 from nextk.cli.main import COMMANDS, main
+from nextk.server import listening
 
 TOKEN = "s3cret-token"
 PROGRAM = "import sys; from nextk.cli.main import main; sys.exit(main())"
@@ -490,6 +493,21 @@ def test_a_served_index_is_held_and_that_is_said(texts: Path, home: Path) -> Non
     assert ended.returncode == 2
     assert "is held by another process" in ended.stderr
     assert ended.stdout == ""
+
+
+def test_a_served_index_has_as_many_namespaces_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--max-namespaces` reaches the indexes: what is beyond it is refused with that option's name."""
+    replies: list[str] = []
+
+    async def ask(app: ASGIApp) -> list[str]:
+        record = {"id": "a", "vector": [1.0]}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return [(await client.post(f"/upsert/{namespace}", json=record)).text for namespace in ("x", "y")]
+
+    monkeypatch.setattr(listening, "run", lambda app, _listener: replies.extend(asyncio.run(ask(app))))
+    assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--max-namespaces", "2"])
+    assert '{"result":"Success"}' == replies[0]
+    assert "--max-namespaces" in replies[1]
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

@@ -37,6 +37,8 @@ async def _ask(app: ASGIApp) -> str:
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Serve:
     """Start `nextk serve` over one folder and stop it again; returns the index at the root, or why there is none."""
     answers: list[str] = []
+    for token in ("NEXTK_TOKEN", "NEXTK_READ_ONLY_TOKEN"):
+        monkeypatch.delenv(token, raising=False)
     monkeypatch.setattr(listening, "run", lambda app, _listener: answers.append(asyncio.run(_ask(app))))
 
     def start(*specs: str, root: str | None = None, data: bool = True) -> str:
