@@ -183,6 +183,20 @@ class TestFixtures:
         page, handle = await index.resumable_query([1.0], 1, filter=filter)
         assert expected == ids(page) + (await pages(handle, 5))[0]
 
+    @pytest.mark.parametrize("name", [r"a\b", r"a\\b", r"a\'b"])
+    async def test_q10_backslashes(self, open_index: Opener, name: str) -> None:
+        """Q10: a value with backslashes that stands as it is between quotes finds itself, and nobody else's records."""
+        index = open_index("dense", dimension=1)
+        names = [r"a\b", r"a\\b", r"a\'b", "ab", "a'b"]
+        await index.upsert([(each, [1.0], {"u": each}) for each in names])
+        assert [name] == ids(await index.query([1.0], filter=f'u = "{name}"'))
+        page, handle = await index.resumable_query([1.0], 1, filter=f'u = "{name}"')
+        assert [name] == ids(page) + (await pages(handle, 5))[0]
+        with pytest.raises(RefusedError, match="a backslash escapes the quote") as caught:
+            await index.delete(filter='u = "a\\"')
+        assert 422 == caught.value.status
+        assert 1 == (await index.delete(filter=f'u = "{name}"')).deleted
+
     async def test_f9_bad_filters(self, open_index: Opener) -> None:
         """F9: a filter that cannot be read is refused with the line and the column."""
         index = open_index("dense", dimension=1)

@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextk.engine.filter import sql
 from nextk.engine.filter.syntax import parse
-from nextk.engine.filter.tree import Compare, Contains, FieldPath, Glob, HasField, In, Node, Value
+from nextk.engine.filter.tree import And, Compare, Contains, FieldPath, Glob, HasField, In, Node, Value
 from nextk.errors import RefusedError
 from tests.support.filter_oracle import (
     Metadata,
@@ -23,6 +23,7 @@ from tests.support.filter_oracle import (
     passes,
     paths,
     predicates,
+    read_string,
     spell,
     trees,
     written,
@@ -114,7 +115,17 @@ def test_conformance_fixture_f9(connection: sqlite3.Connection, text: str, match
         ("v = 18446744073709551615", 2**64 - 1, True),
         ("v > 9223372036854775807", 2**63, True),
         ("v = 0.30000000000000004", 0.1 + 0.2, True),
-        (r"v = 'it\'s \\ \d \"'", "it's \\ \\d \"", True),
+        (r"v = 'it\'s \ \d \"'", "it's \\ \\d \\\"", True),
+        (r"v = 'a\\b'", r"a\\b", True),
+        (r"v = 'a\\b'", r"a\b", False),
+        (r"v = 'a\b'", r"a\\b", False),
+        (r"v = 'it\\'s'", r"it\'s", True),
+        (r"""v = "it\'s" """, r"it\'s", True),
+        (r"""v = 'say \"a\"'""", r"say \"a\"", True),
+        (r"""v = "say \"a\"" """, 'say "a"', True),
+        (r"v GLOB '*[\]'", "C:\\", True),
+        (r"v GLOB 'a\*'", "a*", False),
+        (r"v GLOB 'a\*'", r"a\b", True),
         ("v = 'a \" b'", 'a " b', True),
         ('v = "it\'s"', "it's", True),
         ("v.a[0].b[#-1] = 'x'", {"a": [{"b": [1, "x"]}]}, True),
@@ -175,6 +186,37 @@ def test_a_predicate_survives_its_text(node: Node) -> None:
     assert node == parse(spell(node))
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_backslash_escapes_the_enclosing_quote_alone(quote: str) -> None:
+    """Every short text between quotes is the string that Q10 says, or is refused if it is not exactly one string."""
+    for size in range(6):
+        for letters in itertools.product("\\'\"a", repeat=size):
+            string = f"{quote}{''.join(letters)}{quote}"
+            value = read_string(string)
+            if value is None:
+                refusal(f"v = {string}")
+            else:
+                assert Compare(("v",), "=", value) == parse(f"v = {string}")
+
+
+# Pieces of attacks: whoever fills in one value wants to reach out of its string, with the help of the others.
+PIECES = st.sampled_from(["\\", "'", '"', " OR HAS FIELD u", " OR u!=", "a", " AND u=", "(", ")", "\0", "\n"])
+raw_values = st.tuples(st.lists(PIECES, max_size=4).map("".join), st.sampled_from("'\"")).filter(
+    lambda pair: pair[1] not in pair[0]
+)
+
+
+@settings(max_examples=500)
+@given(values=st.lists(raw_values, min_size=2, max_size=4))
+def test_raw_strings_never_name_other_values(values: list[tuple[str, str]]) -> None:
+    """If each value stands as it is between quotes that it lacks, the filter names all of them, or it is refused."""
+    together = " AND ".join(f"u = {quote}{text}{quote}" for text, quote in values)
+    try:
+        assert And(tuple(Compare(("u",), "=", text) for text, _ in values)) == parse(together)
+    except RefusedError:
+        assert any(text.endswith("\\") for text, _ in values)
+
+
 def test_nested_joins_become_flat() -> None:
     """Parentheses that say nothing leave no trace in the tree."""
     assert parse("a=1 AND b=1 AND c=1") == parse("((a=1) AND (b=1 AND ((c=1))))")
@@ -192,6 +234,10 @@ FIRST = "expected '(', HAS or a field name"
 TEST = "expected <, <=, >, >=, =, !=, CONTAINS, GLOB, IN or NOT"
 LITERAL = "expected TRUE, FALSE, a number or a quoted string"
 MORE = "expected AND, OR or the end of the filter"
+ESCAPED = (
+    "; a backslash escapes the quote that encloses its string, so no string ends in a backslash: "
+    r"find a value that does by GLOB and a class, as in path GLOB 'C:[\]'"
+)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +250,13 @@ MORE = "expected AND, OR or the end of the filter"
         ("ha\u017f FIELD a", "1:2 token recognition error at: '\u017f'"),
         ("a = '\ud800'", r"1:5 token recognition error at: '\ud800'"),
         ("a = 'b", "1:4 this string is never closed"),
+        ("a = \"it\\'s", "1:4 this string is never closed"),
+        (r"a = 'b\'", f"1:4 this string is never closed{ESCAPED}"),
+        (r"a = 'b\\'", f"1:4 this string is never closed{ESCAPED}"),
+        (r'b = 1 OR a = "\"', f"1:13 this string is never closed{ESCAPED}"),
+        (r"a = 'b\' AND c = 'd'", f"1:18 found 'd', {MORE}{ESCAPED}"),
+        (r"a = 'b\' AND c = '&'", f"1:18 token recognition error at: '&'{ESCAPED}"),
+        (r"a = 'it\'s' AND b = 'c' d", f"1:24 found 'd', {MORE}"),
         ("a = 1.", "1:5 token recognition error at: '.'"),
         ("= 1", f"1:0 found '=', {FIRST}"),
         ("a", f"1:1 found the end of the filter, {TEST}"),

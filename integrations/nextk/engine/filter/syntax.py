@@ -6,7 +6,8 @@ Where the protocol is silent or leaves a choice, this module decides as follows:
 - A path is read as SQLite reads it: `a[#]` is the position after the last element, where there is no element, and
   `tags#-1]` is a key, which no metadata will have. A position has at most nine digits.
 - A whole number is an `int` if it fits 64 bits. Every other number is a `float` and must be finite.
-- `\\`, `\'` and `\"` are escapes in a string. Every other backslash stands for itself.
+- In a string, a backslash escapes the quote that encloses the string, and nothing else. Every other backslash, doubled
+  or not, stands for itself, so a string cannot end in a backslash.
 """
 
 import math
@@ -33,7 +34,7 @@ MAX_VALUES = 500  # in one IN
 
 _INT64 = range(-(2**63), 2**63)
 _STEP = re.compile(r"\.([^.\[]+)|\[(?:(#-)?0*([0-9]{1,9})|#)\]")
-_ESCAPE = re.compile(r"""\\([\\'"])""")
+_STRING = re.compile(r"""'.*?(?:(?<!\\)'|\Z)|".*?(?:(?<!\\)"|\Z)""", re.DOTALL)  # the last one may be unclosed
 _PREDICATES = {"EQUALITY", "ORDER", "_GLOB", "IN", "_CONTAINS", "FIELD"}
 _WORDS = {
     "$END": "the end of the filter",
@@ -47,6 +48,10 @@ _WORDS = {
     "RPAR": "')'",
     "STRING": "a quoted string",
 }
+_ESCAPED_QUOTE = (
+    "; a backslash escapes the quote that encloses its string, so no string ends in a backslash: "
+    r"find a value that does by GLOB and a class, as in path GLOB 'C:[\]'"
+)
 
 
 class _FilterError(Exception):
@@ -95,12 +100,22 @@ def _read(text: str) -> Node:
     except lark.UnexpectedCharacters as error:
         unclosed = error.char in "'\""
         complaint = "this string is never closed" if unclosed else f"token recognition error at: {error.char!r}"
-        raise _FilterError(error.pos_in_stream, complaint) from None
+        raise _FilterError(error.pos_in_stream, complaint + _advice(text, error.pos_in_stream)) from None
     except lark.UnexpectedToken as error:
         ended = error.token.type == "$END"
         found, at = (_WORDS["$END"], len(text)) if ended else (_shown(error.token), error.token.start_pos)
-        raise _FilterError(at, f"found {found}, expected {_listed(parser.accepts())}") from None
+        raise _FilterError(at, f"found {found}, expected {_listed(parser.accepts())}{_advice(text, at)}") from None
     return tree
+
+
+def _advice(text: str, at: int | None) -> str:
+    """Return advice to append to a complaint, if the last string before or at a position holds an escaped quote."""
+    last = ""
+    for string in _STRING.finditer(text):
+        if string.start() > (at or 0):
+            break
+        last = string[0]
+    return _ESCAPED_QUOTE if last and f"\\{last[0]}" in last else ""
 
 
 def _feed(parser: Any) -> None:
@@ -159,7 +174,8 @@ class _Builder:
         return partial(Contains, value=value, negated=bool(negation))
 
     def string(self, tokens: "list[Token]") -> str:
-        return _ESCAPE.sub(r"\1", tokens[0][1:-1])
+        quote = tokens[0][0]
+        return tokens[0][1:-1].replace(f"\\{quote}", quote)
 
     def number(self, tokens: "list[Token]") -> int | float:
         value = float(tokens[0])
