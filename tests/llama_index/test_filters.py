@@ -42,6 +42,7 @@ from tests.support.llama_index_filter_oracle import (
     searches,
     theirs,
 )
+from tests.support.texts import odd_texts, with_neighbours
 
 LetThrough: TypeAlias = Callable[[str, list[Metadata]], list[int]]
 
@@ -114,6 +115,10 @@ def test_agrees_with_the_store_itself(search: tuple[MetadataFilters, list[Metada
 EXACT = [
     (O.EQ, "x", "k = 'x'"),
     (O.EQ, "it's", 'k = "it\'s"'),
+    (O.EQ, "a\\b", "k = 'a\\b'"),
+    (O.EQ, "a\\\\b\\", "k GLOB 'a[\\]\\b[\\]'"),
+    (O.EQ, "\\'*", 'k GLOB "[\\]\'[*]"'),
+    (O.EQ, "'\"", "k GLOB '?\"' AND k GLOB \"'?\""),
     (O.EQ, 1, "k = 1"),
     (O.EQ, 1e-7, "k = 0.0000001"),
     (O.GT, -1.5, "k > -1.5"),
@@ -121,11 +126,13 @@ EXACT = [
     (O.LT, 1e15, "k < 1000000000000000.0"),
     (O.LTE, 0, "k <= 0"),
     (O.IN, ["a", "b", "a"], "k IN ('a', 'b')"),
+    (O.IN, ["a", "b", "\\"], "k IN ('a', 'b') OR k GLOB '[\\]'"),
     (O.IN, [1, 2], "k IN (1, 2)"),
     (O.CONTAINS, 1, "k CONTAINS 1"),
     (O.CONTAINS, "x", "k CONTAINS 'x' OR k GLOB '*x*' OR HAS FIELD k.x"),
     (O.ANY, [1, 2], "k CONTAINS 1 OR k CONTAINS 2"),
     (O.ALL, [1, 2], "k CONTAINS 1 AND k CONTAINS 2"),
+    (O.TEXT_MATCH, "a\\b\\", "k GLOB '*a\\b[\\]*'"),
     (O.TEXT_MATCH, "50*?[a]", "k GLOB '*50[*][?][[]a]*'"),
     (O.TEXT_MATCH_INSENSITIVE, "Go 1*", "k GLOB '*[gG][oO] 1[*]*'"),
 ]
@@ -146,9 +153,8 @@ def test_exact(operator: FilterOperator, value: Any, text: str) -> None:
 @pytest.mark.parametrize(
     ("operator", "value", "text"),
     [
-        (O.EQ, "a\\'", 'k GLOB "a?\'"'),
-        (O.EQ, "'\"", 'k GLOB "\'?"'),
         (O.EQ, "\0\ud800", "k GLOB '??'"),
+        (O.EQ, "'\0\"", "k GLOB '??\"' AND k GLOB \"'??\""),
         (O.EQ, 2**60, f"k = {2**60}"),
         (O.EQ, 2**63, "HAS FIELD k"),
         (O.EQ, float("nan"), "HAS FIELD k"),
@@ -160,14 +166,15 @@ def test_exact(operator: FilterOperator, value: Any, text: str) -> None:
         (O.LT, float("inf"), "HAS FIELD k"),
         (O.LT, "x", "k GLOB '*'"),
         (O.IN, "xyz", "k GLOB '*'"),
-        (O.IN, ["a", "b", "\\"], "k IN ('a', 'b') OR k GLOB '?'"),
+        (O.IN, ["a", "\0"], "k IN ('a') OR k GLOB '?'"),
         (O.IN, list(range(501)), "HAS FIELD k"),
         (O.CONTAINS, "b c", "k CONTAINS 'b c' OR HAS FIELD k AND HAS NOT FIELD k[0]"),
         (O.CONTAINS, None, "HAS FIELD k[0]"),
         (O.CONTAINS, ["a"], "HAS FIELD k[0]"),
         (O.ANY, ["b c", "d e"], "k CONTAINS 'b c' OR HAS FIELD k AND HAS NOT FIELD k[0] OR k CONTAINS 'd e'"),
         (O.ALL, [], "HAS FIELD k"),
-        (O.TEXT_MATCH, "a\\b", "k GLOB '*a?b*'"),
+        (O.CONTAINS, "\\", "HAS FIELD k"),
+        (O.TEXT_MATCH, "'\"", "k GLOB '*?\"*' AND k GLOB \"*'?*\""),
         (O.TEXT_MATCH_INSENSITIVE, "Kßi", "k GLOB '*[kK\u212a]*[iI\u0130]*'"),
         (O.IS_EMPTY, None, "HAS NOT FIELD k[0]"),
     ],
@@ -465,6 +472,36 @@ def test_any_text(let_through: LetThrough, part: MetadataFilter, text: str, key:
         assert [] == let_through(translation.filter, [{"tenant": "t2", "k": "a"}])
 
 
+@pytest.fixture(scope="module")
+def named() -> Iterator[Index]:
+    """An index for records that bear names."""
+    with Index.embedded(type="dense", dimension=1) as index:
+        yield index
+
+
+@given(text=odd_texts)
+def test_a_text_names_itself_alone(named: Index, text: str) -> None:
+    """Whatever a value holds, the index by itself finds the records that hold it, and none of a similar value."""
+    names = with_neighbours(text)
+    named.reset()
+    named.upsert([(str(position), [1.0], {"k": each, "doc_id": each}) for position, each in enumerate(names)])
+    for translation in (
+        translate(one("k", O.EQ, text)),
+        translate(one("k", O.IN, [text, f"{text}y"])),
+        translate(joined("not", one("k", O.NE, text))),
+        translate(None, doc_ids=[text]),
+    ):
+        assert translation.residual is None
+        assert ["0"] == [match.id for match in named.query([1.0], 100, filter=translation.filter)]
+    for operator in (O.NE, O.GTE, O.CONTAINS, O.TEXT_MATCH):
+        check = translate(one("k", operator, text))
+        matches = named.query([1.0], 100, include_metadata=True, filter=check.filter)
+        kept = {match.id for match in matches if check.residual is None or check.residual(match.metadata or {}, "x")}
+        assert kept == {
+            str(position) for position, each in enumerate(names) if theirs(one("k", operator, text), {"k": each})
+        }
+
+
 # What it is
 
 
@@ -500,10 +537,10 @@ def test_in_an_index() -> None:
         {"year": 2020, "by": 'O\'Brien "x"'},
         {"year": 2021, "by": None},
         {"year": "2021"},
-        {"by": "O'Brien _x_"},
+        {"by": 'O\'Brien _x" O_Brien "x"'},
         {"year": 1999, "by": 'O\'Brien "x"'},
     ]
-    late = joined("or", one("year", O.GTE, 2020), one("by", O.EQ, 'O\'Brien "x"'))
+    late = joined("or", one("year", O.GTE, 2020), one("by", O.TEXT_MATCH, '\'Brien "x"'))
     translation = translate(mine(late), node_ids=["0", "1", "3"])
     assert translation.residual is not None
     with Index.embedded(type="dense", dimension=1) as index:

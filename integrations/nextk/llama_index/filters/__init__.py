@@ -6,7 +6,7 @@ more; the residual, where there is one, then checks the records themselves. This
 until enough records have passed.
 
 `semantics` holds what a filter means, `pushdown` what the index is told of it, and `expressions` how that is written:
-quoted, so that no key and no value is read as syntax, and never larger than an index takes.
+so that no key and no value is read as syntax, and never larger than an index takes.
 """
 
 from collections.abc import Callable, Collection, Mapping

@@ -1,7 +1,7 @@
 """Filter expressions in the index's language, which let through at least the records that pass.
 
 A key or a value of the user's is copied into a filter only if it cannot be misread there: keys are plain words, numbers
-are decimals without an exponent, and strings are written without escapes, because the filter language documents none.
+are decimals without an exponent, and `nextk.filter_text` writes strings.
 """
 
 import math
@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
+
+from nextk.filter_text import quoted, quoted_patterns
 
 # An index takes at most 8,192 bytes, 400 predicates and 64 nested parentheses. The rest is for a filter of the user's.
 MAX_BYTES = 6_144
@@ -18,8 +20,7 @@ MAX_DEPTH = 32
 _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _STEP = re.compile(r"[A-Za-z0-9_-]+")
 _KEYWORDS = {"and", "or", "not", "in", "glob", "contains", "has", "field", "true", "false"}
-_UNSPELLABLE = re.compile(r"[\\\0\ud800-\udfff]")  # read as an escape, as the end of the text, or not UTF-8
-_GLOB_SIGNS = re.compile(r"[*?\[]")
+_UNSPELLABLE = re.compile(r"[\0\ud800-\udfff]")  # read as the end of the text, or not UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +129,23 @@ def literal(value: str | float) -> str | None:
         return str(int(value))
     if isinstance(value, float):
         return format(Decimal(repr(value)), "f") if math.isfinite(value) else None
-    quote = '"' if "'" in value else "'"
-    return None if quote in value or _UNSPELLABLE.search(value) else f"{quote}{value}{quote}"
-
-
-def verbatim(text: str) -> str:
-    """Return the GLOB pattern that matches one text and no other."""
-    return _GLOB_SIGNS.sub(r"[\g<0>]", text)
+    return None if _UNSPELLABLE.search(value) else quoted(value)
 
 
 def glob(path: str, pattern: str, *, exact: bool) -> FilterExpression:
-    """Make an expression of a GLOB predicate.
+    """Make an expression of a GLOB predicate, or of two if the pattern holds both kinds of quotes.
 
     Args:
         path: The path of the value that is matched.
-        pattern: The pattern. A character that no filter can spell is replaced by `?`, which matches any character.
+        pattern: The pattern, as `quoted_patterns` takes it. A character that no filter can spell is replaced by `?`,
+            which matches any character.
         exact: Whether the pattern, as given, matches nothing that it should not.
     """
     spelled = _UNSPELLABLE.sub("?", pattern)
-    if "'" in spelled:
-        spelled = spelled.replace('"', "?")
-    return predicate(f"{path} GLOB {literal(spelled)}", exact=exact and spelled == pattern)
+    written = quoted_patterns(spelled)
+    exact = exact and spelled == pattern and (len(written) == 1 or not _holds_star(pattern))
+    return all_of(predicate(f"{path} GLOB {each}", exact=exact) for each in written)
+
+
+def _holds_star(pattern: str) -> bool:
+    return "*" in pattern.replace("[*]", "")

@@ -9,6 +9,7 @@ from typing import Any
 
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 
+from nextk.filter_text import verbatim
 from nextk.llama_index.filters.expressions import (
     ANYTHING,
     EVERYTHING,
@@ -21,7 +22,6 @@ from nextk.llama_index.filters.expressions import (
     path_of,
     predicate,
     step_of,
-    verbatim,
 )
 from nextk.llama_index.filters.semantics import Condition, ConditionGroup
 
@@ -99,7 +99,7 @@ def _equal(path: str, value: Any) -> FilterExpression:
         return _present(path)
     spelled = literal(value)
     if spelled is None:
-        return glob(path, verbatim(value), exact=False)
+        return glob(path, verbatim(value), exact=True)
     return predicate(f"{path} = {spelled}", exact=_is_exact(value))
 
 
