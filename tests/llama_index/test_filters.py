@@ -309,6 +309,15 @@ def test_refuses_ids_that_are_none(name: str, ids: Any) -> None:
         translate(None, **{name: ids})
 
 
+@pytest.mark.parametrize("ids", [["None"], ("d1", "None")])
+def test_refuses_the_id_of_no_document(ids: Any) -> None:
+    """`"None"` stands for every node without a source document; who wants these says so by a filter."""
+    with pytest.raises(ClientError, match=r"doc_ids= holds 'None'.*MetadataFilter\(key='ref_doc_id', value='None'\)"):
+        translate(None, doc_ids=ids)
+    assert "ref_doc_id = 'None'" == translate(one("ref_doc_id", O.EQ, "None")).filter
+    assert translate(None, doc_ids=["none", "NONE", " None"], node_ids=["None"]).residual is not None
+
+
 # Limits
 
 OWN = "x = 1 OR " * 20 + "y IN ('" + "z" * 1000 + "')"

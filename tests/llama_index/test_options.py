@@ -13,7 +13,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
 from llama_index.core.postprocessor import KeywordNodePostprocessor
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
+from llama_index.core.schema import Document, NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.simple import SimpleVectorStore
 from llama_index_instrumentation import get_dispatcher
@@ -25,6 +25,7 @@ from nextk.llama_index import ResumableRetriever
 from nextk.until import Accepted, MaxResults
 from tests.support.local_server import LocalServer
 from tests.support.sentence_index import QUESTION, TEXTS
+from tests.support.texts import with_neighbours
 from tests.support.transports import Recording
 
 
@@ -237,6 +238,52 @@ class TestWriting:
             assert ["n2", "n5"] == sorted(node.node_id for node in retriever.retrieve(QUESTION))
             assert 0 == retriever.delete_ref_doc("d0' OR ref_doc_id = 'd2")
             assert 2 == len(retriever.retrieve(QUESTION))
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    @pytest.mark.parametrize(
+        "ref_doc_id",
+        [
+            r"C:\data\a.pdf",
+            r"\\server\share\a.pdf",
+            "C:\\data\\",
+            'it\'s "a" \\\'b\\" [c]*?\\',
+            "none",
+            " ",
+            "雪\n",
+            "'\"" * 1000,
+        ],
+    )
+    async def test_a_document_is_removed_whatever_its_id(self, ref_doc_id: str, asynchronous: bool) -> None:
+        """The nodes of one document go, and none of documents with similar ids or of none."""
+        others = [each for each in with_neighbours(ref_doc_id) if each not in ("", ref_doc_id)]
+        made = [TextNode(id_=f"{parent}-{part}", text="snow") for parent in range(len(others) + 1) for part in "ab"]
+        for parent, each in enumerate([ref_doc_id, *others]):
+            for node in made[2 * parent : 2 * parent + 2]:
+                node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=each)
+        made.append(TextNode(id_="orphan", text="snow"))
+        with Index.embedded(type="dense", dimension=4) as index:
+            retriever = ResumableRetriever(index, embed_model=MockEmbedding(4), namespace="space")
+            retriever.insert_nodes(made)
+            removed = (
+                await retriever.adelete_ref_doc(ref_doc_id) if asynchronous else retriever.delete_ref_doc(ref_doc_id)
+            )
+            assert 2 == removed
+            left = index.range(limit=1000, namespace="space").vectors
+            assert {node.node_id for node in made[2:]} == {record.id for record in left}
+
+    @pytest.mark.parametrize("ref_doc_id", ["None", "", None, 5, "\0", "\ud800", "x" * 7000])
+    async def test_no_document_is_removed_by_an_id_that_names_none(self, ref_doc_id: Any) -> None:
+        """Nodes without a source document are stored under `"None"`: it is refused like other ids that name nothing."""
+        with Index.embedded(type="dense", dimension=4) as index:
+            retriever = ResumableRetriever(index, embed_model=MockEmbedding(4))
+            retriever.insert_nodes([TextNode(id_="orphan", text="snow"), Document(id_="whole", text="ice")])
+            advice = r"^ref_doc_id=.*by their own ids, with retriever\.index\.delete"
+            with pytest.raises(ClientError, match=advice):
+                retriever.delete_ref_doc(ref_doc_id)
+            with pytest.raises(ClientError, match=advice):
+                await retriever.adelete_ref_doc(ref_doc_id)
+            assert 2 == index.info().vector_count
+            assert 2 == retriever.index.delete(["orphan", "whole"]).deleted
 
     def test_a_batch_that_fails(self, stored: ResumableRetriever) -> None:
         """The exception says how many batches are stored."""

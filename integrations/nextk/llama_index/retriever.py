@@ -99,7 +99,8 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
             that LlamaIndex's in-memory store gives them. What the index cannot check is checked here, and pulling goes
             on until enough nodes have passed.
         doc_ids: The ids of source documents; only their nodes are found. An empty list counts as absent, as everywhere
-            in LlamaIndex, so a caller who may see nothing must not query at all.
+            in LlamaIndex, so a caller who may see nothing must not query at all. `"None"` is refused, because
+            LlamaIndex stores it with every node that has no source document.
         node_ids: The ids of nodes; only these are found. An empty list counts as absent, as everywhere in LlamaIndex.
         node_postprocessors: Node postprocessors. Only nodes that survive them count, and pulling goes on until there
             are enough. The order is that of the search; a postprocessor that reorders belongs in the query engine.
@@ -121,7 +122,7 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
 
     Raises:
         ClientError: If arguments contradict each other, if one is unknown, if the mode needs a model that is missing,
-            or if there is no index.
+            if `doc_ids` hold `"None"`, or if there is no index.
     """
 
     def __init__(

@@ -11,13 +11,15 @@ from llama_index.core.settings import Settings
 from llama_index.core.vector_stores.types import ExactMatchFilter, MetadataFilters
 
 from nextk.errors import ClientError
-from nextk.llama_index.filters import translate
+from nextk.llama_index.filters import NO_DOCUMENT, translate
 from nextk.llama_index.nodes import record_of, vector_of
 from nextk.llama_index.question import Embedder
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.writing import BATCH, in_batches, open_embedded
 from nextk.sessions import SearchQuery
 from nextk.types import Data, Vector
+
+_SHOWN = 60  # letters of an id in an error message
 
 
 class Writing:
@@ -142,13 +144,18 @@ class Writing:
         """Remove every node of a source document.
 
         Args:
-            ref_doc_id: The id of the document.
+            ref_doc_id: The id of the document. It may hold quotes, backslashes and any other characters that an index
+                can store. LlamaIndex stores `"None"` with every node that has no source document, as a `Document` that
+                was not split has none; therefore a document whose id is really `"None"` cannot be named here.
 
         Returns:
             The number of nodes that were removed.
 
         Raises:
-            ClientError: If the id holds characters that no filter can name. Delete its nodes by their ids then.
+            ClientError: If the id is `"None"`, empty or no string, or cannot be written into a filter because it holds
+                a NUL or a lone surrogate or takes more than 6,000 bytes (fewer if many of its characters are special to
+                `GLOB`). Nothing is removed. Remove the nodes by their own ids then:
+                `retriever.index.delete(ids, namespace=...)`.
         """
         of_document = _of_document(ref_doc_id)
         return self._connection.index.delete(filter=of_document, namespace=self._template.namespace).deleted
@@ -171,9 +178,22 @@ def _rows(nodes: Sequence[BaseNode], made: tuple[Any, Any] | None) -> list[Data]
     ]
 
 
-def _of_document(ref_doc_id: str) -> str:
+def _of_document(ref_doc_id: Any) -> str:
+    """Return the filter for the nodes of a source document; raise `ClientError` if no filter can name it."""
+    if not isinstance(ref_doc_id, str) or ref_doc_id in ("", NO_DOCUMENT):
+        reason = f"names no source document; LlamaIndex stores {NO_DOCUMENT!r} with every node that has none"
+        raise ClientError(_refusal(ref_doc_id, reason))
     translated = translate(MetadataFilters(filters=[ExactMatchFilter(key="ref_doc_id", value=ref_doc_id)]))
     if translated.residual is not None:
-        message = f"the id {ref_doc_id!r} holds characters that no filter can name: delete its nodes by their ids"
-        raise ClientError(message)
+        reason = "cannot be written into a filter: it is too long, or holds a NUL or a lone surrogate"
+        raise ClientError(_refusal(ref_doc_id, reason))
     return translated.filter
+
+
+def _refusal(ref_doc_id: Any, reason: str) -> str:
+    shown = repr(ref_doc_id)
+    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+    return (
+        f"ref_doc_id={shown} {reason}. Nothing was removed; "
+        "remove nodes by their own ids, with retriever.index.delete(ids, namespace=...)"
+    )

@@ -20,6 +20,9 @@ from nextk.llama_index.filters.expressions import EVERYTHING, all_of, any_of
 from nextk.llama_index.filters.pushdown import one_of, pushed_down
 from nextk.llama_index.filters.semantics import ConditionGroup, read
 
+NO_DOCUMENT = "None"
+"""LlamaIndex stores this as the id of the source document with every node that has no source document."""
+
 _PARENT_KEYS = ("ref_doc_id", "doc_id", "document_id")
 
 
@@ -56,17 +59,23 @@ def translate(
         filters: The filters. Later changes to them do not affect the translation.
         doc_ids: The ids of source documents. LlamaIndex writes them into the metadata as `ref_doc_id`, `doc_id` and
             `document_id`, of which one match suffices. An empty collection counts as absent, as everywhere in
-            LlamaIndex.
+            LlamaIndex. `"None"` is refused, because LlamaIndex stores it with every node that has no source document.
         node_ids: The ids of records. An empty collection counts as absent, as everywhere in LlamaIndex. No filter of
             the index can name them, so the residual always checks them.
 
     Raises:
         ClientError: If LlamaIndex would raise on a filter at every record that holds the key (`> None`, `in 5`,
             `text_match 5`), if its own model refuses one, if groups are nested deeper than 64, or if ids are not a
-            list of strings.
+            list of strings, or if `doc_ids` hold `"None"`.
     """
     group = None if filters is None else read(filters)
     documents, nodes = _ids(doc_ids, "doc_ids"), _ids(node_ids, "node_ids")
+    if documents is not None and NO_DOCUMENT in documents:
+        message = (
+            f"doc_ids= holds {NO_DOCUMENT!r}, which LlamaIndex stores with every node that has no source document: "
+            f"leave it out, or find these nodes by MetadataFilter(key='ref_doc_id', value={NO_DOCUMENT!r})"
+        )
+        raise ClientError(message)
     pushed = all_of(
         [
             EVERYTHING if group is None else pushed_down(group),
