@@ -8,10 +8,11 @@ which a class of one character, such as `[\]` or `[*]`, stands for that characte
 
 import re
 
-__all__ = ["quoted", "quoted_patterns", "verbatim"]
+__all__ = ["is_balanced", "quoted", "quoted_patterns", "verbatim"]
 
 _AMBIGUOUS = re.compile(r"""\\(?=[\\'"]|\Z)""")
 _SPECIAL = re.compile(rf"[*?\[]|{_AMBIGUOUS.pattern}")
+_STRING_OR_PARENTHESIS = re.compile(r"""'.*?(?<!\\)'|".*?(?<!\\)"|[()'"]""", re.DOTALL)
 
 
 def quoted(text: str) -> str | None:
@@ -46,3 +47,16 @@ def quoted_patterns(pattern: str) -> list[str]:
         return ["'" + pattern.replace("'", "?") + "'", '"' + pattern.replace('"', "?") + '"']
     quote = '"' if "'" in pattern else "'"
     return [f"{quote}{pattern}{quote}"]
+
+
+def is_balanced(filter: str) -> bool:
+    """Return whether parentheses around a filter would enclose all of it.
+
+    They would not if the filter closed a parenthesis that it has not opened, or left a parenthesis or a string open.
+    """
+    depth = 0
+    for part in _STRING_OR_PARENTHESIS.finditer(filter):
+        depth += (part[0] == "(") - (part[0] == ")")
+        if depth < 0 or part[0] in ("'", '"'):
+            return False
+    return depth == 0

@@ -107,6 +107,61 @@ class TestNarrowing:
         with retriever.open(QUESTION, filter="place > 1 OR place = 0") as search:
             assert expected - {1} == set(places(list(search)))
 
+    @pytest.mark.parametrize(
+        "filter",
+        [
+            "place = 5) OR (place = 7",
+            "place >= 0) OR HAS FIELD place OR (place = 7",
+            "place = 5 OR ((place = 7)",
+            "place = 5) OR (place = ')'",
+            "place = 5 OR place = 'it",
+            r"place = 'C:\'",
+        ],
+    )
+    def test_no_filter_reaches_out_of_its_parentheses(self, stored: ResumableRetriever, filter: str) -> None:
+        """A filter that would undo what holds besides it is refused, wherever it is given."""
+        restrictions: list[dict[str, Any]] = [{"filters": where(("place", FilterOperator.LT, 2))}, {"doc_ids": ["d0"]}]
+        for restriction in restrictions:
+            with pytest.raises(ClientError, match="a parenthesis or a string open"):
+                over(stored, filter=filter, **restriction)
+            retriever = over(stored, **restriction)
+            for opens in (retriever.open, retriever.aopen):
+                with pytest.raises(ClientError, match="a parenthesis or a string open"):
+                    opens(QUESTION, filter=filter)
+            with retriever.open(QUESTION) as search, pytest.raises(ClientError, match="a parenthesis or a string open"):
+                search.widen(filter=filter)
+
+    def test_parentheses_and_quotes_in_a_filter(self, stored: ResumableRetriever) -> None:
+        """A balanced filter holds besides the others, whatever its strings contain; a blank one does nothing."""
+        retriever = over(stored, filters=where(("place", FilterOperator.LT, 4)), similarity_top_k=100)
+        for own, expected in {
+            r"(place = 1 OR place != ')\'(') AND (place > 0)": {1, 2, 3},
+            'place = 3 OR place = "it\'s ("': {3},
+            "\n ": {0, 1, 2, 3},
+        }.items():
+            with retriever.open(QUESTION, filter=own) as search:
+                assert expected == set(places(list(search)))
+
+    @pytest.mark.parametrize("operator", [FilterOperator.LTE, FilterOperator.NE])
+    async def test_widening_keeps_the_filters(self, stored: ResumableRetriever, operator: FilterOperator) -> None:
+        """A new filter replaces the `filter` of a search alone: `filters` and `doc_ids` hold on, also from a cursor."""
+        retriever = over(stored, filters=where(("place", operator, 30)), doc_ids=["d0"])
+        permitted = {
+            place for place in range(0, 66, 3) if (place <= 30 if operator is FilterOperator.LTE else place != 30)
+        }
+        for wider, expected in {"place < 40": {place for place in permitted if place < 40}, "": permitted}.items():
+            with retriever.open(QUESTION, filter="place < 10") as search:
+                first = search.fetch_next(2)
+                search.widen(filter=wider)
+                found = [*first, *search.fetch_next(3)]
+                cursor = search.cursor()
+            with retriever.resume(cursor, filter=wider) as search:
+                assert expected == set(places([*found, *search]))
+            async with retriever.aopen(QUESTION, filter="place < 10") as searching:
+                found = await searching.fetch_next(2)
+                await searching.widen(filter=wider)
+                assert expected == set(places([*found, *[node async for node in searching]]))
+
     async def test_pulling_goes_on(self, stored: ResumableRetriever) -> None:
         """As many nodes as asked for, however many have to be left out on this side."""
         retriever = over(stored, node_ids=[f"n{position}" for position in range(0, 66, 11)], similarity_top_k=5)

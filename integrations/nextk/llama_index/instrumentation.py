@@ -11,7 +11,7 @@ from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent,
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index_instrumentation.dispatcher import Dispatcher
 
-from nextk.sessions import AsyncRetrievalSession, Report, RetrievalSession
+from nextk.sessions import AsyncRetrievalSession, Report, RetrievalMode, RetrievalSession
 from nextk.until import Policy
 
 if TYPE_CHECKING:
@@ -95,6 +95,13 @@ class ObservedSession(RetrievalSession[NodeWithScore]):
     def _fetch_one(self) -> list[NodeWithScore]:
         return self._retriever._pull(self._query_bundle, self, super()._fetch_one)  # noqa: SLF001
 
+    def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
+        """Go on in another mode or through another filter as `RetrievalSession.widen` does.
+
+        The retriever's `filters`, `doc_ids` and `node_ids` hold besides the new filter, as they hold besides the first.
+        """
+        super().widen(retrieval_mode=retrieval_mode, filter=self._retriever._restricted(filter))  # noqa: SLF001
+
 
 class AsyncObservedSession(AsyncRetrievalSession[NodeWithScore]):
     """A search for an event loop whose calls go through its retriever, because tracers know a retrieval by its class.
@@ -121,3 +128,10 @@ class AsyncObservedSession(AsyncRetrievalSession[NodeWithScore]):
 
     async def _fetch_one(self) -> list[NodeWithScore]:
         return await self._retriever._apull(self._query_bundle, self, super()._fetch_one)  # noqa: SLF001
+
+    async def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
+        """Go on in another mode or through another filter as `AsyncRetrievalSession.widen` does.
+
+        The retriever's `filters`, `doc_ids` and `node_ids` hold besides the new filter, as they hold besides the first.
+        """
+        await super().widen(retrieval_mode=retrieval_mode, filter=self._retriever._restricted(filter))  # noqa: SLF001

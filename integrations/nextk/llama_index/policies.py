@@ -12,6 +12,8 @@ from typing import Any
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from nextk.errors import ClientError
+from nextk.filter_text import is_balanced
 from nextk.until import BatchCheck, Candidate, Policy, PolicyState
 from nextk.until.identity import describe
 
@@ -99,9 +101,20 @@ class Restrictions:
         return self.residual is not None or bool(self.postprocessors)
 
     def joined(self, filter: str) -> str:
-        """Join a filter of the caller's and the pushed-down part by AND; either may hold an OR."""
-        parts = [part for part in (filter, self.pushed_down) if part]
-        return parts[0] if len(parts) == 1 else " AND ".join(f"({part})" for part in parts)
+        """Join a filter of the caller's and the pushed-down part by AND; either may hold an OR.
+
+        Raises:
+            ClientError: The caller's filter closes a parenthesis that it has not opened, or leaves a parenthesis or a
+                string open, so that it could undo the pushed-down part.
+        """
+        if not self.pushed_down or not isinstance(filter, str):  # a query refuses what is no string
+            return filter
+        if not filter.strip(" \t\r\n"):
+            return self.pushed_down
+        if not is_balanced(filter):
+            message = f"filter={filter!r} leaves a parenthesis or a string open, or closes one too many: balance it"
+            raise ClientError(message)
+        return f"({filter}) AND ({self.pushed_down})"
 
     def policy(self, query_bundle: QueryBundle, *, awaited: bool) -> Policy | None:
         """Return the policy that holds for every call on a search, whichever other policy the call has.

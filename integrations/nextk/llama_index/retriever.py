@@ -315,8 +315,10 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         return self._asession(bundle_from_texts(read.query_texts), template, config, read)
 
     def _template_for(self, filter: str | None, namespace: str | None) -> SearchQuery:
-        joined = None if filter is None else self._restrictions.joined(filter)
-        return self._template.within(filter=joined, namespace=namespace)
+        return self._template.within(filter=self._restricted(filter), namespace=namespace)
+
+    def _restricted(self, filter: str | None) -> str | None:
+        return None if filter is None else self._restrictions.joined(filter)
 
     def _session(
         self, bundle: QueryBundle, template: SearchQuery, config: SearchConfig, cursor: ReadCursor | None = None
