@@ -706,6 +706,20 @@ class TestRecordedStore:
         del local_server.engines["recorded"]
         engine.close()
 
+    async def test_no_document_is_not_a_document(self, location: dict[str, Any]) -> None:
+        """The nodes of a document are removed, but not all those that the store has written under no document."""
+        async with ResumableRetriever(**location, embed_model=Words()) as retriever:
+            count = retriever.index.info().vector_count
+            with pytest.raises(ClientError, match="Nothing was removed"):
+                retriever.delete_ref_doc("None")
+            with pytest.raises(ClientError, match="Nothing was removed"):
+                await retriever.adelete_ref_doc("None")
+            assert count == retriever.index.info().vector_count
+            assert (1, 0) == (retriever.delete_ref_doc("report"), await retriever.adelete_ref_doc("report"))
+            assert count - 1 == retriever.index.info().vector_count
+        with pytest.raises(ClientError, match="doc_ids= holds 'None'"):
+            ResumableRetriever(**location, embed_model=Words(), doc_ids=["None"])
+
     @pytest.mark.parametrize("kind", KINDS)
     async def test_the_same_nodes(self, location: dict[str, Any], kind: str) -> None:
         """Every way of retrieving reads back the very nodes that were written, in both colours."""
