@@ -22,7 +22,7 @@ from nextk.engine.factory import open_engine
 from nextk.errors import ClientError, LimitReached, RefusedError, TooManyQueries, TransportError
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
-from nextk.sessions import Limits
+from nextk.sessions import Limits, Shortfall
 from nextk.sessions import pool as pool_module
 from nextk.sessions.pool import MAX_OPEN, MAX_WAIT, Parked, QueryPool, Slot, pool_of
 from nextk.testing import Fault, FaultPlan, RequestKind, faulty
@@ -906,6 +906,25 @@ class TestNoRoom:
         async with search_of(bench.index, bench.shape.question, colour, guards=guards) as search:
             assert ordered[20:23] == await search.fetch_until(Accepted(3, check))
         other.stop()
+        bench.index.close()
+
+    async def test_more_than_a_plain_query_can_bring(self, colour: str, caplog: pytest.LogCaptureFixture) -> None:
+        """A call that wants more rows than the plain query can bring is short, and the log says why, once."""
+        bench = Bench.build(SHAPES["dense"], max_open_queries=1)
+        size = bench.index.info().dimension
+        for start in (0, 600):
+            numbers = range(start, start + 600)
+            records = [Vector(f"more{number}", [1.0 + number, *[0.5] * (size - 1)]) for number in numbers]
+            bench.index.upsert(records, namespace="many")
+        (other,) = hogs(bench, 1)
+        question = replace(bench.shape.question, namespace="many")
+        with other:
+            async with search_of(bench.index, question, colour, guards=Limits()) as search:
+                assert 1_000 == len(await search.fetch_until(MaxResults(1_500)))
+                assert [] == await search.fetch_until(MaxResults(1_500))
+        shortfall = Shortfall("no_room", None, 2, 1_000, 1_000)
+        assert [str(shortfall)] == caplog.messages
+        assert "a server without room for a resumable query" in caplog.messages[0]
         bench.index.close()
 
     @pytest.mark.parametrize("room", [False, True])

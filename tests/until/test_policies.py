@@ -1,11 +1,13 @@
 """Stopping policies, alone and combined, over lists of matches: without an index and without I/O."""
 
+import logging
 import operator
 import pickle
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 import nextk.until
 from nextk.errors import ClientError, LimitReached, PageUncertain
-from nextk.sessions import Limits, RowReader, SearchConfig, SearchQuery
+from nextk.sessions import Limits, RowReader, SearchConfig, SearchQuery, Shortfall
 from nextk.sessions.effects import CallCheck, Effect, Effects, FetchNext, Release, StartQuery
 from nextk.sessions.machine import SearchMachine
 from nextk.testing import ManualClock
@@ -174,6 +176,12 @@ class Paper:
         raise AssertionError(step)
 
 
+def asked_for(n: int) -> dict[str, Any]:
+    """Return the keywords of a configuration for a call that returns at most `n` results."""
+    config = SearchConfig().capped(n)
+    return {"guards": config.guards, "cap": config.cap}
+
+
 FREE: dict[str, Any] = {"guards": Limits()}
 """The keywords of a configuration without any bound."""
 
@@ -289,6 +297,7 @@ class TestValues:
             ("deadline", lambda: Limits(deadline=0)),
             *[("until", lambda bad=bad: SearchConfig(until=bad)) for bad in (3, "max_results", MaxResults)],
             *[("max_idle", lambda bad=bad: SearchConfig(max_idle=bad)) for bad in (0, 1.5, None, True)],
+            *[("cap", lambda bad=bad: SearchConfig(cap=bad)) for bad in (0, 1.5, "3", True)],
             *[("max_recovery", lambda bad=bad: SearchConfig(max_recovery=bad)) for bad in (-1, 1.5, None, True)],
             ("until", lambda: SearchConfig().with_overrides(until=10)),  # type: ignore[arg-type]
             ("max_results", lambda: SearchConfig().with_overrides(max_results=0)),
@@ -1150,6 +1159,144 @@ class TestBounds:
         assert len(paper.sizes) <= (max_pulls or ENDLESS)
         assert len(served) + len(waiting) == len({*served, *waiting})
         assert paper.search.report.pulled == kept + len(waiting) + sum(dropped.values())
+
+
+class TestCap:
+    """The number of results that the caller of one call has asked for."""
+
+    @pytest.mark.parametrize(
+        ("guards", "given", "expected"),
+        [
+            ({}, [], (None, None)),
+            ({"max_results": 20}, [], (20, None)),
+            ({"max_pulls": 3}, [], (None, 3)),
+            ({"max_results": None, "max_pulls": None}, [], (None, None)),
+            ({}, ["max_results"], (200, None)),
+            ({}, ["max_pulls", "deadline"], (None, 10)),
+        ],
+    )
+    def test_it_takes_the_place_of_default_guards(
+        self, guards: dict[str, Any], given: list[str], expected: tuple[int | None, int | None]
+    ) -> None:
+        """A number of results lifts the guards that nobody has set; those that are set hold, and so does a deadline."""
+        config = SearchConfig(guards=replace(SearchConfig().guards, **guards)).capped(300, given)
+        assert (*expected, 10) == (config.guards.max_results, config.guards.max_pulls, config.guards.deadline)
+        assert min(300, expected[0] or 300) == config.max_results
+        assert config.capped(None) is config
+
+    @pytest.mark.parametrize(
+        ("guard", "n", "expected"), [(200, 300, 300), (200, 7, 200), (20, 300, 20), (None, 9, None)]
+    )
+    def test_room(self, guard: int | None, n: int, expected: int | None) -> None:
+        """The default guard on results leaves room for a number that is needed; another guard stays as it is."""
+        config = SearchConfig(guards=Limits(max_results=guard)).with_room_for(n)
+        assert expected == config.guards.max_results
+
+    @pytest.mark.parametrize(("n", "sizes"), [(300, [300]), (1_000, [1_000]), (2_500, [1_000, 1_000, 500])])
+    def test_pages(self, n: int, sizes: list[int]) -> None:
+        """As many matches as are missing are pulled, in pages of at most 1,000."""
+        paper = Paper(rows(3_000), **asked_for(n))
+        assert list(range(n)) == positions(paper.fetch_until(MaxResults(n)))
+        assert sizes == paper.sizes
+
+    def test_a_rare_match_is_found(self) -> None:
+        """With a number of results, a search goes on behind its tenth pull."""
+        paper = Paper(marked([position in (70, 4_000) for position in range(5_000)]), **asked_for(2))
+        assert [70, 4_000] == positions(paper.fetch_until(Accepted(2, good)))
+        assert len(paper.sizes) > 10
+
+
+class TestShortfall:
+    """Calls that a bound ends before there is enough, which say so."""
+
+    @pytest.mark.parametrize(
+        ("policy", "options", "expected"),
+        [
+            (Accepted(20, nothing), {}, Shortfall("max_pulls", 10, 10, 1_500, 0, {"accepted": 1_500})),
+            (Accepted(20, nothing), {"slow": 4}, Shortfall("deadline", 10, 3, 140, 0, {"accepted": 140})),
+            (MaxResults(300), {}, Shortfall("max_results", 200, 1, 200, 200)),
+            (TokenBudget(ENDLESS), {"guards": Limits(max_pulls=2)}, Shortfall("max_pulls", 2, 2, 30, 30)),
+            (MinScore(0), {"guards": Limits(max_results=7)}, Shortfall("max_results", 7, 1, 7, 7)),
+            (MaxResults(9), {"overrides": {"max_results": 4}}, Shortfall("max_results", 4, 1, 4, 4)),
+            (MaxResults(5), {"cap": 9, "guards": Limits(max_results=4)}, Shortfall("max_results", 4, 1, 4, 4)),
+        ],
+    )
+    def test_a_bound_came_first(
+        self, policy: Policy, options: dict[str, Any], expected: Shortfall, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The report says which bound it was and what had come; the log warns once, and shows no match."""
+        paper = Paper(rows(5_000), **options)
+        paper.fetch_until(policy)
+        assert expected == paper.search.report.shortfall
+        assert [(logging.WARNING, str(expected))] == [(line.levelno, line.getMessage()) for line in caplog.records]
+
+    @pytest.mark.parametrize(
+        ("policy", "options", "reason"),
+        [
+            (Accepted(3, everything), {}, "accepted"),
+            (MaxResults(3), {"guards": Limits(max_results=3)}, "max_results"),
+            (MaxResults(200), {}, "max_results"),
+            (MaxResults(8), {"cap": 5}, "max_results"),
+            (Accepted(8, everything), {"cap": 5, "guards": Limits(max_results=5)}, "max_results"),
+            (Accepted(99, everything), {}, "exhausted"),
+            (TokenBudget(ENDLESS), {}, "exhausted"),
+        ],
+    )
+    def test_there_was_enough(
+        self, policy: Policy, options: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A call that its policy ends, the cap or the end of the index is not short, and nothing is logged."""
+        paper = Paper(rows(300 if policy == MaxResults(200) else 40), **options)
+        paper.fetch_until(policy)
+        assert (reason, None, []) == (paper.reason, paper.search.report.shortfall, caplog.records)
+
+    def test_the_next_call_begins_anew(self) -> None:
+        """A shortfall is that of the last call; its total has the counts of the whole search."""
+        paper = Paper(rows(99), guards=Limits(max_pulls=1))
+        paper.fetch_until(MaxResults(3))
+        paper.fetch_until(Accepted(5, nothing))
+        report = paper.search.report
+        assert Shortfall("max_pulls", 1, 1, 5, 0, {"accepted": 5}) == report.shortfall
+        assert Shortfall("max_pulls", 1, 2, 8, 3, {"accepted": 5}) == report.total_shortfall
+        paper.fetch_until(MaxResults(3))
+        assert None is paper.search.report.shortfall is paper.search.report.total_shortfall
+
+    def test_the_log_can_be_left_to_the_caller(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Without warnings the shortfall is in the report alone."""
+        paper = Paper(rows(99), warns=False, guards=Limits(max_pulls=1))
+        paper.fetch_until(Accepted(5, nothing))
+        assert (True, []) == (paper.search.report.shortfall is not None, caplog.records)
+
+    def test_bare_calls_do_not_warn(self, caplog: pytest.LogCaptureFixture) -> None:
+        """`fetch_next` is bounded only if the caller says so: the report tells of it, or `LimitReached` does."""
+        paper = Paper(rows(99), overrides={"max_results": 7})
+        assert 7 == len(paper.fetch_next(10))
+        assert Shortfall("max_results", 7, 1, 7, 7) == paper.search.report.shortfall
+        with pytest.raises(LimitReached):
+            paper.fetch_next(10)
+        with pytest.raises(LimitReached):
+            paper.fetch_until(MaxResults(3))
+        assert [] == caplog.records
+
+    @pytest.mark.parametrize(
+        ("shortfall", "sentence"),
+        [
+            (
+                Shortfall("max_pulls", 10, 10, 1_500, 3, {"accepted": 1_490, "no_text": 7}),
+                "max_pulls=10 ended a search before it had enough: 3 rows kept, 1500 pulled in 10 pages, "
+                "1490 dropped by accepted, 7 dropped by no_text. To get more, give a larger max_pulls=, "
+                "or put into filter= what the index can check by itself",
+            ),
+            (
+                Shortfall("deadline", 2.5, 1, 9, 9),
+                "deadline=2.5 ended a search before it had enough: 9 rows kept, 9 pulled in 1 pages, none dropped. "
+                "To get more, give a longer deadline=",
+            ),
+        ],
+    )
+    def test_the_sentence(self, shortfall: Shortfall, sentence: str) -> None:
+        """A shortfall reads as one sentence that names the bound, counts by cause, and says what to do."""
+        assert sentence == str(shortfall)
 
 
 class Remembering(Policy):

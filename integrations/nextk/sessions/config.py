@@ -6,7 +6,7 @@
 import difflib
 import operator
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
 
@@ -20,8 +20,6 @@ DEFAULT_MAX_IDLE = 120
 """The seconds without a pull after which the index may drop a query: few, since an index allows few open queries."""
 MAX_RESULTS, MAX_PULLS, DEADLINE = 200, 10, 10.0
 """The default limits of a call that goes on until a policy has enough."""
-GUARDS = ("max_results", "max_pulls", "deadline")
-"""The names of these limits in a report."""
 DEFAULT_PAGE = 10
 """The number of matches in a first pull if nothing says how many are needed."""
 MAX_PULL = 200
@@ -105,7 +103,7 @@ class SearchConfig:
             it for further checks. If both policies call checks, this one sees what `until` has permitted. Default: no
             policy.
         guards: The limits of each call that goes on until a policy has enough; the call then returns what it has.
-            Default: 200 results, 10 pulls, 10 seconds.
+            Default: 200 results, 10 pulls, 10 seconds. `report.shortfall` tells of a call that one of them ended.
         limits: The limits of the search as a whole; a call that can return nothing within them raises `LimitReached`.
             Default: no limits.
         max_idle: The seconds without a pull after which the index may drop the query; default 120.
@@ -113,6 +111,10 @@ class SearchConfig:
         cursor_key: The key with which cursors are signed. A cursor that was not signed with it is refused. Default: no
             key; the digest of a cursor then notices accidents, but no edit on purpose.
         clock: A function that returns the time in seconds, for the deadlines; default `time.monotonic`.
+        cap: The number of results of a call that goes on until a policy has enough, at most. It is what the caller has
+            asked for, so a call that reaches it is not short, as one is that a guard ends. Default: no cap.
+        warns: Whether the log warns of such a call if a guard ends it. Default: `True`; `False` is for a caller that
+            reads `report.shortfall`.
 
     Raises:
         ClientError: `until` is not a policy, a number is out of range, or `cursor_key` is not a text.
@@ -126,6 +128,8 @@ class SearchConfig:
     cursor_key: str | None = field(default=None, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
     always: Policy | None = None
+    cap: int | None = None
+    warns: bool = True
 
     def __post_init__(self) -> None:
         if self.until is not None:
@@ -133,6 +137,13 @@ class SearchConfig:
         require_count(self.max_idle, "max_idle")
         require_count(self.max_recovery, "max_recovery", 0)
         _require_key(self.cursor_key)
+        if self.cap is not None:
+            require_count(self.cap, "cap")
+
+    @property
+    def max_results(self) -> int | None:
+        """The number of results of a call that goes on until a policy has enough, by the cap and by the guard."""
+        return min((n for n in (self.cap, self.guards.max_results) if n is not None), default=None)
 
     @property
     def always_on(self) -> list[Policy]:
@@ -168,7 +179,7 @@ class SearchConfig:
         if given and config.until is None:
             message = f"{' and '.join(given)} can only bound a call that has a policy: give until= too, or k= instead"
             raise ClientError(message)
-        return config.capped(n)
+        return config.capped(n, given)
 
     def _apply(self, overrides: Overrides) -> tuple["SearchConfig", dict[str, Any]]:
         given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
@@ -177,12 +188,32 @@ class SearchConfig:
         recovery = given.pop("max_recovery", self.max_recovery)
         return replace(self, until=until, max_recovery=recovery, guards=replace(self.guards, **given)), given
 
-    def capped(self, n: int | None) -> "SearchConfig":
-        """Return this configuration for a call that returns at most `n` results; `None` changes nothing."""
+    def capped(self, n: int | None, given: Collection[str] = ()) -> "SearchConfig":
+        """Return this configuration for a call that returns at most `n` results.
+
+        The guards on results and pulls are there for a call of which nobody has said how many results it may return.
+        So `n` takes the place of either that has its default value. One that the caller has set otherwise holds
+        besides `n`, and so does the deadline.
+
+        Args:
+            n: The number of results; `None` changes nothing.
+            given: The names of the guards that the call itself sets, which hold even if they have their default value.
+        """
         if n is None:
             return self
-        max_results = self.guards.max_results
-        return replace(self, guards=replace(self.guards, max_results=n if max_results is None else min(n, max_results)))
+        defaults = {"max_results": MAX_RESULTS, "max_pulls": MAX_PULLS}
+        lifted = [name for name, value in defaults.items() if name not in given and getattr(self.guards, name) == value]
+        return replace(self, cap=n, guards=replace(self.guards, **dict.fromkeys(lifted)))
+
+    def with_room_for(self, n: int) -> "SearchConfig":
+        """Return this configuration with a guard on results that leaves room for `n`, if it has its default value.
+
+        Args:
+            n: The number of results that have to be there before somebody else decides whether they are enough.
+        """
+        if self.guards.max_results != MAX_RESULTS:
+            return self
+        return replace(self, guards=replace(self.guards, max_results=max(n, MAX_RESULTS)))
 
 
 def _refuse_unknown(overrides: Mapping[str, Any]) -> None:

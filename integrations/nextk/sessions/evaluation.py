@@ -81,7 +81,9 @@ class Evaluation(Generic[T]):
         set_aside: The matches that were set aside for the next call.
         position: The index of the first match that is not decided.
         pulls: The number of pulls during the call.
+        pulled: The number of matches with a new id that these pulls brought.
         stop_reason: The name of the policy or limit that ended the call.
+        ended_by: The name of the limit, if it was one and not a policy of that name.
         policies: The policies that decide.
     """
 
@@ -101,7 +103,9 @@ class Evaluation(Generic[T]):
         self.set_aside: list[PulledMatch] = []
         self.position = 0
         self.pulls = 0
-        self.stop_reason: str | None = "max_results" if max_results is not None and max_results <= 0 else None
+        self.pulled = 0
+        self.stop_reason: str | None = None
+        self.ended_by: str | None = None
         self.policies = policies
         self._waiting = waiting
         self._offered_before = offered_before
@@ -119,6 +123,7 @@ class Evaluation(Generic[T]):
         self._items: dict[int, T | None] = {}  # the results of matches that were converted ahead, by position
         self._denied: dict[int, str] = {}  # the check that denied a match, by position
         self._checked = 0  # the position up to which matches were checked
+        self._apply_limit()
 
     @property
     def done(self) -> bool:
@@ -131,9 +136,10 @@ class Evaluation(Generic[T]):
 
     def next_count(self) -> int:
         """Return the number of matches to request with the next pull."""
-        missing = 0 if self._n is None else self._n - len(self.kept)
-        if self._max_results is not None and not self.policies:
-            missing = min(missing, self._max_results - len(self.kept))
+        wanted = self.policies.first_pull if self._n is None else self._n
+        if self._max_results is not None and (self._n is None or not self.policies):
+            wanted = min(wanted, self._max_results)
+        missing = max(0, wanted - len(self.kept))
         lookahead = 0 if self._previewed else self.policies.lookahead - len(self._waiting)
         return self._growth.next_count(max(missing, lookahead, self._prefetch))
 
@@ -148,6 +154,7 @@ class Evaluation(Generic[T]):
             LimitReached: A hundred pages in a row brought no match with a new id.
         """
         self.pulls += 1
+        self.pulled += queued
         self._growth.short = queued < count
         self._empty_pulls = 0 if queued else self._empty_pulls + 1
         if self._empty_pulls == MAX_EMPTY_PULLS:
@@ -156,6 +163,11 @@ class Evaluation(Generic[T]):
                 "the index repeats itself, or almost everything has been served"
             )
             raise LimitReached(message)
+
+    def end_by(self, limit: str) -> None:
+        """End the call because a limit is reached, unless it has ended already."""
+        if self.stop_reason is None:
+            self.stop_reason = self.ended_by = limit
 
     def needs_lookahead(self) -> bool:
         """Return whether a policy has to see more scores before the first match is decided."""
@@ -175,6 +187,8 @@ class Evaluation(Generic[T]):
             self._check_stop()
         if self.policies.observers:
             yield from self._observe(flush=True)
+            if (reason := self.policies.stop_reason()) is not None:  # a limit came first, but there is enough
+                self.stop_reason, self.ended_by = reason, None
 
     def keep_all(self) -> None:
         """Keep waiting matches until there are enough results: the cheap way of a call without policies."""
@@ -197,13 +211,8 @@ class Evaluation(Generic[T]):
         self.dropped[cause] = self.dropped.get(cause, 0) + 1
 
     def _apply_limit(self) -> None:
-        if (
-            self.stop_reason is None
-            and self._max_results is not None
-            and len(self.kept) >= self._max_results
-            and not self._full
-        ):
-            self.stop_reason = "max_results"
+        if self._max_results is not None and len(self.kept) >= self._max_results and not self._full:
+            self.end_by("max_results")
 
     def _decide(self) -> None:
         match, provenance = pulled = self._waiting[self.position]

@@ -13,12 +13,13 @@ from typing import Generic, TypeVar
 from nextk.arguments import choose
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError, LimitReached
-from nextk.sessions.config import GUARDS, UNBOUNDED, SearchConfig, require_n
+from nextk.sessions.config import UNBOUNDED, SearchConfig, require_n
 from nextk.sessions.cursor import Position
 from nextk.sessions.effects import Effects, Embed, FetchInfo, Release
 from nextk.sessions.evaluation import NO_TEXT, Evaluation, RowReader
 from nextk.sessions.policies import NO_POLICIES, PolicySet
 from nextk.sessions.query import RetrievalMode, SearchQuery
+from nextk.sessions.shortfall import NO_ROOM, Shortfall
 from nextk.sessions.state import SearchState
 from nextk.types import InfoResult
 from nextk.until.policy import Policy, require_policy
@@ -111,7 +112,7 @@ class SearchMachine(Generic[T]):
 
     def _evaluation(self, stopping: Policy | None, n: int | None, prefetch: int = 0) -> Evaluation[T]:
         config, state = self._config, self.state
-        max_results = None if stopping is None else config.guards.max_results
+        max_results = None if stopping is None else config.max_results
         if config.limits.max_results is not None:
             left = config.limits.max_results - state.kept
             max_results = left if max_results is None else min(max_results, left)
@@ -138,17 +139,19 @@ class SearchMachine(Generic[T]):
             if (limit := self._limit_of_call(evaluation, began, stopping)) is not None:
                 if evaluation.needs_lookahead():  # no more matches will come
                     yield from evaluation.examine()
-                evaluation.stop_reason = evaluation.stop_reason or limit
+                evaluation.end_by(limit)
                 break
             yield from self._pull(evaluation, stopping)
-        return (yield from self._conclude(evaluation))
+        return (yield from self._conclude(evaluation, stopping))
 
-    def _conclude(self, evaluation: Evaluation[T]) -> Effects[list[T]]:
+    def _conclude(self, evaluation: Evaluation[T], stopping: Policy | None) -> Effects[list[T]]:
         if self.state.log.exhausted:
             yield Release()  # before the commit: if this is interrupted, the next call gets the results
         self._commit(evaluation)
         if not evaluation.kept:
             self._refuse_empty()
+        if stopping is not None and self._config.warns and self.state.shortfall is not None:
+            log.warning("%s", self.state.shortfall)
         return evaluation.kept
 
     def _pull(self, evaluation: Evaluation[T], stopping: Policy | None) -> Effects[None]:
@@ -175,7 +178,7 @@ class SearchMachine(Generic[T]):
         """Return the number of matches to request if one page has to do: the limit, if no policy drops matches."""
         if any(leaf.drops for leaf in self._active_policies(stopping)):
             return MAX_ROWS
-        max_results = self._config.limits.max_results or (self._config.guards.max_results if stopping else None)
+        max_results = self._config.limits.max_results or (self._config.max_results if stopping else None)
         return min(MAX_ROWS, max_results or MAX_ROWS)
 
     def _active_policies(self, stopping: Policy | None) -> list[Policy]:
@@ -239,6 +242,7 @@ class SearchMachine(Generic[T]):
     def _commit(self, evaluation: Evaluation[T]) -> None:
         """Make the decisions of a call final."""
         state = self.state
+        state.shortfall = self._shortfall(evaluation)
         state.waiting[: evaluation.position] = evaluation.set_aside
         state.set_aside = len(evaluation.set_aside) + max(0, state.set_aside - evaluation.position)
         for number, phase in enumerate(state.phases):
@@ -250,13 +254,23 @@ class SearchMachine(Generic[T]):
         if evaluation.policies:
             state.memories = evaluation.policies.memories
         state.stop_reason = evaluation.stop_reason or (None if evaluation.done else "exhausted")
-        if evaluation.stop_reason in GUARDS:
-            log.info(
-                "%s ended a call: %d rows kept, dropped %s",
-                evaluation.stop_reason,
-                len(evaluation.kept),
-                evaluation.dropped or "none",
-            )
+
+    def _shortfall(self, evaluation: Evaluation[T]) -> Shortfall | None:
+        """Return what a call has brought if a limit has ended it, and not the number of results that was asked for."""
+        kept, reason = len(evaluation.kept), evaluation.ended_by
+        if reason is None and evaluation.pulls and not (evaluation.done or self.state.log.complete):
+            reason = NO_ROOM
+        if reason is None or (self._config.cap is not None and kept >= self._config.cap):
+            return None
+        bound = None if reason == NO_ROOM else self._bound(reason, kept)
+        return Shortfall(reason, bound, evaluation.pulls, evaluation.pulled, kept, evaluation.dropped)
+
+    def _bound(self, name: str, kept: int) -> float | None:
+        """Return the value of the limit that has ended a call: that of the search, if it is reached, or the guard."""
+        limits = [self._config.guards, self._config.limits]
+        if self._limit_of_search(kept, self._config.clock()) == name:
+            limits.reverse()
+        return next((bound for each in limits if (bound := getattr(each, name)) is not None), None)
 
 
 def _is_hybrid(info: InfoResult) -> bool:

@@ -1,9 +1,10 @@
 """The report of a search: how much was pulled, kept and dropped, and why the last call ended."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nextk.sessions.query import RetrievalMode
+from nextk.sessions.shortfall import Shortfall
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Report:
             query and a plain query, which returns at most 1,000 matches, was used instead.
         stop_reason: Why the last call ended: the name of a policy or of a limit, or `"exhausted"`. `None` if the call
             returned as many results as requested.
+        shortfall: How much the last call has brought if a limit ended it before there was enough; `None` if there was
+            enough, or nothing is left.
         phases: The phases of the search: the first one, and one more for every `widen`.
     """
 
@@ -60,4 +63,12 @@ class Report:
     exhausted: bool = False
     complete: bool = True
     stop_reason: str | None = None
+    shortfall: Shortfall | None = None
     phases: tuple[Phase, ...] = ()
+
+    @property
+    def total_shortfall(self) -> Shortfall | None:
+        """The shortfall of the last call, with the counts of the whole search instead of those of the call."""
+        if self.shortfall is None:
+            return None
+        return replace(self.shortfall, pulls=self.pulls, pulled=self.pulled, kept=self.kept, dropped=dict(self.dropped))

@@ -99,7 +99,8 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
 
         Returns:
             The results that were kept; `report.stop_reason` says why the call ended. The list may be empty if a guard
-            ended the call; only `exhausted` says that the search is at its end.
+            ended the call; only `exhausted` says that the search is at its end. If a guard ended the call before the
+            policy had enough, `report.shortfall` says so, and a warning in the log of `nextk.sessions`.
 
         Raises:
             ClientError: There is no policy; or the policy compares scores, and the scores of this search are fused

@@ -17,6 +17,7 @@ from nextk.sessions.cursor import PolicyData, Position
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.recovery import PhaseState, PulledMatch, PullLog
 from nextk.sessions.report import Report
+from nextk.sessions.shortfall import Shortfall
 
 
 class SearchState:
@@ -37,6 +38,7 @@ class SearchState:
         dropped: The number of matches that were dropped, by cause.
         memories: What each policy of the search remembers between calls.
         stop_reason: Why the last call ended.
+        shortfall: What the last call has brought if a limit ended it before there was enough.
         phases: The phases of the search, the present one last.
     """
 
@@ -51,6 +53,7 @@ class SearchState:
         self.dropped: Counter[str] = Counter()
         self.memories: list[dict[str, Any]] = []
         self.stop_reason: str | None = None
+        self.shortfall: Shortfall | None = None
         self.phases: list[PhaseState] = []
         self._texts = list(texts)
         self._policies = config.always_on
@@ -158,6 +161,7 @@ class SearchState:
             exhausted=self.exhausted,
             complete=all(phase.log.complete for phase in self.phases),
             stop_reason=self.stop_reason,
+            shortfall=self.shortfall,
             phases=reports,
         )
 
