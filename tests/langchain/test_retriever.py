@@ -171,8 +171,6 @@ class TestInvoke:
             for call in (ResumableRetriever(index=index).invoke, ResumableRetriever(index=index).stream):
                 with pytest.raises(ClientError, match="k=0 must be a whole number"):
                     call(QUESTION, k=0, **keywords)  # type: ignore[arg-type]
-        with pytest.raises(RefusedError, match="topK"):
-            ResumableRetriever(index=index).invoke(QUESTION, k=1_001)
 
     async def test_filter_and_namespace(self, index: Index) -> None:
         """Filter and namespace come from the call, else from the constructor, in both colours."""

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack, cast
 
 from langchain_core.callbacks import (
     AsyncCallbackManagerForRetrieverRun,
@@ -12,15 +13,15 @@ from langchain_core.callbacks import (
 )
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableConfig
 from pydantic import ConfigDict, Field
 
 from nextk.arguments import require_count
 from nextk.errors import ClientError
 from nextk.langchain.retriever import ResumableRetriever
 from nextk.langchain.settings import DEFAULT_K
+from nextk.langchain.tracing import Tracing, atrace_shortfall, trace_shortfall
 from nextk.sessions import Report
-from nextk.sessions.config import Overrides, SearchConfig
+from nextk.sessions.config import UNBOUNDED, Overrides, SearchConfig
 from nextk.until import Candidate, Policy
 from nextk.until.policy import BatchObserver, PolicyState
 from nextk.until.reranking import Stability
@@ -57,13 +58,13 @@ class ResumableCompressionRetriever(BaseRetriever):
             rerank mode only.
         window: The number of documents in a window; unset: 20. It is used in rerank mode only.
         max_results: The largest number of documents that the compressor is shown in one call; unset: as the
-            `base_retriever` has it.
+            `base_retriever` has it, and by default 200 or `min_documents`, whichever is more.
         max_pulls: The largest number of pages that one call pulls; unset: as the `base_retriever` has it.
         deadline: The number of seconds after which a call pulls no further page, including the seconds of the
             compressor; unset: as the `base_retriever` has it.
 
     A call that one of the three bounds ends, or that reaches the end of the index, may return fewer documents than
-    `min_documents`. The log (INFO) then says why.
+    `min_documents`. The log then says why: as a warning if it was a bound, which the trace names as well.
 
     Whatever the compressor returns is returned as it is: with a rewritten text, with other metadata, or without an id.
     If it splits a document, each part is returned and counts as one document. In filter mode, documents come in the
@@ -140,12 +141,14 @@ class ResumableCompressionRetriever(BaseRetriever):
             return self.base_compressor.compress_documents(shown, query, callbacks=run_manager.get_child())
 
         state = self._new_state(min_documents, compress)
-        retriever = self._with_bounds(overrides)
-        config: RunnableConfig = {"callbacks": run_manager.get_child()}
-        with retriever.open(query, filter=filter, namespace=namespace, config=config) as search:
-            search.fetch_until(_stopping(state, retriever.until))
+        search_config = self._search_config(state.count, overrides)
+        tracing = self._tracing(query, run_manager.get_child())
+        resolved = self.base_retriever._resolve(filter, namespace)  # noqa: SLF001 - of the same package
+        with resolved.session(query, search_config, tracing=tracing) as search:
+            search.fetch_until(_stopping(state, search_config.until))
             if rest := state.rest():
                 state.read(compress(rest))
+        trace_shortfall(run_manager, search.report.shortfall)
         return state.result(search.report)
 
     async def _aget_relevant_documents(
@@ -163,12 +166,14 @@ class ResumableCompressionRetriever(BaseRetriever):
             return await self.base_compressor.acompress_documents(shown, query, callbacks=run_manager.get_child())
 
         state = self._new_state(min_documents, compress)
-        retriever = self._with_bounds(overrides)
-        config: RunnableConfig = {"callbacks": run_manager.get_child()}
-        async with retriever.aopen(query, filter=filter, namespace=namespace, config=config) as search:
-            await search.fetch_until(_stopping(state, retriever.until))
+        search_config = self._search_config(state.count, overrides)
+        tracing = self._tracing(query, run_manager.get_child())
+        resolved = self.base_retriever._resolve(filter, namespace)  # noqa: SLF001 - of the same package
+        async with resolved.async_session(query, search_config, tracing=tracing) as search:
+            await search.fetch_until(_stopping(state, search_config.until))
             if rest := state.rest():
                 state.read(await compress(rest))
+        await atrace_shortfall(run_manager, search.report.shortfall)
         return state.result(search.report)
 
     def _count(self, min_documents: int | None) -> int:
@@ -198,17 +203,24 @@ class ResumableCompressionRetriever(BaseRetriever):
         """Return what the compressor is given: copies in rerank mode, where it gets the same documents many times."""
         return documents if self.mode == "filter" else [document.model_copy(deep=True) for document in documents]
 
-    def _with_bounds(self, overrides: Overrides) -> ResumableRetriever:
-        """Return the retriever with the policy and the bounds of this call.
+    def _search_config(self, count: int, overrides: Overrides) -> SearchConfig:
+        """Return the policy and the bounds of one call, which end it with what it has.
+
+        Args:
+            count: The number of documents that there have to be.
+            overrides: The settings of this call.
 
         Raises:
             ClientError: If `until` is not a policy, or if a bound is not above 0.
         """
+        given = {name: value for name, value in overrides.items() if value is not None}
         own = {"max_results": self.max_results, "max_pulls": self.max_pulls, "deadline": self.deadline}
-        SearchConfig().with_overrides(**overrides)
-        # As bounds of the retriever, which end a call with what it has: bounds of one search would raise LimitReached.
-        given = {name: value for name, value in {**own, **overrides}.items() if value is not None}
-        return self.base_retriever.model_copy(update=given)
+        search_config = self.base_retriever._search_config(cast("Overrides", {**own, **given}))  # noqa: SLF001 - of the same package
+        # Bounds of the search as a whole would raise LimitReached; and `result` knows better what is too little.
+        return replace(search_config, limits=UNBOUNDED, warns=False).with_room_for(count)
+
+    def _tracing(self, query: str, callbacks: Any) -> Tracing:
+        return self.base_retriever._tracing(query, {"callbacks": callbacks})  # noqa: SLF001 - of the same package
 
 
 class _Compression(Policy):
@@ -235,14 +247,18 @@ class _CompressionState(BatchObserver):
         count: The number of documents that there have to be.
         first_pull: The number of matches that the first page is to bring.
         compress: The compressor, as a function or as a coroutine function.
+
+    Attributes:
+        count: The number of documents that there have to be.
+        documents: The documents that the compressor has returned.
     """
 
     def __init__(self, count: int, first_pull: int, compress: Callable[[list[Document]], Any]) -> None:
         super().__init__(_Compression(self))
         self.first_pull = first_pull
         self.observe = compress
-        self.documents: list[Document] = []  # what the compressor has returned
-        self._count = count
+        self.documents: list[Document] = []
+        self.count = count
 
     def read(self, answer: object) -> None:
         """Read what the compressor has returned."""
@@ -253,10 +269,12 @@ class _CompressionState(BatchObserver):
         return []
 
     def result(self, report: Report) -> list[Document]:
-        """Return what the call returns; the log says why if that is less than there has to be."""
-        found = len(self.documents)
-        if found < self._count:
-            log.info("%d documents of %d, after %d rows: %s", found, self._count, report.pulled, report.stop_reason)
+        """Return what the call returns; the log says why if a bound has ended the search, or there are too few."""
+        found, shortfall = len(self.documents), report.shortfall
+        if shortfall is not None:
+            log.warning("%d documents of %d: %s", found, self.count, shortfall)
+        elif found < self.count:
+            log.info("%d documents of %d, after %d rows: %s", found, self.count, report.pulled, report.stop_reason)
         return self.documents
 
 
@@ -271,7 +289,7 @@ class _FilterMode(_CompressionState):
         self.documents += _documents_in(answer)
 
     def enough(self) -> bool:
-        return len(self.documents) >= self._count
+        return len(self.documents) >= self.count
 
 
 class _RerankMode(_CompressionState):
@@ -289,11 +307,11 @@ class _RerankMode(_CompressionState):
     def learn(self, candidates: list[Candidate], answer: Any) -> None:
         self._compressed = len(candidates)
         self.read(answer)
-        if len(self.documents) == self._count:
+        if len(self.documents) == self.count:
             self._stability.update((document.id, document.page_content) for document in self.documents)
 
     def read(self, answer: object) -> None:
-        self.documents = _documents_in(answer)[: self._count]
+        self.documents = _documents_in(answer)[: self.count]
 
     def rest(self) -> list[Document]:
         return [candidate.item for candidate in self.unobserved] if len(self.unobserved) > self._compressed else []

@@ -10,6 +10,7 @@ from langchain_core.runnables import RunnableConfig
 from nextk.langchain.from_store import fields_of
 from nextk.langchain.settings import DEFAULT_K
 from nextk.langchain.streaming import Streaming
+from nextk.langchain.tracing import atrace_shortfall, trace_shortfall
 from nextk.langchain.writing import Writing
 from nextk.sessions import AsyncRetrievalSession, RetrievalSession
 from nextk.sessions.config import Overrides
@@ -19,9 +20,10 @@ from nextk.sessions.cursor import ReadCursor
 class ResumableRetriever(Streaming, Writing):
     """A LangChain retriever over a vector index that can go on where its first results end.
 
-    Without a policy, `invoke` is one plain query; with `until` it goes on page by page. Nothing stays open afterwards.
-    `open` starts a search that is continued on demand: it returns the next documents, in order, none twice and none
-    left out, without searching again. The retriever of the same name in `nextk.llama_index` does this for LlamaIndex.
+    Without a policy, `invoke` is one plain query; with `until`, or a `k` above 1,000, it goes on page by page. Nothing
+    stays open afterwards. `open` starts a search that is continued on demand: it returns the next documents, in order,
+    none twice and none left out, without searching again. The retriever of the same name in `nextk.llama_index` does
+    this for LlamaIndex.
 
     Setup:
         Install the extra, and name an Upstash Vector index or any server that speaks its protocol. An index in this
@@ -40,8 +42,8 @@ class ResumableRetriever(Streaming, Writing):
         namespace: The namespace of the index in which the retriever searches and stores.
 
     Key init args — the search:
-        k: The largest number of documents that one call returns; unset: 4, or with `until` as many as the policy
-            decides.
+        k: The largest number of documents that one call returns, pulled page by page if it is above 1,000; unset: 4, or
+            with `until` as many as the policy decides.
         filter: A filter on metadata, as in `"lang = 'de' AND year > 2020"`. Only records that pass it are found.
         embedding: A LangChain `Embeddings`; or `True` if the index embeds the text. If both this and
             `sparse_embedding` are unset, the index embeds the text if it has a text model; else the first use raises.
@@ -52,9 +54,12 @@ class ResumableRetriever(Streaming, Writing):
         weighting: `"idf"` weighs the sparse query by the rarity of its terms; unset: no weighting.
         until: A policy of `nextk.until`. One call then goes on, page by page, until the policy has enough. What the
             policy does not keep is never handed out, and an opened search does not hand it out either.
-        max_results: The largest number of documents that a call with a policy returns; unset: 200.
-        max_pulls: The largest number of pages that a call with a policy pulls; unset: 10.
-        deadline: The number of seconds after which a call with a policy pulls no further page; unset: 10.
+        max_results: The largest number of documents that a call with a policy returns. Its default, 200, gives way to a
+            `k`; another number holds as well.
+        max_pulls: The largest number of pages that a call with a policy pulls. Its default, 10, gives way to a `k`;
+            another number holds as well.
+        deadline: The number of seconds after which a call with a policy or with a `k` above 1,000 pulls no further
+            page; unset: 10.
         max_idle: The number of seconds without a pull after which the index may drop an opened search; unset: 120.
         max_recovery: The largest number of matches that may be requested again after a fault, or to go on from a
             cursor; unset: 1,000.
@@ -158,6 +163,10 @@ class ResumableRetriever(Streaming, Writing):
         with retriever.open("Why is the sky blue?", config={"tags": ["pages"], "run_name": "sky"}) as search:
             search.fetch_next(5)
         ```
+
+        If `max_results`, `max_pulls` or `deadline` ends a call before its policy has enough, the log warns and says
+        what to do. The run then has the warning in its metadata as `nextk_shortfall`, and handlers get a custom event
+        of that name with the counts.
 
     Coming from `UpstashVectorStore` of `langchain_community`:
         Records stay as they are, and the community store reads what is stored here with `embedding=`. Unlike there,
@@ -302,7 +311,7 @@ class ResumableRetriever(Streaming, Writing):
         self,
         query: str,
         *,
-        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002
+        run_manager: CallbackManagerForRetrieverRun,
         k: int | None = None,
         filter: str | None = None,
         namespace: str | None = None,
@@ -311,7 +320,9 @@ class ResumableRetriever(Streaming, Writing):
         resolved, k = self._resolve(filter, namespace), self._resolve_k(k)
         if (search_config := self._one_call_config(k, overrides)) is not None:
             with resolved.session(query, search_config) as search:
-                return search.fetch_until()
+                documents = search.fetch_until()
+            trace_shortfall(run_manager, search.report.shortfall)
+            return documents
         embedded = resolved.embedder.embed(query, resolved.template, resolved.connection)
         top_k = DEFAULT_K if k is None else k
         return resolved.reader.read(resolved.connection.index.query(top_k=top_k, **embedded.parameters()))
@@ -320,7 +331,7 @@ class ResumableRetriever(Streaming, Writing):
         self,
         query: str,
         *,
-        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002
+        run_manager: AsyncCallbackManagerForRetrieverRun,
         k: int | None = None,
         filter: str | None = None,
         namespace: str | None = None,
@@ -329,7 +340,9 @@ class ResumableRetriever(Streaming, Writing):
         resolved, k = self._resolve(filter, namespace), self._resolve_k(k)
         if (search_config := self._one_call_config(k, overrides)) is not None:
             async with resolved.async_session(query, search_config) as search:
-                return await search.fetch_until()
+                documents = await search.fetch_until()
+            await atrace_shortfall(run_manager, search.report.shortfall)
+            return documents
         embedded = await resolved.embedder.aembed(query, resolved.template, resolved.connection)
         top_k = DEFAULT_K if k is None else k
         return resolved.reader.read(await resolved.connection.async_index.query(top_k=top_k, **embedded.parameters()))

@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 
 from nextk.arguments import choose, require_count
 from nextk.async_client import AsyncIndex
+from nextk.bodies import MAX_ROWS
 from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.langchain.documents import document_reader
@@ -36,7 +37,7 @@ from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RES
 from nextk.sessions.cursor import ReadCursor
 from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
-from nextk.until import Policy
+from nextk.until import MaxResults, Policy
 from nextk.until.policy import require_policy
 
 DEFAULT_K = 4
@@ -187,13 +188,19 @@ class Settings(ClosingMixin, BaseRetriever):
     def _one_call_config(self, k: int | None, overrides: Overrides) -> SearchConfig | None:
         """Return the policy and the bounds of one call that goes on until there is enough; `None` for one plain query.
 
+        More documents than a plain query can bring are pulled page by page.
+
         Raises:
             ClientError: If there are bounds, and no policy that they could bound.
             TypeError: If an override is unknown.
         """
-        if self.until is None and not any(value is not None for value in overrides.values()):
+        paged = k is not None and k > MAX_ROWS
+        if self.until is None and not paged and not any(value is not None for value in overrides.values()):
             return None
-        return self._own_search_config().for_one_call(k, **overrides)
+        search_config = self._own_search_config()
+        if k is not None and paged and search_config.until is None:
+            search_config = replace(search_config, until=MaxResults(k))
+        return search_config.for_one_call(k, **overrides)
 
     def _resolve_k(self, k: int | None) -> int | None:
         """Return how many documents a call may return: as the call says, else as the retriever says.

@@ -1,10 +1,11 @@
 """Streaming in LangChain's sense: pages of one search, pulled lazily, each a list of documents and a run of its own."""
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
-from typing import Any, Unpack
+from typing import Any, TypeAlias, Unpack
 from uuid import UUID
 
 from langchain_core.documents import Document
@@ -13,10 +14,13 @@ from langchain_core.runnables import RunnableConfig
 from nextk.errors import LimitReached
 from nextk.langchain.settings import DEFAULT_K, ResolvedSettings, Settings
 from nextk.langchain.tracing import Tracing
-from nextk.sessions import AsyncRetrievalSession, RetrievalSession, SearchConfig
+from nextk.sessions import AsyncRetrievalSession, RetrievalSession, SearchConfig, Shortfall
 from nextk.sessions.config import Overrides
 
-Page = list[Document]
+log = logging.getLogger("nextk.langchain")
+
+Page: TypeAlias = list[Document]
+_Search: TypeAlias = RetrievalSession[Document] | AsyncRetrievalSession[Document]
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,24 @@ class _StreamPlan:
     size: int | None
     tracing: Tracing
 
-    def over(self, search: RetrievalSession[Document] | AsyncRetrievalSession[Document], began: float) -> bool:
+    def over(self, search: _Search, began: float) -> bool:
         """Return whether the stream ends here, because nothing is left or a bound is reached."""
         report = search.report
         pulls = 0 if report.waiting else report.pulls  # matches that were pulled already are still handed out
         seconds = self.search_config.clock() - began
         bound = self.search_config.limits.reached(results=report.kept, pulls=pulls, seconds=seconds)
         return search.exhausted or bound is not None
+
+    def shortfall(self, search: _Search) -> Shortfall | None:
+        """Return how much a page has that a limit has ended before the policy had enough; `None` without a policy."""
+        return search.report.shortfall if self.size is None else None
+
+    def shortfall_at_the_end(self, search: _Search) -> Shortfall | None:
+        """Return how much a stream with a policy has brought that ends because a bound leaves no page, and log it."""
+        shortfall = search.report.total_shortfall if self.size is None else None
+        if shortfall is not None:
+            log.warning("%s", shortfall)
+        return shortfall
 
 
 class Streaming(Settings):
@@ -56,8 +71,8 @@ class Streaming(Settings):
             **overrides: Settings of this stream alone. `k` is the number of documents of a page; without it, a page has
                 as many as `invoke` returns. With a policy, a page is what `fetch_until` brings, and has at most `k`
                 documents if that is set. `filter`, `namespace` and `until` replace the retriever's own. The stream
-                ends after `max_results` documents (without it: the retriever's own, 200), `max_pulls` pulls
-                or `deadline` seconds.
+                ends after `max_results` documents (without it: the retriever's own, by default 200 or one page,
+                whichever is more), `max_pulls` pulls or `deadline` seconds.
 
         Returns:
             An iterator of pages, none of them empty. Within a chain, the retriever passes on one page alone, which is
@@ -99,8 +114,9 @@ class Streaming(Settings):
                     except LimitReached:
                         if not plan.over(search, began):
                             raise
+                        run.shortfall = plan.shortfall_at_the_end(search)
                         return
-                    run.documents = page
+                    run.documents, run.shortfall = page, plan.shortfall(search)
                     if page and run.followed:  # which needs the page to come while the run lasts
                         yield from reduce(lambda pages, tap: tap(run.run_id, pages), run.taps("iter"), iter([page]))
                         continue
@@ -118,8 +134,9 @@ class Streaming(Settings):
                     except LimitReached:
                         if not plan.over(search, began):
                             raise
+                        run.shortfall = plan.shortfall_at_the_end(search)
                         return
-                    run.documents = page
+                    run.documents, run.shortfall = page, plan.shortfall(search)
                     if page and run.followed:
                         async for seen in reduce(
                             lambda pages, tap: tap(run.run_id, pages), run.taps("aiter"), _alone(page)
@@ -144,10 +161,12 @@ class Streaming(Settings):
         k = self._resolve_k(k)
         search_config = self._search_config(overrides)
         if search_config.limits.max_results is None:  # a chain that drains the stream must not drain the index
-            search_config = replace(search_config, limits=replace(search_config.limits, max_results=self.max_results))
+            bound = search_config.with_room_for(k or DEFAULT_K).guards.max_results
+            search_config = replace(search_config, limits=replace(search_config.limits, max_results=bound))
         size = (DEFAULT_K if k is None else k) if search_config.until is None else None
         tracing = self._tracing(query, config, run_id)
-        return _StreamPlan(self._resolve(filter, namespace), search_config.capped(k), size, tracing)
+        given = [name for name, value in overrides.items() if value is not None]
+        return _StreamPlan(self._resolve(filter, namespace), search_config.capped(k, given), size, tracing)
 
 
 async def _alone(page: Page) -> AsyncIterator[Page]:

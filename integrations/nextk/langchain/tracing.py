@@ -2,21 +2,28 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 from uuid import UUID
 
 import anyio
-from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
+from langchain_core.callbacks import (
+    AsyncCallbackManager,
+    AsyncCallbackManagerForRetrieverRun,
+    CallbackManager,
+    CallbackManagerForRetrieverRun,
+)
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig
 
-from nextk.sessions import AsyncRetrievalSession, RetrievalSession
+from nextk.sessions import AsyncRetrievalSession, RetrievalSession, Shortfall
 from nextk.until import Policy
 
 T = TypeVar("T")
 
+SHORTFALL = "nextk_shortfall"
+"""The key in the metadata of a run, and the name of a custom event, that say that a limit has ended a search early."""
 _CANCEL_TIMEOUT = 2.0  # seconds in which handlers are told of a cancelled run
 
 
@@ -63,7 +70,8 @@ class Tracing:
             "local_metadata": self.metadata,
         }
 
-    def _start(self) -> dict[str, Any]:
+    def _start(self, manager: CallbackManager | AsyncCallbackManager) -> dict[str, Any]:
+        manager.metadata = {key: value for key, value in manager.metadata.items() if key != SHORTFALL}  # of this run
         run_id, self.run_id = self.run_id, None  # only one run can have it
         return {"query": self.query, "name": self.config.get("run_name") or self.name, "run_id": run_id}
 
@@ -75,7 +83,7 @@ class Tracing:
             The run, to whose `documents` the block assigns what it has brought.
         """
         manager = self._manager
-        started = manager.on_retriever_start(None, **self._start()) if manager.handlers else None
+        started = manager.on_retriever_start(None, **self._start(manager)) if manager.handlers else None
         run = RetrieverRun() if started is None else RetrieverRun(started.run_id, started.handlers, self._tapped)
         try:
             yield run
@@ -84,13 +92,14 @@ class Tracing:
                 _end_run(error, started.on_retriever_end, started.on_retriever_error, run)
             raise
         if started is not None:
+            trace_shortfall(started, run.shortfall)
             started.on_retriever_end(run.documents)
 
     @asynccontextmanager
     async def arun(self) -> AsyncIterator["RetrieverRun"]:
         """Report one run without blocking the event loop; see `run`. Handlers are told of a cancelled run as well."""
         manager = self._async_manager
-        started = await manager.on_retriever_start(None, **self._start()) if manager.handlers else None
+        started = await manager.on_retriever_start(None, **self._start(manager)) if manager.handlers else None
         run = RetrieverRun() if started is None else RetrieverRun(started.run_id, started.handlers, self._tapped)
         try:
             yield run
@@ -101,6 +110,7 @@ class Tracing:
                     await _end_run(error, started.on_retriever_end, started.on_retriever_error, run)
             raise
         if started is not None:
+            await atrace_shortfall(started, run.shortfall)
             await started.on_retriever_end(run.documents)
 
 
@@ -114,12 +124,14 @@ class RetrieverRun:
         tapped: Whether the caller shows the parts of the run itself, as `astream_events` does for a run whose id it
             has given.
         documents: The documents that the run has brought.
+        shortfall: How much that is, if a limit has ended the run before there was enough; `None` if not.
     """
 
     run_id: UUID | None = None
     handlers: Sequence[Any] = ()
     tapped: bool = False
     documents: Sequence[Document] = ()
+    shortfall: Shortfall | None = None
 
     @property
     def followed(self) -> bool:
@@ -153,12 +165,14 @@ class TracedSession(RetrievalSession[Document]):
         """Fetch the next `n` documents as `RetrievalSession.fetch_next` does, in a run of its own."""
         with self._tracing.run() as run:
             run.documents = documents = super().fetch_next(n)
+            run.shortfall = self.report.shortfall
         return documents
 
     def fetch_until(self, policy: Policy | None = None) -> list[Document]:
         """Fetch documents as `RetrievalSession.fetch_until` does, in a run of its own."""
         with self._tracing.run() as run:
             run.documents = documents = super().fetch_until(policy)
+            run.shortfall = self.report.shortfall
         return documents
 
     def _fetch_one(self) -> list[Document]:
@@ -184,12 +198,14 @@ class AsyncTracedSession(AsyncRetrievalSession[Document]):
         """Fetch the next `n` documents as `AsyncRetrievalSession.fetch_next` does, in a run of its own."""
         async with self._tracing.arun() as run:
             run.documents = documents = await super().fetch_next(n)
+            run.shortfall = self.report.shortfall
         return documents
 
     async def fetch_until(self, policy: Policy | None = None) -> list[Document]:
         """Fetch documents as `AsyncRetrievalSession.fetch_until` does, in a run of its own."""
         async with self._tracing.arun() as run:
             run.documents = documents = await super().fetch_until(policy)
+            run.shortfall = self.report.shortfall
         return documents
 
     async def _fetch_one(self) -> list[Document]:
@@ -201,3 +217,27 @@ class AsyncTracedSession(AsyncRetrievalSession[Document]):
 def _end_run(error: BaseException, end: Callable[..., T], fail: Callable[..., T], run: RetrieverRun) -> T:
     """Report the end of a run to LangChain: as an error, unless the caller only stopped iterating."""
     return end(run.documents) if isinstance(error, GeneratorExit) else fail(error)
+
+
+def trace_shortfall(manager: CallbackManagerForRetrieverRun, shortfall: Shortfall | None) -> None:
+    """Say in the trace of a retriever run that a limit has ended its search before there was enough.
+
+    The sentence is put into the metadata of the run, which tracers store when the run ends, and handlers are given a
+    custom event with the counts, which `astream_events` shows at once.
+
+    Args:
+        manager: The manager of the run, which has not ended yet.
+        shortfall: How much the search has brought; `None` if there was enough, and then nothing is said.
+    """
+    if shortfall is not None:
+        manager.metadata[SHORTFALL] = str(shortfall)  # the dict that the handlers were given when the run began
+        events = CallbackManager(handlers=manager.handlers, tags=manager.tags, metadata=manager.metadata)
+        events.on_custom_event(SHORTFALL, asdict(shortfall), run_id=manager.run_id)
+
+
+async def atrace_shortfall(manager: AsyncCallbackManagerForRetrieverRun, shortfall: Shortfall | None) -> None:
+    """Say in the trace of a run that a limit has ended its search, without blocking; see `trace_shortfall`."""
+    if shortfall is not None:
+        manager.metadata[SHORTFALL] = str(shortfall)
+        events = AsyncCallbackManager(handlers=manager.handlers, tags=manager.tags, metadata=manager.metadata)
+        await events.on_custom_event(SHORTFALL, asdict(shortfall), run_id=manager.run_id)
