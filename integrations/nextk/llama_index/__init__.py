@@ -5,7 +5,8 @@ from nextk.extras import require
 require("llama_index.core", extra="llama-index")  # first, so that its absence says how to install it
 
 from nextk.llama_index.agents import ResumableSearchToolSpec  # noqa: E402
+from nextk.llama_index.instrumentation import ShortfallEvent  # noqa: E402
 from nextk.llama_index.query_engine import RefillingQueryEngine  # noqa: E402
 from nextk.llama_index.retriever import ResumableRetriever  # noqa: E402
 
-__all__ = ["RefillingQueryEngine", "ResumableRetriever", "ResumableSearchToolSpec"]
+__all__ = ["RefillingQueryEngine", "ResumableRetriever", "ResumableSearchToolSpec", "ShortfallEvent"]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index_instrumentation.dispatcher import Dispatcher
 
-from nextk.sessions import AsyncRetrievalSession, Report, RetrievalMode, RetrievalSession
+from nextk.sessions import AsyncRetrievalSession, Report, RetrievalMode, RetrievalSession, Shortfall
 from nextk.until import Policy
 
 if TYPE_CHECKING:
@@ -41,7 +42,53 @@ class ObservedPull:
             "exhausted": report.exhausted,
             "recovered": report.recovered,
             "stop_reason": report.stop_reason,
+            "shortfall": None if report.shortfall is None else str(report.shortfall),
         }
+
+
+class ShortfallEvent(BaseEvent):
+    """The event that a limit has ended a search before there was enough. It comes before the end of the retrieval.
+
+    Attributes:
+        message: One sentence that says how much came and how to get more. It holds no text, no id and no query.
+        reason: The limit: `"max_results"`, `"max_pulls"` or `"deadline"`; or `"no_room"`, see `Shortfall`.
+        pulls: The number of pages that were requested.
+        pulled: The number of matches on these pages.
+        kept: The number of nodes that were returned.
+        dropped: The number of matches that were dropped, by cause.
+    """
+
+    message: str
+    reason: str
+    pulls: int
+    pulled: int
+    kept: int
+    dropped: dict[str, int]
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name of this event, as LlamaIndex's event handlers know it."""
+        return "ShortfallEvent"
+
+
+def announce(dispatcher: Dispatcher, shortfall: Shortfall | None) -> None:
+    """Dispatch the event that a limit has ended a search early.
+
+    Args:
+        dispatcher: The dispatcher of the events.
+        shortfall: How much the search has brought; `None` if there was enough, and then nothing is dispatched.
+    """
+    if shortfall is not None:
+        dispatcher.event(
+            ShortfallEvent(
+                message=str(shortfall),
+                reason=shortfall.reason,
+                pulls=shortfall.pulls,
+                pulled=shortfall.pulled,
+                kept=shortfall.kept,
+                dropped=dict(shortfall.dropped),
+            )
+        )
 
 
 @contextmanager
@@ -64,6 +111,7 @@ def observed(dispatcher: Dispatcher, callbacks: CallbackManager, query_bundle: Q
     with callbacks.as_trace("query"), callbacks.event(CBEventType.RETRIEVE, payload=payload) as event:
         yield pull
         event.on_end(payload={EventPayload.NODES: pull.nodes, **pull.payload})
+    announce(dispatcher, pull.report.shortfall)
     dispatcher.event(RetrievalEndEvent(str_or_query_bundle=query_bundle, nodes=pull.nodes, tags=pull.payload))
 
 

@@ -1,8 +1,10 @@
 """Translation of LlamaIndex's words for the mode and the size of a search into nextk's."""
 
+from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from nextk.arguments import choose
+from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.sessions import RetrievalMode
 
@@ -69,3 +71,26 @@ def _mode_of(
 def top_k_of(similarity_top_k: int | None, hybrid_top_k: int | None, mode: RetrievalMode | None) -> int | None:
     """Return how many nodes one call returns: `hybrid_top_k`, if given, in a hybrid search; else `similarity_top_k`."""
     return hybrid_top_k if mode is RetrievalMode.HYBRID and hybrid_top_k is not None else similarity_top_k
+
+
+class TopK:
+    """The part of the retriever that says how many nodes one call returns."""
+
+    _cap: int | None = None
+
+    @property
+    def similarity_top_k(self) -> int:
+        """The largest number of nodes that one call returns. It may be set."""
+        return DEFAULT_SIMILARITY_TOP_K if self._cap is None else self._cap
+
+    @similarity_top_k.setter
+    def similarity_top_k(self, count: int) -> None:
+        if count < 1:
+            message = f"similarity_top_k={count} must be at least 1"
+            raise ClientError(message)
+        self._cap = count
+
+    @property
+    def _fits_one_query(self) -> bool:
+        """Whether one plain query can bring so many nodes."""
+        return self.similarity_top_k <= MAX_ROWS

@@ -1,7 +1,8 @@
 """A query engine that goes on retrieving until enough nodes have passed its postprocessors."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from llama_index.core import instrumentation
@@ -14,12 +15,14 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from nextk.arguments import require_count
 from nextk.errors import ClientError, LimitReached
+from nextk.llama_index.instrumentation import announce
 from nextk.llama_index.question import bundle_of
 from nextk.llama_index.retriever import ResumableRetriever
-from nextk.sessions import AsyncRetrievalSession, Report, RetrievalSession
-from nextk.sessions.config import MAX_PULL, Overrides
+from nextk.sessions import AsyncRetrievalSession, Report, RetrievalSession, SearchConfig, Shortfall
+from nextk.sessions.config import MAX_PULL
 from nextk.until import MaxResults, Policy
 
+log = logging.getLogger("nextk.llama_index")
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
@@ -36,9 +39,11 @@ class RefillingQueryEngine(RetrieverQueryEngine):
     most twice one pass over all nodes. If enough nodes pass at once, there is one round, of as many nodes as the
     retriever returns.
 
-    The retriever's bounds hold for all rounds together: `max_results` nodes, `max_pulls` pages, `deadline` seconds. Its
-    `until` decides which nodes may be retrieved at all, and how far the first round goes. After a round that a policy
-    of scores has ended, there is no further round.
+    The retriever's bounds hold for all rounds together: `max_results` nodes (by default 200 or as many as the first
+    round needs, whichever is more), `max_pulls` pages, `deadline` seconds. If one of them ends the search before
+    `min_nodes` have passed, the log warns, and tracers are told by a `ShortfallEvent`. The retriever's `until` decides
+    which nodes may be retrieved at all, and how far the first round goes. After a round that a policy of scores has
+    ended, there is no further round.
 
     Examples:
         ```python
@@ -147,7 +152,8 @@ class _RefillingRetriever(BaseRetriever):
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         rounds = _RefillRounds(self._retriever, self._min_nodes)
-        with self._retriever.open(query_bundle, **rounds.overrides) as search:
+        template = self._retriever._template  # noqa: SLF001 - of the same package
+        with self._retriever._session(query_bundle, template, rounds.search_config) as search:  # noqa: SLF001
             while True:
                 try:
                     page = RetrievalSession.fetch_until(
@@ -162,12 +168,14 @@ class _RefillingRetriever(BaseRetriever):
                     rounds.add(followed)
                     rounds.passed = self._process(rounds.copies(), query_bundle)
                 if rounds.over(page, search.report.stop_reason) or search.exhausted:
+                    announce(dispatcher, rounds.shortfall(search.report))
                     return rounds.passed
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         rounds = _RefillRounds(self._retriever, self._min_nodes)
-        async with self._retriever.aopen(query_bundle, **rounds.overrides) as search:
+        template = self._retriever._template  # noqa: SLF001 - of the same package
+        async with self._retriever._asession(query_bundle, template, rounds.search_config) as search:  # noqa: SLF001
             while True:
                 try:
                     page = await AsyncRetrievalSession.fetch_until(search, rounds.policy)
@@ -180,6 +188,7 @@ class _RefillingRetriever(BaseRetriever):
                     rounds.add(followed)
                     rounds.passed = await self._aprocess(rounds.copies(), query_bundle)
                 if rounds.over(page, search.report.stop_reason) or search.exhausted:
+                    announce(dispatcher, rounds.shortfall(search.report))
                     return rounds.passed
 
     def _handle_recursive_retrieval(
@@ -209,8 +218,10 @@ class _RefillRounds:
 
     def __post_init__(self) -> None:
         search_config = self.retriever._search_config  # noqa: SLF001 - of the same package
-        self._until, self._guards = search_config.until, search_config.guards
         self._cap = self.retriever._cap  # noqa: SLF001 - of the same package
+        max_pulls = search_config.capped(self._cap).guards.max_pulls
+        self._guards = replace(search_config.with_room_for(self._first).guards, max_pulls=max_pulls)
+        self._until = search_config.until
         self._began = search_config.clock()
         self._clock = search_config.clock
         self._scores = [] if self._until is None else [leaf for leaf in self._until.leaves() if leaf.scores_only]
@@ -220,13 +231,13 @@ class _RefillRounds:
         return max(self.retriever.similarity_top_k, self.min_nodes)
 
     @property
-    def overrides(self) -> Overrides:
-        """The overrides of the search: the retriever's bounds, which would otherwise hold for each round by itself."""
-        guards = self._guards
-        overrides = Overrides(max_results=guards.max_results, max_pulls=guards.max_pulls, deadline=guards.deadline)
-        if self._until is not None and self._cap is not None:
-            overrides["until"] = self._until | MaxResults(self._first)
-        return overrides
+    def search_config(self) -> SearchConfig:
+        """The policy and the bounds of the search: the retriever's bounds, but for all rounds together."""
+        search_config = self.retriever._search_config  # noqa: SLF001 - of the same package
+        until = self._until
+        if until is not None and self._cap is not None:
+            until |= MaxResults(self._first)
+        return replace(search_config, until=until, guards=self._guards, limits=self._guards, warns=False)
 
     @property
     def policy(self) -> Policy | None:
@@ -242,6 +253,13 @@ class _RefillRounds:
         """Return whether a bound keeps the search from going on."""
         seconds = self._clock() - self._began
         return self._guards.reached(results=report.kept, pulls=report.pulls, seconds=seconds) is not None
+
+    def shortfall(self, report: Report) -> Shortfall | None:
+        """Return how much all rounds have brought, and log it, if a bound has ended them before enough had passed."""
+        if len(self.passed) >= self.min_nodes or report.total_shortfall is None:
+            return None
+        log.warning("%d nodes of %d passed: %s", len(self.passed), self.min_nodes, report.total_shortfall)
+        return report.total_shortfall
 
     def add(self, nodes: Sequence[NodeWithScore]) -> None:
         """Add the nodes of a round. A node to which several of them lead counts once."""

@@ -8,7 +8,6 @@ from llama_index.core import instrumentation
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks.base import CallbackManager
-from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle, QueryType
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
@@ -16,11 +15,10 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 from nextk.arguments import choose
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
-from nextk.errors import ClientError
 from nextk.llama_index.filters import translate
 from nextk.llama_index.from_store import FromStores
-from nextk.llama_index.instrumentation import AsyncObservedSession, ObservedSession, observed
-from nextk.llama_index.mode import mode_of, top_k_of
+from nextk.llama_index.instrumentation import AsyncObservedSession, ObservedSession, announce, observed
+from nextk.llama_index.mode import TopK, mode_of, top_k_of
 from nextk.llama_index.nodes import node_reader
 from nextk.llama_index.policies import MetadataPolicy, Restrictions
 from nextk.llama_index.question import Embedder, bundle_from_texts, bundle_of, cursor_texts
@@ -44,13 +42,13 @@ from nextk.until import MaxResults, Policy
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
-class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
+class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, BaseRetriever):
     """A LlamaIndex retriever over a vector index that can go on where its first results end.
 
-    `retrieve` is one plain query; with a policy, postprocessors, or filters that the index cannot be told, it goes on
-    page by page. Nothing stays open afterwards. `open` starts a search that is continued on demand: it returns the next
-    nodes, in order, none twice and none left out, without searching again. The retriever of the same name in
-    `nextk.langchain` does this for LangChain.
+    `retrieve` is one plain query; with a policy, postprocessors, filters that the index cannot be told, or a
+    `similarity_top_k` above 1,000, it goes on page by page. Nothing stays open afterwards. `open` starts a search that
+    is continued on demand: it returns the next nodes, in order, none twice and none left out, without searching again.
+    The retriever of the same name in `nextk.langchain` does this for LangChain.
 
     Who embeds: with `embed_model` or `sparse_embedding`, these models embed; with `embedding=True`, the index does.
     Without any of the three, the index embeds if it has a text model; else `Settings.embed_model`, which is read when a
@@ -58,6 +56,9 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
 
     Records written by LlamaIndex's Upstash store come back as the nodes that they were. Records of LangChain's stores
     and raw `data` become `TextNode`s. Records without any text are left out, with a warning in the log.
+
+    If `max_results`, `max_pulls` or `deadline` ends a call before there is enough, the log warns and says what to do,
+    and a `ShortfallEvent` tells tracers.
 
     For agents there is `ResumableSearchToolSpec`. LlamaIndex's `RetrieverTool` works, too, but it makes the model write
     "input is ..." instead of the query, and it cannot go on.
@@ -77,8 +78,8 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         index: An `Index` or an `AsyncIndex`. Blocking and asynchronous calls work over either.
         url: The URL of the index, instead of `index`; absent: the environment's `UPSTASH_VECTOR_REST_URL`.
         token: The token for that URL; absent: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
-        similarity_top_k: The largest number of nodes that one call returns; absent: 2, or with `until` as many as the
-            policy decides.
+        similarity_top_k: The largest number of nodes that one call returns, pulled page by page if it is above 1,000;
+            absent: 2, or with `until` as many as the policy decides.
         embed_model: The dense model.
         embedding: `True` if the index embeds the text.
         sparse_embedding: The sparse model: a `BaseSparseEmbedding`; an object whose `embed_query(text)` returns an
@@ -107,9 +108,11 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         namespace: The namespace of the index in which the retriever searches and stores.
         until: A policy of `nextk.until`. One call then goes on, page by page, until the policy has enough. What the
             policy does not keep is never handed out, and an opened search does not hand it out either.
-        max_results: The largest number of nodes that a call with a policy returns.
-        max_pulls: The largest number of pages that a call with a policy pulls.
-        deadline: The number of seconds after which a call with a policy pulls no further page.
+        max_results: The largest number of nodes that a call returns that goes on page by page. Its default, 200, gives
+            way to a `similarity_top_k`; another number holds as well.
+        max_pulls: The largest number of pages that such a call pulls. Its default, 10, gives way to a
+            `similarity_top_k`; another number holds as well.
+        deadline: The number of seconds after which such a call pulls no further page.
         max_idle: The number of seconds without a pull after which the index may drop an opened search.
         max_recovery: The largest number of matches to request again after a fault, or to go on from a cursor.
         cursor_key: The secret text with which cursors are signed; a cursor that was not signed with it is refused.
@@ -177,10 +180,9 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
         self._search_config = SearchConfig(
             until, guards, max_idle=max_idle, max_recovery=max_recovery, cursor_key=cursor_key
         )
-        self._plain = until is None and not self._restrictions.checked_here  # one plain query answers a call
+        self._plain = until is None and not self._restrictions.checked_here  # the index decides what is returned
         self._url, self._own_filter = url, filter
         self._text_keys = [text_key] if isinstance(text_key, str) else list(text_key)
-        self._cap: int | None = None
         top_k = top_k_of(similarity_top_k, hybrid_top_k, self._template.mode)
         if top_k is not None:
             self.similarity_top_k = top_k
@@ -188,18 +190,6 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._connection!r}, similarity_top_k={self.similarity_top_k})"
-
-    @property
-    def similarity_top_k(self) -> int:
-        """The largest number of nodes that one call returns. It may be set."""
-        return DEFAULT_SIMILARITY_TOP_K if self._cap is None else self._cap
-
-    @similarity_top_k.setter
-    def similarity_top_k(self, count: int) -> None:
-        if count < 1:
-            message = f"similarity_top_k={count} must be at least 1"
-            raise ClientError(message)
-        self._cap = count
 
     @property
     def index(self) -> Index:
@@ -379,19 +369,23 @@ class ResumableRetriever(FromStores, Writing, ClosingMixin, BaseRetriever):
 
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if not self._plain:
+        if not (self._plain and self._fits_one_query):
             with self._session(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
                 # not by its own method: the base class reports this retrieval already
-                return RetrievalSession.fetch_until(search, self._enough())
+                nodes = RetrievalSession.fetch_until(search, self._enough())
+            announce(dispatcher, search.report.shortfall)
+            return nodes
         embedded = self._embedder.embed(query_bundle, self._template, self._connection)
         matches = self._connection.index.query(top_k=self.similarity_top_k, **embedded.parameters())
         return node_reader(self._text_keys).read(matches)
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if not self._plain:
+        if not (self._plain and self._fits_one_query):
             async with self._asession(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
-                return await AsyncRetrievalSession.fetch_until(search, self._enough())
+                nodes = await AsyncRetrievalSession.fetch_until(search, self._enough())
+            announce(dispatcher, search.report.shortfall)
+            return nodes
         embedded = await self._embedder.aembed(query_bundle, self._template, self._connection)
         matches = await self._connection.async_index.query(top_k=self.similarity_top_k, **embedded.parameters())
         return node_reader(self._text_keys).read(matches)
