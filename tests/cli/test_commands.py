@@ -19,7 +19,9 @@ from starlette.types import ASGIApp
 from nextk import Index
 from nextk.cli.locations import home as home_folder
 from nextk.cli.main import COMMANDS, main
+from nextk.cli.writing import MODELS
 from nextk.server import listening
+from nextk.types import Data, WeightingStrategy
 
 TOKEN = "s3cret-token"
 PROGRAM = "import sys; from nextk.cli.main import main; sys.exit(main())"
@@ -120,12 +122,11 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["query", ""], "argument TEXT: the question is blank: say what to look for"),
         (["query", " \n"], "argument TEXT: the question is blank"),
         (["demo", ""], "argument QUESTION: the question is blank"),
-        (["query", "x", "-k", "many"], "argument -k: give a whole number from 1 to 1,000, not 'many'"),
-        (["query", "x", "-k", "0"], "argument -k: give a whole number from 1 to 1,000, not '0'"),
-        (["query", "x", "--more", "0"], "argument --more: give a whole number from 1 to 1,000, not '0'"),
-        (["query", "x", "--more", "1001"], "argument --more: give a whole number from 1 to 1,000, not '1001'"),
-        (["serve", "--max-body", "0"], "argument --max-body: give a whole number at least 1, not '0'"),
-        (["serve", "--max-namespaces", "0"], "argument --max-namespaces: give a whole number at least 1, not '0'"),
+        (["query", "x", "-k", "many"], "argument -k: give a whole number of at least 1, not 'many'"),
+        (["query", "x", "-k", "0"], "argument -k: give a whole number of at least 1, not '0'"),
+        (["query", "x", "--more", "0"], "argument --more: give a whole number of at least 1, not '0'"),
+        (["serve", "--max-body", "0"], "argument --max-body: give a whole number of at least 1, not '0'"),
+        (["serve", "--max-namespaces", "0"], "argument --max-namespaces: give a whole number of at least 1, not '0'"),
         (["serve", "--port", "x"], "argument --port: invalid int value: 'x'"),
     ],
 )
@@ -219,6 +220,24 @@ def test_more_continues_the_same_search(texts: Path, capsys: pytest.CaptureFixtu
     assert matches(capsys) == [
         (rank, pull, id_) for (rank, _, id_), pull in zip(whole, (1, 1, 2, 2, 2, 3), strict=True)
     ]
+
+
+@pytest.mark.parametrize(("arguments", "pulls"), [(["-k", "1050"], [1_050]), (["--more", "1040"], [5, 1_040])])
+def test_more_than_one_query_can_bring(
+    arguments: list[str], pulls: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A page may have more than 1,000 matches: each comes once, in the order of the search."""
+    path = tmp_path / "large.nextk"
+    with Index.embedded(path, **MODELS) as index:
+        for start in (0, 600):
+            index.upsert([Data(f"t{number}", f"whale {number}") for number in range(start, start + 600)])
+        with index.resumable_query(data="whale", top_k=1_000, weighting_strategy=WeightingStrategy.IDF)[1] as handle:
+            last = [match.id for match in handle.fetch_next(100)]
+    main(["query", "whale", "--index", str(path), "--json", *arguments])
+    found = matches(capsys)
+    assert [pull for pull, size in enumerate(pulls, 1) for _ in range(size)] == [pull for _, pull, _ in found]
+    assert len({id_ for *_, id_ in found}) == sum(pulls)
+    assert last[: sum(pulls) - 1_000] == [id_ for *_, id_ in found[1_000:]]
 
 
 def test_json_holds_the_whole_row(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:

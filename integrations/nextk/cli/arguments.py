@@ -4,25 +4,23 @@ import argparse
 from collections.abc import Callable
 
 
-def count(minimum: int = 1, maximum: int | None = None) -> Callable[[str], int]:
-    """Make a reader of whole numbers in a range, to pass to argparse as `type=`.
+def count(minimum: int = 1) -> Callable[[str], int]:
+    """Make a reader of whole numbers, to pass to argparse as `type=`.
 
     Args:
         minimum: The smallest number that is allowed.
-        maximum: The largest number that is allowed; `None` sets no limit.
 
     Returns:
         A function that reads a text as a number, or raises `argparse.ArgumentTypeError`.
     """
-    expected = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum:,}"
 
     def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
             number = minimum - 1
-        if number < minimum or (maximum is not None and number > maximum):
-            message = f"give a whole number {expected}, not {text!r}"
+        if number < minimum:
+            message = f"give a whole number of at least {minimum}, not {text!r}"
             raise argparse.ArgumentTypeError(message)
         return number
 

@@ -4,7 +4,7 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nextk.cli.arguments import count, question
 from nextk.cli.locations import LOCATIONS_HELP, index_to_read
@@ -29,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-k",
         dest="top_k",
         metavar="K",
-        type=count(1, 1000),
+        type=count(),
         default=5,
         help="number of matches on the first page (default: 5)",
     )
     parser.add_argument(
         "--more",
         metavar="N",
-        type=count(1, 1000),
+        type=count(),
         action="append",
         default=[],
         help="then fetch N more matches; may be repeated",
@@ -67,26 +67,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _pages(index: "Index", arguments: argparse.Namespace) -> Iterator[list["QueryResult"]]:
-    """Yield the first page and the further ones. A query that is not continued is not opened as a resumable one."""
+    """Yield the first page and the further ones. One page that a plain query can bring opens no resumable query."""
+    from nextk.bodies import MAX_ROWS
+    from nextk.sessions import RetrievalSession, RowReader, SearchQuery
     from nextk.types import WeightingStrategy
 
-    parameters: dict[str, Any] = {
-        "data": arguments.text,
-        "top_k": arguments.top_k,
-        "filter": arguments.filter,
-        "namespace": arguments.namespace,
-        "weighting_strategy": WeightingStrategy.IDF,
-        "include_metadata": True,
-        "include_data": True,
-    }
-    if not arguments.more:
-        yield index.query(**parameters)
+    query = SearchQuery(
+        data=arguments.text,
+        filter=arguments.filter,
+        namespace=arguments.namespace,
+        weighting=WeightingStrategy.IDF,
+    )
+    if not arguments.more and arguments.top_k <= MAX_ROWS:
+        yield index.query(top_k=arguments.top_k, **query.parameters())
         return
-    page, handle = index.resumable_query(**parameters)
-    with handle:
-        yield page
-        for count in arguments.more:
-            yield handle.fetch_next(count)
+    reader: RowReader[QueryResult] = RowReader(lambda match: match)
+    with RetrievalSession(index, query, reader) as search:
+        for count in [arguments.top_k, *arguments.more]:
+            yield search.fetch_next(count)
 
 
 def _print_json(pages: Sequence[Sequence["QueryResult"]]) -> None:
