@@ -175,6 +175,11 @@ class TestAskedFor:
         assert list(range(k)) == await caller.call(caller.retriever(Index._over(recording), k))
         assert sent == recording.sent
 
+    async def test_guards_of_policies(self, index: Index, caller: Caller) -> None:
+        """Guards that are set for calls with a policy bound no call without one, whether it is one query or paged."""
+        for k in (900, 1_100):
+            assert list(range(k)) == await caller.call(caller.retriever(index, k, max_results=20, max_pulls=1))
+
     async def test_beyond_the_end(self, index: Index, caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
         """If there are fewer rows than asked for, all come, and that is no shortfall."""
         assert list(range(ROWS)) == await caller.call(caller.retriever(index, 5_000))

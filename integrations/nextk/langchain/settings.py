@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from uuid import UUID
@@ -37,7 +37,7 @@ from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RES
 from nextk.sessions.cursor import ReadCursor
 from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
-from nextk.until import MaxResults, Policy
+from nextk.until import Policy
 from nextk.until.policy import require_policy
 
 DEFAULT_K = 4
@@ -198,8 +198,8 @@ class Settings(ClosingMixin, BaseRetriever):
         if self.until is None and not paged and not any(value is not None for value in overrides.values()):
             return None
         search_config = self._own_search_config()
-        if k is not None and paged and search_config.until is None:
-            search_config = replace(search_config, until=MaxResults(k))
+        if k is not None and paged and search_config.until is None and overrides.get("until") is None:
+            search_config = search_config.paged(k)
         return search_config.for_one_call(k, **overrides)
 
     def _resolve_k(self, k: int | None) -> int | None:

@@ -370,9 +370,9 @@ class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, BaseRetriever)
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         if not (self._plain and self._fits_one_query):
-            with self._session(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
+            with self._session(query_bundle, self._template, self._one_call_config()) as search:
                 # not by its own method: the base class reports this retrieval already
-                nodes = RetrievalSession.fetch_until(search, self._enough())
+                nodes = RetrievalSession.fetch_until(search)
             announce(dispatcher, search.report.shortfall)
             return nodes
         embedded = self._embedder.embed(query_bundle, self._template, self._connection)
@@ -382,16 +382,20 @@ class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, BaseRetriever)
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         if not (self._plain and self._fits_one_query):
-            async with self._asession(query_bundle, self._template, self._search_config.capped(self._cap)) as search:
-                nodes = await AsyncRetrievalSession.fetch_until(search, self._enough())
+            async with self._asession(query_bundle, self._template, self._one_call_config()) as search:
+                nodes = await AsyncRetrievalSession.fetch_until(search)
             announce(dispatcher, search.report.shortfall)
             return nodes
         embedded = await self._embedder.aembed(query_bundle, self._template, self._connection)
         matches = await self._connection.async_index.query(top_k=self.similarity_top_k, **embedded.parameters())
         return node_reader(self._text_keys).read(matches)
 
-    def _enough(self) -> Policy | None:
-        return MaxResults(self.similarity_top_k) if self._search_config.until is None else None
+    def _one_call_config(self) -> SearchConfig:
+        """Return the policy and the bounds of one call that goes on page by page."""
+        if self._plain:
+            return self._search_config.paged(self.similarity_top_k)
+        search_config = self._search_config.capped(self._cap)
+        return replace(search_config, until=search_config.until or MaxResults(self.similarity_top_k))
 
     def _current_connection(self) -> Connection:
         return self._connection

@@ -14,6 +14,7 @@ from nextk.arguments import require_count, require_number
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.sessions.recovery import MAX_RECOVERY
+from nextk.until.counting import MaxResults
 from nextk.until.policy import Policy, require_policy
 
 DEFAULT_MAX_IDLE = 120
@@ -204,6 +205,16 @@ class SearchConfig:
         defaults = {"max_results": MAX_RESULTS, "max_pulls": MAX_PULLS}
         lifted = [name for name, value in defaults.items() if name not in given and getattr(self.guards, name) == value]
         return replace(self, cap=n, guards=replace(self.guards, **dict.fromkeys(lifted)))
+
+    def paged(self, n: int) -> "SearchConfig":
+        """Return this configuration for a call without a policy, whose `n` results are too many for one query.
+
+        The other guards are for calls with a policy, so the deadline alone bounds it.
+
+        Args:
+            n: The number of results.
+        """
+        return replace(self, until=MaxResults(n), guards=Limits(deadline=self.guards.deadline))
 
     def with_room_for(self, n: int) -> "SearchConfig":
         """Return this configuration with a guard on results that leaves room for `n`, if it has its default value.
