@@ -11,7 +11,7 @@ from nextk import Index
 from nextk.agents.call import CallEffects, CallResult, SearchTools, Unshown, arun_call, run_call
 from nextk.agents.memory import MemoryView, SearchMemory, ToolLimits, apply_update, empty_memory
 from nextk.errors import ClientError, LimitReached
-from nextk.sessions import AsyncRetrievalSession, RetrievalSession, RowReader, SearchConfig, SearchQuery
+from nextk.sessions import AsyncRetrievalSession, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
 from nextk.sessions.pool import pool_of
 from nextk.types import QueryResult
 from nextk.until import Accepted, Candidate
@@ -140,6 +140,14 @@ class TestCalls:
             refused.report.stop_reason,
             refused.report.exhausted,
         )
+
+    @pytest.mark.parametrize(("size", "short"), [(3, False), (4, True)])
+    def test_a_guard_ends_a_page(self, run: Run, caplog: pytest.LogCaptureFixture, size: int, *, short: bool) -> None:
+        """If a guard ends a call before its page is full, its report says so, and the log warns once."""
+        settings = settings_of(guards=Limits(max_results=3))
+        result = run(tools(ToolLimits(size, None, 8)).search(MemoryView(empty_memory()), QUESTION, settings))
+        assert (3, short) == (len(result.items), result.report.shortfall is not None)
+        assert ([str(result.report.shortfall)] if short else []) == caplog.messages
 
     def test_refused_calls_read_no_settings(self, run: Run) -> None:
         """A call that is refused does not ask for the settings of a search."""

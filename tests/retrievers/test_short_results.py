@@ -243,6 +243,19 @@ class TestLangChainCalls:
         assert [50] * 4 == [len(page) for page in retriever.stream("0", k=50)]
         assert ["max_results=500"] == [warning.split()[0] for warning in warnings_of(caplog)]
 
+    @pytest.mark.parametrize("mode", ["filter", "rerank"])
+    async def test_compression(self, index: Index, mode: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """A compressor is shown as many documents as there have to be, and as it takes to see that they stay."""
+        retriever = langchain.ResumableCompressionRetriever(
+            base_compressor=_Everything(),
+            base_retriever=langchain.ResumableRetriever(index=index, embedding=True),
+            min_documents=300,
+            mode=mode,
+            window=70,
+        )
+        assert list(range(300)) == numbers(retriever.invoke("0")) == numbers(await retriever.ainvoke("0"))
+        assert [] == warnings_of(caplog)
+
 
 class Odd(BaseNodePostprocessor):
     """Keeps the odd numbers."""
@@ -436,6 +449,14 @@ async def _short_langchain(retriever: Any, method: str, native: bool, config: An
         assert [] == ([page async for page in call] if native else list(call))
     else:
         assert [] == (await call if native else call)
+
+
+class _Everything(BaseDocumentCompressor):
+    """A compressor that drops nothing."""
+
+    def compress_documents(self, documents: Any, query: str, callbacks: Any = None) -> Any:
+        """Keep all."""
+        return documents
 
 
 class _Nothing(BaseDocumentCompressor):

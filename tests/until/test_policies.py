@@ -1288,8 +1288,13 @@ class TestShortfall:
                 "or put into filter= what the index can check by itself",
             ),
             (
+                Shortfall("max_results", 5_000_000, 0, 0, 5_000_000),
+                "max_results=5000000 ended a search before it had enough: 5000000 rows kept, 0 pulled in 0 pages, "
+                "none dropped. To get more, give a larger max_results=",
+            ),
+            (
                 Shortfall("deadline", 2.5, 1, 9, 9),
-                "deadline=2.5 ended a search before it had enough: 9 rows kept, 9 pulled in 1 pages, none dropped. "
+                "deadline=2.5 ended a search before it had enough: 9 rows kept, 9 pulled in 1 page, none dropped. "
                 "To get more, give a longer deadline=",
             ),
         ],

@@ -58,7 +58,7 @@ class ResumableCompressionRetriever(BaseRetriever):
             rerank mode only.
         window: The number of documents in a window; unset: 20. It is used in rerank mode only.
         max_results: The largest number of documents that the compressor is shown in one call; unset: as the
-            `base_retriever` has it, and by default 200 or `min_documents`, whichever is more.
+            `base_retriever` has it, and by default 200, or more if `min_documents` needs more.
         max_pulls: The largest number of pages that one call pulls; unset: as the `base_retriever` has it.
         deadline: The number of seconds after which a call pulls no further page, including the seconds of the
             compressor; unset: as the `base_retriever` has it.
@@ -141,7 +141,7 @@ class ResumableCompressionRetriever(BaseRetriever):
             return self.base_compressor.compress_documents(shown, query, callbacks=run_manager.get_child())
 
         state = self._new_state(min_documents, compress)
-        search_config = self._search_config(state.count, overrides)
+        search_config = self._search_config(state.room, overrides)
         tracing = self._tracing(query, run_manager.get_child())
         resolved = self.base_retriever._resolve(filter, namespace)  # noqa: SLF001 - of the same package
         with resolved.session(query, search_config, tracing=tracing) as search:
@@ -166,7 +166,7 @@ class ResumableCompressionRetriever(BaseRetriever):
             return await self.base_compressor.acompress_documents(shown, query, callbacks=run_manager.get_child())
 
         state = self._new_state(min_documents, compress)
-        search_config = self._search_config(state.count, overrides)
+        search_config = self._search_config(state.room, overrides)
         tracing = self._tracing(query, run_manager.get_child())
         resolved = self.base_retriever._resolve(filter, namespace)  # noqa: SLF001 - of the same package
         async with resolved.async_session(query, search_config, tracing=tracing) as search:
@@ -203,11 +203,11 @@ class ResumableCompressionRetriever(BaseRetriever):
         """Return what the compressor is given: copies in rerank mode, where it gets the same documents many times."""
         return documents if self.mode == "filter" else [document.model_copy(deep=True) for document in documents]
 
-    def _search_config(self, count: int, overrides: Overrides) -> SearchConfig:
+    def _search_config(self, room: int, overrides: Overrides) -> SearchConfig:
         """Return the policy and the bounds of one call, which end it with what it has.
 
         Args:
-            count: The number of documents that there have to be.
+            room: The number of documents that the compressor has to be shown at least.
             overrides: The settings of this call.
 
         Raises:
@@ -217,7 +217,7 @@ class ResumableCompressionRetriever(BaseRetriever):
         own = {"max_results": self.max_results, "max_pulls": self.max_pulls, "deadline": self.deadline}
         search_config = self.base_retriever._search_config(cast("Overrides", {**own, **given}))  # noqa: SLF001 - of the same package
         # Bounds of the search as a whole would raise LimitReached; and `result` knows better what is too little.
-        return replace(search_config, limits=UNBOUNDED, warns=False).with_room_for(count)
+        return replace(search_config, limits=UNBOUNDED, warns=False).with_room_for(room)
 
     def _tracing(self, query: str, callbacks: Any) -> Tracing:
         return self.base_retriever._tracing(query, {"callbacks": callbacks})  # noqa: SLF001 - of the same package
@@ -250,6 +250,7 @@ class _CompressionState(BatchObserver):
 
     Attributes:
         count: The number of documents that there have to be.
+        room: The number of documents that the compressor has to be shown at least before there can be enough.
         documents: The documents that the compressor has returned.
     """
 
@@ -258,7 +259,7 @@ class _CompressionState(BatchObserver):
         self.first_pull = first_pull
         self.observe = compress
         self.documents: list[Document] = []
-        self.count = count
+        self.count = self.room = count
 
     def read(self, answer: object) -> None:
         """Read what the compressor has returned."""
@@ -297,6 +298,7 @@ class _RerankMode(_CompressionState):
 
     def __init__(self, count: int, window: int, patience: int, compress: Callable[[list[Document]], Any]) -> None:
         super().__init__(count, window, compress)
+        self.room = count + (patience + 1) * window
         self._window = window
         self._stability = Stability(patience)
         self._compressed = 0

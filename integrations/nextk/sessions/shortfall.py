@@ -42,9 +42,11 @@ class Shortfall:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        cause = "a server without room for a resumable query" if self.bound is None else f"{self.reason}={self.bound:g}"
+        no_room = "a server without room for a resumable query"
+        cause = no_room if self.bound is None else f"{self.reason}={self.bound:.12g}"
+        pages = "1 page" if self.pulls == 1 else f"{self.pulls} pages"
         dropped = ", ".join(f"{count} dropped by {name}" for name, count in self.dropped.items()) or "none dropped"
         return (
-            f"{cause} ended a search before it had enough: {self.kept} rows kept, {self.pulled} pulled in "
-            f"{self.pulls} pages, {dropped}. To get more, {_REMEDIES[self.reason]}"
+            f"{cause} ended a search before it had enough: {self.kept} rows kept, {self.pulled} pulled in {pages}, "
+            f"{dropped}. To get more, {_REMEDIES[self.reason]}"
         )
