@@ -24,7 +24,9 @@ from llama_index_instrumentation import get_dispatcher
 from nextk import Index, langchain, llama_index
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
+from nextk.errors import LimitReached
 from nextk.llama_index import ShortfallEvent
+from nextk.testing import Fault, FaultPlan, PlannedFault, RequestKind, faulty
 from nextk.transport.in_process import InProcessTransport, SharedEngine
 from nextk.types import Data
 from nextk.until import Accepted, DistinctBy, MaxResults, Policy, TokenBudget
@@ -174,6 +176,17 @@ class TestAskedFor:
         recording = Recording(index._transport)
         assert list(range(k)) == await caller.call(caller.retriever(Index._over(recording), k))
         assert sent == recording.sent
+
+    async def test_a_late_fault(self, index: Index, caller: Caller) -> None:
+        """A reply that is lost behind the first 1,000 rows costs no row, unless the caller bounds what it may cost."""
+        for options in ({}, {"max_recovery": 1_500}):
+            plan = FaultPlan(PlannedFault(Fault.DROP_REPLY, RequestKind.PAGE, 3))
+            retriever = caller.retriever(faulty(index, plan), 2_300, **options)
+            if options:
+                with pytest.raises(LimitReached, match="max_recovery"):
+                    await caller.call(retriever)
+            else:
+                assert list(range(2_300)) == await caller.call(retriever)
 
     async def test_guards_of_policies(self, index: Index, caller: Caller) -> None:
         """Guards that are set for calls with a policy bound no call without one, whether it is one query or paged."""

@@ -209,12 +209,15 @@ class SearchConfig:
     def paged(self, n: int) -> "SearchConfig":
         """Return this configuration for a call without a policy, whose `n` results are too many for one query.
 
-        The other guards are for calls with a policy, so the deadline alone bounds it.
+        The other guards are for calls with a policy, so the deadline alone bounds it. A fault on a late page may cost
+        the pages before it once more, if `max_recovery` has its default value.
 
         Args:
             n: The number of results.
         """
-        return replace(self, until=MaxResults(n), guards=Limits(deadline=self.guards.deadline))
+        guards = Limits(deadline=self.guards.deadline)
+        max_recovery = max(n, MAX_RECOVERY) if self.max_recovery == MAX_RECOVERY else self.max_recovery
+        return replace(self, until=MaxResults(n), guards=guards, max_recovery=max_recovery)
 
     def with_room_for(self, n: int) -> "SearchConfig":
         """Return this configuration with a guard on results that leaves room for `n`, if it has its default value.
