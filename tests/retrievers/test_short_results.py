@@ -268,6 +268,8 @@ class TestLangChainCalls:
         )
         assert list(range(300)) == numbers(retriever.invoke("0")) == numbers(await retriever.ainvoke("0"))
         assert [] == warnings_of(caplog)
+        assert list(range(200)) == numbers(retriever.invoke("0", max_results=200))
+        assert 1 == len(warnings_of(caplog))
 
 
 class Odd(BaseNodePostprocessor):

@@ -207,7 +207,8 @@ class ResumableCompressionRetriever(BaseRetriever):
         """Return the policy and the bounds of one call, which end it with what it has.
 
         Args:
-            room: The number of documents that the compressor has to be shown at least.
+            room: The number of documents that the compressor has to be shown at least, if the call does not say
+                otherwise.
             overrides: The settings of this call.
 
         Raises:
@@ -217,7 +218,8 @@ class ResumableCompressionRetriever(BaseRetriever):
         own = {"max_results": self.max_results, "max_pulls": self.max_pulls, "deadline": self.deadline}
         search_config = self.base_retriever._search_config(cast("Overrides", {**own, **given}))  # noqa: SLF001 - of the same package
         # Bounds of the search as a whole would raise LimitReached; and `result` knows better what is too little.
-        return replace(search_config, limits=UNBOUNDED, warns=False).with_room_for(room)
+        search_config = replace(search_config, limits=UNBOUNDED, warns=False)
+        return search_config if "max_results" in given else search_config.with_room_for(room)
 
     def _tracing(self, query: str, callbacks: Any) -> Tracing:
         return self.base_retriever._tracing(query, {"callbacks": callbacks})  # noqa: SLF001 - of the same package
