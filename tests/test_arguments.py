@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from nextk.arguments import choose, require_count, require_number, sparse_parts
+from nextk.arguments import choose, id_list, require_count, require_id, require_number, sparse_parts
 from nextk.engine.schema import IndexType, Similarity
 from nextk.errors import ClientError
 from nextk.types import FusionAlgorithm, QueryMode, SparseVector, WeightingStrategy
@@ -76,6 +76,36 @@ class TestRequireCount:
         """The message tells the smallest number that is allowed."""
         with pytest.raises(ClientError, match=r"^n=4 must be a whole number, at least 5$"):
             require_count(4, "n", 5)
+
+
+class TestIds:
+    """Ids."""
+
+    @pytest.mark.parametrize(
+        ("value", "text"), [("a", "a"), (0, "0"), (-7, "-7"), (np.int8(0), "0"), (2**70, str(2**70)), ("0", "0")]
+    )
+    def test_ids(self, value: object, text: str) -> None:
+        """A text is an id as it is, and a whole number of any library by its digits."""
+        assert text == require_id(value)
+        assert [value] == id_list(value)
+
+    @pytest.mark.parametrize("value", ["", True, False, np.bool_(False), 1.0, None, b"a", ["a"], ("a",)])
+    def test_no_ids(self, value: object) -> None:
+        """An empty text, a bool, and everything that is neither a text nor a whole number is refused by name."""
+        with pytest.raises(ClientError) as refusal:
+            require_id(value, "ids[3]")
+        assert f"ids[3]={value!r} is no id: give a text that is not empty, or a whole number" == str(refusal.value)
+
+    @pytest.mark.parametrize("ids", [[0, "a"], (0, "a"), range(2), iter("ab"), {"a": 1}.keys(), []])
+    def test_lists(self, ids: Any) -> None:
+        """Any iterable of ids is read once, into a list."""
+        assert isinstance(id_list(ids), list)
+
+    @pytest.mark.parametrize("ids", [b"ab", {"a": 1}, 1.5, True, None, object])
+    def test_no_lists(self, ids: Any) -> None:
+        """Bytes and mappings are iterable, and still no list of ids."""
+        with pytest.raises(ClientError, match="must be an id or a list of ids"):
+            id_list(ids)
 
 
 class TestRequireNumber:

@@ -4,7 +4,8 @@ A refused argument raises `ClientError`, and the message begins with the name of
 """
 
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, TypeVar, overload
 
@@ -82,6 +83,55 @@ def require_number(value: object, name: str, low: float = -math.inf, high: float
         bounds = "finite" if math.isinf(low) else f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
         message = f"{name}={value!r} must be a number, {bounds}"
         raise ClientError(message)
+
+
+def require_id(value: object, name: str = "id") -> str:
+    """Return an id as text.
+
+    Args:
+        value: A text that is not empty, or a whole number, also one of numpy's, which becomes its decimal digits: 0 is
+            the id `"0"`. A bool is no number here.
+        name: The name of the argument, for the error message.
+
+    Raises:
+        ClientError: The value is empty, or is neither a text nor a whole number.
+    """
+    if isinstance(value, str):
+        text = str.__str__(value)
+    else:
+        number = _whole_number(value)
+        text = "" if number is None else str(number)
+    if not text:
+        message = f"{name}={value!r} is no id: give a text that is not empty, or a whole number"
+        raise ClientError(message)
+    return text
+
+
+def id_list(ids: object) -> list[Any]:
+    """Return ids as a list. The ids themselves are not checked.
+
+    Args:
+        ids: One id, which is a text or a whole number, also one of numpy's; or an iterable of ids.
+
+    Raises:
+        ClientError: It is neither. Bytes and mappings are not taken for lists of ids.
+    """
+    if isinstance(ids, str) or _whole_number(ids) is not None:
+        return [ids]
+    if isinstance(ids, Iterable) and not isinstance(ids, bytes | bytearray | memoryview | Mapping):
+        return list(ids)
+    message = f"ids={ids!r} must be an id or a list of ids"
+    raise ClientError(message)
+
+
+def _whole_number(value: object) -> int | None:
+    """Return a whole number of any library as an `int`; `None` if it is none, or is a bool."""
+    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", None) == "b":
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def sparse_parts(given: object) -> tuple[Any, Any] | None:

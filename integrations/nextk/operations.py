@@ -5,7 +5,7 @@ paths and bodies of the client half; `nextk.dispatch` knows those of the server 
 only for what no server would accept.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from nextk.arguments import choose, require_count
+from nextk.arguments import choose, id_list, require_count
 from nextk.errors import ClientError
 from nextk.payloads import QueryFields, Upsertable, query_fields, record_fields, sparse_field, vector_field
 from nextk.types import (
@@ -217,7 +217,7 @@ def fetch(
         "includeData": include_data,
     }
     if ids is not None:
-        body["ids"] = _ids(ids)
+        body["ids"] = id_list(ids)
     if prefix is not None:
         body["prefix"] = prefix
     return Operation(target("fetch", namespace), body, _reads(list[FetchResult | None]))
@@ -257,7 +257,7 @@ def delete(
     """Return the operation that removes records by id, by prefix or by filter."""
     body: dict[str, Any] = {}
     if ids is not None:
-        body["ids"] = _ids(ids)
+        body["ids"] = id_list(ids)
     if prefix is not None:
         body["prefix"] = prefix
     if filter is not None:
@@ -290,12 +290,3 @@ def delete_namespace(namespace: str) -> Operation[None]:
         message = "the default namespace cannot be deleted; use reset()"
         raise ClientError(message)
     return Operation(target("delete-namespace", namespace), None, _nothing)
-
-
-def _ids(ids: int | str | Sequence[int | str]) -> list[int | str]:
-    if isinstance(ids, (int, str)):
-        return [ids]
-    if isinstance(ids, Iterable):
-        return list(ids)
-    message = f"ids={ids!r} must be an id or a list of ids"
-    raise ClientError(message)

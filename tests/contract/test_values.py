@@ -234,6 +234,30 @@ async def test_refused_ids(open_index: Opener, given: Any) -> None:
     assert str(caught.value).startswith("Invalid id: ")
 
 
+@pytest.mark.parametrize("ids", [0, np.int64(0), [0], (0,), range(1), np.arange(1), "0"], ids=repr)
+async def test_the_id_zero(open_index: Opener, ids: Any) -> None:
+    """The number 0 is an id like any other, wherever ids are given."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([{"id": 0, "vector": VECTOR}, Vector(1, VECTOR)])
+    assert await index.update(0, data="text")  # type: ignore[arg-type]
+    [found] = await index.fetch(ids, include_data=True)
+    assert found is not None
+    assert ("0", "text") == (found.id, found.data)
+    assert 1 == (await index.delete(ids)).deleted
+    assert ["1"] == [match.id for match in await index.query(VECTOR)]
+
+
+@pytest.mark.parametrize("ids", [b"ab", {"0": 1}, True, 1.5], ids=repr)
+async def test_what_is_no_list_of_ids(open_index: Opener, ids: Any) -> None:
+    """Bytes, dicts and other numbers are refused as ids before anything is sent."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([Vector(97, VECTOR)])
+    for call in (index.fetch(ids), index.delete(ids)):
+        with pytest.raises(ClientError, match="must be an id or a list of ids"):
+            await call
+    assert 1 == (await index.info()).vector_count
+
+
 async def test_numbers_of_numpy_as_parameters(open_index: Opener) -> None:
     """Numbers and flags may be numpy's."""
     index = open_index("dense", dimension=2)

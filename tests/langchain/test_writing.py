@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
@@ -259,6 +260,79 @@ class TestAddDocuments:
         """There are as many ids as documents."""
         with pytest.raises(ClientError, match="1 documents and 2 ids"):
             await call(ResumableRetriever(index=texts), "add_documents", [Document("sky")], ids=["1", "2"])
+
+
+class TestIds:
+    """The ids that callers give."""
+
+    @pytest.mark.parametrize(
+        "ids",
+        [lambda: range(3), lambda: iter([0, 1, 2]), lambda: np.arange(3), lambda: ["0", np.int64(1), 2]],
+        ids=["range", "iterator", "array", "mixed"],
+    )
+    @pytest.mark.parametrize("way", ["add_texts", "add_documents", "from_texts", "from_documents"])
+    async def test_whole_numbers(self, call: Colour, texts: Index, ids: Callable[[], Any], way: str) -> None:
+        """A whole number is an id, 0 like any other: it is stored as its digits, from whatever iterable it comes."""
+        contents_: list[Any] = ["sky", "sea", "sand"]
+        if way.endswith("documents"):
+            contents_ = [Document(text) for text in contents_]
+        if way.startswith("add"):
+            assert ["0", "1", "2"] == await call(ResumableRetriever(index=texts), way, contents_, ids=ids())
+            records = stored(texts)
+        else:
+            with await call(ResumableRetriever, way, contents_, ids=ids()) as retriever:
+                assert isinstance(retriever.index, Index)
+                records = stored(retriever.index)
+        assert {"0": "sky", "1": "sea", "2": "sand"} == {id_: record.data for id_, record in records.items()}
+
+    async def test_running_again_adds_nothing(self, call: Colour, texts: Index) -> None:
+        """Texts that are stored again under the same numbers replace those that were there."""
+        for _ in range(2):
+            await call(ResumableRetriever(index=texts), "add_texts", ["sky", "sea"], ids=range(2))
+        assert {"0", "1"} == stored(texts).keys()
+
+    async def test_none_is_made_of_the_content(self, call: Colour, texts: Index) -> None:
+        """Only `None` stands for an id that is made of the content; of equal ids the last record stays."""
+        ids = await call(ResumableRetriever(index=texts), "add_texts", ["sky", "sea", "sand"], ids=[0, None, "0"])
+        assert ["0", content_id("sea", {}), "0"] == ids
+        assert "sand" == stored(texts)["0"].data
+        assert 2 == len(stored(texts))
+
+    @pytest.mark.parametrize(
+        ("ids", "complaint"),
+        [
+            (["1", ""], r"^ids\[1\]='' is no id"),
+            (["1", False], r"^ids\[1\]=False is no id"),
+            ([np.bool_(True), "1"], r"^ids\[0\]=.*True.* is no id"),
+            (["1", 1.0], r"^ids\[1\]=1.0 is no id"),
+            ([b"1", "2"], r"^ids\[0\]=b'1' is no id"),
+            ("12", r"^ids='12' has to be a list"),
+            (5, r"^ids=5 has to be a list"),
+            (range(3), r"3 ids: give one for each"),
+            (["1"], r"1 ids: give one for each"),
+        ],
+    )
+    @pytest.mark.parametrize("way", ["add_texts", "add_documents"])
+    async def test_everything_else(self, call: Colour, texts: Index, ids: Any, complaint: str, way: str) -> None:
+        """What is no id is refused by its position, and so are more or fewer ids than texts; nothing is stored."""
+        contents_: list[Any] = ["sky", "sea"] if way == "add_texts" else [Document("sky"), Document("sea")]
+        with pytest.raises(ClientError, match=complaint):
+            await call(ResumableRetriever(index=texts), way, contents_, ids=ids)
+        assert {} == stored(texts)
+
+    async def test_the_number_of_a_document(self, call: Colour, texts: Index) -> None:
+        """A document's own id may be 0, and an id that is given wins over it even if it is 0."""
+        documents = [Document("sky", id=0), Document("sea", id="x")]
+        assert ["0", "x"] == await call(ResumableRetriever(index=texts), "add_documents", documents)
+        assert ["0", "1"] == await call(ResumableRetriever(index=texts), "add_documents", documents, ids=[0, 1])
+
+    @pytest.mark.parametrize("ids", [0, np.int64(0), [0], {0}, "0"], ids=repr)
+    async def test_deleting(self, call: Colour, texts: Index, ids: Any) -> None:
+        """A record is removed by its number, alone or in any iterable."""
+        retriever = ResumableRetriever(index=texts)
+        await call(retriever, "add_texts", ["sky", "sea"], ids=range(2))
+        assert 1 == await call(retriever, "delete", ids)
+        assert {"1"} == stored(texts).keys()
 
 
 class TestDelete:

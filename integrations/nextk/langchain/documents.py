@@ -5,6 +5,7 @@ from typing import Any
 
 from langchain_core.documents import Document
 
+from nextk.arguments import require_id
 from nextk.errors import ClientError
 from nextk.retrievers.record_text import read_text
 from nextk.retrievers.writing import content_id
@@ -68,7 +69,7 @@ def text_of(document: Document) -> str:
 def records_of(
     texts: Sequence[str],
     metadatas: Sequence[dict[str, Any]] | None,
-    ids: Sequence[str | None] | None,
+    ids: Iterable[str | int | None] | None,
     reserved: Sequence[str] = (),
 ) -> list[Data]:
     """Make records of texts, each under its given id or, without one, under an id made of its content.
@@ -76,18 +77,19 @@ def records_of(
     Args:
         texts: The texts to store.
         metadatas: The metadata of each text; `None` for no metadata.
-        ids: The id of each text, `None` for one that is made of the content; or `None` for no ids at all.
+        ids: The id of each text, a text or a whole number; `None` for one that is made of the content; or `None` for no
+            ids at all.
         reserved: The metadata keys that may not be used, because the retriever looks for the text there.
 
     Returns:
         One record for each text, in order.
 
     Raises:
-        ClientError: If the numbers of texts, metadatas and ids differ, if a text is not a string, or if metadata
-            is not JSON or has a reserved key.
+        ClientError: If the numbers of texts, metadatas and ids differ, if a text is not a string, if an id is empty or
+            of another kind, or if metadata is not JSON or has a reserved key.
     """
     metadatas = [{}] * len(texts) if metadatas is None else metadatas
-    ids = [None] * len(texts) if ids is None else ids
+    ids = [None] * len(texts) if ids is None else listed_ids(ids)
     if not len(texts) == len(metadatas) == len(ids):
         message = f"{len(texts)} texts, {len(metadatas)} metadatas and {len(ids)} ids: give one for each text"
         raise ClientError(message)
@@ -103,13 +105,29 @@ def records_of(
             raise ClientError(message)
     made = [content_id(text, metadata) for text, metadata in zip(texts, metadatas, strict=True)]
     return [
-        Data(given or by_content, text, metadata)
+        Data(by_content if given is None else given, text, metadata)
         for given, by_content, text, metadata in zip(ids, made, texts, metadatas, strict=True)
     ]
 
 
+def listed_ids(ids: Iterable[str | int | None]) -> list[str | None]:
+    """Return the ids of texts as a list of texts.
+
+    Args:
+        ids: The ids, one for each text, in any iterable. `None` stays `None`; a whole number becomes its digits.
+
+    Raises:
+        ClientError: If it is one text instead of several ids, or if an id is empty or of another kind. The message says
+            at which position the id stands.
+    """
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        message = f"ids={ids!r} has to be a list, with one id for each text"
+        raise ClientError(message)
+    return [None if id_ is None else require_id(id_, f"ids[{position}]") for position, id_ in enumerate(ids)]
+
+
 def parts_of(
-    documents: Iterable[Document], ids: Sequence[str | None] | None
+    documents: Iterable[Document], ids: Iterable[str | int | None] | None
 ) -> tuple[list[str], list[dict[str, Any]], list[str | None]]:
     """Take documents apart into their texts, metadatas and ids.
 
@@ -121,15 +139,15 @@ def parts_of(
         The texts, the metadatas and the ids, each as long as the documents; an id may be `None`.
 
     Raises:
-        ClientError: If the numbers of documents and ids differ.
+        ClientError: If the numbers of documents and ids differ, or if an id is empty or of another kind.
     """
     documents = list(documents)
-    given = [None] * len(documents) if ids is None else ids
+    given = [None] * len(documents) if ids is None else listed_ids(ids)
     if len(given) != len(documents):
         message = f"{len(documents)} documents and {len(given)} ids: give one for each document"
         raise ClientError(message)
     return (
         [document.page_content for document in documents],
         [document.metadata for document in documents],
-        [id_ or document.id for id_, document in zip(given, documents, strict=True)],
+        [document.id if id_ is None else id_ for id_, document in zip(given, documents, strict=True)],
     )

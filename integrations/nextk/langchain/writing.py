@@ -8,9 +8,10 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
+from nextk.arguments import id_list
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
-from nextk.langchain.documents import parts_of, records_of
+from nextk.langchain.documents import listed_ids, parts_of, records_of
 from nextk.langchain.settings import Settings
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.writing import (
@@ -30,15 +31,17 @@ class StoreOptions(TypedDict, total=False):
     """The options of storing texts.
 
     Attributes:
-        ids: An id for each text. Without ids, and for each one that is `None`, the id is made of the text and its
-            metadata, so that texts that are equal in both are stored once, and storing them again changes nothing.
+        ids: An id for each text: a text that is not empty, or a whole number, which becomes its digits. Without ids,
+            and for each one that is `None`, the id is made of the text and its metadata, so that texts that are equal
+            in both are stored once, and storing them again changes nothing. Of several records with one id, the last
+            one stays.
         namespace: The namespace to store in; absent: the retriever's own.
         batch_size: The number of records in one request, 1 to 1,000; absent: 250. Each request is stored whole or not
             at all.
         show_progress: Whether to show a progress bar on stderr, which needs `pip install 'nextk[local]'`; absent: no.
     """
 
-    ids: Sequence[str | None] | None
+    ids: Iterable[str | int | None] | None
     namespace: str | None
     batch_size: int
     show_progress: bool
@@ -106,7 +109,11 @@ class Writing(Settings):
         return await self.aadd_texts(texts, metadatas, ids=ids, **options)  # type: ignore[misc]
 
     def delete(
-        self, ids: str | Sequence[str] | None = None, *, filter: str | None = None, namespace: str | None = None
+        self,
+        ids: str | int | Iterable[str | int] | None = None,
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
     ) -> int:
         """Remove records, by their ids or by a filter.
 
@@ -126,7 +133,11 @@ class Writing(Settings):
         return sum(index.delete(namespace=namespace, **part).deleted for part in _delete_requests(ids, filter))
 
     async def adelete(
-        self, ids: str | Sequence[str] | None = None, *, filter: str | None = None, namespace: str | None = None
+        self,
+        ids: str | int | Iterable[str | int] | None = None,
+        *,
+        filter: str | None = None,
+        namespace: str | None = None,
     ) -> int:
         """Remove records without blocking the event loop; see `delete`."""
         namespace = self.namespace if namespace is None else namespace
@@ -142,7 +153,7 @@ class Writing(Settings):
         embedding: Embeddings | Callable[[list[str]], Any] | str | None = None,
         metadatas: Sequence[dict[str, Any]] | None = None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | int | None] | None = None,
         path: str | os.PathLike[str] | None = None,
         sparse_embedding: Any = None,
         batch_size: int = BATCH,
@@ -171,7 +182,7 @@ class Writing(Settings):
                 given.
             MissingExtraError: If the engine is not installed.
         """
-        texts = _as_list(texts)
+        texts, ids = _as_list(texts), None if ids is None else listed_ids(ids)
         records_of(texts, metadatas, ids)  # checked before an index is made
         retriever = cls._embedded(path, embedding, sparse_embedding, kwargs)
         try:
@@ -188,7 +199,7 @@ class Writing(Settings):
         embedding: Embeddings | Callable[[list[str]], Any] | str | None = None,
         metadatas: Sequence[dict[str, Any]] | None = None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | int | None] | None = None,
         path: str | os.PathLike[str] | None = None,
         sparse_embedding: Any = None,
         batch_size: int = BATCH,
@@ -196,7 +207,7 @@ class Writing(Settings):
         **kwargs: Any,
     ) -> Self:
         """Make a retriever over texts without blocking the event loop; see `from_texts`."""
-        texts = _as_list(texts)
+        texts, ids = _as_list(texts), None if ids is None else listed_ids(ids)
         records_of(texts, metadatas, ids)
         opening = asyncio.create_task(asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs))
         try:
@@ -273,7 +284,7 @@ class _StoreTask:
         texts: Iterable[str],
         metadatas: Sequence[dict[str, Any]] | None,
         *,
-        ids: Sequence[str | None] | None = None,
+        ids: Iterable[str | int | None] | None = None,
         namespace: str | None = None,
         batch_size: int = BATCH,
         show_progress: bool = False,
@@ -360,14 +371,14 @@ def _as_list(texts: Iterable[str]) -> list[str]:
     return list(texts)
 
 
-def _delete_requests(ids: str | Sequence[str] | None, filter: str | None) -> list[dict[str, Any]]:
+def _delete_requests(ids: str | int | Iterable[str | int] | None, filter: str | None) -> list[dict[str, Any]]:
     """Return the requests that remove the records, each as keywords of `Index.delete`."""
     if (ids is None) == (not filter):
         message = "delete() takes ids, or a filter that is not empty: exactly one of the two"
         raise ClientError(message)
     if ids is None:
         return [{"filter": filter}]
-    listed = [ids] if isinstance(ids, str) else list(ids)
+    listed = id_list(ids)
     return [{"ids": listed[start : start + MAX_ROWS]} for start in range(0, len(listed), MAX_ROWS)]
 
 
