@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from nextk.arguments import choose, id_list, require_count, require_id, require_number, sparse_parts
+from nextk.arguments import (
+    choose,
+    did_you_mean,
+    id_list,
+    nearest,
+    require_count,
+    require_id,
+    require_number,
+    sparse_parts,
+)
 from nextk.engine.schema import IndexType, Similarity
 from nextk.errors import ClientError
 from nextk.types import FusionAlgorithm, QueryMode, SparseVector, WeightingStrategy
@@ -76,6 +85,31 @@ class TestRequireCount:
         """The message tells the smallest number that is allowed."""
         with pytest.raises(ClientError, match=r"^n=4 must be a whole number, at least 5$"):
             require_count(4, "n", 5)
+
+
+class TestDidYouMean:
+    """Names that nobody knows."""
+
+    @pytest.mark.parametrize(
+        ("name", "near"),
+        [
+            ("topK", "top_k"),
+            ("TOP_K", "top_k"),
+            ("filters", "filter"),
+            ("include_meta", "include_metadata"),
+            ("zz", None),
+        ],
+    )
+    def test_nearest(self, name: str, near: str | None) -> None:
+        """The name that is most like the unknown one is found, whatever its case and underscores."""
+        known = ["top_k", "filter", "include_metadata"]
+        assert near == nearest(name, known)
+        expected = f" (did you mean {near}?)" if near else ": give one of top_k, filter, include_metadata"
+        assert expected == did_you_mean(name, known)
+
+    def test_hints(self) -> None:
+        """What is known of a foreign name is said instead of the nearest name."""
+        assert " (give k=)" == did_you_mean("topK", ["top_k"], {"top_k": "give k="})
 
 
 class TestIds:

@@ -57,6 +57,17 @@ def start(namespace: str | None = "", **given: Any) -> Operation[Any]:
     return operations.start(namespace, **{"max_idle": 3600, **NO_QUERY, **given})
 
 
+def upsert_dict(**keys: Any) -> Operation[str]:
+    """An upsert of one record, given as a dict that has further keys."""
+    return operations.upsert([{"id": "a", "vector": [1.0], **keys}], "")
+
+
+def query_many(**keys: Any) -> Operation[Any]:
+    """Two queries, the second of which has further keys."""
+    second: Any = {"vector": [1.0], **keys}
+    return operations.query_many([{"vector": [1.0]}, second], "")
+
+
 def update(**given: Any) -> Operation[bool]:
     """An update of the record "a"."""
     absent = {"vector": None, "data": None, "metadata": None, "sparse_vector": None}
@@ -275,6 +286,11 @@ class TestReplies:
         (lambda: query(vector=[1.0], weighting_strategy="tf"), "weighting_strategy='tf' is not one of 'idf'"),
         (lambda: operations.query_many([], ""), "at least one"),
         (lambda: operations.query_many([{"data": "x"}, {"vector": [1.0]}], ""), "not both"),
+        (lambda: query_many(topK=5), r"^query 1 has the unknown key 'topK' \(did you mean top_k\?\)$"),
+        (lambda: query_many(include_meta=True), r"'include_meta' \(did you mean include_metadata\?\)$"),
+        (lambda: query_many(zzz=1), r"'zzz': give one of vector, top_k, include_vectors, "),
+        (lambda: query_many(namespace="x"), r"^query 1 .* search one, query_many\(namespace=...\)$"),
+        (lambda: operations.query_many(["text"], ""), "query 0 of query_many has to be a dict"),  # type: ignore[list-item]
         (lambda: operations.query_many([{"vector": [1.0]}, {"data": "x"}], ""), "not both"),
         (lambda: operations.upsert([], ""), "at least one"),
         (lambda: operations.upsert([("a", "text"), ("b", [1.0])], ""), "not both"),
@@ -283,6 +299,10 @@ class TestReplies:
         (lambda: operations.upsert(["a"], ""), "a record is"),  # type: ignore[list-item]
         (lambda: operations.upsert([{"vector": [1.0]}], ""), "id"),
         (lambda: operations.upsert([("a", {"k": 1})], ""), "vector must be a list"),
+        (lambda: upsert_dict(sparseVector=SPARSE), r"unknown key 'sparseVector' \(did you mean sparse_vector\?\)$"),
+        (lambda: upsert_dict(meta_data={}), r"unknown key 'meta_data' \(did you mean metadata\?\)$"),
+        (lambda: upsert_dict(vectors=[1.0]), r"unknown key 'vectors' \(did you mean vector\?\)$"),
+        (lambda: upsert_dict(namespace="x"), r"the key 'namespace': .* upsert\(namespace=...\)$"),
         (lambda: range_(limit=0), "limit"),
         (lambda: range_(limit=-1), "limit"),
         (lambda: operations.delete_namespace(""), "default namespace"),
@@ -305,7 +325,7 @@ def test_numbers_without_a_word(value: float) -> None:
 def test_objects_without_a_word() -> None:
     """Nor has an object of another kind, such as a set as metadata."""
     for metadata in ({"k": {1, 2}}, {"k": object()}):
-        with pytest.raises(ClientError, match="JSON"):
+        with pytest.raises(ClientError, match=r"^upsert: record 0 \(id 'a'\): metadata\.k is an? (set|object); give"):
             encode(operations.upsert([("a", [1.0], metadata)], ""))
 
 

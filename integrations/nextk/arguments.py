@@ -3,10 +3,12 @@
 A refused argument raises `ClientError`, and the message begins with the name of the argument and what was given.
 """
 
+import difflib
 import math
 import operator
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from nextk.errors import ClientError
@@ -44,6 +46,37 @@ def choose(kind: type[EnumT], given: EnumT | str | None, name: str) -> EnumT | N
     except KeyError:
         message = f"{name}={given!r} is not one of {', '.join(map(repr, members))}"
         raise ClientError(message) from None
+
+
+def did_you_mean(name: object, known: Iterable[str], hints: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Say what the caller of an unknown name may have meant, as the end of an error message.
+
+    Args:
+        name: The unknown name. Letter case and underscores do not matter, so that `topK` is near `top_k`.
+        known: The names that are known.
+        hints: What to say of names that are known from elsewhere, by name; without the parentheses. It comes before
+            the nearest of the known names.
+
+    Returns:
+        `" (did you mean x?)"`, `" (<hint>)"`, or `": give one of ..."`, if no name is near.
+    """
+    names = list(known)
+    hint = {_folded(each): said for each, said in hints.items()}.get(_folded(name))
+    if hint is not None:
+        return f" ({hint})"
+    near = nearest(name, names)
+    return f" (did you mean {near}?)" if near else f": give one of {', '.join(names)}"
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """Return the known name that an unknown one is most like, whatever its case and underscores; `None` if none is."""
+    names = {_folded(each): each for each in known}
+    near = difflib.get_close_matches(_folded(name), names, 1, 0.6)
+    return names[near[0]] if near else None
+
+
+def _folded(name: object) -> str:
+    return str(name).lower().replace("_", "")
 
 
 def require_count(value: object, name: str, least: int = 1) -> None:

@@ -5,6 +5,8 @@ must be of its own type. Dense vectors and sparse values become float32 arrays h
 are checked here; the engine checks what depends on an index: its dimension, its components, its models.
 """
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
 from pydantic import (
@@ -23,6 +25,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from nextk.plain import INT64, path_to
 from nextk.types import FusionAlgorithm, MetadataUpdateMode, QueryMode, WeightingStrategy
 
 if TYPE_CHECKING:
@@ -38,10 +41,13 @@ MAX_NON_ZEROS = 1_000
 MAX_ID_BYTES = 1_000
 MAX_NAMESPACE_BYTES = 1_000
 MAX_DATA_BYTES = 1_000_000
+MAX_METADATA_BYTES = 48 * 1024
 MAX_IDLE_SECONDS = 86_400
 DEFAULT_IDLE_SECONDS = 3_600
 DEFAULT_TOP_K = 10
 DEFAULT_LIMIT = 10
+
+_JSON_INTEGERS = range(-(2**63), 2**64)  # what every reader of JSON keeps as a whole number
 
 
 def _flag(value: object) -> object:
@@ -51,7 +57,12 @@ def _flag(value: object) -> object:
 
 def _text_id(value: object) -> object:
     """Ids may arrive as numbers; they are stored and returned as text."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if value not in _JSON_INTEGERS:
+        message = "an id of more than 64 bits has to be a text"
+        raise ValueError(message)
+    return str(value)
 
 
 def _sized_id(value: str) -> str:
@@ -137,6 +148,43 @@ class Vectors(Body):
 
     vector: Floats | None = None
     sparse_vector: SparseBody | None = None
+
+
+def metadata_fault(metadata: dict[str, Any], encoded: bytes) -> str | None:
+    """Say why an index cannot store metadata; `None` if it can.
+
+    Args:
+        metadata: The metadata as plain values.
+        encoded: The metadata as JSON in UTF-8.
+    """
+    if len(encoded) > MAX_METADATA_BYTES:
+        return f"Metadata is {len(encoded)} bytes; at most {MAX_METADATA_BYTES} are allowed{_largest(metadata)}"
+    if b"\\u0000" in encoded and (path := path_to(metadata, "metadata", _holds_nul)):
+        # SQLite ends a string there, so a filter would take "acme\0x" for "acme".
+        return f"Metadata must not contain the NUL character; {path} does"
+    return large_number_fault(metadata) if _LONG_NUMBER.search(encoded) else None
+
+
+def large_number_fault(metadata: dict[str, Any]) -> str | None:
+    """Say which number of metadata does not fit a signed integer of 64 bits; `None` if all do."""
+    path = path_to(metadata, "metadata", lambda value: isinstance(value, int) and value not in INT64)
+    if path is None:
+        return None
+    return f"{path} is a whole number beyond 64 bits, which no filter could compare exactly: give a text or a float"
+
+
+_LONG_NUMBER = re.compile(rb"\d{19}")
+
+
+def _holds_nul(value: object) -> bool:
+    return isinstance(value, str) and "\0" in value
+
+
+def _largest(metadata: Mapping[str, Any]) -> str:
+    """Name the text that takes more than half of the room, if there is one."""
+    texts = {key: len(value.encode()) for key, value in metadata.items() if isinstance(value, str)}
+    key = max(texts, key=lambda key: texts[key], default="")
+    return f", and its {key!r} alone has {texts[key]}" if texts.get(key, 0) > MAX_METADATA_BYTES / 2 else ""
 
 
 def _sized_data(data: str | None) -> str | None:

@@ -35,6 +35,7 @@ from nextk.bodies import (
 )
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
+from nextk.plain import record_name
 
 log = logging.getLogger("nextk.dispatch")
 
@@ -164,22 +165,35 @@ def _complaint(error: ValidationError) -> str:
     return f"Invalid {location}: {fault['msg'].removeprefix('Value error, ')}"
 
 
-def _items(model: type[_Model], body: object, limit: int) -> list[_Model]:
-    """Read an object, or a list of them, as a list."""
+def _items(body: object, limit: int) -> list[Any]:
+    """Return an object, or a list of objects, as a list."""
     items = body if isinstance(body, list) else [body]
     if not 1 <= len(items) <= limit:
         message = f"Expected 1 to {limit} items in one request, got {len(items)}"
         raise RefusedError(message, 422)
-    return [_read(model, item) for item in items]
+    return items
+
+
+def _records(model: type[_Model], body: object) -> list[_Model]:
+    """Read the records of an upsert. A refusal names the record by its position and its id."""
+    records = []
+    for position, item in enumerate(_items(body, MAX_ROWS)):
+        try:
+            records.append(_read(model, item))
+        except RefusedError as error:
+            id_ = item.get("id") if isinstance(item, dict) else None
+            message = f"{record_name(position, id_)}: {error}"
+            raise RefusedError(message, error.status) from None
+    return records
 
 
 def _upsert(engine: Engine, request: Request) -> _Result:
-    engine.upsert(request.namespace, _items(Record, request.body, MAX_ROWS))
+    engine.upsert(request.namespace, _records(Record, request.body))
     return "Success"
 
 
 def _upsert_data(engine: Engine, request: Request) -> _Result:
-    engine.upsert_data(request.namespace, _items(TextRecord, request.body, MAX_ROWS))
+    engine.upsert_data(request.namespace, _records(TextRecord, request.body))
     return "Success"
 
 
@@ -189,7 +203,7 @@ def _update(engine: Engine, request: Request) -> _Result:
 
 def _query(model: type[Query]) -> Callable[[Engine, Request], _Result]:
     def run(engine: Engine, request: Request) -> _Result:
-        queries = _items(model, request.body, MAX_QUERIES)
+        queries = [_read(model, item) for item in _items(request.body, MAX_QUERIES)]
         pages = [engine.query(request.namespace, query) for query in queries]
         return pages if len(pages) > 1 else pages[0]  # a batch of one is answered like an object
 

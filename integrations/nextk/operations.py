@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from nextk.arguments import choose, id_list, require_count
+from nextk.arguments import choose, did_you_mean, id_list, require_count
 from nextk.errors import ClientError
 from nextk.payloads import QueryFields, Upsertable, query_fields, record_fields, sparse_field, vector_field
 from nextk.types import (
@@ -145,10 +145,7 @@ def query(namespace: str | None, **fields: Unpack[QueryFields]) -> Operation[lis
 
 def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operation[list[list[QueryResult]]]:
     """Return the operation that runs several queries in one request: all by vectors, or all by text."""
-    # Other keys are ignored, as the documented SDK does.
-    known = QueryRequest.__annotations__
-    given: list[dict[str, Any]] = [{key: request[key] for key in known if key in request} for request in queries]  # type: ignore[literal-required]
-    parts = [query_fields(**fields) for fields in given]
+    parts = [query_fields(**_known_fields(position, request)) for position, request in enumerate(queries)]
     if not parts:
         message = "query_many needs at least one query"
         raise ClientError(message)
@@ -159,6 +156,25 @@ def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operat
     if len(parts) == 1:  # a batch of one is answered without the outer list, so it is not sent as one
         return Operation(path, parts[0][1], lambda result: [_matches(result)])
     return Operation(path, [body for _, body in parts], _reads(list[list[QueryResult]]))
+
+
+def _known_fields(position: int, request: QueryRequest) -> QueryRequest:
+    """Return one query of a batch, in which every key is a parameter of a query.
+
+    Raises:
+        ClientError: It is no dict, or has another key. The message names the key and the nearest parameter.
+    """
+    if not isinstance(request, Mapping):
+        message = f"query {position} of query_many has to be a dict of the parameters of query, not {request!r}"
+        raise ClientError(message)
+    for key in request:
+        if key == "namespace":
+            message = f"query {position} has the key 'namespace': all queries search one, query_many(namespace=...)"
+            raise ClientError(message)
+        if key not in QueryRequest.__annotations__:
+            message = f"query {position} has the unknown key {key!r}{did_you_mean(key, QueryRequest.__annotations__)}"
+            raise ClientError(message)
+    return request
 
 
 def start(namespace: str | None, *, max_idle: int, **fields: Unpack[QueryFields]) -> Operation[Started]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
-from nextk.arguments import choose, sparse_parts
+from nextk.arguments import choose, nearest, sparse_parts
 from nextk.errors import ClientError
 from nextk.types import (
     Data,
@@ -103,6 +103,9 @@ def sparse_field(sparse: SparseLike | None) -> dict[str, list[Any]] | None:
     return {"indices": plain_list(parts[0], "indices"), "values": plain_list(parts[1], "values")}
 
 
+_RECORD_KEYS = ("id", "vector", "sparse_vector", "metadata", "data")
+
+
 def query_fields(
     *,
     vector: DenseLike | None = None,
@@ -197,8 +200,15 @@ def _from_mapping(given: Mapping[str, Any]) -> Vector:
     if "id" not in given:
         message = f"a record needs an id; this dict has the keys {sorted(map(str, given))}"
         raise ClientError(message)
-    # Other keys are ignored, as the documented SDK does.
-    return Vector(**{key: given[key] for key in ("id", "vector", "sparse_vector", "metadata", "data") if key in given})
+    if "namespace" in given:
+        message = "a record has the key 'namespace': all records of a call are stored in one, upsert(namespace=...)"
+        raise ClientError(message)
+    for key in given:
+        if key not in _RECORD_KEYS and (near := nearest(key, _RECORD_KEYS)):
+            message = f"a record has the unknown key {key!r} (did you mean {near}?)"
+            raise ClientError(message)
+    # Keys that are like none of these are ignored, as the documented SDK does.
+    return Vector(**{key: given[key] for key in _RECORD_KEYS if key in given})
 
 
 def _from_tuple(given: tuple[Any, ...]) -> Vector | Data:

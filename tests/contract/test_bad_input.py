@@ -177,6 +177,7 @@ CLIENT: list[tuple[str, Call]] = [
     ("unknown update mode", lambda i: i.update("a", metadata={}, metadata_update_mode=odd("MERGE"))),
     ("limit 0", lambda i: i.range("", 0)),
     ("no queries", lambda i: i.query_many(queries=[])),
+    ("an unknown key of a query", lambda i: i.query_many(queries=[odd({"vector": DENSE, "topK": 5})])),
     ("the default namespace", lambda i: i.delete_namespace("")),
     ("one record without its list", lambda i: i.upsert(odd(Vector("c", DENSE)))),
     ("surrogates", lambda i: i.upsert([("c", DENSE, {}, "x\ud800y")])),
@@ -205,15 +206,13 @@ async def test_refused_by_the_client(open_index: Opener, call: Call) -> None:
 
 
 async def test_what_is_not_refused(open_index: Opener) -> None:
-    """Like the documented SDK, the client ignores extra keys, and an update of nothing changes nothing."""
+    """Like the documented SDK, the client ignores extra keys of a record, and an update of nothing changes nothing."""
     index = await filled(open_index, "dense")
     before = state(open_index.engine(index))
     assert await index.update("a")
     assert before == state(open_index.engine(index))
     await index.upsert([{"id": "a", "vector": DENSE, "metadata": {"n": 1}, "data": "text", "colour": "red"}])
     assert before == state(open_index.engine(index))
-    [page] = await index.query_many(queries=[odd({"vector": DENSE, "k": 5, "top_k": 1})])
-    assert ["a"] == [match.id for match in page]
 
 
 over_http = pytest.mark.parametrize("open_index", ["sync-http", "async-http"], indirect=True)
@@ -513,12 +512,37 @@ class TestWire:
         found = [match[field] for match in wire.result("query", {"vector": [1], **flags})]
         assert ([value] if status == 200 else []) == found
 
-    @pytest.mark.parametrize("number", [2**63, 2**64, 10**30, -(2**70)])
-    def test_huge_numbers_in_metadata(self, wire: Wire, number: int) -> None:
-        """Numbers beyond 64 bits are kept as floats, or refused; never do they harm the index."""
-        body = {"id": "a", "vector": [1], "metadata": {"k": number}}
-        status, _ = wire.send("upsert", body)
-        assert status in (200, 400, 422)
-        found = wire.result("query", {"vector": [1], "includeMetadata": True})
-        assert ([float(number)] if status == 200 else []) == [float(match["metadata"]["k"]) for match in found]
-        wire.result("query", {"vector": [1], "filter": "k > 1"})
+    @pytest.mark.parametrize("number", [2**63, 2**64, 10**30, -(2**63) - 1])
+    @pytest.mark.parametrize("command", ["upsert", "update"])
+    def test_huge_numbers_in_metadata(self, wire: Wire, number: int, command: str) -> None:
+        """A whole number beyond 64 bits is refused by its key, and never rounded; the same number as a float is one."""
+        wire.result("upsert", {"id": "a", "vector": [1]})
+        body = f'{{"id": "a", "vector": [1], "metadata": {{"j": [{number}], "k": %s}}}}'
+        status, text = wire.error(command, (body % "1").encode())
+        assert (422, True) == (status, "metadata.j[0] is a whole number beyond 64 bits" in text)
+        wire.result(command, (body.replace(f"[{number}]", "[]") % f"{number}.0").encode())
+        [match] = wire.result("query", {"vector": [1], "includeMetadata": True})
+        assert {"j": [], "k": float(number)} == match["metadata"]
+
+    def test_deep_metadata_with_a_huge_number(self, wire: Wire) -> None:
+        """A huge number in metadata that is nested too deeply to be read again is refused, too."""
+        body = '{"id": "a", "vector": [1], "metadata": {"k": %s}}' % ("[" * 1_015 + "1" * 30 + "]" * 1_015)
+        assert wire.error("upsert", body.encode())[0] in (400, 422)
+        assert 0 == wire.result("info", None)["vectorCount"]
+
+    def test_a_record_is_named(self, wire: Wire) -> None:
+        """What is wrong with one record of many is said with its position and its id."""
+        good = [{"id": str(number), "vector": [1]} for number in range(600)]
+        for bad, text in [
+            ({"id": "x", "vector": ["1"]}, "record 417 (id 'x'): Invalid vector.0: "),
+            ({"id": 7, "vector": [1], "metadata": 5}, "record 417 (id '7'): Invalid metadata: "),
+            ({"id": "x", "vector": [1, 2]}, "record 417 (id 'x'): Invalid vector dimension: 2, expected: 1"),
+            ({"id": "x"}, f"record 417 (id 'x'): {NEED_DENSE}"),
+            ({"id": "x", "vector": [1], "metadata": {"k": "x" * 50_000}}, "record 417 (id 'x'): Metadata is "),
+            ({"id": "x", "vector": [1], "data": "x" * 1_000_001}, "record 417 (id 'x'): Invalid data: data must not"),
+            ({"id": [], "vector": [1]}, "record 417: Invalid id: "),
+            (5, "record 417: Invalid body: "),
+        ]:
+            status, reply = wire.error("upsert", [*good[:417], bad, *good[417:]])
+            assert (422, True) == (status, reply.startswith(text)), reply
+        assert 0 == wire.result("info", None)["vectorCount"]

@@ -1,8 +1,12 @@
 """Values of every kind go in and come out alike in process, where no text is written, and over HTTP, where all is."""
 
 import asyncio
+import dataclasses
+import datetime as dt
+import decimal
 import enum
 import math
+import uuid
 from typing import Any
 
 import numpy as np
@@ -93,7 +97,8 @@ async def test_refused_vectors(open_index: Opener, vector: Any, text: str) -> No
     for call in (index.upsert([Vector("b", VECTOR), Vector("a", vector)]), index.query(vector)):
         with pytest.raises(RefusedError) as caught:
             await call
-        assert (text, 422) == (str(caught.value), caught.value.status)
+        assert 422 == caught.value.status
+        assert str(caught.value) in (text, f"record 1 (id 'a'): {text}")
     assert 0 == (await index.info()).vector_count
 
 
@@ -116,8 +121,12 @@ async def test_refused_vectors(open_index: Opener, vector: Any, text: str) -> No
 async def test_vectors_that_cannot_be_sent(open_index: Opener, vector: Any) -> None:
     """The client refuses a vector that JSON cannot express, and neither a server nor a local engine sees it."""
     index = open_index("dense", dimension=2)
-    for call in (index.upsert([Vector("b", VECTOR), Vector("a", vector)]), index.query(vector)):
-        with pytest.raises(ClientError, match="cannot be written as JSON"):
+    for call, place in (
+        (index.upsert([Vector("b", VECTOR), Vector("a", vector)]), r"upsert: record 1 \(id 'a'\): vector\[\d\] is "),
+        (index.query(vector), r"query: vector\[\d\] is "),
+        (index.query_many(queries=[{"vector": VECTOR}, {"vector": vector}]), r"query: query 1: vector\[\d\] is "),
+    ):
+        with pytest.raises(ClientError, match=f"^{place}"):
             await call
     assert 0 == (await index.info()).vector_count
 
@@ -135,8 +144,8 @@ async def test_vectors_that_cannot_be_sent(open_index: Opener, vector: Any) -> N
         ({"k": np.array([[1, 2], [3, 4]]), "f": np.array([0.5])}, {"k": [[1, 2], [3, 4]], "f": [0.5]}),
         ({"k": [np.float64(0.1), [np.int8(1)], {"m": np.array([])}]}, {"k": [0.1, [1], {"m": []}]}),
         ({"vector": np.array([0.5]), "data": [1.0, 2]}, {"vector": [0.5], "data": [1.0, 2]}),
-        ({"k": 2**63, "l": -(2**63)}, {"k": 2**63, "l": -(2**63)}),
-        ({"k": 2**64, "l": [-(2**70)]}, {"k": float(2**64), "l": [float(-(2**70))]}),
+        ({"k": 2**63 - 1, "l": -(2**63)}, {"k": 2**63 - 1, "l": -(2**63)}),
+        ({"k": 2.0**64, "l": [-(2.0**70), 10**18]}, {"k": 2.0**64, "l": [-(2.0**70), 10**18]}),
         ({"k": -0.0, "l": 1e-320, "m": 1e22, "n": 0.1}, {"k": -0.0, "l": 1e-320, "m": 1e22, "n": 0.1}),
         ({"k": "ü\U0001f40d\n\"'", "": {"": []}}, {"k": "ü\U0001f40d\n\"'", "": {"": []}}),
         ({}, {}),
@@ -154,47 +163,104 @@ async def test_metadata(open_index: Opener, metadata: Any, expected: dict[str, A
     assert repr(expected) == repr(match.metadata)
 
 
+@dataclasses.dataclass
+class Point:
+    """An object of the caller's own."""
+
+    x: int = 1
+
+
 @pytest.mark.parametrize(
-    "metadata",
+    ("metadata", "fault"),
     [
-        {"k": math.nan},
-        {"k": [0.5, math.inf]},
-        {"k": np.float32("inf")},
-        {"k": np.array([0.5, np.nan])},
-        {math.nan: 1},
-        {(1, 2): 1},
-        {b"k": 1},
-        {np.int64(1): 1},
-        {"k": b"bytes"},
-        {"k": {1, 2}},
-        {"k": 1j},
-        {"k": np.datetime64("2026-01-01")},
-        {"k": "x\ud800y"},
-        {"x\ud800y": 1},
-        {"k": [{"l": "\udfff"}]},
-        {"k": 10**400},
+        ({"k": math.nan}, "metadata.k is nan, for which JSON has no word"),
+        ({"j": 1, "k": [0.5, math.inf]}, "metadata.k[1] is inf, for which JSON has no word"),
+        ({"k": np.float32("inf")}, "metadata.k is inf, "),
+        ({"k": np.array([0.5, np.nan])}, "metadata.k[1] is nan, "),
+        ({"a key": {"l": (0, -math.inf)}}, "metadata['a key'].l[1] is -inf, "),
+        ({math.nan: 1}, "metadata has the key nan: keys have to be texts"),
+        ({(1, 2): 1}, "metadata has the key (1, 2): "),
+        ({b"k": 1}, "metadata has the key b'k': "),
+        ({"a": {np.int64(1): 1}}, "metadata.a has the key "),
+        ({"k": b"bytes"}, "metadata.k is bytes; give a text"),
+        ({"k": {1, 2}}, "metadata.k is a set; give a list"),
+        ({"k": frozenset()}, "metadata.k is a frozenset; give a list"),
+        ({"k": 1j}, "metadata.k is a complex; give texts, numbers, "),
+        ({"k": object()}, "metadata.k is an object; give texts, numbers, "),
+        ({"k": dt.datetime(2026, 1, 1)}, "metadata.k is a datetime; give an ISO string or a number"),
+        ({"k": [dt.date(2026, 1, 1)]}, "metadata.k[0] is a date; give an ISO string or a number"),
+        ({"k": dt.timedelta(1)}, "metadata.k is a timedelta; give a number of seconds"),
+        ({"k": np.datetime64("2026-01-01")}, "metadata.k is a date; "),
+        ({"k": uuid.UUID(int=1)}, "metadata.k is a UUID; give its text"),
+        ({"k": decimal.Decimal("1.5")}, "metadata.k is a Decimal; give a float or a text"),
+        ({"k": Point()}, "metadata.k is a Point; give dataclasses.asdict(...)"),
+        ({"k": "x\ud800y"}, "metadata.k is 'x\\ud800y', which has lone surrogates"),
+        ({"x\ud800y": 1}, "metadata has the key 'x\\ud800y': "),
+        ({"k": [{"l": "\udfff"}]}, "metadata.k[0].l is '\\udfff', "),
+        ({"k": 10**400}, "metadata.k is a whole number beyond all floats"),
     ],
-    ids=lambda value: ascii(value)[:40],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_metadata_that_cannot_be_sent(open_index: Opener, metadata: Any) -> None:
-    """Metadata that JSON cannot express is refused before anything is stored."""
+async def test_metadata_that_cannot_be_sent(open_index: Opener, metadata: Any, fault: str) -> None:
+    """Metadata that JSON cannot express is refused by record and path, with a remedy, before anything is stored."""
     index = open_index("dense", dimension=2)
     await index.upsert([Vector("b", VECTOR)])
-    for call in (
-        index.upsert([Vector("c", VECTOR), Vector("a", VECTOR, metadata)]),
-        index.update("b", metadata=metadata),
+    for call, place in (
+        (index.upsert([Vector("c", VECTOR), Vector("a", VECTOR, metadata)]), "upsert: record 1 (id 'a'): "),
+        (index.update("b", metadata=metadata), "update: "),
     ):
-        with pytest.raises(ClientError, match="cannot be written as JSON"):
+        with pytest.raises(ClientError) as caught:
             await call
+        assert str(caught.value).startswith(place + fault)
     assert (1, None) == ((await index.info()).vector_count, (await stored(index, "b")).metadata)
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64, 10**19 + 1, -(2**63) - 1, -(2**70), 10**30])
+@pytest.mark.parametrize(
+    ("make", "path"),
+    [
+        (lambda number: {"k": number}, "metadata.k"),
+        (lambda number: {"a": [0, 1, 2, {"b": number}]}, "metadata.a[3].b"),
+        (lambda number: {"a b": {"": [[number]]}}, "metadata['a b'][''][0][0]"),
+    ],
+    ids=["flat", "nested", "deep"],
+)
+async def test_numbers_beyond_64_bits(open_index: Opener, number: int, make: Any, path: str) -> None:
+    """A whole number that the index would round is refused by record and path, and the whole upsert with it."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([Vector("b", VECTOR, {"n": 2**63 - 1})])
+    many = [Vector(str(position), VECTOR, {"n": position}) for position in range(6)]
+    many[4].metadata = make(number)
+    for call, place in (
+        (index.upsert(many), "record 4 (id '4'): "),
+        (index.update("b", metadata=make(number)), ""),
+        (index.update("b", metadata=make(number), metadata_update_mode=MetadataUpdateMode.PATCH), ""),
+    ):
+        with pytest.raises(RefusedError) as caught:
+            await call
+        assert 422 == caught.value.status
+        assert str(caught.value).startswith(f"{place}{path} is a whole number beyond 64 bits")
+    assert (1, {"n": 2**63 - 1}) == ((await index.info()).vector_count, (await stored(index, "b")).metadata)
+
+
+@pytest.mark.parametrize("number", ["9223372036854775809", "-9223372036854775809", str(10**30)])
+async def test_numbers_beyond_64_bits_in_filters(open_index: Opener, number: str) -> None:
+    """A whole number in a filter that would be rounded is refused; written as a float it is one."""
+    index = open_index("dense", dimension=2)
+    await index.upsert([Vector("b", VECTOR, {"n": 5})])
+    for call in (index.query(VECTOR, filter=f"n < {number}"), index.delete(filter=f"n IN (1, {number})")):
+        with pytest.raises(RefusedError, match="is a whole number beyond 64 bits"):
+            await call
+    assert (int(number) > 0) == bool(await index.query(VECTOR, filter=f"n < {number}.0"))
 
 
 @pytest.mark.parametrize("metadata", [{"k": "x\0y"}, {"x\0y": 1}, {"k": [{"l": "\0"}]}], ids=repr)
 async def test_nul_in_metadata(open_index: Opener, metadata: Any) -> None:
     """The NUL character is refused in metadata, in the same words."""
     index = open_index("dense", dimension=2)
-    with pytest.raises(RefusedError, match="Metadata must not contain the NUL character") as caught:
-        await index.upsert([Vector("a", VECTOR, metadata)])
+    words = r"record 1 \(id 'a'\): Metadata must not contain the NUL character; metadata.* does"
+    with pytest.raises(RefusedError, match=words) as caught:
+        await index.upsert([Vector("b", VECTOR), Vector("a", VECTOR, metadata)])
     assert 422 == caught.value.status
 
 
@@ -231,7 +297,7 @@ async def test_refused_ids(open_index: Opener, given: Any) -> None:
     with pytest.raises(RefusedError) as caught:
         await index.upsert([Vector(given, VECTOR)])
     assert 422 == caught.value.status
-    assert str(caught.value).startswith("Invalid id: ")
+    assert ": Invalid id: " in str(caught.value)
 
 
 @pytest.mark.parametrize("ids", [0, np.int64(0), [0], (0,), range(1), np.arange(1), "0"], ids=repr)

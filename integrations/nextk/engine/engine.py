@@ -76,7 +76,8 @@ class EmbeddedEngine:
 
     def upsert(self, namespace: str, records_: Sequence[Record]) -> None:
         """Store all of the records or none of them. The last of several records with the same id wins."""
-        self._write(namespace, [records.from_vectors(record, self.schema) for record in records_])
+        schema = self.schema
+        self._write(namespace, records.each(lambda record: records.from_vectors(record, schema), records_))
 
     def upsert_data(self, namespace: str, texts: Sequence[TextRecord]) -> None:
         """Embed texts and store them as records, all of them or none."""

@@ -4,27 +4,39 @@ Nothing here touches storage or needs the lock of the engine, because embedding 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from nextk.bodies import Delete, Query, Record, SparseBody, TextRecord, Update, Vectors
+from nextk.bodies import (
+    Delete,
+    Query,
+    Record,
+    SparseBody,
+    TextRecord,
+    Update,
+    Vectors,
+    large_number_fault,
+    metadata_fault,
+)
 from nextk.engine.schema import MAX_DIMENSION, Schema
 from nextk.engine.search import QueryComponents
 from nextk.engine.storage import StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
 from nextk.engine.values import SparseArrays
 from nextk.errors import NextKError, RefusedError
+from nextk.plain import record_name
 from nextk.types import MetadataUpdateMode, QueryMode, WeightingStrategy
 
 log = logging.getLogger("nextk.engine")
 
-MAX_METADATA_BYTES = 48 * 1024
+_T = TypeVar("_T")
+_RecordT = TypeVar("_RecordT", Record, TextRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +85,35 @@ def from_texts(texts: Sequence[TextRecord], schema: Schema, models: Models) -> l
     Raises:
         RefusedError: The index lacks a model, a model failed, or metadata cannot be stored.
     """
+    metadata = each(lambda text: encode_metadata(text.metadata), texts)  # before the work of embedding
     components = models.embed([text.data for text in texts], schema)
     return [
-        StoredRecord(text.id, vector, sparse, encode_metadata(text.metadata), text.data)
-        for text, (vector, sparse) in zip(texts, components, strict=True)
+        StoredRecord(text.id, vector, sparse, encoded, text.data)
+        for text, encoded, (vector, sparse) in zip(texts, metadata, components, strict=True)
     ]
+
+
+def each(read: Callable[[_RecordT], _T], records: Sequence[_RecordT]) -> list[_T]:
+    """Return what a function makes of each record.
+
+    Raises:
+        RefusedError: The function refused a record. The message begins with the position and the id of the record.
+    """
+    made = []
+    for position, record in enumerate(records):
+        with _named(position, record.id):
+            made.append(read(record))
+    return made
+
+
+@contextmanager
+def _named(position: int, id_: str) -> Iterator[None]:
+    """Begin the message of a refusal with the name of the record that was refused."""
+    try:
+        yield
+    except RefusedError as error:
+        message = f"{record_name(position, id_)}: {error}"
+        raise RefusedError(message, error.status) from error
 
 
 def apply_update(stored: StoredRecord, update: Update, schema: Schema, models: Models) -> StoredRecord:
@@ -105,15 +141,16 @@ def decide_dimension(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
     Raises:
         RefusedError: A vector has another dimension than the index, or the first one is empty or too long.
     """
-    for record in records:
+    for position, record in enumerate(records):
         if record.vector is None:
             continue
-        if schema.dimension is None:
-            if not 1 <= len(record.vector) <= MAX_DIMENSION:
-                message = f"Invalid vector dimension: {len(record.vector)}, expected: 1 to {MAX_DIMENSION}"
-                raise RefusedError(message, 422)
-            schema = schema.with_dimension(len(record.vector))
-        _require_dimension(len(record.vector), schema)
+        with _named(position, record.id):
+            if schema.dimension is None:
+                if not 1 <= len(record.vector) <= MAX_DIMENSION:
+                    message = f"Invalid vector dimension: {len(record.vector)}, expected: 1 to {MAX_DIMENSION}"
+                    raise RefusedError(message, 422)
+                schema = schema.with_dimension(len(record.vector))
+            _require_dimension(len(record.vector), schema)
     return schema
 
 
@@ -148,31 +185,19 @@ def encode_metadata(metadata: dict[str, Any] | None) -> str | None:
     """Encode metadata as JSON text for storage.
 
     Raises:
-        RefusedError: The metadata is too large, is nested too deeply, or contains the NUL character.
+        RefusedError: The metadata is too large, is nested too deeply, or contains the NUL character or a whole number
+            beyond 64 bits.
     """
     if metadata is None:
         return None
     try:
         encoded = orjson.dumps(metadata)
     except (TypeError, RecursionError) as error:
-        message = f"Metadata cannot be stored: {error}"
+        message = large_number_fault(metadata) or f"Metadata cannot be stored: {error}"
         raise RefusedError(message, 422) from error
-    if len(encoded) > MAX_METADATA_BYTES:
-        message = f"Metadata is {len(encoded)} bytes; at most {MAX_METADATA_BYTES} are allowed"
-        raise RefusedError(message, 422)
-    if b"\\u0000" in encoded and _holds_nul(metadata):
-        # SQLite ends a string there, so a filter would take "acme\0x" for "acme".
-        message = "Metadata must not contain the NUL character"
-        raise RefusedError(message, 422)
+    if (fault := metadata_fault(metadata, encoded)) is not None:
+        raise RefusedError(fault, 422)
     return encoded.decode()
-
-
-def _holds_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_nul(part) for pair in value.items() for part in pair)
-    if isinstance(value, list):
-        return any(map(_holds_nul, value))
-    return isinstance(value, str) and "\0" in value
 
 
 def _components(given: Vectors, schema: Schema) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
@@ -184,6 +209,8 @@ def _components(given: Vectors, schema: Schema) -> tuple[NDArray[np.float32] | N
     if schema.sparse and given.sparse_vector is None:
         message = "This index requires sparse vectors"
         raise RefusedError(message, 422)
+    if given.vector is not None and schema.dimension is not None:
+        _require_dimension(len(given.vector), schema)
     return _dense(given.vector), _sparse(given.sparse_vector)
 
 

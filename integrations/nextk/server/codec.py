@@ -1,5 +1,6 @@
 """The bytes of HTTP around `nextk.dispatch`: bodies are decoded before it, results and refusals encoded after it."""
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ log = logging.getLogger("nextk.server")
 
 # orjson writes a numpy float32 as the shortest decimal that names it, always with a fraction: what the wire asks.
 # Dataclasses are passed to `_default`, since it knows how the wire spells a record.
+_ROUNDED_FROM = 2.0**63  # beyond 64 bits orjson reads whole numbers as floats
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -93,10 +95,29 @@ def _decode(form: BodyForm, body: bytes) -> object:
 
 def _json(body: bytes) -> object:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        return _loads(body)
+    except (orjson.JSONDecodeError, RecursionError) as error:
         message = f"Invalid JSON: {error}"
         raise RefusedError(message, 400) from None
+
+
+def _loads(body: bytes) -> Any:
+    """Read JSON. Whole numbers in metadata are never rounded: those beyond 64 bits stay whole, to be refused."""
+    value = orjson.loads(body)
+    return json.loads(body) if _may_be_rounded(value) else value
+
+
+def _may_be_rounded(body: object) -> bool:
+    """Return whether metadata holds a float so large that it may be a whole number beyond 64 bits in the text."""
+    records = body if isinstance(body, list) else [body]
+    values = [record.get("metadata") for record in records if isinstance(record, dict)]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict | list):
+            values.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, float) and abs(value) >= _ROUNDED_FROM:
+            return True
+    return False
 
 
 def _selection(body: bytes) -> object:

@@ -6,8 +6,7 @@ in-process transport hands them to `nextk.dispatch` as they are.
 """
 
 import json
-import math
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -15,43 +14,26 @@ from pydantic_core import from_json, to_json
 from nextk.errors import ClientError
 from nextk.operations import Operation
 from nextk.payloads import is_float_array
-from nextk.types import SupportsToList
-
-_JSON_INTEGERS = range(-(2**63), 2**64)  # what a reader of JSON keeps as an integer
-_KEYWORDS = {True: "true", False: "false", None: "null"}  # as keys of an object
-# The types' own methods, because subclasses (enums, numpy's scalars) may have methods that give something else.
-_BUILTIN: dict[type, Callable[[Any], Any]] = {
-    str: str.__str__,
-    int: int.__int__,
-    float: float.__float__,
-    dict: dict,
-    list: list,
-    tuple: list,
-}
+from nextk.plain import FAULTS, fault_of, finite, plain, record_name
 
 
 def plain_body(operation: Operation[Any], *, in_process: bool = False) -> Any:
     """Return the body of an operation as plain values: dicts, lists, texts, numbers, booleans and `None`.
 
-    Tuples become lists, the keys of dicts become texts, and what has `tolist()` becomes what that returns. Dicts are
-    copied, and so are lists.
+    Values of other types are read by `nextk.plain.plain`.
 
     Args:
         operation: The operation whose body is read.
-        in_process: Whether the values stay in this process: one-dimensional arrays of floats then stay arrays, and
-            whole numbers beyond 64 bits become floats, which is how the server reads them from JSON. Default `False`.
+        in_process: Whether the values stay in this process: dense vectors then become or stay arrays. Default `False`.
 
     Raises:
-        ClientError: The body holds something that JSON cannot express: NaN, infinity, text with lone surrogates, an
-            object of another type; or it is nested too deeply.
+        ClientError: The body holds something that JSON cannot express. The message says where it is: for a list, in
+            which record or query.
     """
-    try:
-        if isinstance(operation.body, list):
-            return [_record(record, in_process) for record in operation.body]
-        return None if operation.body is None else _record(operation.body, in_process)
-    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # the last: too deep, or changed meanwhile
-        message = f"{operation.command}: the request cannot be written as JSON: {error}"
-        raise ClientError(message) from error
+    body = operation.body
+    if isinstance(body, list):
+        return [_fields(operation, fields, in_process, position) for position, fields in enumerate(body)]
+    return None if body is None else _fields(operation, body, in_process)
 
 
 def encode(operation: Operation[Any]) -> bytes:
@@ -95,12 +77,23 @@ def _length(value: object) -> int:
     return len(value) if isinstance(value, Sized) else 0
 
 
-def _record(fields: dict[str, Any], in_process: bool) -> dict[str, Any]:
+def _fields(
+    operation: Operation[Any], fields: dict[str, Any], in_process: bool, position: int | None = None
+) -> dict[str, Any]:
     """Read the fields of one record or query; in process its dense vector becomes an array."""
-    if not in_process or "vector" not in fields:
-        return {key: _plain(value, in_process) for key, value in fields.items()}
-    rest = {key: _plain(value, in_process) for key, value in fields.items() if key != "vector"}
-    return {**rest, "vector": _array(fields["vector"])}
+    try:
+        if not in_process or "vector" not in fields:
+            return {key: plain(value) for key, value in fields.items()}
+        rest = {key: plain(value) for key, value in fields.items() if key != "vector"}
+        return {**rest, "vector": _array(fields["vector"])}
+    except FAULTS as error:
+        item = "" if position is None else f" {_item_name(operation, fields, position)}:"
+        message = f"{operation.command}:{item} {fault_of(fields, '', error)}"
+        raise ClientError(message) from None
+
+
+def _item_name(operation: Operation[Any], fields: dict[str, Any], position: int) -> str:
+    return record_name(position, fields.get("id")) if operation.command.startswith("upsert") else f"query {position}"
 
 
 def _array(vector: Any) -> Any:
@@ -109,70 +102,9 @@ def _array(vector: Any) -> Any:
 
     if not is_float_array(vector):
         if not isinstance(vector, list) or set(map(type, vector)) != {float}:
-            return _plain(vector, in_process=True)
+            return plain(vector)
         vector = np.fromiter(vector, np.float64, len(vector))
-    finite = np.isfinite(vector)
-    if not finite.all():
-        _finite(float(vector[~finite][0]))  # raises, in the words of a list
+    wrong = vector[~np.isfinite(vector)]
+    if len(wrong):
+        finite(float(wrong[0]))  # raises
     return vector
-
-
-def _plain(value: Any, in_process: bool) -> Any:
-    kind = type(value)
-    if kind is str:
-        if not value.isascii():
-            value.encode()  # refuses lone surrogates
-    elif kind is dict:
-        return {_key(key): _plain(part, in_process) for key, part in value.items()}
-    elif kind is list or kind is tuple:
-        return _plain_list(value, in_process)
-    elif kind is float:
-        return _finite(value)
-    elif kind is int:
-        if value not in _JSON_INTEGERS:
-            rounded = float(value)  # refuses what is beyond all floats, which no reader of JSON takes
-            return rounded if in_process else value
-    elif value is not None and kind is not bool:
-        return _plain(_builtin(value), in_process)
-    return value
-
-
-def _plain_list(values: list[Any] | tuple[Any, ...], in_process: bool) -> list[Any]:
-    if set(map(type, values)) == {float}:  # most likely a vector, so it is checked as a whole
-        if not math.isfinite(sum(values)):
-            for value in values:
-                _finite(value)
-        return list(values)  # a copy: the caller may change his list while a thread writes this one
-    return [_plain(value, in_process) for value in values]
-
-
-def _key(key: Any) -> str:
-    """Return the key of an object as JSON spells it."""
-    if isinstance(key, str):
-        return str(_plain(key, in_process=False))
-    if key is None or isinstance(key, bool):
-        return _KEYWORDS[key]
-    if isinstance(key, float):
-        return float.__repr__(_finite(key))
-    if isinstance(key, int):
-        return int.__repr__(key)
-    message = f"keys must be text, not {type(key).__name__}"
-    raise TypeError(message)
-
-
-def _builtin(value: Any) -> Any:
-    """Return a value of a subclass of a built-in type, or of a numeric library, as the built-in type itself."""
-    for kind, convert in _BUILTIN.items():
-        if isinstance(value, kind):
-            return convert(value)
-    if isinstance(value, SupportsToList):
-        return value.tolist()
-    message = f"{value!r} of type {type(value).__name__} is no JSON"
-    raise TypeError(message)
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        message = f"JSON has no word for {value!r}"
-        raise ValueError(message)
-    return value

@@ -5,7 +5,8 @@ Where the protocol is silent or leaves a choice, this module decides as follows:
 - A field may have the name of any keyword, in any position: `in IN (1)`, `has = 1`, `HAS FIELD field`.
 - A path is read as SQLite reads it: `a[#]` is the position after the last element, where there is no element, and
   `tags#-1]` is a key, which no metadata will have. A position has at most nine digits.
-- A whole number is an `int` if it fits 64 bits. Every other number is a `float` and must be finite.
+- A whole number is an `int` if it fits 64 bits; a larger one is refused unless it is exactly a float. Every other
+  number is a `float` and must be finite.
 - In a string, a backslash escapes the quote that encloses the string, and nothing else. Every other backslash, doubled
   or not, stands for itself, so a string cannot end in a backslash.
 """
@@ -181,8 +182,15 @@ class _Builder:
         value = float(tokens[0])
         if not math.isfinite(value):
             raise _FilterError(tokens[0].start_pos, f"{_shown(tokens[0])} is too large a number")
-        exact = int(Decimal(tokens[0])) if tokens[0].lstrip("+-").isdecimal() else None  # int() refuses long texts
-        return value if exact is None or exact not in _INT64 else exact
+        if not tokens[0].lstrip("+-").isdecimal():
+            return value
+        exact = int(Decimal(tokens[0]))  # int() refuses long texts
+        if exact not in _INT64 and exact != value:
+            complaint = (
+                f"{_shown(tokens[0])} is a whole number beyond 64 bits, which would be rounded: write it as a float"
+            )
+            raise _FilterError(tokens[0].start_pos, complaint)
+        return exact if exact in _INT64 else value
 
     def boolean(self, tokens: "list[Token]") -> bool:
         return tokens[0].lower() == "true"
