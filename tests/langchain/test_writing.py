@@ -128,13 +128,17 @@ class TestAddTexts:
 
     async def test_how_far_it_came(self, call: Colour, texts: Index) -> None:
         """An exception says how many batches are stored; those are, whole, and the exception keeps its kind."""
-        retriever = ResumableRetriever(index=texts, embedding=True)
-        ids = ["1", "2", "3", "4" * 2_000, "5"]
-        with pytest.raises(RefusedError) as caught:
-            await call(retriever, "add_texts", list("abcde"), ids=ids, batch_size=2)
-        [note] = caught.value.__notes__
-        assert note.startswith("1 of 3 batches are stored (2 of 5 records), the next one whole or not at all;")
-        assert {"1", "2"} == stored(texts).keys()
+
+        def embed(each: list[str]) -> list[list[float]]:
+            return [[1.0] * (3 if text == "d" else 2) for text in each]
+
+        with Index.embedded(type="dense", embedding=embed) as index:
+            retriever = ResumableRetriever(index=index, embedding=True)
+            with pytest.raises(RefusedError) as caught:
+                await call(retriever, "add_texts", list("abcde"), ids=range(1, 6), batch_size=2)
+            [note] = caught.value.__notes__
+            assert note.startswith("1 of 3 batches are stored (2 of 5 records), the next one whole or not at all, and ")
+            assert {"1", "2"} == stored(index).keys()
 
     @pytest.mark.parametrize(
         ("arguments", "complaint"),
@@ -142,7 +146,7 @@ class TestAddTexts:
             (["sea"], r"^1 texts, 1 metadatas and 2 ids"),
             (["sea", "sky", "sand"], r"^3 texts, 2 metadatas and 2 ids"),
             ("ab", r"^texts is one string"),
-            ([b"sea", "sky"], r"^b'sea' is not a text"),
+            ([b"sea", "sky"], r"^record 0 \(id '1'\): its text is b'sea', and has to be a string"),
         ],
     )
     async def test_wrong_texts(self, call: Colour, texts: Index, arguments: Any, complaint: str) -> None:
@@ -156,20 +160,54 @@ class TestAddTexts:
     @pytest.mark.parametrize(
         ("metadata", "complaint"),
         [
-            ({"a": object()}, r"^metadata has to be JSON"),
+            ({"a": object()}, r"metadata.a is an object; give"),
             (
                 {"text": 1},
-                r"^metadata has the key 'text', where this retriever looks for the text: rename it, or set text_key=",
+                r"metadata has the key 'text', where this retriever looks for the text: rename it, or set text_key=",
             ),
-            ({"_pageContentLC": "x"}, r"^metadata has the key '_pageContentLC'"),
+            ({"_pageContentLC": "x"}, r"metadata has the key '_pageContentLC'"),
         ],
     )
     async def test_wrong_metadata(self, call: Colour, texts: Index, metadata: dict[str, Any], complaint: str) -> None:
         """Metadata that would not come back as it is is refused, for all texts together."""
         retriever = ResumableRetriever(index=texts)
-        for ids in (None, ["1", "2"]):
-            with pytest.raises(ClientError, match=complaint):
+        for ids, name in ((None, "record 1: "), (["1", "2"], r"record 1 \(id '2'\): ")):
+            with pytest.raises(ClientError, match=f"^{name}{complaint}"):
                 await call(retriever, "add_texts", ["sky", "sea"], [{}, metadata], ids=ids, batch_size=1)
+        assert {} == stored(texts)
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            (
+                "x" * 60_000,
+                r"^record 1 \(id '1'\): its text has 60,000 bytes, too many for the metadata, where .* 'text'",
+            ),
+            ("é" * 25_000, r"^record 1 \(id '1'\): its text has 50,000 bytes, too many "),
+            ("a\0b", r"^record 1 \(id '1'\): its text holds the NUL character, which metadata, where .* under 'text'"),
+        ],
+        ids=["long", "long in bytes", "NUL"],
+    )
+    async def test_texts_that_metadata_cannot_hold(self, call: Colour, text: str, complaint: str) -> None:
+        """It is said that the text is too much for metadata, and how it can be stored; that way it is, and is found."""
+        with Index.embedded(type="dense", dimension=4) as index:
+            many = ["sky", text, "sea"]
+            retriever = ResumableRetriever(index=index, embedding=Letters())
+            with pytest.raises(
+                RefusedError, match=rf"{complaint}.*, or give the retriever text_key=\(\), so that the "
+            ):
+                await call(retriever, "add_texts", many, ids=range(3), batch_size=1)
+            assert {} == stored(index)
+            retriever = ResumableRetriever(index=index, embedding=Letters(), text_key=(), k=3)
+            await call(retriever, "add_texts", many, ids=range(3), batch_size=1)
+            assert {*many} == {*contents(await call(retriever, "invoke", "sky"))}
+
+    async def test_texts_that_are_too_long(self, call: Colour, texts: Index) -> None:
+        """No index takes a text of more than a million bytes, and it is said which text that is before any is sent."""
+        complaint = r"^record 1 \(id '1'\): its text has 1,000,001 bytes; at most 1,000,000 are allowed: split it$"
+        retriever = ResumableRetriever(index=texts)
+        with pytest.raises(RefusedError, match=complaint):
+            await call(retriever, "add_texts", ["sky", "x" * 1_000_001], ids=range(2), batch_size=1)
         assert {} == stored(texts)
 
     @pytest.mark.parametrize("size", [0, 1_001, True, 2.5])

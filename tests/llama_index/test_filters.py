@@ -29,7 +29,7 @@ from nextk.engine.filter import sql
 from nextk.engine.filter.syntax import parse
 from nextk.errors import ClientError
 from nextk.llama_index.filters import translate
-from nextk.llama_index.nodes import record_of
+from nextk.llama_index.nodes import storable_nodes
 from tests.support.llama_index_filter_oracle import (
     Metadata,
     O,
@@ -388,7 +388,7 @@ def test_ids(let_through: LetThrough) -> None:
         node = TextNode(id_=name, text="x")
         if parent:
             node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=parent)
-        found[name] = dict(record_of(node).metadata or {})
+        found[name] = storable_nodes([node])[0].metadata
     by_document = translate(None, doc_ids=["d1", "d'2"])
     listed = "(\"d'2\", 'd1')"
     assert f"ref_doc_id IN {listed} OR doc_id IN {listed} OR document_id IN {listed}" == by_document.filter

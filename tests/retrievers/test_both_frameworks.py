@@ -318,12 +318,6 @@ class TestBuilding:
             {content_id("a", {}), content_id("b", {}), content_id("a", {"x": 1}), content_id("a", {"x": 2})}
         )
 
-    @pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}])
-    def test_metadata_has_to_be_json(self, value: object) -> None:
-        """What JSON has no word for is refused."""
-        with pytest.raises(ClientError, match=r"^metadata has to be JSON"):
-            content_id("a", {"x": value})
-
     def test_reopening(self, tmp_path: Path) -> None:
         """An index at a path is added to."""
         for text in ("one", "two"):

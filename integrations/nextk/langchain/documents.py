@@ -7,8 +7,9 @@ from langchain_core.documents import Document
 
 from nextk.arguments import require_id
 from nextk.errors import ClientError
+from nextk.plain import plain_metadata, record_name
 from nextk.retrievers.record_text import read_text
-from nextk.retrievers.writing import content_id
+from nextk.retrievers.writing import content_id, require_storable
 from nextk.sessions import RowReader
 from nextk.types import Data, QueryResult
 
@@ -68,7 +69,7 @@ def text_of(document: Document) -> str:
 
 def records_of(
     texts: Sequence[str],
-    metadatas: Sequence[dict[str, Any]] | None,
+    metadatas: Iterable[dict[str, Any]] | None,
     ids: Iterable[str | int | None] | None,
     reserved: Sequence[str] = (),
 ) -> list[Data]:
@@ -85,29 +86,35 @@ def records_of(
         One record for each text, in order.
 
     Raises:
-        ClientError: If the numbers of texts, metadatas and ids differ, if a text is not a string, if an id is empty or
-            of another kind, or if metadata is not JSON or has a reserved key.
+        ClientError: If the numbers of texts, metadatas and ids differ, or if a text is not a string, an id is empty or
+            of another kind, or metadata is not JSON or has a reserved key. The message names the record.
+        RefusedError: If a text, an id or metadata is one that no index stores.
     """
-    metadatas = [{}] * len(texts) if metadatas is None else metadatas
-    ids = [None] * len(texts) if ids is None else listed_ids(ids)
-    if not len(texts) == len(metadatas) == len(ids):
-        message = f"{len(texts)} texts, {len(metadatas)} metadatas and {len(ids)} ids: give one for each text"
+    metadatas = [{}] * len(texts) if metadatas is None else list(metadatas)
+    given = [None] * len(texts) if ids is None else listed_ids(ids)
+    if not len(texts) == len(metadatas) == len(given):
+        message = f"{len(texts)} texts, {len(metadatas)} metadatas and {len(given)} ids: give one for each text"
         raise ClientError(message)
-    for text, metadata in zip(texts, metadatas, strict=True):
-        if not isinstance(text, str):
-            message = f"{text!r} is not a text"
-            raise ClientError(message)
-        if taken := [key for key in reserved if key in metadata]:
-            message = (
-                f"metadata has the key {taken[0]!r}, where this retriever looks for the text: "
-                "rename it, or set text_key="
-            )
-            raise ClientError(message)
-    made = [content_id(text, metadata) for text, metadata in zip(texts, metadatas, strict=True)]
     return [
-        Data(by_content if given is None else given, text, metadata)
-        for given, by_content, text, metadata in zip(ids, made, texts, metadatas, strict=True)
+        _record(record_name(position, id_), text, metadata, id_, reserved)
+        for position, (text, metadata, id_) in enumerate(zip(texts, metadatas, given, strict=True))
     ]
+
+
+def _record(name: str, text: object, metadata: object, id_: str | None, reserved: Sequence[str]) -> Data:
+    """Make the record of one text, whose name in errors is given."""
+    if not isinstance(text, str):
+        message = f"{name}: its text is {text!r}, and has to be a string"
+        raise ClientError(message)
+    made = plain_metadata(metadata, name)
+    if taken := [key for key in reserved if key in made]:
+        message = (
+            f"{name}: metadata has the key {taken[0]!r}, where this retriever looks for the text: "
+            "rename it, or set text_key="
+        )
+        raise ClientError(message)
+    require_storable(name, id_ or "", made, text)
+    return Data(content_id(text, made) if id_ is None else id_, text, made)
 
 
 def listed_ids(ids: Iterable[str | int | None]) -> list[str | None]:

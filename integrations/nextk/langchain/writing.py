@@ -13,6 +13,7 @@ from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.langchain.documents import listed_ids, parts_of, records_of
 from nextk.langchain.settings import Settings
+from nextk.plain import record_name
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.writing import (
     BATCH,
@@ -21,6 +22,7 @@ from nextk.retrievers.writing import (
     in_batches,
     open_embedded,
     require_as_many,
+    require_room,
 )
 from nextk.types import Data, SparseVector, Vector
 
@@ -53,7 +55,7 @@ class Writing(Settings):
     def add_texts(
         self,
         texts: Iterable[str],
-        metadatas: Sequence[dict[str, Any]] | None = None,
+        metadatas: Iterable[dict[str, Any]] | None = None,
         **options: Unpack[StoreOptions],
     ) -> list[str]:
         """Store texts, so that this retriever finds them.
@@ -63,7 +65,8 @@ class Writing(Settings):
 
         Args:
             texts: The texts to store.
-            metadatas: The metadata of each text, as JSON values; absent: no metadata.
+            metadatas: The metadata of each text, as JSON values; numbers and arrays of numpy become numbers and lists;
+                absent: no metadata.
             **options: `ids`, `namespace`, `batch_size` and `show_progress`; see `StoreOptions`.
 
         Returns:
@@ -71,7 +74,9 @@ class Writing(Settings):
 
         Raises:
             ClientError: If the numbers of texts, metadatas and ids differ, if metadata is not JSON or has a text key of
-                its own, or if nobody embeds. Nothing is stored then.
+                its own, or if nobody embeds. Nothing is stored then, and the message names the record by its position
+                and its id.
+            RefusedError: If a text or metadata is too large. Nothing is stored then.
             NextKError: If a batch was not stored. A note on the exception says how many batches were.
         """
         return _StoreTask(self, texts, metadatas, **options).run()
@@ -79,7 +84,7 @@ class Writing(Settings):
     async def aadd_texts(
         self,
         texts: Iterable[str],
-        metadatas: Sequence[dict[str, Any]] | None = None,
+        metadatas: Iterable[dict[str, Any]] | None = None,
         **options: Unpack[StoreOptions],
     ) -> list[str]:
         """Store texts without blocking the event loop; see `add_texts`."""
@@ -151,7 +156,7 @@ class Writing(Settings):
         cls,
         texts: Iterable[str],
         embedding: Embeddings | Callable[[list[str]], Any] | str | None = None,
-        metadatas: Sequence[dict[str, Any]] | None = None,
+        metadatas: Iterable[dict[str, Any]] | None = None,
         *,
         ids: Iterable[str | int | None] | None = None,
         path: str | os.PathLike[str] | None = None,
@@ -183,6 +188,7 @@ class Writing(Settings):
             MissingExtraError: If the engine is not installed.
         """
         texts, ids = _as_list(texts), None if ids is None else listed_ids(ids)
+        metadatas = None if metadatas is None else list(metadatas)
         records_of(texts, metadatas, ids)  # checked before an index is made
         retriever = cls._embedded(path, embedding, sparse_embedding, kwargs)
         try:
@@ -197,7 +203,7 @@ class Writing(Settings):
         cls,
         texts: Iterable[str],
         embedding: Embeddings | Callable[[list[str]], Any] | str | None = None,
-        metadatas: Sequence[dict[str, Any]] | None = None,
+        metadatas: Iterable[dict[str, Any]] | None = None,
         *,
         ids: Iterable[str | int | None] | None = None,
         path: str | os.PathLike[str] | None = None,
@@ -208,6 +214,7 @@ class Writing(Settings):
     ) -> Self:
         """Make a retriever over texts without blocking the event loop; see `from_texts`."""
         texts, ids = _as_list(texts), None if ids is None else listed_ids(ids)
+        metadatas = None if metadatas is None else list(metadatas)
         records_of(texts, metadatas, ids)
         opening = asyncio.create_task(asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs))
         try:
@@ -282,7 +289,7 @@ class _StoreTask:
         self,
         retriever: Settings,
         texts: Iterable[str],
-        metadatas: Sequence[dict[str, Any]] | None,
+        metadatas: Iterable[dict[str, Any]] | None,
         *,
         ids: Iterable[str | int | None] | None = None,
         namespace: str | None = None,
@@ -296,6 +303,9 @@ class _StoreTask:
         self._namespace = retriever.namespace if namespace is None else namespace
         self._size, self._show = batch_size, show_progress
         records = records_of(_as_list(texts), metadatas, ids, reserved=keys)
+        if self._key is not None and not self._index_embeds:
+            for position, record in enumerate(records):
+                require_room(record_name(position, record.id), record.data, self._key, record.metadata or {})
         self._ids = [str(record.id) for record in records]
         self._records = list(
             {str(record.id): record for record in records}.values()

@@ -1,11 +1,26 @@
 """Conversion between LlamaIndex's nodes and records as LlamaIndex's own Upstash store writes them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
+from llama_index.core.schema import (
+    BaseNode,
+    IndexNode,
+    MetadataMode,
+    NodeWithScore,
+    RelatedNodeInfo,
+    RelatedNodeType,
+    TextNode,
+)
 from llama_index.core.vector_stores.utils import metadata_dict_to_node, node_to_metadata_dict
 
-from nextk.retrievers.record_text import read_text
+from nextk.arguments import require_id
+from nextk.bodies import MAX_METADATA_BYTES
+from nextk.errors import ClientError, RefusedError
+from nextk.plain import plain_metadata, record_name
+from nextk.retrievers.record_text import NODE, read_text
+from nextk.retrievers.writing import require_storable
 from nextk.sessions import RowReader
 from nextk.types import Data, QueryResult, SparseVector, Vector
 
@@ -42,17 +57,86 @@ def text_of(node: NodeWithScore) -> str:
     return node.node.get_content(MetadataMode.LLM)
 
 
-def record_of(node: BaseNode) -> Data:
-    """Make a record of a node for an index that embeds: its text is what LlamaIndex embeds, and it holds the node."""
-    return Data(node.node_id, node.get_content(MetadataMode.EMBED), node_to_metadata_dict(node))
+@dataclass(frozen=True, slots=True)
+class StorableNode:
+    """A node that was found to be storable.
+
+    Attributes:
+        node: The node, with metadata as JSON has it.
+        metadata: The metadata of its record, as LlamaIndex's Upstash store writes it: they hold the whole node.
+    """
+
+    node: BaseNode
+    metadata: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The text that is embedded: with the metadata, as LlamaIndex shows them to a model that embeds."""
+        return self.node.get_content(MetadataMode.EMBED)
+
+    def record(self) -> Data:
+        """Make a record for an index that embeds the text."""
+        return Data(self.node.node_id, self.text, self.metadata)
+
+    def vector_record(self, dense: list[float] | None, sparse: SparseVector | None) -> Vector:
+        """Make a record of the node and its vectors.
+
+        Args:
+            dense: The dense vector, float (dimension,); `None` for none.
+            sparse: The sparse vector; `None` for none.
+        """
+        return Vector(self.node.node_id, dense, self.metadata, sparse_vector=sparse)
 
 
-def vector_of(node: BaseNode, dense: list[float] | None, sparse: SparseVector | None) -> Vector:
-    """Make a record of a node and its vectors, as LlamaIndex's Upstash store writes it.
+def storable_nodes(nodes: Sequence[BaseNode]) -> list[StorableNode]:
+    """Check nodes before any of them is stored. The nodes themselves are not changed.
 
     Args:
-        node: The node.
-        dense: The dense vector, float (dimension,); `None` for none.
-        sparse: The sparse vector; `None` for none.
+        nodes: The nodes.
+
+    Returns:
+        One storable node for each, in order.
+
+    Raises:
+        ClientError: If a node is none that JSON can express: its id is empty, its metadata is not JSON, or it is an
+            `IndexNode` with an object that is not a node. The message names the node by its position and its id.
+        RefusedError: If a node is too large, or has metadata that no index stores.
     """
-    return Vector(node.node_id, dense, node_to_metadata_dict(node), sparse_vector=sparse)
+    return [_storable(node, record_name(position, node.node_id)) for position, node in enumerate(nodes)]
+
+
+def _storable(node: BaseNode, name: str) -> StorableNode:
+    require_id(node.node_id, f"{name}: id_")
+    if isinstance(node, IndexNode) and not isinstance(node.obj, BaseNode | None):
+        message = (
+            f"{name}: an IndexNode cannot be stored with its object, a {type(node.obj).__name__}: store it with "
+            "obj=None, and give the retriever objects=[...], index nodes with their objects, which it finds by index_id"
+        )
+        raise ClientError(message)
+    related = {kind: _plain_related(info, name) for kind, info in node.relationships.items()}
+    node = node.model_copy(update={"metadata": plain_metadata(node.metadata, name), "relationships": related})
+    try:
+        metadata = node_to_metadata_dict(node)
+        size = len(metadata[NODE].encode())
+    except (ValueError, TypeError) as error:
+        message = f"{name}: the node cannot be written as JSON: {error}"
+        raise ClientError(message) from error
+    if size > MAX_METADATA_BYTES:
+        message = (
+            f"{name}: Metadata is {size:,} bytes with the node and its text in it; at most {MAX_METADATA_BYTES:,} are "
+            "allowed: split the document into smaller nodes"
+        )
+        raise RefusedError(message, 422)
+    made = StorableNode(node, metadata)
+    require_storable(name, node.node_id, metadata, made.text)
+    return made
+
+
+def _plain_related(info: RelatedNodeType, name: str) -> RelatedNodeType:
+    if isinstance(info, list):
+        return [_plain_one(each, name) for each in info]
+    return _plain_one(info, name)
+
+
+def _plain_one(info: RelatedNodeInfo, name: str) -> RelatedNodeInfo:
+    return info.model_copy(update={"metadata": plain_metadata(info.metadata, name)})

@@ -6,13 +6,13 @@ from typing import Any, Self
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.ingestion import run_transformations
-from llama_index.core.schema import BaseNode, Document, MetadataMode, TransformComponent
+from llama_index.core.schema import BaseNode, Document, TransformComponent
 from llama_index.core.settings import Settings
 from llama_index.core.vector_stores.types import ExactMatchFilter, MetadataFilters
 
 from nextk.errors import ClientError
 from nextk.llama_index.filters import NO_DOCUMENT, translate
-from nextk.llama_index.nodes import record_of, vector_of
+from nextk.llama_index.nodes import StorableNode, storable_nodes
 from nextk.llama_index.question import Embedder
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.writing import BATCH, in_batches, open_embedded
@@ -60,8 +60,10 @@ class Writing:
             **kwargs: Further arguments of the retriever. The nodes are stored in its `namespace`.
 
         Raises:
+            ClientError, RefusedError: If a node cannot be stored, as for `insert_nodes`. No index is made then.
             MissingExtraError: If the engine is not installed.
         """
+        storable = storable_nodes(nodes)  # checked before an index is made
         if sparse_embedding is None:
             kwargs.setdefault("weighting", "idf")
         index = open_embedded(path, embed_model, sparse_embedding)
@@ -69,7 +71,7 @@ class Writing:
             made: Any = cls  # the retriever, whose part this class is, has the constructor
             retriever: Self = made(index, embedding=True, **kwargs)
             retriever._connection = Connection(index, owned=True)
-            retriever.insert_nodes(nodes, batch_size=batch_size, show_progress=show_progress)
+            retriever._insert(storable, batch_size, show_progress=show_progress)
         except BaseException:
             index.close()
             raise
@@ -115,30 +117,35 @@ class Writing:
             The id of each node, in order.
 
         Raises:
-            ClientError: If nobody embeds.
+            ClientError: If nobody embeds, or if a node is none that JSON can express, because of its metadata, or
+                because it is an `IndexNode` with an object. Nothing is stored then, and the message names the node by
+                its position and its id.
+            RefusedError: If a node is too large. Nothing is stored then.
             NextKError: If a batch was not stored. A note on the exception says how many batches were.
         """
-        latest = list({node.node_id: node for node in nodes}.values())
-        with in_batches(latest, batch_size, show_progress=show_progress) as (batches, stored):
-            for batch in batches:
-                texts = [node.get_content(MetadataMode.EMBED) for node in batch]
-                made = self._embedder.vectors(texts, [node.embedding for node in batch], self._connection)
-                self._connection.index.upsert(_rows(batch, made), self._template.namespace)
-                stored()
+        self._insert(storable_nodes(nodes), batch_size, show_progress=show_progress)
         return [node.node_id for node in nodes]
 
     async def ainsert_nodes(
         self, nodes: Sequence[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
     ) -> list[str]:
         """Store nodes without blocking the event loop; see `insert_nodes`."""
-        latest = list({node.node_id: node for node in nodes}.values())
+        latest = _latest(storable_nodes(nodes))
         with in_batches(latest, batch_size, show_progress=show_progress) as (batches, stored):
             for batch in batches:
-                texts = [node.get_content(MetadataMode.EMBED) for node in batch]
-                made = await self._embedder.avectors(texts, [node.embedding for node in batch], self._connection)
+                texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
+                made = await self._embedder.avectors(texts, given, self._connection)
                 await self._connection.async_index.upsert(_rows(batch, made), self._template.namespace)
                 stored()
         return [node.node_id for node in nodes]
+
+    def _insert(self, storable: Sequence[StorableNode], batch_size: int, *, show_progress: bool) -> None:
+        with in_batches(_latest(storable), batch_size, show_progress=show_progress) as (batches, stored):
+            for batch in batches:
+                texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
+                made = self._embedder.vectors(texts, given, self._connection)
+                self._connection.index.upsert(_rows(batch, made), self._template.namespace)
+                stored()
 
     def delete_ref_doc(self, ref_doc_id: str) -> int:
         """Remove every node of a source document.
@@ -168,12 +175,17 @@ class Writing:
         ).deleted
 
 
-def _rows(nodes: Sequence[BaseNode], made: tuple[Any, Any] | None) -> list[Data] | list[Vector]:
+def _latest(nodes: Sequence[StorableNode]) -> list[StorableNode]:
+    """Return the last node of each id."""
+    return list({each.node.node_id: each for each in nodes}.values())
+
+
+def _rows(nodes: Sequence[StorableNode], made: tuple[Any, Any] | None) -> list[Data] | list[Vector]:
     if made is None:
-        return [record_of(node) for node in nodes]
+        return [node.record() for node in nodes]
     dense, sparse = made
     return [
-        vector_of(node, None if dense is None else dense[position], None if sparse is None else sparse[position])
+        node.vector_record(None if dense is None else dense[position], None if sparse is None else sparse[position])
         for position, node in enumerate(nodes)
     ]
 

@@ -9,11 +9,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 from nextk.arguments import require_count
-from nextk.bodies import MAX_ROWS
+from nextk.bodies import MAX_DATA_BYTES, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_ROWS, metadata_fault
 from nextk.client import Index
-from nextk.errors import ClientError
+from nextk.errors import ClientError, RefusedError
 from nextk.extras import require
 from nextk.retrievers.sparse_model import sparse_vector_of
+from nextk.transport.encoding import write_json
 from nextk.types import SparseVector
 
 T = TypeVar("T")
@@ -85,7 +86,8 @@ def in_batches(
                 rows = sum(map(len, batches[:done]))
                 error.add_note(
                     f"{done} of {len(batches)} batches are stored ({rows:,} of {len(records):,} records), "
-                    "the next one whole or not at all; storing everything again is safe, equal ids replace each other"
+                    "the next one whole or not at all, and records are counted within it; storing everything again is "
+                    "safe, equal ids replace each other"
                 )
             raise
 
@@ -138,17 +140,79 @@ def require_as_many(vectors: Sequence[T], count: int, name: str) -> Sequence[T]:
     return vectors
 
 
+def require_storable(record: str, id_: str, metadata: dict[str, Any], text: str = "") -> None:
+    """Require that an index can store a record, before any other record of the same call is sent.
+
+    Args:
+        record: The name of the record, for the error; see `nextk.plain.record_name`.
+        id_: Its id.
+        metadata: Its metadata, as plain values.
+        text: The text that is stored as its `data`. Default `""`, for none.
+
+    Raises:
+        RefusedError: The id, the text or the metadata is larger than an index allows, the text is not Unicode, or the
+            metadata holds a NUL character or a whole number beyond 64 bits. The status is 422, as if the index itself
+            had refused the record.
+    """
+    fault = _id_fault(id_) or _text_fault(text) or metadata_fault(metadata, write_json(metadata))
+    if fault is not None:
+        message = f"{record}: {fault}"
+        raise RefusedError(message, 422)
+
+
+def require_room(record: str, text: str, key: str, metadata: dict[str, Any]) -> None:
+    """Require that metadata, which can be stored by itself, can be stored with the text of its record in it.
+
+    Args:
+        record: The name of the record, for the error.
+        text: The text.
+        key: The key under which the text goes into the metadata.
+        metadata: The metadata without the text, as plain values.
+
+    Raises:
+        RefusedError: The text is too large for metadata, or holds a NUL character. The message says where it can go.
+    """
+    whole = {**metadata, key: text}
+    encoded = write_json(whole)
+    if metadata_fault(whole, encoded) is None:
+        return
+    if len(encoded) > MAX_METADATA_BYTES:
+        fault = (
+            f"its text has {len(text.encode()):,} bytes, too many for the metadata, where it is kept under {key!r} and "
+            f"at most {MAX_METADATA_BYTES:,} are allowed in all: split it"
+        )
+    else:
+        fault = f"its text holds the NUL character, which metadata, where it is kept under {key!r}, cannot: remove it"
+    message = f"{record}: {fault}, or give the retriever text_key=(), so that the text is stored as data only"
+    raise RefusedError(message, 422)
+
+
+def _id_fault(id_: str) -> str | None:
+    if len(id_.encode()) > MAX_ID_BYTES:
+        return f"its id has {len(id_.encode()):,} bytes; at most {MAX_ID_BYTES:,} are allowed"
+    return None
+
+
+def _text_fault(text: str) -> str | None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return "its text has lone surrogates, so UTF-8 cannot express it"
+    return (
+        f"its text has {size:,} bytes; at most {MAX_DATA_BYTES:,} are allowed: split it"
+        if size > MAX_DATA_BYTES
+        else None
+    )
+
+
 def content_id(text: str, metadata: Mapping[str, Any]) -> str:
     """Make an id of the content of a record: equal texts with equal metadata get the same id in every process.
 
-    Raises:
-        ClientError: If the metadata is not JSON.
+    Args:
+        text: The text.
+        metadata: The metadata, as plain values.
     """
-    try:
-        content = json.dumps([text, metadata], sort_keys=True, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        message = f"metadata has to be JSON: {error}"
-        raise ClientError(message) from error
+    content = json.dumps([text, metadata], sort_keys=True, ensure_ascii=False, allow_nan=False)
     return str(uuid.uuid5(_BY_CONTENT, content))
 
 
