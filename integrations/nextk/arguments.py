@@ -9,11 +9,16 @@ import operator
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import Any, TypedDict, TypeVar, overload
 
 from nextk.errors import ClientError
 
 EnumT = TypeVar("EnumT", bound=Enum)
+
+
+class NoOthers(TypedDict):
+    """The type of `**unknown`, which has no keywords: type checkers refuse any, and a function can explain why."""
+
 
 _PAIR = 2
 

@@ -128,7 +128,7 @@ class TestUpstashVectorStore:
     @pytest.mark.parametrize(
         ("lacks", "complaint"),
         [
-            (["_embeddings"], r"^Store is no UpstashVectorStore: it has no _embeddings"),
+            (["_embeddings"], r"^Store is no UpstashVectorStore, it has no _embeddings: "),
             (["_index"], r"does not say where it is"),
         ],
     )

@@ -103,6 +103,9 @@ def _stored_model(name: str, keyword: str) -> str | None:
         ClientError: It is a model of the caller's own, which has to be passed again.
     """
     if name == CUSTOM:
-        message = f"this index was made with a model of your own: pass the same one as {keyword}="
+        message = (
+            f"this index was made with a model of your own: pass the same one as {keyword}= to Index.embedded, "
+            "also if a retriever searches it"
+        )
         raise ClientError(message)
     return name or None

@@ -6,7 +6,7 @@ from langchain_core.embeddings import Embeddings
 from pydantic import SecretStr
 
 from nextk.errors import ClientError
-from nextk.retrievers.connection import location_of
+from nextk.retrievers.connection import NO_UPSTASH_STORE, location_of
 
 
 def fields_of(store: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def fields_of(store: Any) -> dict[str, Any]:
     try:
         text_key, namespace, embedding = store._text_key, store._namespace, store._embeddings  # noqa: SLF001
     except AttributeError as error:
-        message = f"{type(store).__name__} is no UpstashVectorStore: it has no {error.name}"
+        message = f"{type(store).__name__} is no UpstashVectorStore, it has no {error.name}: {NO_UPSTASH_STORE}"
         raise ClientError(message) from error
     index = getattr(store, "_index", None) or getattr(store, "_async_index", None)
     location = location_of(index, type(store).__name__)

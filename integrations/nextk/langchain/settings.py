@@ -12,9 +12,9 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
 from langchain_core.runnables.utils import AnyConfigurableField
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
-from nextk.arguments import choose, require_count
+from nextk.arguments import choose, did_you_mean, require_count
 from nextk.async_client import AsyncIndex
 from nextk.bodies import MAX_ROWS
 from nextk.client import Index
@@ -23,6 +23,7 @@ from nextk.langchain.documents import document_reader
 from nextk.langchain.question import Embedder
 from nextk.langchain.tracing import AsyncTracedSession, TracedSession, Tracing
 from nextk.retrievers.connection import ClosingMixin, Connection
+from nextk.retrievers.foreign_names import LANGCHAIN
 from nextk.retrievers.record_text import TEXT_KEYS
 from nextk.sessions import (
     AsyncRetrievalSession,
@@ -35,6 +36,7 @@ from nextk.sessions import (
 )
 from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Overrides
 from nextk.sessions.cursor import ReadCursor
+from nextk.sessions.query import require_filter
 from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 from nextk.until import Policy
@@ -142,8 +144,27 @@ class Settings(ClosingMixin, BaseRetriever):
         def __init__(self, **fields: Any) -> None:
             if fields.get("until") is not None:
                 require_policy(fields["until"], "until")
+            if "filter" in fields:
+                require_filter(fields["filter"])
             super().__init__(**fields)
             self._resolve()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explain(cls, fields: Any) -> Any:
+        """Say of an unknown argument, or of a model that only an index takes, what to give instead."""
+        for name in fields if isinstance(fields, dict) else ():
+            if name not in cls.model_fields:
+                message = f"unknown argument {name!r}{did_you_mean(name, cls.model_fields, LANGCHAIN)}"
+                raise ValueError(message)
+        embedding = fields.get("embedding") if isinstance(fields, dict) else None
+        if isinstance(embedding, str) or (callable(embedding) and not isinstance(embedding, Embeddings | bool)):
+            message = (
+                f"embedding={embedding!r} is a model that an index can own, and a retriever cannot: give it to "
+                "Index.embedded(path, embedding=...) or from_texts, or give the retriever a LangChain Embeddings"
+            )
+            raise ValueError(message)
+        return fields
 
     def _resolve(self, filter: str | None = None, namespace: str | None = None) -> ResolvedSettings:
         """Resolve the fields for one call.

@@ -24,6 +24,7 @@ from nextk.retrievers.writing import (
     require_as_many,
     require_room,
 )
+from nextk.sessions.query import require_filter
 from nextk.types import Data, SparseVector, Vector
 
 _LOCATION_FIELDS = ("index", "url", "token")
@@ -387,6 +388,7 @@ def _delete_requests(ids: str | int | Iterable[str | int] | None, filter: str | 
         message = "delete() takes ids, or a filter that is not empty: exactly one of the two"
         raise ClientError(message)
     if ids is None:
+        require_filter(filter)
         return [{"filter": filter}]
     listed = id_list(ids)
     return [{"ids": listed[start : start + MAX_ROWS]} for start in range(0, len(listed), MAX_ROWS)]

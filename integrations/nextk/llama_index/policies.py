@@ -14,6 +14,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from nextk.errors import ClientError
 from nextk.filter_text import is_balanced
+from nextk.sessions.query import require_filter
 from nextk.until import BatchCheck, Candidate, Policy, PolicyState
 from nextk.until.identity import describe
 
@@ -104,10 +105,11 @@ class Restrictions:
         """Join a filter of the caller's and the pushed-down part by AND; either may hold an OR.
 
         Raises:
-            ClientError: The caller's filter closes a parenthesis that it has not opened, or leaves a parenthesis or a
-                string open, so that it could undo the pushed-down part.
+            ClientError: The caller's filter is not a string; or it closes a parenthesis that it has not opened, or
+                leaves a parenthesis or a string open, so that it could undo the pushed-down part.
         """
-        if not self.pushed_down or not isinstance(filter, str):  # a query refuses what is no string
+        require_filter(filter)
+        if not self.pushed_down:
             return filter
         if not filter.strip(" \t\r\n"):
             return self.pushed_down

@@ -12,9 +12,10 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle, QueryType
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
-from nextk.arguments import choose
+from nextk.arguments import NoOthers, choose
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
+from nextk.llama_index.arguments import RefusingKeywords, refuse_wrong
 from nextk.llama_index.filters import translate
 from nextk.llama_index.from_store import FromStores
 from nextk.llama_index.instrumentation import AsyncObservedSession, ObservedSession, announce, observed
@@ -42,7 +43,7 @@ from nextk.until import MaxResults, Policy
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
-class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, BaseRetriever):
+class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, RefusingKeywords, BaseRetriever):
     """A LlamaIndex retriever over a vector index that can go on where its first results end.
 
     `retrieve` is one plain query; with a policy, postprocessors, filters that the index cannot be told, or a
@@ -122,10 +123,12 @@ class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, BaseRetriever)
         object_map: The objects to which index nodes lead, by node id, as for every retriever of LlamaIndex.
         objects: The index nodes that lead to objects, as for every retriever of LlamaIndex.
         verbose: Whether to print the steps of a recursive retrieval, as for every retriever of LlamaIndex.
+        **unknown: No other argument is taken.
 
     Raises:
-        ClientError: If arguments contradict each other, if one is unknown, if the mode needs a model that is missing,
-            if `doc_ids` hold `"None"`, or if there is no index.
+        ClientError: If arguments contradict each other, are of another kind, or lack an index or a model for the mode;
+            or if `doc_ids` hold `"None"`.
+        TypeError: If an argument is unknown. The message says which one may be meant.
     """
 
     def __init__(
@@ -162,7 +165,9 @@ class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, BaseRetriever)
         object_map: dict[str, Any] | None = None,
         objects: list[IndexNode] | None = None,
         verbose: bool = False,
+        **unknown: Unpack[NoOthers],
     ) -> None:
+        refuse_wrong(type(self), unknown, embed_model=embed_model, embedding=embedding, filters=filters)
         super().__init__(callback_manager, object_map, objects, verbose)
         mode = mode_of(retrieval_mode, vector_store_query_mode, alpha)
         self._embedder = Embedder(embed_model, sparse_embedding, mode, embedding=embedding)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -80,7 +81,8 @@ def in_batches(
             done += 1
 
         try:
-            yield batches, stored
+            with _explaining_models():
+                yield batches, stored
         except BaseException as error:
             if batches:
                 rows = sum(map(len, batches[:done]))
@@ -90,6 +92,25 @@ def in_batches(
                     "safe, equal ids replace each other"
                 )
             raise
+
+
+@contextmanager
+def _explaining_models() -> Iterator[None]:
+    """Say where a model belongs, if the index needs vectors that the models of the retriever do not make."""
+    try:
+        yield
+    except RefusedError as error:
+        if not _MODEL_FAULT.search(str(error)):
+            raise
+        message = (
+            f"{error}. The models of this retriever make other vectors than the index holds: give it the models that "
+            "fit, or, to have the index embed, give the models to Index.embedded(path, embedding=..., "
+            "sparse_embedding=...) and none to the retriever"
+        )
+        raise RefusedError(message, error.status) from error
+
+
+_MODEL_FAULT = re.compile("This index (requires|does not support) (dense|sparse) vectors|Invalid vector dimension")
 
 
 def embed_sparsely(model: Any, texts: Sequence[str]) -> list[SparseVector]:

@@ -3,14 +3,13 @@
 `Limits` and `SearchConfig` are public, by way of `nextk.sessions`.
 """
 
-import difflib
 import operator
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
 
-from nextk.arguments import require_count, require_number
+from nextk.arguments import did_you_mean, require_count, require_number
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.sessions.recovery import MAX_RECOVERY
@@ -234,8 +233,8 @@ def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
     known = Overrides.__annotations__
     unknown = next((name for name in overrides if name not in known), None)
     if unknown is not None:
-        near = difflib.get_close_matches(unknown, ("k", "filter", "namespace", *known), 1, 0.4)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        near = did_you_mean(unknown, ("filter", "namespace", *known), _FOREIGN_NAMES)
+        hint = near if near.startswith(" (") else ""
         message = (
             f"unexpected keyword argument {unknown!r}{hint}: one search takes filter, namespace, {', '.join(known)}, "
             "and a single call k; everything else belongs to the retriever"
@@ -247,6 +246,17 @@ def _require_key(key: object) -> None:
     if key is not None and not (isinstance(key, str) and key):
         message = "cursor_key= is a secret text, for example from secrets.token_hex(32), or None for no signature"
         raise ClientError(message)
+
+
+_COUNT = "a single call takes k, and an opened search is asked by fetch_next(n)"
+_FOREIGN_NAMES = {
+    **dict.fromkeys(("k", "top_k", "similarity_top_k", "n_results", "limit"), _COUNT),
+    "search_kwargs": "give what is in it by itself, as in k=5, filter=...",
+    "search_type": "a threshold is until=MinScore(0.8) of nextk.until; there is no MMR",
+    **dict.fromkeys(("score_threshold", "similarity_cutoff"), "give until=MinScore(0.8) of nextk.until"),
+    **dict.fromkeys(("filters", "where"), "give filter=, a string such as \"lang = 'de'\""),
+}
+"""The names that other retrievers have for the settings of one call, and what to give here."""
 
 
 def require_n(n: object) -> int:

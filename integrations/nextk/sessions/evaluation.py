@@ -15,7 +15,7 @@ from nextk.sessions.effects import CallCheck, Effects
 from nextk.sessions.policies import PolicySet
 from nextk.sessions.recovery import PulledMatch
 from nextk.types import QueryResult
-from nextk.until.counting import read_verdicts
+from nextk.until.counting import read_verdicts, refuse_check_of_one
 from nextk.until.policy import Candidate
 
 T = TypeVar("T")
@@ -262,7 +262,12 @@ class Evaluation(Generic[T]):
             if not positions:
                 break
             items = [self._items[position] for position in positions]
-            answer = yield CallCheck(state.check, list(items))  # a list of its own, which the check may change
+            given = list(items)  # a list of its own, which the check may change
+            try:
+                answer = yield CallCheck(state.check, given)
+            except (AttributeError, TypeError) as error:
+                refuse_check_of_one(error, given)
+                raise
             verdicts = read_verdicts(answer, len(items))
             self._denied |= {
                 position: leaf.name for position, verdict in zip(positions, verdicts, strict=True) if not verdict

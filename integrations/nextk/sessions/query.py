@@ -3,6 +3,7 @@
 `SearchQuery`, `RetrievalMode` and `resolve_mode` are public, by way of `nextk.sessions`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -108,12 +109,7 @@ class SearchQuery:
         }
 
     def __post_init__(self) -> None:
-        if not isinstance(self.filter, str):
-            message = (
-                f"filter={self.filter!r} is not a string in the index's language, as \"lang = 'de'\": "
-                "LlamaIndex's MetadataFilters go into filters="
-            )
-            raise ClientError(message)
+        require_filter(self.filter)
 
     def within(self, *, filter: str | None = None, namespace: str | None = None) -> "SearchQuery":
         """Return this query through another filter, or in another namespace.
@@ -158,6 +154,46 @@ def resolve_mode(
             message = f"retrieval_mode={requested.value!r} needs {name}="
             raise ClientError(message)
     return requested
+
+
+def require_filter(filter: object) -> None:
+    """Refuse a filter that is not written in the index's language.
+
+    Raises:
+        ClientError: The filter is not a string. For a dict the message says how it is written.
+    """
+    if isinstance(filter, str):
+        return
+    written = _written(filter) if isinstance(filter, Mapping) else None
+    example = "as \"lang = 'de' AND year > 2020\"" if written is None else f"here {written!r}"
+    message = (
+        f"filter={filter!r} is not a string in the index's language, {example}: "
+        "LlamaIndex's MetadataFilters go into filters="
+    )
+    raise ClientError(message)
+
+
+_OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
+
+
+def _written(filter: Mapping[Any, Any]) -> str | None:
+    """Return a dict of conditions as a filter; `None` if it is empty, or holds more than plain comparisons."""
+    tests: list[str | None] = []
+    for key, condition in filter.items():
+        conditions = condition if isinstance(condition, Mapping) else {"$eq": condition}
+        tests += [_comparison(key, operator, value) for operator, value in conditions.items()]
+    written = [test for test in tests if test is not None]
+    return " AND ".join(written) if tests and len(written) == len(tests) else None
+
+
+def _comparison(key: Any, operator: Any, value: Any) -> str | None:
+    if operator not in _OPERATORS or str(key).startswith("$"):
+        return None
+    if isinstance(value, bool):
+        return f"{key} {_OPERATORS[operator]} {str(value).lower()}"
+    if isinstance(value, str) and "'" not in value and "\\" not in value:
+        return f"{key} {_OPERATORS[operator]} '{value}'"
+    return f"{key} {_OPERATORS[operator]} {value}" if isinstance(value, int | float) else None
 
 
 def require_text(text: str) -> None:

@@ -60,7 +60,8 @@ class Accepted(Policy):
             bools, one for each. It may be a coroutine function where the search is asynchronous.
 
     Raises:
-        ClientError: `n` is not a whole number of at least 1, or `check` cannot be called.
+        ClientError: `n` is not a whole number of at least 1, or `check` cannot be called, or is annotated to return a
+            single bool.
     """
 
     n: int
@@ -70,6 +71,9 @@ class Accepted(Policy):
         require_count(self.n, "n")
         if not callable(self.check):
             message = f"check={self.check!r} cannot be called: give a function from list to list[bool]"
+            raise ClientError(message)
+        if _return_annotation(self.check) in (bool, "bool"):
+            message = f"check={self.check!r} returns one bool: {_ONE_BOOL_EACH}"
             raise ClientError(message)
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
@@ -81,6 +85,39 @@ class _CheckState(_MatchCount, BatchCheck):
     def __init__(self, policy: Accepted) -> None:
         super().__init__(policy)
         self.check = policy.check
+
+
+_ONE_BOOL_EACH = (
+    "the check gets a list of documents (or nodes) and returns one bool for each, "
+    "as in lambda documents: [is_permitted(document) for document in documents]"
+)
+
+
+def _return_annotation(check: Callable[..., Any]) -> object:
+    return getattr(check, "__annotations__", {}).get("return")
+
+
+def refuse_check_of_one(error: AttributeError | TypeError, items: list[Any]) -> None:
+    """Explain the failure of a check that took the list of matches for a single match.
+
+    Args:
+        error: The exception that the check raised.
+        items: The very list that the check was given.
+
+    Raises:
+        ClientError: The check failed on that list, which it asked for what only a match has. The error is its cause.
+    """
+    if error.obj is items if isinstance(error, AttributeError) else _failed_beside(error, items):
+        message = f"the check failed on the list that it was given ({error}): {_ONE_BOOL_EACH}"
+        raise ClientError(message) from error
+
+
+def _failed_beside(error: TypeError, items: list[Any]) -> bool:
+    """Return whether the list was among the variables of the function that failed."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and any(value is items for value in trace.tb_frame.f_locals.values())
 
 
 def read_verdicts(answer: object, count: int) -> list[bool]:
@@ -101,7 +138,7 @@ def read_verdicts(answer: object, count: int) -> list[bool]:
     except TypeError:
         verdicts = None
     if verdicts is None or isinstance(answer, str | bytes | dict | set | frozenset):
-        message = f"the check returned {type(answer).__name__}: it has to return a list of bools, one for each row"
+        message = f"the check returned {type(answer).__name__}, and has to return a list of bools: {_ONE_BOOL_EACH}"
         raise ClientError(message)
     if len(verdicts) != count:
         message = f"the check returned {len(verdicts)} verdicts on {count} rows: it has to return one bool for each row"
