@@ -76,11 +76,17 @@ class AsyncIndex(BaseClient):
             vectors: Up to 1,000 records. A record is a `Vector`, a dict of its fields, or a tuple
                 `(id, vector[, metadata[, data]])`, `(id, sparse[, metadata[, data]])` or
                 `(id, vector, sparse[, metadata[, data]])`. An index that embeds text also takes `Data` and tuples
-                `(id, text[, metadata])`, but not in one call with vectors.
+                `(id, text[, metadata])`, but not in one call with vectors. Metadata are JSON values with whole numbers
+                of at most 64 bits; numbers and arrays of numpy count as numbers and lists.
             namespace: The namespace to write to. It is made if it does not exist.
 
         Returns:
             `"Success"`.
+
+        Raises:
+            ClientError: A value is none of JSON. The message names the record, by its position from 0 and its id, and
+                the path of the value.
+            RefusedError: The index refuses a record, which the message names in the same way.
         """
         return await self._transport.asend(operations.upsert(vectors, namespace))
 
@@ -146,6 +152,9 @@ class AsyncIndex(BaseClient):
 
         Returns:
             One list of matches per query, in the order of `queries`.
+
+        Raises:
+            ClientError: A query has a key that is no parameter of `query`. `namespace` is one of the call.
         """
         return await self._transport.asend(operations.query_many(queries, namespace))
 

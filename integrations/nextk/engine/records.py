@@ -101,19 +101,16 @@ def each(read: Callable[[_RecordT], _T], records: Sequence[_RecordT]) -> list[_T
     """
     made = []
     for position, record in enumerate(records):
-        with _named(position, record.id):
+        try:
             made.append(read(record))
+        except RefusedError as error:
+            raise _of_record(position, record.id, error) from error
     return made
 
 
-@contextmanager
-def _named(position: int, id_: str) -> Iterator[None]:
-    """Begin the message of a refusal with the name of the record that was refused."""
-    try:
-        yield
-    except RefusedError as error:
-        message = f"{record_name(position, id_)}: {error}"
-        raise RefusedError(message, error.status) from error
+def _of_record(position: int, id_: str, error: RefusedError) -> RefusedError:
+    """Return a refusal with the name of the record that was refused."""
+    return RefusedError(f"{record_name(position, id_)}: {error}", error.status)
 
 
 def apply_update(stored: StoredRecord, update: Update, schema: Schema, models: Models) -> StoredRecord:
@@ -144,13 +141,21 @@ def decide_dimension(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
     for position, record in enumerate(records):
         if record.vector is None:
             continue
-        with _named(position, record.id):
-            if schema.dimension is None:
-                if not 1 <= len(record.vector) <= MAX_DIMENSION:
-                    message = f"Invalid vector dimension: {len(record.vector)}, expected: 1 to {MAX_DIMENSION}"
-                    raise RefusedError(message, 422)
-                schema = schema.with_dimension(len(record.vector))
-            _require_dimension(len(record.vector), schema)
+        try:
+            schema = _with_dimension(schema, len(record.vector))
+        except RefusedError as error:
+            raise _of_record(position, record.id, error) from error
+    return schema
+
+
+def _with_dimension(schema: Schema, dimension: int) -> Schema:
+    """Return a schema of the dimension of one vector: itself, if it has a dimension already."""
+    if schema.dimension is None:
+        if not 1 <= dimension <= MAX_DIMENSION:
+            message = f"Invalid vector dimension: {dimension}, expected: 1 to {MAX_DIMENSION}"
+            raise RefusedError(message, 422)
+        schema = schema.with_dimension(dimension)
+    _require_dimension(dimension, schema)
     return schema
 
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Self, TypedDict, Unpack
+from collections.abc import Callable, Iterable
+from typing import Any, Self, TypedDict, Unpack
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -13,19 +13,10 @@ from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.langchain.documents import listed_ids, parts_of, records_of
 from nextk.langchain.settings import Settings
-from nextk.plain import record_name
+from nextk.langchain.store_task import StoreTask, text_list
 from nextk.retrievers.connection import Connection
-from nextk.retrievers.writing import (
-    BATCH,
-    aembed_sparsely,
-    embed_sparsely,
-    in_batches,
-    open_embedded,
-    require_as_many,
-    require_room,
-)
+from nextk.retrievers.writing import BATCH, open_embedded
 from nextk.sessions.query import require_filter
-from nextk.types import Data, SparseVector, Vector
 
 _LOCATION_FIELDS = ("index", "url", "token")
 
@@ -80,7 +71,7 @@ class Writing(Settings):
             RefusedError: If a text or metadata is too large. Nothing is stored then.
             NextKError: If a batch was not stored. A note on the exception says how many batches were.
         """
-        return _StoreTask(self, texts, metadatas, **options).run()
+        return StoreTask(self, texts, metadatas, **options).run()
 
     async def aadd_texts(
         self,
@@ -89,7 +80,7 @@ class Writing(Settings):
         **options: Unpack[StoreOptions],
     ) -> list[str]:
         """Store texts without blocking the event loop; see `add_texts`."""
-        return await _StoreTask(self, texts, metadatas, **options).arun()
+        return await StoreTask(self, texts, metadatas, **options).arun()
 
     def add_documents(self, documents: Iterable[Document], **options: Unpack[StoreOptions]) -> list[str]:
         """Store documents, so that this retriever finds them.
@@ -188,7 +179,7 @@ class Writing(Settings):
                 given.
             MissingExtraError: If the engine is not installed.
         """
-        texts, ids = _as_list(texts), None if ids is None else listed_ids(ids)
+        texts, ids = text_list(texts), None if ids is None else listed_ids(ids)
         metadatas = None if metadatas is None else list(metadatas)
         records_of(texts, metadatas, ids)  # checked before an index is made
         retriever = cls._embedded(path, embedding, sparse_embedding, kwargs)
@@ -214,7 +205,7 @@ class Writing(Settings):
         **kwargs: Any,
     ) -> Self:
         """Make a retriever over texts without blocking the event loop; see `from_texts`."""
-        texts, ids = _as_list(texts), None if ids is None else listed_ids(ids)
+        texts, ids = text_list(texts), None if ids is None else listed_ids(ids)
         metadatas = None if metadatas is None else list(metadatas)
         records_of(texts, metadatas, ids)
         opening = asyncio.create_task(asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs))
@@ -281,105 +272,6 @@ class Writing(Settings):
             index.close()
             raise
         return retriever
-
-
-class _StoreTask:
-    """One call that stores texts: all are checked first, then embedded and stored batch by batch."""
-
-    def __init__(
-        self,
-        retriever: Settings,
-        texts: Iterable[str],
-        metadatas: Iterable[dict[str, Any]] | None,
-        *,
-        ids: Iterable[str | int | None] | None = None,
-        namespace: str | None = None,
-        batch_size: int = BATCH,
-        show_progress: bool = False,
-    ) -> None:
-        self._connection, keys = retriever._current_connection(), retriever._text_keys  # noqa: SLF001 - half of the same class
-        self._dense: Embeddings | Literal[True] | None = retriever.embedding
-        self._sparse = retriever.sparse_embedding
-        self._key = keys[0] if keys else None
-        self._namespace = retriever.namespace if namespace is None else namespace
-        self._size, self._show = batch_size, show_progress
-        records = records_of(_as_list(texts), metadatas, ids, reserved=keys)
-        if self._key is not None and not self._index_embeds:
-            for position, record in enumerate(records):
-                require_room(record_name(position, record.id), record.data, self._key, record.metadata or {})
-        self._ids = [str(record.id) for record in records]
-        self._records = list(
-            {str(record.id): record for record in records}.values()
-        )  # of equal ids the last record stays
-
-    @property
-    def _index_embeds(self) -> bool:
-        return not isinstance(self._dense, Embeddings) and self._sparse is None
-
-    def run(self) -> list[str]:
-        """Store the texts. Returns the id of each."""
-        with in_batches(self._records, self._size, show_progress=self._show) as (batches, stored):
-            if batches and self._dense is None and self._index_embeds and not self._connection.embeds_text(None):
-                raise ClientError(_NO_MODEL)
-            for batch in batches:
-                self._connection.index.upsert(self._rows(batch), self._namespace)
-                stored()
-        return self._ids
-
-    async def arun(self) -> list[str]:
-        """Store the texts without blocking the event loop. Returns the id of each."""
-        with in_batches(self._records, self._size, show_progress=self._show) as (batches, stored):
-            if batches and self._dense is None and self._index_embeds and not await self._connection.aembeds_text(None):
-                raise ClientError(_NO_MODEL)
-            for batch in batches:
-                await self._connection.async_index.upsert(await self._arows(batch), self._namespace)
-                stored()
-        return self._ids
-
-    def _rows(self, batch: Sequence[Data]) -> Sequence[Data | Vector]:
-        if self._index_embeds:
-            return batch
-        texts = [record.data for record in batch]
-        dense = self._dense.embed_documents(texts) if isinstance(self._dense, Embeddings) else None
-        sparse = None if self._sparse is None else embed_sparsely(self._sparse, texts)
-        return self._vectors(batch, dense, sparse)
-
-    async def _arows(self, batch: Sequence[Data]) -> Sequence[Data | Vector]:
-        if self._index_embeds:
-            return batch
-        texts = [record.data for record in batch]
-        dense = await self._dense.aembed_documents(texts) if isinstance(self._dense, Embeddings) else None
-        sparse = None if self._sparse is None else await aembed_sparsely(self._sparse, texts)
-        return self._vectors(batch, dense, sparse)
-
-    def _vectors(
-        self, batch: Sequence[Data], dense: list[list[float]] | None, sparse: list[SparseVector] | None
-    ) -> list[Vector]:
-        if dense is not None:
-            require_as_many(dense, len(batch), "embedding")
-        return [
-            Vector(
-                record.id,
-                None if dense is None else list(map(float, dense[position])),
-                {**(record.metadata or {}), **({} if self._key is None else {self._key: record.data})},
-                record.data if self._key is None else None,
-                None if sparse is None else sparse[position],
-            )
-            for position, record in enumerate(batch)
-        ]
-
-
-_NO_MODEL = (
-    "this index embeds no text: to store in it, give the retriever embedding= (a LangChain Embeddings), "
-    "sparse_embedding=, or both"
-)
-
-
-def _as_list(texts: Iterable[str]) -> list[str]:
-    if isinstance(texts, str):
-        message = "texts is one string, and each of its letters would be a document: give a list"
-        raise ClientError(message)
-    return list(texts)
 
 
 def _delete_requests(ids: str | int | Iterable[str | int] | None, filter: str | None) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from nextk.llama_index.filters import NO_DOCUMENT, translate
 from nextk.llama_index.nodes import StorableNode, storable_nodes
 from nextk.llama_index.question import Embedder
 from nextk.retrievers.connection import Connection
-from nextk.retrievers.writing import BATCH, in_batches, open_embedded
+from nextk.retrievers.writing import BATCH, explaining_models, in_batches, open_embedded
 from nextk.sessions import SearchQuery
 from nextk.types import Data, Vector
 
@@ -135,7 +135,9 @@ class Writing:
             for batch in batches:
                 texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
                 made = await self._embedder.avectors(texts, given, self._connection)
-                await self._connection.async_index.upsert(_rows(batch, made), self._template.namespace)
+                rows = _rows(batch, made)
+                with explaining_models(rows):
+                    await self._connection.async_index.upsert(rows, self._template.namespace)
                 stored()
         return [node.node_id for node in nodes]
 
@@ -144,7 +146,9 @@ class Writing:
             for batch in batches:
                 texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
                 made = self._embedder.vectors(texts, given, self._connection)
-                self._connection.index.upsert(_rows(batch, made), self._template.namespace)
+                rows = _rows(batch, made)
+                with explaining_models(rows):
+                    self._connection.index.upsert(rows, self._template.namespace)
                 stored()
 
     def delete_ref_doc(self, ref_doc_id: str) -> int:

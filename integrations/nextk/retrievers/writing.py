@@ -16,7 +16,7 @@ from nextk.errors import ClientError, RefusedError
 from nextk.extras import require
 from nextk.retrievers.sparse_model import sparse_vector_of
 from nextk.transport.encoding import write_json
-from nextk.types import SparseVector
+from nextk.types import Data, SparseVector, Vector
 
 T = TypeVar("T")
 
@@ -81,8 +81,7 @@ def in_batches(
             done += 1
 
         try:
-            with _explaining_models():
-                yield batches, stored
+            yield batches, stored
         except BaseException as error:
             if batches:
                 rows = sum(map(len, batches[:done]))
@@ -95,12 +94,19 @@ def in_batches(
 
 
 @contextmanager
-def _explaining_models() -> Iterator[None]:
-    """Say where a model belongs, if the index needs vectors that the models of the retriever do not make."""
+def explaining_models(records: Sequence[Data | Vector]) -> Iterator[None]:
+    """Say where a model belongs, if the index needs vectors that the models of the retriever do not make.
+
+    Args:
+        records: The records that are stored within the block. If the index embeds them, nothing is explained.
+
+    Raises:
+        RefusedError: The index refused the vectors; the message also says which models to give to whom.
+    """
     try:
         yield
     except RefusedError as error:
-        if not _MODEL_FAULT.search(str(error)):
+        if not isinstance(records[0], Vector) or not _MODEL_FAULT.search(str(error)):
             raise
         message = (
             f"{error}. The models of this retriever make other vectors than the index holds: give it the models that "
