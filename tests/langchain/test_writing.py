@@ -204,10 +204,18 @@ class TestAddTexts:
 
     async def test_texts_that_are_too_long(self, call: Colour, texts: Index) -> None:
         """No index takes a text of more than a million bytes, and it is said which text that is before any is sent."""
-        complaint = r"^record 1 \(id '1'\): its text has 1,000,001 bytes; at most 1,000,000 are allowed: split it$"
+        complaint = r"^record 1 \(id '1'\): its text has 1,000,001 bytes; at most 1,000,000 are allowed$"
         retriever = ResumableRetriever(index=texts)
         with pytest.raises(RefusedError, match=complaint):
             await call(retriever, "add_texts", ["sky", "x" * 1_000_001], ids=range(2), batch_size=1)
+        assert {} == stored(texts)
+
+    @pytest.mark.parametrize("text", ["x\ud800", "x"], ids=["text", "id"])
+    async def test_lone_surrogates(self, call: Colour, texts: Index, text: str) -> None:
+        """A text or an id that UTF-8 cannot express is named before any text is sent."""
+        many, ids = ["sky", text], ["0", "1" if text != "x" else "1\udfff"]
+        with pytest.raises(ClientError, match=r"^record 1 \(id '1.*'\): its (text|id) has lone surrogates"):
+            await call(ResumableRetriever(index=texts), "add_texts", many, ids=ids, batch_size=1)
         assert {} == stored(texts)
 
     @pytest.mark.parametrize("size", [0, 1_001, True, 2.5])

@@ -177,11 +177,12 @@ def require_storable(record: str, id_: str, metadata: dict[str, Any], text: str 
         text: The text that is stored as its `data`. Default `""`, for none.
 
     Raises:
-        RefusedError: The id, the text or the metadata is larger than an index allows, the text is not Unicode, or the
-            metadata holds a NUL character or a whole number beyond 64 bits. The status is 422, as if the index itself
-            had refused the record.
+        ClientError: The id or the text has lone surrogates.
+        RefusedError: The id, the text or the metadata is larger than an index allows, or the metadata holds a NUL
+            character or a whole number beyond 64 bits. The status is 422, as if the index itself had refused the record.
     """
-    fault = _id_fault(id_) or _text_fault(text) or metadata_fault(metadata, write_json(metadata))
+    fault = _size_fault("id", id_, MAX_ID_BYTES, record) or _size_fault("text", text, MAX_DATA_BYTES, record)
+    fault = fault or metadata_fault(metadata, write_json(metadata))
     if fault is not None:
         message = f"{record}: {fault}"
         raise RefusedError(message, 422)
@@ -214,22 +215,18 @@ def require_room(record: str, text: str, key: str, metadata: dict[str, Any]) -> 
     raise RefusedError(message, 422)
 
 
-def _id_fault(id_: str) -> str | None:
-    if len(id_.encode()) > MAX_ID_BYTES:
-        return f"its id has {len(id_.encode()):,} bytes; at most {MAX_ID_BYTES:,} are allowed"
-    return None
+def _size_fault(name: str, value: str, most: int, record: str) -> str | None:
+    """Say whether an id or a text is too large.
 
-
-def _text_fault(text: str) -> str | None:
+    Raises:
+        ClientError: It has lone surrogates.
+    """
     try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        return "its text has lone surrogates, so UTF-8 cannot express it"
-    return (
-        f"its text has {size:,} bytes; at most {MAX_DATA_BYTES:,} are allowed: split it"
-        if size > MAX_DATA_BYTES
-        else None
-    )
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        message = f"{record}: its {name} has lone surrogates, so UTF-8 cannot express it"
+        raise ClientError(message) from error
+    return f"its {name} has {size:,} bytes; at most {most:,} are allowed" if size > most else None
 
 
 def content_id(text: str, metadata: Mapping[str, Any]) -> str:
