@@ -220,6 +220,13 @@ class TestNodes:
             llama_index.ResumableRetriever(index).insert_nodes(many, batch_size=1)
         assert 0 == index.info().vector_count
 
+    async def test_any_iterable(self, index: Index) -> None:
+        """Nodes may come from any iterable, which is read once; the id of each is returned."""
+        retriever = llama_index.ResumableRetriever(index)
+        assert ["a", "b"] == retriever.insert_nodes(TextNode(id_=id_, text="x") for id_ in "ab")
+        assert ["c", "d"] == await retriever.ainsert_nodes(TextNode(id_=id_, text="x") for id_ in "cd")
+        assert 4 == index.info().vector_count
+
     def test_a_nul_in_a_text_is_kept(self, index: Index) -> None:
         """The text of a node is kept as JSON, in which the NUL character can be written."""
         retriever = llama_index.ResumableRetriever(index)

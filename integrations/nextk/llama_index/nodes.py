@@ -1,6 +1,6 @@
 """Conversion between LlamaIndex's nodes and records as LlamaIndex's own Upstash store writes them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class StorableNode:
         return Vector(self.node.node_id, dense, self.metadata, sparse_vector=sparse)
 
 
-def storable_nodes(nodes: Sequence[BaseNode]) -> list[StorableNode]:
+def storable_nodes(nodes: Iterable[BaseNode]) -> list[StorableNode]:
     """Check nodes before any of them is stored. The nodes themselves are not changed.
 
     Args:

@@ -1,7 +1,7 @@
 """Storing nodes and documents in the index that a retriever searches, and making a retriever over nodes."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -32,7 +32,7 @@ class Writing:
     @classmethod
     def from_nodes(
         cls,
-        nodes: Sequence[BaseNode],
+        nodes: Iterable[BaseNode],
         embed_model: BaseEmbedding | Callable[[list[str]], Any] | str | None = None,
         *,
         path: str | os.PathLike[str] | None = None,
@@ -101,7 +101,7 @@ class Writing:
         return cls.from_nodes(run_transformations(documents, steps), embed_model, **kwargs)
 
     def insert_nodes(
-        self, nodes: Sequence[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
+        self, nodes: Iterable[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
     ) -> list[str]:
         """Store nodes, so that this retriever finds them. Of several nodes with one id, the last one stays.
 
@@ -123,15 +123,16 @@ class Writing:
             RefusedError: If a node is too large. Nothing is stored then.
             NextKError: If a batch was not stored. A note on the exception says how many batches were.
         """
-        self._insert(storable_nodes(nodes), batch_size, show_progress=show_progress)
-        return [node.node_id for node in nodes]
+        storable = storable_nodes(nodes)
+        self._insert(storable, batch_size, show_progress=show_progress)
+        return [each.node.node_id for each in storable]
 
     async def ainsert_nodes(
-        self, nodes: Sequence[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
+        self, nodes: Iterable[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
     ) -> list[str]:
         """Store nodes without blocking the event loop; see `insert_nodes`."""
-        latest = _latest(storable_nodes(nodes))
-        with in_batches(latest, batch_size, show_progress=show_progress) as (batches, stored):
+        storable = storable_nodes(nodes)
+        with in_batches(_latest(storable), batch_size, show_progress=show_progress) as (batches, stored):
             for batch in batches:
                 texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
                 made = await self._embedder.avectors(texts, given, self._connection)
@@ -139,7 +140,7 @@ class Writing:
                 with explaining_models(rows):
                     await self._connection.async_index.upsert(rows, self._template.namespace)
                 stored()
-        return [node.node_id for node in nodes]
+        return [each.node.node_id for each in storable]
 
     def _insert(self, storable: Sequence[StorableNode], batch_size: int, *, show_progress: bool) -> None:
         with in_batches(_latest(storable), batch_size, show_progress=show_progress) as (batches, stored):

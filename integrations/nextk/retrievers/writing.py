@@ -179,7 +179,7 @@ def require_storable(record: str, id_: str, metadata: dict[str, Any], text: str 
     Raises:
         ClientError: The id or the text has lone surrogates.
         RefusedError: The id, the text or the metadata is larger than an index allows, or the metadata holds a NUL
-            character or a whole number beyond 64 bits. The status is 422, as if the index itself had refused the record.
+            character or a whole number beyond 64 bits. The status is 422, as if the index itself had refused it.
     """
     fault = _size_fault("id", id_, MAX_ID_BYTES, record) or _size_fault("text", text, MAX_DATA_BYTES, record)
     fault = fault or metadata_fault(metadata, write_json(metadata))
