@@ -148,7 +148,8 @@ class ObservedSession(RetrievalSession[NodeWithScore]):
 
         The retriever's `filters`, `doc_ids` and `node_ids` hold besides the new filter, as they hold besides the first.
         """
-        super().widen(retrieval_mode=retrieval_mode, filter=self._retriever._restricted(filter))  # noqa: SLF001
+        restricted = self._retriever._restrictions.replacing(filter)  # noqa: SLF001
+        super().widen(retrieval_mode=retrieval_mode, filter=restricted)
 
 
 class AsyncObservedSession(AsyncRetrievalSession[NodeWithScore]):
@@ -182,4 +183,5 @@ class AsyncObservedSession(AsyncRetrievalSession[NodeWithScore]):
 
         The retriever's `filters`, `doc_ids` and `node_ids` hold besides the new filter, as they hold besides the first.
         """
-        await super().widen(retrieval_mode=retrieval_mode, filter=self._retriever._restricted(filter))  # noqa: SLF001
+        restricted = self._retriever._restrictions.replacing(filter)  # noqa: SLF001
+        await super().widen(retrieval_mode=retrieval_mode, filter=restricted)

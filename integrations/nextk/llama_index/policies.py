@@ -118,6 +118,10 @@ class Restrictions:
             raise ClientError(message)
         return f"({filter}) AND ({self.pushed_down})"
 
+    def replacing(self, filter: str | None) -> str | None:
+        """Join a filter that replaces the present one, as `joined` does; `None` keeps the present one."""
+        return None if filter is None else self.joined(filter)
+
     def policy(self, query_bundle: QueryBundle, *, awaited: bool) -> Policy | None:
         """Return the policy that holds for every call on a search, whichever other policy the call has.
 

@@ -310,10 +310,7 @@ class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, RefusingKeywor
         return self._asession(bundle_from_texts(read.query_texts), template, config, read)
 
     def _template_for(self, filter: str | None, namespace: str | None) -> SearchQuery:
-        return self._template.within(filter=self._restricted(filter), namespace=namespace)
-
-    def _restricted(self, filter: str | None) -> str | None:
-        return None if filter is None else self._restrictions.joined(filter)
+        return self._template.within(filter=self._restrictions.replacing(filter), namespace=namespace)
 
     def _session(
         self, bundle: QueryBundle, template: SearchQuery, config: SearchConfig, cursor: ReadCursor | None = None
