@@ -1,6 +1,6 @@
 """The LlamaIndex retriever: LlamaIndex's contract for retrievers, over a search that can go on."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Literal, Unpack
 
@@ -9,7 +9,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks.base import CallbackManager
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle, QueryType
+from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
 from nextk.arguments import NoOthers, choose
@@ -18,11 +18,12 @@ from nextk.client import Index
 from nextk.llama_index.arguments import RefusingKeywords, refuse_wrong
 from nextk.llama_index.filters import translate
 from nextk.llama_index.from_store import FromStores
-from nextk.llama_index.instrumentation import AsyncObservedSession, ObservedSession, announce, observed
+from nextk.llama_index.instrumentation import announce, observed
 from nextk.llama_index.mode import TopK, mode_of, top_k_of
 from nextk.llama_index.nodes import node_reader
+from nextk.llama_index.opening import Opening
 from nextk.llama_index.policies import MetadataPolicy, Restrictions
-from nextk.llama_index.question import Embedder, bundle_from_texts, bundle_of, cursor_texts
+from nextk.llama_index.question import Embedder
 from nextk.llama_index.writing import Writing
 from nextk.retrievers.connection import ClosingMixin, Connection
 from nextk.retrievers.record_text import TEXT_KEYS
@@ -34,8 +35,7 @@ from nextk.sessions import (
     SearchConfig,
     SearchQuery,
 )
-from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Overrides
-from nextk.sessions.cursor import ReadCursor
+from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS
 from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, WeightingStrategy
 from nextk.until import MaxResults, Policy
@@ -43,7 +43,7 @@ from nextk.until import MaxResults, Policy
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
 
-class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, RefusingKeywords, BaseRetriever):
+class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, RefusingKeywords, BaseRetriever):
     """A LlamaIndex retriever over a vector index that can go on where its first results end.
 
     `retrieve` is one plain query; with a policy, postprocessors, filters that the index cannot be told, or a
@@ -220,127 +220,6 @@ class ResumableRetriever(FromStores, TopK, Writing, ClosingMixin, RefusingKeywor
             "max_recovery": search_config.max_recovery,
             "text_key": list(self._text_keys),
         }
-
-    def open(
-        self,
-        query: QueryType,
-        *,
-        filter: str | None = None,
-        namespace: str | None = None,
-        **overrides: Unpack[Overrides],
-    ) -> RetrievalSession[NodeWithScore]:
-        """Start a search that is continued on demand. Nothing is sent before the first pull.
-
-        Args:
-            query: The query, as a text or as a bundle.
-            filter: A filter on metadata for this search, in the index's language; `None` for the retriever's own. The
-                retriever's `filters` hold in both cases.
-            namespace: The namespace to search; `None` for the retriever's own.
-            **overrides: Settings of this search alone. `until` is a policy instead of the retriever's own; what it does
-                not keep is never handed out. `max_results` (nodes), `max_pulls` (pages) and `deadline` (seconds from
-                the first pull) bound the search as a whole: a call that can bring nothing within them raises
-                `LimitReached`. Without them, only each `fetch_until` is bounded, by the retriever's own bounds.
-                `max_recovery` replaces the retriever's own.
-
-        Returns:
-            The session. Leave it by `with`, so that the index need not keep the search open. It returns an `IndexNode`
-            as it is; only `retrieve` follows it to its object.
-
-        Raises:
-            ClientError: If `until` is not a policy, or if a bound is not above 0.
-            TypeError: If another keyword argument is given.
-        """
-        template = self._template_for(filter, namespace)
-        return self._session(bundle_of(query), template, self._search_config.with_overrides(**overrides))
-
-    def aopen(
-        self,
-        query: QueryType,
-        *,
-        filter: str | None = None,
-        namespace: str | None = None,
-        **overrides: Unpack[Overrides],
-    ) -> AsyncRetrievalSession[NodeWithScore]:
-        """Start a search for an event loop, used as `async with retriever.aopen(query) as search`; see `open`."""
-        template = self._template_for(filter, namespace)
-        return self._asession(bundle_of(query), template, self._search_config.with_overrides(**overrides))
-
-    def resume(
-        self,
-        cursor: Mapping[str, Any],
-        *,
-        filter: str | None = None,
-        namespace: str | None = None,
-        without_policies: bool = False,
-        **overrides: Unpack[Overrides],
-    ) -> RetrievalSession[NodeWithScore]:
-        """Go on with a search from its cursor, in any process, any number of times. Each time, the same nodes come.
-
-        Args:
-            cursor: The cursor, from `cursor()` or `detach()` of a session of this retriever or of one like it.
-            filter: The filter of the search that the cursor is from; `None` if that was the retriever's own.
-            namespace: The namespace of the search that the cursor is from; `None` if that was the retriever's own.
-            without_policies: Whether the search may go on without what dropped nodes when the cursor was made: its
-                `until`, or the retriever's `until`, `filters` and node postprocessors. They must not differ otherwise.
-            **overrides: Settings of this search alone, as for `open`. The bounds count from the start of the search.
-
-        Returns:
-            The session. Leave it by `with`, so that the index need not keep the search open.
-
-        Raises:
-            ClientError: If it is not a cursor, was edited or not signed with the `cursor_key`, or if it belongs to
-                another index, filter, namespace, fusion, weighting or policy (`PolicyMismatch`).
-        """
-        template, config = self._template_for(filter, namespace), self._search_config.with_overrides(**overrides)
-        read = ReadCursor.of(cursor, config.cursor_key, without_policies=without_policies)
-        return self._session(bundle_from_texts(read.query_texts), template, config, read)
-
-    def aresume(
-        self,
-        cursor: Mapping[str, Any],
-        *,
-        filter: str | None = None,
-        namespace: str | None = None,
-        without_policies: bool = False,
-        **overrides: Unpack[Overrides],
-    ) -> AsyncRetrievalSession[NodeWithScore]:
-        """Go on with a search for an event loop, used as `async with retriever.aresume(cursor)`; see `resume`."""
-        template, config = self._template_for(filter, namespace), self._search_config.with_overrides(**overrides)
-        read = ReadCursor.of(cursor, config.cursor_key, without_policies=without_policies)
-        return self._asession(bundle_from_texts(read.query_texts), template, config, read)
-
-    def _template_for(self, filter: str | None, namespace: str | None) -> SearchQuery:
-        return self._template.within(filter=self._restrictions.replacing(filter), namespace=namespace)
-
-    def _session(
-        self, bundle: QueryBundle, template: SearchQuery, config: SearchConfig, cursor: ReadCursor | None = None
-    ) -> RetrievalSession[NodeWithScore]:
-        return ObservedSession(
-            self,
-            bundle,
-            self._connection.index,
-            template,
-            node_reader(self._text_keys),
-            embed=lambda template: self._embedder.embed(bundle, template, self._connection),
-            texts=cursor_texts(bundle),
-            config=replace(config, always=self._restrictions.policy(bundle, awaited=False)),
-            cursor=cursor,
-        )
-
-    def _asession(
-        self, bundle: QueryBundle, template: SearchQuery, config: SearchConfig, cursor: ReadCursor | None = None
-    ) -> AsyncRetrievalSession[NodeWithScore]:
-        return AsyncObservedSession(
-            self,
-            bundle,
-            self._connection.async_index,
-            template,
-            node_reader(self._text_keys),
-            embed=lambda template: self._embedder.aembed(bundle, template, self._connection),
-            texts=cursor_texts(bundle),
-            config=replace(config, always=self._restrictions.policy(bundle, awaited=True)),
-            cursor=cursor,
-        )
 
     # A span of this class, because tracers know a retrieval by the class that does it.
     @dispatcher.span
