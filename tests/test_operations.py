@@ -237,7 +237,7 @@ class TestReplies:
             "sparseIndex": {"embeddingModel": "BM25"},
             "namespaces": {"": {"vectorCount": 2, "pendingVectorCount": 1}},
         }
-        expected = InfoResult(2, 1, 3, 0, "", None, SparseIndexInfo("BM25"), {"": NamespaceInfo(2, 1)})
+        expected = InfoResult(2, 1, 3, 0, "", None, SparseIndexInfo("BM25"), {"": NamespaceInfo(2, 1)}, "SPARSE")
         assert expected == operations.info().parse(info)
 
     @pytest.mark.parametrize(

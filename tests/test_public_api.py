@@ -136,11 +136,13 @@ class TestDropIn:
         [name for name, kind in vars(upstash_vector.types).items() if dataclasses.is_dataclass(kind)],
     )
     def test_dataclasses(self, name: str) -> None:
-        """Every noun of the SDK has the same fields, in the same order; ours may have defaults besides."""
+        """Every noun of the SDK has the same fields in the same order; ours may have defaults, and more fields."""
         theirs, ours = (dataclasses.fields(getattr(types, name)) for types in (upstash_vector.types, nextk.types))
-        assert [field.name for field in theirs] == [field.name for field in ours]
-        for expected, field in zip(theirs, ours, strict=True):
+        shared, more = ours[: len(theirs)], ours[len(theirs) :]
+        assert [field.name for field in theirs] == [field.name for field in shared]
+        for expected, field in zip(theirs, shared, strict=True):
             assert expected.default in (dataclasses.MISSING, field.default)
+        assert all(field.default is not dataclasses.MISSING for field in more)
 
     @pytest.mark.parametrize(
         "name",

@@ -15,6 +15,8 @@ from nextk.errors import ClientError
 
 EnumT = TypeVar("EnumT", bound=Enum)
 
+NONE = "none"
+"""The word for none of an enum's members, where leaving the argument out means something else."""
 
 class NoOthers(TypedDict):
     """The type of `**unknown`, which has no keywords: type checkers refuse any, and a function can explain why."""
@@ -50,6 +52,29 @@ def choose(kind: type[EnumT], given: EnumT | str | None, name: str) -> EnumT | N
         return members[str(word).lower()]
     except KeyError:
         message = f"{name}={given!r} is not one of {', '.join(map(repr, members))}"
+        raise ClientError(message) from None
+
+
+def choose_or_none(kind: type[EnumT], given: EnumT | str | None, name: str) -> EnumT | None:
+    """Read an enum argument that also takes the word `"none"`.
+
+    Args:
+        kind: The enum.
+        given: The argument, as `choose` takes it, or `"none"` in any letter case.
+        name: The name of the argument, for the error message.
+
+    Returns:
+        The member; `None` for `"none"`, and if the argument was left out.
+
+    Raises:
+        ClientError: The enum has no such member. The message names the argument and lists the words that it takes.
+    """
+    if isinstance(given, str) and given.lower() == NONE:
+        return None
+    try:
+        return choose(kind, given, name)
+    except ClientError as error:
+        message = f"{error}, {NONE!r}"
         raise ClientError(message) from None
 
 

@@ -51,6 +51,8 @@ class BaseClient:
         embedding: Any = None,
         sparse_embedding: Any = None,
         fusion_order: str | None = None,
+        weighting: str | None = None,
+        same_model: bool = False,
     ) -> Self:
         """Open an index in this process, or make it if it does not exist. Needs `pip install 'nextk[local]'`.
 
@@ -60,7 +62,7 @@ class BaseClient:
         Args:
             path: The file of the index; `None` keeps the index in memory.
             type: The kind of index: `"hybrid"`, `"dense"` or `"sparse"`. If it is left out, the given models decide;
-                without a model the index is hybrid.
+                without a model, the vectors of the first write do. Until then a query finds nothing.
             dimension: The length of the dense vectors. If it is left out, it is the model's, or that of the first
                 vector stored.
             similarity: The metric of the dense vectors: `"cosine"` (the default), `"euclidean"` or `"dot_product"`.
@@ -72,12 +74,19 @@ class BaseClient:
             fusion_order: How hybrid queries are fused across pages. With `"global"` (the default) the order of the
                 matches does not depend on the sizes of the pages; with `"batch"` each page is fused by itself, as the
                 hosted service does.
+            weighting: The weighting of sparse queries that retrievers over this index use if they are told none:
+                `"idf"`, or `"none"` (the default). A query of the index itself is weighted as it says. An index that
+                has no weighting takes the one given.
+            same_model: Whether a model whose identity differs from the stored one makes the same vectors nevertheless.
+                The index then keeps the new identity. The identity is the type of a model and the settings that decide
+                its vectors, or the name of a function; `info` shows it.
 
         Returns:
             The client. Clients of the same file in one process share one engine.
 
         Raises:
-            ClientError: A keyword is unknown or contradicts the stored index, or the path is not an index.
+            ClientError: A keyword is unknown or contradicts the stored index, a model is another one than the index was
+                made with, or the path is not an index.
             IndexLocked: Another process has the index open.
             MissingExtraError: The engine is not installed.
         """
@@ -88,6 +97,8 @@ class BaseClient:
             "embedding": embedding,
             "sparse_embedding": sparse_embedding,
             "fusion_order": fusion_order,
+            "weighting": weighting,
+            "same_model": same_model,
         }
         return cls._over(embedded_transport(path, keywords))
 

@@ -36,6 +36,7 @@ from nextk.bodies import (
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
 from nextk.plain import record_name
+from nextk.types import UNDECIDED
 
 log = logging.getLogger("nextk.dispatch")
 
@@ -259,14 +260,14 @@ def _reset(engine: Engine, request: Request) -> _Result:
 
 def _info(engine: Engine, _request: Request) -> _Result:
     schema, stats = engine.schema, engine.stats()
-    similarity = schema.similarity.value if schema.dense else ""
-    info = {
+    similarity = schema.similarity.value if schema.dense or schema.undecided else ""
+    info: dict[str, Any] = {
         "vectorCount": sum(stats.counts.values()),
         "pendingVectorCount": 0,
         "indexSize": stats.size,
         "dimension": schema.dimension or 0,
         "similarityFunction": similarity,
-        "indexType": schema.type.value,
+        "indexType": UNDECIDED if schema.type is None else schema.type.value,
         "namespaces": {name: {"vectorCount": count, "pendingVectorCount": 0} for name, count in stats.counts.items()},
     }
     if schema.dense:
@@ -277,7 +278,13 @@ def _info(engine: Engine, _request: Request) -> _Result:
         }
     if schema.sparse:
         info["sparseIndex"] = {"embeddingModel": schema.sparse_embedding}
-    return info
+    # Beside the documented objects, not in them: some clients refuse objects with keys that they do not know.
+    more = {
+        "weighting": schema.weighting and schema.weighting.value,
+        "embeddingIdentity": schema.embedding_identity,
+        "sparseEmbeddingIdentity": schema.sparse_embedding_identity,
+    }
+    return info | {name: value for name, value in more.items() if value}
 
 
 def _list_namespaces(engine: Engine, _request: Request) -> _Result:

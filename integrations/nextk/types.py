@@ -39,6 +39,9 @@ __all__ = [
 DEFAULT_NAMESPACE = ""
 """The namespace that every index has; all others come into being with their first upsert."""
 
+UNDECIDED = "UNDECIDED"
+"""The `index_type` of an index whose type the first write decides."""
+
 
 @runtime_checkable
 class SupportsToList(Protocol):
@@ -271,6 +274,14 @@ class InfoResult:
         dense_index: The dense part; `None` if the index has none.
         sparse_index: The sparse part; `None` if the index has none.
         namespaces: The size of every namespace, by name.
+        index_type: `DENSE`, `SPARSE` or `HYBRID`; `UNDECIDED` until the first write decides it; `""` if the server does
+            not say.
+        weighting: The weighting of sparse queries that retrievers use if they are told none, `IDF`; `None` for no
+            weighting.
+        embedding_identity: The type of the dense model, and the settings that decide its vectors; `""` if there is no
+            model, or if it is not known.
+        sparse_embedding_identity: The type of the sparse model, and the settings that decide its vectors; `""` if there
+            is no model, or if it is not known.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
@@ -283,6 +294,10 @@ class InfoResult:
     dense_index: DenseIndexInfo | None = None
     sparse_index: SparseIndexInfo | None = None
     namespaces: Mapping[str, NamespaceInfo] | None = None
+    index_type: str = ""
+    weighting: str | None = None
+    embedding_identity: str = ""
+    sparse_embedding_identity: str = ""
 
 
 class QueryRequest(TypedDict, total=False):

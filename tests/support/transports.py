@@ -114,7 +114,7 @@ class Opener:
 
     def __call__(
         self,
-        type: str = "hybrid",
+        type: str | None = "hybrid",
         *,
         clock: Callable[[], float] = time.monotonic,
         max_open_queries: int = 100,

@@ -22,20 +22,23 @@ def run(arguments: argparse.Namespace) -> int:
     require("rich", extra="local")
     from nextk.cli import screen
     from nextk.client import Index
-    from nextk.types import InfoResult
+    from nextk.types import UNDECIDED, InfoResult
 
     path = index_to_read(arguments.index)
     with Index.embedded(path) as index:
         info: InfoResult = index.info()
     dense, sparse = info.dense_index, info.sparse_index
-    facts = {
-        "type": "hybrid" if dense and sparse else "dense" if dense else "sparse",
+    facts: dict[str, str | int | None] = {
+        "type": "decided by the first write" if info.index_type == UNDECIDED else info.index_type.lower(),
         "records": info.vector_count,
         "bytes": info.index_size,
         "dimension": info.dimension or None,
         "similarity": info.similarity_function.lower() or None,
         "embedding": dense.embedding_model or None if dense else None,
         "sparse_embedding": sparse.embedding_model or None if sparse else None,
+        "embedding_identity": info.embedding_identity or None,
+        "sparse_embedding_identity": info.sparse_embedding_identity or None,
+        "weighting": info.weighting.lower() if info.weighting else None,
     }
     namespaces = {name: one.vector_count for name, one in (info.namespaces or {}).items()}
     if arguments.json:

@@ -72,6 +72,23 @@ class EmbeddedEngine:
         """A random name that the index was given when it was created."""
         return self._storage.id
 
+    def complete_schema(self, complete: Callable[[Schema], Schema]) -> None:
+        """Store what a later opening of the index decides about its schema.
+
+        Args:
+            complete: Returns the completed schema for the present one, or raises to change nothing.
+        """
+        with self._lock:
+            cache = self._cache.current()
+            schema = complete(cache.schema)
+            if schema == cache.schema:
+                return
+            cache.invalidate()
+            with self._storage.transaction():
+                self._storage.save_schema(schema)
+            cache.schema = schema
+            cache.validate({})
+
     # Writing
 
     def upsert(self, namespace: str, records_: Sequence[Record]) -> None:
@@ -129,7 +146,7 @@ class EmbeddedEngine:
         latest = list({record.id: record for record in stored}.values())
         with self._lock:
             cache = self._cache.current()
-            schema = records.decide_dimension(cache.schema, stored)
+            schema = records.complete_schema(cache.schema, stored)
             key = cache.keys.get(namespace)
             if key is None:
                 self._require_room()
@@ -220,9 +237,12 @@ class EmbeddedEngine:
         """Take the snapshot that is searched, and return a function that ranks it without the lock.
 
         Returns:
-            The function, or `None` if the namespace does not exist.
+            The function, or `None` if the namespace does not exist, or if nothing was ever written.
         """
         self._open_queries.sweep()
+        if self.schema.undecided:
+            parse(query.filter)
+            return None
         components = records.components_of(query, self.schema, self._models)
         filtered = parse(query.filter) is not None
         with self._lock:

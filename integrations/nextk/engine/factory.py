@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nextk.arguments import NONE
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.file import explain
 from nextk.engine.protocol import Engine
+from nextk.engine.records import Models
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
-from nextk.engine.text import DenseModel, SparseModel, dense_model, sparse_model
+from nextk.engine.text import dense_model, sparse_model
 from nextk.errors import ClientError
 
 CUSTOM = "custom"
@@ -30,29 +32,46 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
         ClientError: A keyword has a value that is not allowed or contradicts the stored index, a model of the caller's
             own is missing, the path is not an index, or another process holds it.
     """
-    dense, sparse = dense_model(keywords.get("embedding")), sparse_model(keywords.get("sparse_embedding"))
+    given = _given_models(keywords)
     storage: Storage | None = None
     try:
-        storage = Storage.open(path, _new_schema(keywords, dense, sparse))
-        schema = storage.schema
-        refuse_contradiction(schema, keywords)
-        return EmbeddedEngine(
-            storage,
-            name=name,
-            dense_model=dense or dense_model(_stored_model(schema.embedding, "embedding")),
-            sparse_model=sparse or sparse_model(_stored_model(schema.sparse_embedding, "sparse_embedding")),
-            **options,
-        )
+        storage = Storage.open(path, _new_schema(keywords, given))
+        models = _with_stored_models(given, storage.schema)
+        schema = _reopened(storage.schema, keywords, models)
+        engine = EmbeddedEngine(storage, name=name, dense_model=models.dense, sparse_model=models.sparse, **options)
+        engine.complete_schema(lambda _: schema)
     except BaseException as error:
         if storage is not None:
             storage.close()
         if isinstance(error, sqlite3.DatabaseError):
             raise explain(error, path) from error
         raise
+    return engine
 
 
-def _new_schema(keywords: Mapping[str, Any], dense: DenseModel | None, sparse: SparseModel | None) -> Schema:
+def join_engine(engine: Engine, keywords: Mapping[str, Any]) -> None:
+    """Check the keywords of a further opening of an index that is open already, and let it store what they decide.
+
+    The engine goes on with the models that it has.
+
+    Args:
+        engine: The engine of the index.
+        keywords: The keywords of this opening, as `open_engine` takes them.
+
+    Raises:
+        ClientError: A keyword has a value that is not allowed or contradicts the index.
+    """
+    given = _given_models(keywords)
+    engine.complete_schema(lambda schema: _reopened(schema, keywords, given))
+
+
+def _given_models(keywords: Mapping[str, Any]) -> Models:
+    return Models(dense_model(keywords.get("embedding")), sparse_model(keywords.get("sparse_embedding")))
+
+
+def _new_schema(keywords: Mapping[str, Any], models: Models) -> Schema:
     """Return the schema of an index that is created by these keywords and models."""
+    dense, sparse = models.dense, models.sparse
     dimension = keywords.get("dimension")
     if dense is not None and dense.dimension is not None:
         if dimension not in (None, dense.dimension):
@@ -62,50 +81,55 @@ def _new_schema(keywords: Mapping[str, Any], dense: DenseModel | None, sparse: S
             raise ClientError(message)
         dimension = dense.dimension
     return Schema.create(
-        type=keywords.get("type") or _type_for(dense, sparse),
+        type=keywords.get("type"),
         dimension=dimension,
         similarity=keywords.get("similarity") or "cosine",
         embedding="" if dense is None else dense.name,
         sparse_embedding="" if sparse is None else sparse.name,
         fusion_order=keywords.get("fusion_order") or "global",
+        weighting=keywords.get("weighting") or NONE,
+        embedding_identity="" if dense is None else dense.identity,
+        sparse_embedding_identity="" if sparse is None else sparse.identity,
     )
 
 
-def _type_for(dense: DenseModel | None, sparse: SparseModel | None) -> str:
-    """Return the type of an index whose type was left out: the one whose vectors its models can make."""
-    if (dense is None) == (sparse is None):
-        return "hybrid"
-    return "sparse" if dense is None else "dense"
-
-
-def refuse_contradiction(schema: Schema, keywords: Mapping[str, Any]) -> None:
-    """Refuse to open a stored index with other keywords than it was created with.
-
-    Args:
-        schema: The stored schema.
-        keywords: The schema keywords of `Index.embedded` by name; `None` stands for a keyword that was left out.
-
-    Raises:
-        ClientError: A keyword differs from the stored value; the message names both.
-    """
-    names = {
-        key: keywords[key] if isinstance(keywords[key], str) else CUSTOM
-        for key in ("embedding", "sparse_embedding")
-        if keywords.get(key) is not None
-    }
-    schema.refuse_contradiction({**keywords, "embedding": None, "sparse_embedding": None, **names})
-
-
-def _stored_model(name: str, keyword: str) -> str | None:
-    """Return the choice that loads the model of a stored index.
+def _with_stored_models(given: Models, schema: Schema) -> Models:
+    """Return the models of an index: those that are given, and for each that is not, the one that its name loads.
 
     Raises:
         ClientError: It is a model of the caller's own, which has to be passed again.
     """
-    if name == CUSTOM:
-        message = (
-            f"this index was made with a model of your own: pass the same one as {keyword}= to Index.embedded, "
-            "also if a retriever searches it"
-        )
-        raise ClientError(message)
-    return name or None
+    for name, identity, model, keyword in (
+        (schema.embedding, schema.embedding_identity, given.dense, "embedding"),
+        (schema.sparse_embedding, schema.sparse_embedding_identity, given.sparse, "sparse_embedding"),
+    ):
+        if name == CUSTOM and model is None:
+            which = f", {identity}" if identity else ""
+            message = (
+                f"this index was made with a model of your own{which}: pass the same one as {keyword}= "
+                "to Index.embedded, also if a retriever searches it"
+            )
+            raise ClientError(message)
+    return Models(
+        given.dense or dense_model(schema.embedding or None),
+        given.sparse or sparse_model(schema.sparse_embedding or None),
+    )
+
+
+def _reopened(schema: Schema, keywords: Mapping[str, Any], models: Models) -> Schema:
+    """Return the schema of a stored index that is opened with these keywords and models.
+
+    Args:
+        schema: The stored schema.
+        keywords: The keywords of `Index.embedded` by name; `None` stands for a keyword that was left out.
+        models: The models; `None` for one that is not given.
+
+    Raises:
+        ClientError: A keyword or a model differs from the stored one; the message names both.
+    """
+    schema = schema.reopened(keywords)
+    accepted = bool(keywords.get("same_model"))
+    for keyword, model in (("embedding", models.dense), ("sparse_embedding", models.sparse)):
+        if model is not None:
+            schema = schema.with_model(keyword, model.name, model.identity, accepted=accepted)
+    return schema

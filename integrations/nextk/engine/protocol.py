@@ -5,7 +5,7 @@ The methods take validated requests (`nextk.bodies`). A request that the engine 
 from several threads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +57,14 @@ class Engine(Protocol):
     @property
     def schema(self) -> Schema:
         """The fixed properties of the index, such as its type and its similarity function."""
+        ...
+
+    def complete_schema(self, complete: Callable[[Schema], Schema]) -> None:
+        """Store what a later opening of the index decides about its schema.
+
+        Args:
+            complete: Returns the completed schema for the present one, or raises to change nothing.
+        """
         ...
 
     def upsert(self, namespace: str, records: Sequence[Record]) -> None:

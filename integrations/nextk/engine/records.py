@@ -24,12 +24,12 @@ from nextk.bodies import (
     large_number_fault,
     metadata_fault,
 )
-from nextk.engine.schema import MAX_DIMENSION, Schema
+from nextk.engine.schema import MAX_DIMENSION, IndexType, Schema
 from nextk.engine.search import QueryComponents
 from nextk.engine.storage import StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
 from nextk.engine.values import SparseArrays
-from nextk.errors import NextKError, RefusedError
+from nextk.errors import ClientError, NextKError, RefusedError
 from nextk.plain import record_name
 from nextk.types import MetadataUpdateMode, QueryMode, WeightingStrategy
 
@@ -37,6 +37,9 @@ log = logging.getLogger("nextk.engine")
 
 _T = TypeVar("_T")
 _RecordT = TypeVar("_RecordT", Record, TextRecord)
+
+_TYPES = {(True, False): IndexType.DENSE, (False, True): IndexType.SPARSE, (True, True): IndexType.HYBRID}
+"""The type of an index by whether its records have dense and sparse vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,17 +135,22 @@ def apply_update(stored: StoredRecord, update: Update, schema: Schema, models: M
     return stored
 
 
-def decide_dimension(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
-    """Return the schema that the index has once records are written: its first dense vector decides its dimension.
+def complete_schema(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
+    """Return the schema that the index has once records are written.
+
+    The first write decides the type of an index that has none, and its first dense vector decides the dimension.
 
     Raises:
-        RefusedError: A vector has another dimension than the index, or the first one is empty or too long.
+        RefusedError: The records of a first write differ in their kinds of vectors, a record has other kinds than the
+            index, a vector has another dimension than the index, or the first one is empty or too long.
     """
+    if schema.undecided and records:
+        schema = _decide_type(schema, records)
     for position, record in enumerate(records):
-        if record.vector is None:
-            continue
         try:
-            schema = _with_dimension(schema, len(record.vector))
+            _require_kinds(schema, dense=record.vector is not None, sparse=record.sparse is not None)
+            if record.vector is not None:
+                schema = _with_dimension(schema, len(record.vector))
         except RefusedError as error:
             raise _of_record(position, record.id, error) from error
     return schema
@@ -157,6 +165,20 @@ def _with_dimension(schema: Schema, dimension: int) -> Schema:
         schema = schema.with_dimension(dimension)
     _require_dimension(dimension, schema)
     return schema
+
+
+def _decide_type(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
+    kinds = {(record.vector is not None, record.sparse is not None) for record in records}
+    if len(kinds) > 1:
+        message = (
+            "The first write decides which vectors this index has, and its records differ: "
+            'give each of them the same kinds of vectors, or make the index with type="dense", "sparse" or "hybrid"'
+        )
+        raise RefusedError(message, 422)
+    try:
+        return schema.with_type(_TYPES[kinds.pop()])
+    except ClientError as error:
+        raise RefusedError(str(error), 422) from error
 
 
 def components_of(query: Query, schema: Schema, models: Models) -> QueryComponents:
@@ -207,21 +229,27 @@ def encode_metadata(metadata: dict[str, Any] | None) -> str | None:
 
 def _components(given: Vectors, schema: Schema) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
     """Return the vectors of a record that is to be stored: exactly those that the type of the index requires."""
-    _refuse_unsupported(given, schema)
-    if schema.dense and given.vector is None:
-        message = "This index requires dense vectors"
-        raise RefusedError(message, 422)
-    if schema.sparse and given.sparse_vector is None:
-        message = "This index requires sparse vectors"
-        raise RefusedError(message, 422)
+    if not schema.undecided:
+        _require_kinds(schema, dense=given.vector is not None, sparse=given.sparse_vector is not None)
     if given.vector is not None and schema.dimension is not None:
         _require_dimension(len(given.vector), schema)
     return _dense(given.vector), _sparse(given.sparse_vector)
 
 
+def _require_kinds(schema: Schema, *, dense: bool, sparse: bool) -> None:
+    """Refuse a record that lacks a kind of vector that the index requires, or has one that it does not support."""
+    _refuse_unsupported(schema, dense=dense, sparse=sparse)
+    if schema.dense and not dense:
+        message = "This index requires dense vectors"
+        raise RefusedError(message, 422)
+    if schema.sparse and not sparse:
+        message = "This index requires sparse vectors"
+        raise RefusedError(message, 422)
+
+
 def _query_components(query: Query, schema: Schema) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
     """Return the vectors that a query brings and its mode selects: at least one, and none that the index lacks."""
-    _refuse_unsupported(query, schema)
+    _refuse_unsupported(schema, dense=query.vector is not None, sparse=query.sparse_vector is not None)
     vector, sparse = _dense(query.vector), _sparse(query.sparse_vector)
     if vector is not None and sparse is not None:
         vector = None if query.query_mode is QueryMode.SPARSE else vector
@@ -260,18 +288,18 @@ def _refusing_model_errors() -> Iterator[None]:
 
 
 def _require_models(schema: Schema, *, dense: bool, sparse: bool) -> None:
-    if (dense and not schema.embedding) or (sparse and not schema.sparse_embedding):
+    if schema.undecided or (dense and not schema.embedding) or (sparse and not schema.sparse_embedding):
         message = (
             "Embedding data for this index is not allowed. The index must be created with an embedding model to use it."
         )
         raise RefusedError(message, 422)
 
 
-def _refuse_unsupported(given: Vectors, schema: Schema) -> None:
-    if given.vector is not None and not schema.dense:
+def _refuse_unsupported(schema: Schema, *, dense: bool, sparse: bool) -> None:
+    if dense and not schema.dense:
         message = "This index does not support dense vectors"
         raise RefusedError(message, 422)
-    if given.sparse_vector is not None and not schema.sparse:
+    if sparse and not schema.sparse:
         message = "This index does not support sparse vectors"
         raise RefusedError(message, 422)
 

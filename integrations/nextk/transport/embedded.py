@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nextk.engine.factory import open_engine, refuse_contradiction
+from nextk.engine.factory import join_engine, open_engine
 from nextk.errors import ClientError
 from nextk.transport.in_process import InProcessTransport, SharedEngine, share_engine
 
@@ -31,8 +31,8 @@ def open_transport(path: str | os.PathLike[str] | None, keywords: Mapping[str, A
         shared, new = share_engine(real, lambda: open_engine(real, keywords))
         if not new:
             try:
-                refuse_contradiction(shared.engine.schema, keywords)
-            except ClientError:
+                join_engine(shared.engine, keywords)
+            except BaseException:
                 shared.release()
                 raise
         return shared

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nextk.engine.text.bm25 import BM25
 from nextk.engine.text.custom import CustomDense, CustomSparse, find_model_functions
+from nextk.engine.text.identity import identify
 from nextk.engine.text.static import Static
 from nextk.engine.values import SparseArrays
 from nextk.errors import ClientError
@@ -24,6 +25,11 @@ class DenseModel(Protocol):
     @property
     def name(self) -> str:
         """The name that is stored with an index: `"static"`, or `"custom"` for a model of the caller's own."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """A text that says which model it is, equal in every process; see `nextk.engine.text.identity`."""
         ...
 
     @property
@@ -46,6 +52,11 @@ class SparseModel(Protocol):
     @property
     def name(self) -> str:
         """The name that is stored with an index: `"bm25"`, or `"custom"` for a model of the caller's own."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """A text that says which model it is, equal in every process; see `nextk.engine.text.identity`."""
         ...
 
     def embed_documents(self, texts: list[str]) -> list[SparseArrays]:
@@ -79,7 +90,7 @@ def dense_model(choice: Any) -> DenseModel | None:
     functions = find_model_functions(choice)
     if functions is None:
         raise ClientError(_unknown("embedding", choice, Static.name, "an array of shape (n, dimension)"))
-    return CustomDense(functions)
+    return CustomDense(functions, identify(choice))
 
 
 def sparse_model(choice: Any) -> SparseModel | None:
@@ -104,7 +115,7 @@ def sparse_model(choice: Any) -> SparseModel | None:
     functions = find_model_functions(choice)
     if functions is None:
         raise ClientError(_unknown("sparse_embedding", choice, BM25.name, "a list of sparse vectors"))
-    return CustomSparse(functions)
+    return CustomSparse(functions, identify(choice))
 
 
 def _unknown(keyword: str, choice: Any, name: str, result: str) -> str:

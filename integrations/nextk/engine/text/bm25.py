@@ -34,6 +34,8 @@ __all__ = ["BM25"]
 K1 = 1.2
 B = 0.75
 AVERAGE_LENGTH = 32
+VERSION = 1
+"""Raised whenever equal texts get other terms or weights than before."""
 
 # The usual short list for English indexes, then the words that make a phrase a question, then the rest of contractions.
 _STOP_WORDS = """
@@ -54,6 +56,7 @@ class BM25:
     """A BM25 model for English, with K1 = 1.2, B = 0.75 and a fixed average length of 32 terms."""
 
     name: ClassVar[str] = "bm25"
+    identity: ClassVar[str] = f"bm25(k1={K1}, b={B}, average_length={AVERAGE_LENGTH}, version={VERSION})"
 
     def embed_documents(self, texts: list[str]) -> list[SparseArrays]:
         """Embed texts that are to be stored, by the weights of their terms.

@@ -78,6 +78,7 @@ class CustomDense:
     """A dense model of the caller's own. Its dimension is unknown until the first vector."""
 
     functions: ModelFunctions
+    identity: str
     name: ClassVar[str] = "custom"
     dimension: ClassVar[None] = None
 
@@ -116,6 +117,7 @@ class CustomSparse:
     """A sparse model of the caller's own."""
 
     functions: ModelFunctions
+    identity: str
     name: ClassVar[str] = "custom"
 
     def embed_documents(self, texts: list[str]) -> list[SparseArrays]:

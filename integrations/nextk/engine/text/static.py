@@ -23,6 +23,8 @@ __all__ = ["Static"]
 DIMENSION = 256
 MAX_TOKENS = 8_192
 """The number of tokens of a text that count; the rest is cut off. The longest of the hosted models reads as many."""
+VERSION = 1
+"""Raised whenever equal texts get other vectors than before."""
 _MAX_CHARACTERS = 8 * MAX_TOKENS  # bounds the tokenizer's work; eight characters to a token is more than any prose has
 
 _loading = Lock()
@@ -36,6 +38,7 @@ class Static:
     """
 
     name: ClassVar[str] = "static"
+    identity: ClassVar[str] = f"static(model='l2_supercat', dimensions={DIMENSION}, version={VERSION})"
     dimension: ClassVar[int] = DIMENSION
 
     def embed_documents(self, texts: list[str]) -> NDArray[np.float32]:

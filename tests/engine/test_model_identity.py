@@ -1,0 +1,269 @@
+"""The identity of text models: made of what decides vectors, stored with an index, and compared when it is opened."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
+from llama_index.core import MockEmbedding
+
+from nextk import Index
+from nextk.engine.file import connect
+from nextk.engine.text.identity import identify
+from nextk.errors import ClientError
+from nextk.types import Data
+from tests.support.subprocesses import output
+from tests.support.transports import Opener
+
+
+class Remote(Embeddings):
+    """A model that is configured as the clients of hosted models are."""
+
+    def __init__(
+        self, model: str, *, scale: float = 1.0, api_key: str = "k", base_url: str = "https://a", timeout: int = 1
+    ) -> None:
+        self.model = model
+        self._scale = scale
+        self.api_key = api_key
+        self.base_url = base_url
+        self.timeout = timeout
+        self.embedded = 0
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return equal vectors, and count the texts."""
+        self.embedded += len(texts)
+        return [[1.0, self._scale] for _ in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a document."""
+        return self.embed_documents([text])[0]
+
+
+class CacheBackedEmbeddings(Embeddings):
+    """A wrapper that looks like LangChain's."""
+
+    def __init__(self, underlying_embeddings: Embeddings, batch_size: int) -> None:
+        self.underlying_embeddings = underlying_embeddings
+        self.batch_size = batch_size
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Ask the model that is wrapped."""
+        return self.underlying_embeddings.embed_documents(texts)
+
+    def embed_query(self, text: str) -> list[float]:
+        """Ask the model that is wrapped."""
+        return self.underlying_embeddings.embed_query(text)
+
+
+class Keeping:
+    """A model that keeps the name of its model only in an object that it holds."""
+
+    def __init__(self, name: str) -> None:
+        self._model = type("Inner", (), {"model_name": name})()
+
+    def embed_query(self, text: str) -> dict[int, float]:
+        """Return a sparse vector."""
+        return {len(text): 1.0}
+
+    embed_documents = None
+
+
+class Transformer:
+    """A model as sentence-transformers has them: its name stands in its tokenizer."""
+
+    def __init__(self, name: str, device: str = "cpu") -> None:
+        self.tokenizer = type("Tokenizer", (), {"name_or_path": name})()
+        self.device = device
+        self.max_seq_length = 8
+
+    def encode(self, texts: list[str]) -> list[list[float]]:
+        """Return equal vectors."""
+        return [[1.0, 2.0] for _ in texts]
+
+
+def plain(texts: list[str], model: str = "", api_key: str = "") -> list[list[float]]:
+    """Return equal vectors."""
+    return [[1.0, 2.0] for _ in texts]
+
+
+def other(texts: list[str]) -> list[list[float]]:
+    """Return equal vectors."""
+    return [[2.0, 1.0] for _ in texts]
+
+
+def sparse(texts: list[str]) -> list[dict[int, float]]:
+    """Return equal sparse vectors."""
+    return [{1: 1.0} for _ in texts]
+
+
+def sparser(texts: list[str]) -> list[dict[int, float]]:
+    """Return equal sparse vectors."""
+    return [{2: 1.0} for _ in texts]
+
+
+EQUAL: list[tuple[Any, Any]] = [
+    (Remote("a", api_key="x", timeout=1), Remote("a", api_key="y", timeout=9, base_url="https://b")),
+    (CacheBackedEmbeddings(Remote("a"), 1), Remote("a")),
+    (functools.partial(plain, model="a", api_key="x"), functools.partial(plain, model="a", api_key="y")),
+    (Transformer("a").encode, Transformer("a", device="cuda").encode),
+    (DeterministicFakeEmbedding(size=3), DeterministicFakeEmbedding(size=3)),
+    (MockEmbedding(embed_dim=3, embed_batch_size=1), MockEmbedding(embed_dim=3, embed_batch_size=7)),
+]
+DIFFERENT: list[tuple[Any, Any]] = [
+    (Remote("a"), Remote("b")),
+    (Remote("a", scale=1.0), Remote("a", scale=2.0)),
+    (CacheBackedEmbeddings(Remote("a"), 1), CacheBackedEmbeddings(Remote("b"), 1)),
+    (plain, other),
+    (functools.partial(plain, model="a"), functools.partial(plain, model="b")),
+    (functools.partial(plain, model="a"), plain),
+    (Transformer("a").encode, Transformer("b").encode),
+    (Keeping("a"), Keeping("b")),
+    (DeterministicFakeEmbedding(size=3), DeterministicFakeEmbedding(size=4)),
+    (MockEmbedding(embed_dim=3), MockEmbedding(embed_dim=4)),
+    (Remote("a").embed_documents, Remote("b").embed_documents),
+    (Remote("a").embed_documents, Remote("a")),
+]
+
+
+class TestIdentify:
+    """The identity of one model."""
+
+    @pytest.mark.parametrize(("one", "another"), EQUAL)
+    def test_equal(self, one: Any, another: Any) -> None:
+        """Keys, addresses, timeouts, batch sizes, devices and caches are no part of the identity of a model."""
+        assert identify(one) == identify(another)
+
+    @pytest.mark.parametrize(("one", "another"), DIFFERENT)
+    def test_different(self, one: Any, another: Any) -> None:
+        """The type of a model, its name, its settings and the model that it wraps or holds are its identity."""
+        assert identify(one) != identify(another)
+
+    def test_use(self) -> None:
+        """A model that was used has the identity that it had before."""
+        model = Remote("a")
+        before = identify(model)
+        model.embed_query("text")
+        assert before == identify(model)
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            Remote("a", api_key="hidden", base_url="https://hidden:hidden@host"),
+            Remote("https://user:hidden@host/model"),
+            functools.partial(plain, api_key="hidden"),
+            Keeping("a" * 200 + "hidden"),
+        ],
+    )
+    def test_secrets(self, model: Any) -> None:
+        """Neither a secret, nor an address that may hold one, nor a memory address stands in an identity."""
+        assert "hidden" not in identify(model)
+        assert " at 0x" not in identify(model)
+
+    def test_function(self) -> None:
+        """A function is identified by its module and its qualified name, also a lambda and one of a script."""
+        assert "tests.engine.test_model_identity.plain" == identify(plain)
+        assert identify(lambda texts: texts).endswith("TestIdentify.test_function.<locals>.<lambda>")
+
+    def test_another_process(self) -> None:
+        """A model that is configured equally has the same identity in another process, whatever its hash seed."""
+        code = (
+            "from tests.engine.test_model_identity import EQUAL\n"
+            "from nextk.engine.text.identity import identify\n"
+            "print([identify(one) for one, _ in EQUAL])"
+        )
+        assert str([identify(one) for one, _ in EQUAL]) == output(code)
+
+    def test_cycle(self) -> None:
+        """A model that holds itself has an identity."""
+        model = CacheBackedEmbeddings(Remote("a"), 1)
+        model.underlying_embeddings = model
+        assert identify(model).endswith("CacheBackedEmbeddings")
+
+
+class TestReopening:
+    """The identity that an index stores is compared when the index is opened again."""
+
+    def test_another_model(self, tmp_path: Path) -> None:
+        """Another model of the same dimension is refused, the error names both, and `same_model` accepts and stores."""
+        path = tmp_path / "i"
+        with Index.embedded(path, embedding=Remote("a")) as index:
+            index.upsert([Data("1", "text")])
+        with pytest.raises(ClientError, match=r"model='a'.*model='b'.*same_model=True"):
+            Index.embedded(path, embedding=Remote("b"))
+        with Index.embedded(path, embedding=Remote("b"), same_model=True) as index:
+            assert 1 == index.info().vector_count
+            assert "model='b'" in index.info().embedding_identity
+        with pytest.raises(ClientError, match=r"model='b'.*model='a'.*same_model=True"):
+            Index.embedded(path, embedding=Remote("a"))
+
+    def test_sparse(self, tmp_path: Path) -> None:
+        """A sparse model is compared as a dense one is."""
+        path = tmp_path / "i"
+        Index.embedded(path, sparse_embedding=sparse).close()
+        with pytest.raises(ClientError, match=r"sparse as sparse_embedding=.*sparser.*same_model=True"):
+            Index.embedded(path, sparse_embedding=sparser)
+        with Index.embedded(path, sparse_embedding=sparser, same_model=True) as index:
+            assert index.info().sparse_embedding_identity.endswith(".sparser")
+
+    def test_open_already(self, tmp_path: Path) -> None:
+        """An index that this process has open is compared as well."""
+        with Index.embedded(tmp_path / "i", embedding=plain) as index:
+            with pytest.raises(ClientError, match=r"plain as embedding=.*other.*same_model=True"):
+                Index.embedded(tmp_path / "i", embedding=other)
+            with Index.embedded(tmp_path / "i", embedding=other, same_model=True):
+                assert index.info().embedding_identity.endswith(".other")
+
+    def test_a_bundled_model_and_an_own_one(self, tmp_path: Path) -> None:
+        """A model that comes with nextk and one of the caller's own are different models."""
+        path = tmp_path / "i"
+        Index.embedded(path, embedding="static").close()
+        with pytest.raises(ClientError, match=r"static\(.*plain.*same_model=True"):
+            Index.embedded(path, embedding=plain)
+
+    def test_no_model(self, tmp_path: Path) -> None:
+        """An index that has no model takes none later, not even by `same_model`."""
+        Index.embedded(tmp_path / "i", type="dense").close()
+        with pytest.raises(ClientError, match=r"without embedding="):
+            Index.embedded(tmp_path / "i", embedding=plain, same_model=True)
+
+    def test_missing_model(self, tmp_path: Path) -> None:
+        """An index opened without its model tells which one it needs."""
+        Index.embedded(tmp_path / "i", embedding=plain).close()
+        with pytest.raises(ClientError, match=r"test_model_identity\.plain.*embedding="):
+            Index.embedded(tmp_path / "i")
+
+    def test_index_made_before(self, tmp_path: Path) -> None:
+        """An index without a stored identity takes that of the first model given, and compares from then on."""
+        path = tmp_path / "i"
+        Index.embedded(path, embedding=plain).close()
+        forget(path, "embedding_identity", "sparse_embedding_identity", "weighting")
+        with Index.embedded(path, embedding=other) as index:
+            assert index.info().embedding_identity.endswith(".other")
+        with pytest.raises(ClientError, match="same_model=True"):
+            Index.embedded(path, embedding=plain)
+
+
+class TestInfo:
+    """`info` tells the identities."""
+
+    async def test_models(self, open_index: Opener) -> None:
+        """The identities of both models are told, over both transports and in both colours."""
+        info = await open_index("hybrid", embedding="static", sparse_embedding=sparse).info()
+        assert info.embedding_identity.startswith("static(model='l2_supercat'")
+        assert info.sparse_embedding_identity.endswith("test_model_identity.sparse")
+
+    async def test_none(self, open_index: Opener) -> None:
+        """An index without models has no identities to tell."""
+        info = await open_index("dense").info()
+        assert ("", "") == (info.embedding_identity, info.sparse_embedding_identity)
+
+
+def forget(path: Path, *names: str) -> None:
+    """Remove fields from the schema that a file stores, as an earlier version did not write them."""
+    connection = connect(path, None)
+    (stored,) = connection.execute("SELECT value FROM properties WHERE name = 'schema'").fetchone()
+    schema = {name: value for name, value in orjson.loads(stored).items() if name not in names}
+    connection.execute("UPDATE properties SET value = ? WHERE name = 'schema'", (orjson.dumps(schema).decode(),))
+    connection.close()
