@@ -102,7 +102,7 @@ class TestRunnable:
                 raise TransportError
 
         recording._note = note  # type: ignore[method-assign]
-        retriever = ResumableRetriever(index=Index._over(recording), embedding=True)
+        retriever = ResumableRetriever(index=Index._over(recording), embedding=True, weighting="none")
         tried = retriever.with_retry(retry_if_exception_type=(TransportError,), wait_exponential_jitter=False)
         assert 4 == len(tried.invoke(QUESTION)) == len(await tried.ainvoke(QUESTION))
         assert 4 == len(attempts)

@@ -127,7 +127,7 @@ def bodies_of(index: Index) -> tuple[Index, list[Any]]:
     """A client of the same index, and the bodies of what it sends."""
     bodies: list[Any] = []
     recording: Any = Recording(index._transport)
-    recording._note = lambda operation: bodies.append(operation.body)
+    recording._note = lambda operation: None if operation.body is None else bodies.append(operation.body)
     return Index._over(recording), bodies
 
 

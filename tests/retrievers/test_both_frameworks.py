@@ -321,7 +321,7 @@ class TestBuilding:
     def test_reopening(self, tmp_path: Path) -> None:
         """An index at a path is added to."""
         for text in ("one", "two"):
-            with open_embedded(tmp_path / "i", None, None) as index:
+            with open_embedded(tmp_path / "i", None, None, None, same_model=False) as index:
                 index.upsert([Data(text, text)])
         with Index.embedded(tmp_path / "i") as index:
             assert 2 == index.info().vector_count

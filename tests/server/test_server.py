@@ -422,7 +422,7 @@ def test_a_spec_is_a_name_a_type_and_schema_keywords() -> None:
     assert parse_spec("x=SPARSE,sparse_embedding=bm25,fusion_order=batch") == IndexSpec(
         "x", {"type": "SPARSE", "sparse_embedding": "bm25", "fusion_order": "batch"}
     )
-    assert parse_spec("default=hybrid,embedding=static,sparse_embedding=bm25") == DEFAULT
+    assert parse_spec("default=hybrid,embedding=static,sparse_embedding=bm25,weighting=idf") == DEFAULT
 
 
 @pytest.mark.parametrize(

@@ -847,7 +847,9 @@ class TestRefused:
             lambda: getattr(retriever, method)(cursor, filter="place < 51"),
             lambda: getattr(retriever, method)(cursor, namespace="other"),
             lambda: getattr(bare, method)(cursor),
-            lambda: getattr(adapter(index=texts, embedding=True, filter="place < 50"), method)(cursor),
+            lambda: getattr(adapter(index=texts, embedding=True, filter="place < 50", weighting="none"), method)(
+                cursor
+            ),
             lambda: getattr(
                 adapter(index=texts, embedding=True, filter="place < 50", weighting="idf", fusion="dbsf"), method
             )(cursor),

@@ -45,6 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--filter", default="", metavar="EXPR", help="condition on the metadata, such as: parent = 'asyncio.tasks'"
     )
     parser.add_argument("--namespace", default="", metavar="NAME", help="the namespace of the index to search")
+    parser.add_argument(
+        "--weighting",
+        choices=("idf", "none"),
+        help="weight rare words more, or do not (default: as the index wants it)",
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON per match")
     parser.epilog = LOCATIONS_HELP
 
@@ -68,15 +73,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _pages(index: "Index", arguments: argparse.Namespace) -> Iterator[list["QueryResult"]]:
     """Yield the first page and the further ones. One page that a plain query can bring opens no resumable query."""
+    from nextk.arguments import choose_or_none
     from nextk.bodies import MAX_ROWS
     from nextk.sessions import RetrievalSession, RowReader, SearchQuery
     from nextk.types import WeightingStrategy
 
+    wanted = index.info().weighting if arguments.weighting is None else arguments.weighting
     query = SearchQuery(
         data=arguments.text,
         filter=arguments.filter,
         namespace=arguments.namespace,
-        weighting=WeightingStrategy.IDF,
+        weighting=choose_or_none(WeightingStrategy, wanted, "weighting"),
     )
     if not arguments.more and arguments.top_k <= MAX_ROWS:
         yield index.query(top_k=arguments.top_k, **query.parameters())

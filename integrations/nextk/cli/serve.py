@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="an index to serve, made if absent: hybrid, dense or sparse, then any of dimension=N, "
         "similarity=cosine|euclidean|dot_product, embedding=static, sparse_embedding=bm25, "
-        "fusion_order=global|batch; may be repeated",
+        "fusion_order=global|batch, weighting=idf|none; may be repeated",
     )
     parser.add_argument(
         "--root", metavar="NAME", help="index that answers at / from now on (default: the one that did so before)"
@@ -138,4 +138,6 @@ def _schema(schema: "Schema") -> str:
     models = " + ".join(filter(None, (schema.embedding, schema.sparse_embedding)))
     metric = f", {schema.similarity.value.lower()}" if schema.dense else ""
     batch = ", batch-fused" if schema.fusion_order.value == "BATCH" else ""
-    return f"{schema.type.value.lower()}{metric}{batch}" + (f", {models}" if models else "")
+    weighting = f", weighting {schema.weighting.value.lower()}" if schema.weighting else ""
+    kind = "decided by the first write" if schema.type is None else schema.type.value.lower()
+    return f"{kind}{metric}{batch}{weighting}" + (f", {models}" if models else "")

@@ -12,7 +12,7 @@ from nextk.types import Data, FetchResult
 
 T = TypeVar("T")
 
-MODELS: dict[str, Any] = {"type": "hybrid", "embedding": "static", "sparse_embedding": "bm25"}
+MODELS: dict[str, Any] = {"type": "hybrid", "embedding": "static", "sparse_embedding": "bm25", "weighting": "idf"}
 """The keywords of the indexes that the command line makes: they embed text by themselves, without a network."""
 
 _BATCH = 250  # passages in one upsert, which is on disk when it returns: about 0.07 s of work

@@ -54,11 +54,11 @@ class Embedder:
         Args:
             query: The text of the query.
             template: The mode, the filter and everything else that the search has besides the query.
-            connection: The connection to the index. Where there is no model, the index is asked once whether it embeds
-                text.
+            connection: The connection to the index. Where there is no model, or no weighting is set, the index is
+                asked once whether it embeds text, and which weighting it wants.
 
         Returns:
-            The template with the text, or with the vectors that its mode needs.
+            The template with the text, or with the vectors that its mode needs, and with the weighting.
 
         Raises:
             ClientError: If the query is empty, if nobody embeds it, or if its mode needs a model that is missing.
@@ -68,12 +68,13 @@ class Embedder:
         if dense is None and sparse is None:
             if not self._index_embeds and not connection.embeds_text(template.mode):
                 raise ClientError(_NO_MODEL)
-            return replace(template, data=query)
-        return replace(
+            return connection.with_weighting(replace(template, data=query))
+        filled = replace(
             template,
             vector=None if dense is None else list(map(float, dense.embed_query(query))),
             sparse_vector=None if sparse is None else sparse.embed([query]),
         )
+        return connection.with_weighting(filled)
 
     async def aembed(self, query: str, template: SearchQuery, connection: Connection) -> SearchQuery:
         """Fill a query in without blocking the event loop; see `embed`."""
@@ -82,12 +83,13 @@ class Embedder:
         if dense is None and sparse is None:
             if not self._index_embeds and not await connection.aembeds_text(template.mode):
                 raise ClientError(_NO_MODEL)
-            return replace(template, data=query)
-        return replace(
+            return await connection.awith_weighting(replace(template, data=query))
+        filled = replace(
             template,
             vector=None if dense is None else list(map(float, await dense.aembed_query(query))),
             sparse_vector=None if sparse is None else await sparse.aembed([query]),
         )
+        return await connection.awith_weighting(filled)
 
     def _models(self, mode: RetrievalMode | None) -> tuple[Embeddings | None, SparseQueryModel | None]:
         """Return the dense and the sparse model that a search in a mode needs; neither where the index embeds."""

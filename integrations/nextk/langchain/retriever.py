@@ -51,7 +51,8 @@ class ResumableRetriever(Streaming, Writing):
             `values`. To store documents by it, it needs `embed_documents(texts)` as well.
         retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; unset: every component that there is a model for.
         fusion: How a hybrid search joins its two ranked lists: `"rrf"` or `"dbsf"`; unset: the index's default.
-        weighting: `"idf"` weighs the sparse query by the rarity of its terms; unset: no weighting.
+        weighting: `"idf"` weighs the sparse query by the rarity of its terms, `"none"` does not; unset: as the index
+            wants it, which is asked once, and none for an index that does not say.
         until: A policy of `nextk.until`. One call then goes on, page by page, until the policy has enough. What the
             policy does not keep is never handed out, and an opened search does not hand it out either.
         max_results: The largest number of documents that a call with a policy returns. Its default, 200, gives way to a

@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensur
 from langchain_core.runnables.utils import AnyConfigurableField
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
-from nextk.arguments import choose, did_you_mean, require_count
+from nextk.arguments import choose, choose_or_none, did_you_mean, require_count
 from nextk.async_client import AsyncIndex
 from nextk.bodies import MAX_ROWS
 from nextk.client import Index
@@ -123,7 +123,7 @@ class Settings(ClosingMixin, BaseRetriever):
     sparse_embedding: Any = None
     retrieval_mode: RetrievalMode | Literal["dense", "sparse", "hybrid"] | None = None
     fusion: FusionAlgorithm | Literal["rrf", "dbsf"] | None = None
-    weighting: WeightingStrategy | Literal["idf"] | None = None
+    weighting: WeightingStrategy | Literal["idf", "none"] | None = None
     until: Policy | None = None
     max_results: Annotated[int, Field(ge=1)] | None = MAX_RESULTS
     max_pulls: Annotated[int, Field(ge=1)] | None = MAX_PULLS
@@ -180,7 +180,7 @@ class Settings(ClosingMixin, BaseRetriever):
         text_keys = self._text_keys
         mode = choose(RetrievalMode, self.retrieval_mode, "retrieval_mode")
         fusion = choose(FusionAlgorithm, self.fusion, "fusion")
-        weighting = choose(WeightingStrategy, self.weighting, "weighting")
+        weighting = choose_or_none(WeightingStrategy, self.weighting, "weighting")
         embedder = Embedder(self.embedding, self.sparse_embedding, mode)
         template = SearchQuery(
             mode=embedder.mode,
@@ -188,6 +188,7 @@ class Settings(ClosingMixin, BaseRetriever):
             namespace=self.namespace if namespace is None else namespace,
             fusion=fusion,
             weighting=weighting,
+            weighting_of_index=self.weighting is None,
         )
         reader = document_reader(text_keys, self.score_key, self.document_mapper)
         return ResolvedSettings(self._current_connection(), embedder, template, reader)

@@ -153,6 +153,7 @@ class Writing(Settings):
         ids: Iterable[str | int | None] | None = None,
         path: str | os.PathLike[str] | None = None,
         sparse_embedding: Any = None,
+        same_model: bool = False,
         batch_size: int = BATCH,
         show_progress: bool = False,
         **kwargs: Any,
@@ -169,7 +170,9 @@ class Writing(Settings):
             ids: An id for each text; absent, or `None` for one of them: made of the text and its metadata.
             path: The file of the index, which is created or added to; absent: the index is in memory.
             sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
-                `weighting="idf"`, because BM25 is incomplete without it.
+                `weighting="idf"`, because BM25 is incomplete without it. The index remembers the weighting.
+            same_model: Whether models other than those that an existing index was made with make the same vectors
+                nevertheless, as for `Index.embedded`.
             batch_size: The number of records in one request, 1 to 1,000.
             show_progress: Whether to show a progress bar on stderr.
             **kwargs: Further arguments of the retriever. The texts are stored in its `namespace`.
@@ -182,7 +185,7 @@ class Writing(Settings):
         texts, ids = text_list(texts), None if ids is None else listed_ids(ids)
         metadatas = None if metadatas is None else list(metadatas)
         records_of(texts, metadatas, ids)  # checked before an index is made
-        retriever = cls._embedded(path, embedding, sparse_embedding, kwargs)
+        retriever = cls._embedded(path, embedding, sparse_embedding, kwargs, same_model=same_model)
         try:
             retriever.add_texts(texts, metadatas, ids=ids, batch_size=batch_size, show_progress=show_progress)
         except BaseException:
@@ -200,6 +203,7 @@ class Writing(Settings):
         ids: Iterable[str | int | None] | None = None,
         path: str | os.PathLike[str] | None = None,
         sparse_embedding: Any = None,
+        same_model: bool = False,
         batch_size: int = BATCH,
         show_progress: bool = False,
         **kwargs: Any,
@@ -208,7 +212,9 @@ class Writing(Settings):
         texts, ids = text_list(texts), None if ids is None else listed_ids(ids)
         metadatas = None if metadatas is None else list(metadatas)
         records_of(texts, metadatas, ids)
-        opening = asyncio.create_task(asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs))
+        opening = asyncio.create_task(
+            asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs, same_model=same_model)
+        )
         try:
             retriever = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -252,7 +258,13 @@ class Writing(Settings):
 
     @classmethod
     def _embedded(
-        cls, path: str | os.PathLike[str] | None, embedding: Any, sparse_embedding: Any, kwargs: dict[str, Any]
+        cls,
+        path: str | os.PathLike[str] | None,
+        embedding: Any,
+        sparse_embedding: Any,
+        kwargs: dict[str, Any],
+        *,
+        same_model: bool,
     ) -> Self:
         """Make a retriever that owns a new or reopened index and its models."""
         if given := [name for name in _LOCATION_FIELDS if name in kwargs]:
@@ -261,10 +273,8 @@ class Writing(Settings):
                 f"make ResumableRetriever({given[0]}=...) and call its add_texts or add_documents"
             )
             raise ClientError(message)
-        if sparse_embedding is None:
-            kwargs.setdefault("weighting", "idf")
         kwargs.setdefault("text_key", ())  # the text is the data, so all of the metadata is the user's
-        index = open_embedded(path, embedding, sparse_embedding)
+        index = open_embedded(path, embedding, sparse_embedding, kwargs.get("weighting"), same_model=same_model)
         try:
             retriever = cls(index=index, embedding=True, **kwargs)
             retriever._connection = Connection(index, owned=True)

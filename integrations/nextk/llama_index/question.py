@@ -64,28 +64,28 @@ class Embedder:
         Args:
             bundle: The query. If it has a vector already, that is the dense vector.
             template: The mode, the filter and everything else that the search has besides the query.
-            connection: The connection to the index. Where there is no model, the index is asked once whether it embeds
-                text.
+            connection: The connection to the index. Where there is no model, or no weighting is set, the index is
+                asked once whether it embeds text, and which weighting it wants.
 
         Returns:
-            The template with the text, or with the vectors that its mode needs.
+            The template with the text, or with the vectors that its mode needs, and with the weighting.
 
         Raises:
             ClientError: If the query is empty, or if nobody embeds it.
         """
         if not self._given and (self._index_embeds or connection.embeds_text(template.mode)):
-            return replace(template, data=single_text(bundle))
+            return connection.with_weighting(replace(template, data=single_text(bundle)))
         vector = sparse_vector = None
         if _needs_dense(template):
             vector = bundle.embedding or self._dense_model().get_agg_embedding_from_queries(embedding_texts(bundle))
         if _needs_sparse(template):
             sparse_vector = self._sparse_model().embed(embedding_texts(bundle))
-        return replace(template, vector=vector, sparse_vector=sparse_vector)
+        return connection.with_weighting(replace(template, vector=vector, sparse_vector=sparse_vector))
 
     async def aembed(self, bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
         """Fill a query in without blocking the event loop; see `embed`."""
         if not self._given and (self._index_embeds or await connection.aembeds_text(template.mode)):
-            return replace(template, data=single_text(bundle))
+            return await connection.awith_weighting(replace(template, data=single_text(bundle)))
         vector = sparse_vector = None
         if _needs_dense(template):
             vector = bundle.embedding or await self._dense_model().aget_agg_embedding_from_queries(
@@ -93,7 +93,7 @@ class Embedder:
             )
         if _needs_sparse(template):
             sparse_vector = await self._sparse_model().aembed(embedding_texts(bundle))
-        return replace(template, vector=vector, sparse_vector=sparse_vector)
+        return await connection.awith_weighting(replace(template, vector=vector, sparse_vector=sparse_vector))
 
     def vectors(
         self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection

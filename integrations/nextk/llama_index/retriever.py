@@ -12,7 +12,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
-from nextk.arguments import NoOthers, choose
+from nextk.arguments import NONE, NoOthers, choose, choose_or_none
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.llama_index.arguments import RefusingKeywords, refuse_wrong
@@ -94,7 +94,8 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         hybrid_top_k: The largest number of nodes that one call returns in a hybrid search, instead of
             `similarity_top_k`.
         fusion: How a hybrid search joins its two ranked lists: `"rrf"` or `"dbsf"`; absent: the index's default.
-        weighting: `"idf"` weighs the sparse query by the rarity of its terms; absent: no weighting.
+        weighting: `"idf"` weighs the sparse query by the rarity of its terms, `"none"` does not; absent: as the index
+            wants it, which is asked once, and none for an index that does not say.
         filter: A filter on metadata in the index's language, as in `"lang = 'de' AND year > 2020"`. Only records that
             pass it are found.
         filters: LlamaIndex's `MetadataFilters`, which hold besides `filter`: every operator, nested, with the meaning
@@ -179,7 +180,8 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
             filter=self._restrictions.joined(filter),
             namespace=namespace,
             fusion=choose(FusionAlgorithm, fusion, "fusion"),
-            weighting=choose(WeightingStrategy, weighting, "weighting"),
+            weighting=choose_or_none(WeightingStrategy, weighting, "weighting"),
+            weighting_of_index=weighting is None,
         )
         guards = Limits(max_results, max_pulls, deadline)
         self._search_config = SearchConfig(
@@ -208,11 +210,12 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         of an index in this process. These are given anew.
         """
         template, search_config = self._template, self._search_config
-        enums = {"retrieval_mode": template.mode, "fusion": template.fusion, "weighting": template.weighting}
+        weighting = None if template.weighting_of_index else template.weighting or NONE
+        named = {"retrieval_mode": template.mode, "fusion": template.fusion, "weighting": weighting}
         return {
             "url": self._url,
             "similarity_top_k": self._cap,
-            **{name: None if member is None else member.value.lower() for name, member in enums.items()},
+            **{name: None if member is None else str(member).lower() for name, member in named.items()},
             "filter": self._own_filter,
             "namespace": template.namespace,
             **asdict(search_config.guards),

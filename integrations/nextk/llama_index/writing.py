@@ -37,6 +37,7 @@ class Writing:
         *,
         path: str | os.PathLike[str] | None = None,
         sparse_embedding: Any = None,
+        same_model: bool = False,
         batch_size: int = BATCH,
         show_progress: bool = False,
         **kwargs: Any,
@@ -54,7 +55,9 @@ class Writing:
                 `"static"`, which needs no download. `Settings.embed_model` is not used.
             path: The file of the index, which is created or added to; absent: the index is in memory.
             sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
-                `weighting="idf"`, because BM25 is incomplete without it.
+                `weighting="idf"`, because BM25 is incomplete without it. The index remembers the weighting.
+            same_model: Whether models other than those that an existing index was made with make the same vectors
+                nevertheless, as for `Index.embedded`.
             batch_size: The number of records in one request, 1 to 1,000.
             show_progress: Whether to show a progress bar on stderr.
             **kwargs: Further arguments of the retriever. The nodes are stored in its `namespace`.
@@ -64,9 +67,7 @@ class Writing:
             MissingExtraError: If the engine is not installed.
         """
         storable = storable_nodes(nodes)  # checked before an index is made
-        if sparse_embedding is None:
-            kwargs.setdefault("weighting", "idf")
-        index = open_embedded(path, embed_model, sparse_embedding)
+        index = open_embedded(path, embed_model, sparse_embedding, kwargs.get("weighting"), same_model=same_model)
         try:
             made: Any = cls  # the retriever, whose part this class is, has the constructor
             retriever: Self = made(index, embedding=True, **kwargs)

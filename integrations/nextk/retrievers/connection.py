@@ -1,13 +1,15 @@
 """The connection of a retriever to its index: blocking and asynchronous, opened here or handed over."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
-from nextk.errors import ClientError
-from nextk.sessions.query import RetrievalMode
-from nextk.types import InfoResult
+from nextk.errors import ClientError, NextKError
+from nextk.sessions.query import RetrievalMode, SearchQuery
+from nextk.types import UNDECIDED, InfoResult, WeightingStrategy
 
 
 class Connection:
@@ -55,13 +57,39 @@ class Connection:
 
     def embeds_text(self, mode: RetrievalMode | None) -> bool:
         """Return whether the index itself embeds a query in a mode. It is asked once."""
-        self._info = self._info or self.index.info()
-        return has_text_models(self._info, mode)
+        return has_text_models(self._fetch_info(), mode)
 
     async def aembeds_text(self, mode: RetrievalMode | None) -> bool:
         """Return whether the index itself embeds a query in a mode, without blocking the event loop."""
+        return has_text_models(await self._afetch_info(), mode)
+
+    def with_weighting(self, query: SearchQuery) -> SearchQuery:
+        """Return a complete query with the weighting that the index wants, if the query leaves it to the index.
+
+        The index is asked at most once, and only for a query that may search sparse vectors.
+
+        Raises:
+            NextKError: The index did not say; the error has a note that tells how to search without asking.
+        """
+        if not query.awaits_weighting:
+            return query
+        with _noting_weighting():
+            return query.with_weighting(_weighting_of(self._fetch_info()))
+
+    async def awith_weighting(self, query: SearchQuery) -> SearchQuery:
+        """Return a complete query with the weighting of the index without blocking the event loop."""
+        if not query.awaits_weighting:
+            return query
+        with _noting_weighting():
+            return query.with_weighting(_weighting_of(await self._afetch_info()))
+
+    def _fetch_info(self) -> InfoResult:
+        self._info = self._info or self.index.info()
+        return self._info
+
+    async def _afetch_info(self) -> InfoResult:
         self._info = self._info or await self.async_index.info()
-        return has_text_models(self._info, mode)
+        return self._info
 
     def close(self) -> None:
         """Close the index if it was opened here or is owned."""
@@ -82,6 +110,24 @@ class Connection:
 
 def _rebuild(index: Index | AsyncIndex | None, url: str | None, token: str | None, owned: bool) -> Connection:
     return Connection(index, url, token, owned=owned)
+
+
+def _weighting_of(info: InfoResult) -> WeightingStrategy | None:
+    """Return the weighting that an index wants; a server that does not know the field, or says another, wants none."""
+    return next((one for one in WeightingStrategy if one.value == info.weighting), None)
+
+
+@contextmanager
+def _noting_weighting() -> Iterator[None]:
+    """Add a note to the error of an index that does not say which weighting it wants."""
+    try:
+        yield
+    except NextKError as error:
+        error.add_note(
+            "raised when the index was asked which weighting it wants; nothing was searched. "
+            'Call again, or make the retriever with weighting="idf" or weighting="none", which asks nothing'
+        )
+        raise
 
 
 _BEARER = "Bearer "
@@ -124,6 +170,8 @@ def has_text_models(info: InfoResult, mode: RetrievalMode | None) -> bool:
         info: The description of the index.
         mode: The mode of the search; `None` searches every component that the index has.
     """
+    if info.index_type == UNDECIDED:
+        return False  # an index that has text models has a type
     if info.dense_index is None and info.sparse_index is None:
         return True  # the index does not describe its components, so refusing is left to it
     if mode in (None, RetrievalMode.HYBRID):

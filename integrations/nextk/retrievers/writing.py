@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from nextk.arguments import require_count
+from nextk.arguments import choose_or_none, require_count
 from nextk.bodies import MAX_DATA_BYTES, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_ROWS, metadata_fault
 from nextk.client import Index
 from nextk.errors import ClientError, RefusedError
 from nextk.extras import require
 from nextk.retrievers.sparse_model import sparse_vector_of
 from nextk.transport.encoding import write_json
-from nextk.types import Data, SparseVector, Vector
+from nextk.types import Data, SparseVector, Vector, WeightingStrategy
 
 T = TypeVar("T")
 
@@ -26,18 +26,34 @@ BATCH = 250
 _BY_CONTENT = uuid.UUID("8f3c5d1e-6a57-5c0b-9a57-6e65787463b1")  # any value does, as long as it stays the same
 
 
-def open_embedded(path: str | os.PathLike[str] | None, embedding: Any, sparse_embedding: Any) -> Index:
-    """Open or create a hybrid index that owns its models.
+def open_embedded(
+    path: str | os.PathLike[str] | None,
+    embedding: Any,
+    sparse_embedding: Any,
+    weighting: WeightingStrategy | str | None,
+    *,
+    same_model: bool,
+) -> Index:
+    """Open or create a hybrid index that owns its models, and that remembers the weighting of its retriever.
 
     Args:
         path: The file of the index; `None` for an index in memory.
         embedding: The dense model, as `Index.embedded` takes it; `None` for `"static"`.
-        sparse_embedding: The sparse model, as `Index.embedded` takes it; `None` for `"bm25"`.
+        sparse_embedding: The sparse model, as `Index.embedded` takes it; `None` for `"bm25"`, weighted by
+            inverse document frequency, because BM25 is incomplete without it.
+        weighting: The weighting that the caller asks for; `None` for that of the index. `"none"` is the wish of this
+            retriever alone, so an index that has a weighting keeps it.
+        same_model: Whether another model than the stored one makes the same vectors, as for `Index.embedded`.
     """
+    if weighting is None and sparse_embedding is None:
+        weighting = WeightingStrategy.IDF
+    chosen = choose_or_none(WeightingStrategy, weighting, "weighting")
     return Index.embedded(
         path,
         embedding="static" if embedding is None else embedding,
         sparse_embedding="bm25" if sparse_embedding is None else sparse_embedding,
+        weighting=chosen,
+        same_model=same_model,
     )
 
 

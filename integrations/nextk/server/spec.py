@@ -11,7 +11,7 @@ from nextk.errors import ClientError
 EXAMPLE = "docs=hybrid,embedding=static,sparse_embedding=bm25"
 """A typical spec, for help texts and error messages."""
 
-KEYWORDS = ("dimension", "similarity", "embedding", "sparse_embedding", "fusion_order")
+KEYWORDS = ("dimension", "similarity", "embedding", "sparse_embedding", "fusion_order", "weighting")
 _MODELS = {"embedding": "static", "sparse_embedding": "bm25"}  # those that come with nextk and need no code
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -29,7 +29,9 @@ class IndexSpec:
     keywords: dict[str, Any] = field(default_factory=dict)
 
 
-DEFAULT = IndexSpec("default", {"type": "hybrid", "embedding": "static", "sparse_embedding": "bm25"})
+DEFAULT = IndexSpec(
+    "default", {"type": "hybrid", "embedding": "static", "sparse_embedding": "bm25", "weighting": "idf"}
+)
 """The index that is served if neither an index nor a folder is given."""
 
 

@@ -54,6 +54,7 @@ class BaseSession(Generic[T, Client, Handle]):
             read = ReadCursor.of(cursor, self._config.cursor_key, without_policies=without_policies)
             position, self._parked_key = read.position, read.digest
             read.require(self._identity, query, self._config.always_on)
+            query = position.with_weighting(query)
         self._machine = SearchMachine(query, reader, texts, self._config, position)
         self._state = self._machine.state
         self._stopped = False

@@ -23,7 +23,7 @@ from nextk.payloads import plain_list
 from nextk.sessions.digest import digest_of, fingerprint, refuse_other_signature
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.report import Phase, Report
-from nextk.types import SparseVector
+from nextk.types import SparseVector, WeightingStrategy
 from nextk.until.policy import Policy
 
 Cursor: TypeAlias = dict[str, Any]
@@ -149,7 +149,7 @@ class Position(BaseModel):
         return cls(
             version=2,
             index=fingerprint(index),
-            scope=scope_of(template),
+            scope=scope_of(replace(template, weighting=query.weighting)),
             data=query.data,
             vector=None if vector is None else plain_list(vector, "vector"),
             sparse=None if sparse is None else _plain(sparse),
@@ -217,7 +217,7 @@ class Position(BaseModel):
         if self.index != fingerprint(index):
             message = "this cursor belongs to another index: another URL or file, or one that was made anew"
             raise ClientError(message)
-        here = scope_of(template)
+        here = scope_of(self.with_weighting(template))
         if self.scope != here:
             other = [name for name, value in here.items() if self.scope.get(name) != value] or list(here)
             message = (
@@ -248,6 +248,19 @@ class Position(BaseModel):
             "own); to go on without them, say without_policies=True"
         )
         raise PolicyMismatch(message)
+
+    def with_weighting(self, template: SearchQuery) -> SearchQuery:
+        """Return a template with the weighting of this position, if the template leaves it to the index.
+
+        A position of a search that used no sparse vectors has no weighting yet; a wider search still asks the index.
+        """
+        if not template.weighting_of_index:
+            return template
+        pinned = self.scope.get("weighting")
+        weighting = next((one for one in WeightingStrategy if _weighting_print(one) == pinned), None)
+        if weighting is None and self.phases[-1].mode is RetrievalMode.DENSE:
+            return template
+        return template.with_weighting(weighting)
 
     def query(self, template: SearchQuery) -> SearchQuery:
         """Return the complete query: the template, with the text or vectors and the mode of this position."""
@@ -350,9 +363,14 @@ def _phase_data(phase: Phase) -> _PhaseData:
 
 def scope_of(query: SearchQuery) -> dict[str, str]:
     """Return fingerprints of the namespace, filter, fusion and weighting of a query, by these names."""
-    fusion, weighting = (part and part.value for part in (query.fusion, query.weighting))
-    parts = {"namespace": query.namespace, "filter": query.filter, "fusion": fusion, "weighting": weighting}
-    return {name: fingerprint(f"{name} {part}") for name, part in parts.items()}
+    fusion = query.fusion and query.fusion.value
+    parts = {"namespace": query.namespace, "filter": query.filter, "fusion": fusion}
+    prints = {name: fingerprint(f"{name} {part}") for name, part in parts.items()}
+    return {**prints, "weighting": _weighting_print(query.weighting)}
+
+
+def _weighting_print(weighting: WeightingStrategy | None) -> str:
+    return fingerprint(f"weighting {weighting and weighting.value}")
 
 
 def _plain(vector: SparseVector) -> tuple[list[int], list[float]]:

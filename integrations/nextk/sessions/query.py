@@ -50,6 +50,8 @@ class SearchQuery:
         namespace: The namespace to search; `""` for the default one.
         fusion: The way in which a hybrid search fuses its two rankings; `None` for the default of the index.
         weighting: The weighting of sparse values; `None` for no weighting.
+        weighting_of_index: Whether `weighting` is left to the index. It is then `None`, until the index is asked or a
+            cursor tells it.
 
     Raises:
         ClientError: `filter` is not a string.
@@ -63,6 +65,21 @@ class SearchQuery:
     namespace: str = ""
     fusion: FusionAlgorithm | None = None
     weighting: WeightingStrategy | None = None
+    weighting_of_index: bool = False
+
+    @property
+    def awaits_weighting(self) -> bool:
+        """Whether the index has to be asked for its weighting, because the query may search sparse vectors."""
+        sparse = self.mode is None or self.mode.sparse if self.data is not None else self._sparse_vector is not None
+        return self.weighting_of_index and sparse
+
+    def with_weighting(self, weighting: WeightingStrategy | None) -> "SearchQuery":
+        """Return this query with a weighting that is no longer left to the index.
+
+        Args:
+            weighting: The weighting of sparse values; `None` for no weighting.
+        """
+        return replace(self, weighting=weighting, weighting_of_index=False)
 
     @property
     def complete(self) -> bool:

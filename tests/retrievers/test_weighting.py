@@ -1,0 +1,249 @@
+"""The weighting that an index remembers, and that both retrievers take where they are told none."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nextk import AsyncIndex, Index, langchain, llama_index
+from nextk.errors import ClientError, TransportError
+from nextk.types import Data, WeightingStrategy
+from tests.support.transports import Opener, Recording
+
+TEXTS = ["the rare zebra", "common common common horse", "common horse", "common cat", "common dog", "zebra horse"]
+QUESTION = "common zebra horse"
+
+
+def texts_of(found: list[Any]) -> list[str]:
+    """Return the ids of documents or nodes, in order."""
+    return [str(getattr(each, "id", None) or each.node_id) for each in found]
+
+
+def by_langchain(index: Index | AsyncIndex, **settings: Any) -> Any:
+    """Make a LangChain retriever that finds every text."""
+    return langchain.ResumableRetriever(index=index, embedding=True, k=6, **settings)
+
+
+def by_llama_index(index: Index | AsyncIndex, **settings: Any) -> Any:
+    """Make a LlamaIndex retriever that finds every text."""
+    return llama_index.ResumableRetriever(index, embedding=True, similarity_top_k=6, **settings)
+
+
+def ask(retriever: Any) -> list[str]:
+    """Return the ids that one call finds."""
+    call = retriever.invoke if isinstance(retriever, langchain.ResumableRetriever) else retriever.retrieve
+    return texts_of(call(QUESTION))
+
+
+async def aask(retriever: Any) -> list[str]:
+    """Return the ids that one asynchronous call finds."""
+    call = retriever.ainvoke if isinstance(retriever, langchain.ResumableRetriever) else retriever.aretrieve
+    return texts_of(await call(QUESTION))
+
+
+@pytest.fixture(params=[by_langchain, by_llama_index], ids=["langchain", "llama-index"])
+def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """The constructor of each framework's retriever."""
+    made: Callable[..., Any] = request.param
+    return made
+
+
+def filled(weighting: str | None = None) -> Index:
+    """Return a sparse index in memory."""
+    index = Index.embedded(sparse_embedding="bm25", weighting=weighting)
+    index.upsert([Data(text, text) for text in TEXTS])
+    return index
+
+
+@pytest.fixture
+def weighted() -> Iterator[Index]:
+    """An index that wants to be weighted, whose rankings with and without weighting differ."""
+    with filled("idf") as index:
+        yield index
+
+
+def ranking(index: Index, weighting: WeightingStrategy | None) -> list[str]:
+    """Return the ids that the index itself finds."""
+    return [match.id for match in index.query(data=QUESTION, top_k=6, weighting_strategy=weighting)]
+
+
+class TestRetrievers:
+    """The weighting of a retriever."""
+
+    async def test_unset(self, make: Callable[..., Any], weighted: Index) -> None:
+        """An unset weighting is that of the index, in one call, in a session, and in both colours."""
+        retriever, expected = make(weighted), ranking(weighted, WeightingStrategy.IDF)
+        assert ranking(weighted, None) != expected
+        assert expected == ask(retriever) == await aask(make(weighted))
+        with retriever.open(QUESTION) as search:
+            assert expected == texts_of(search.fetch_next(2) + search.fetch_next(4))
+        async with make(weighted).aopen(QUESTION) as asearch:
+            assert expected == texts_of(await asearch.fetch_next(6))
+
+    async def test_none(self, make: Callable[..., Any], weighted: Index) -> None:
+        """The word none overrides the weighting of the index, and costs no request."""
+        recording = Recording(weighted._transport)
+        retriever = make(Index._over(recording), weighting="none")
+        assert ranking(weighted, None) == ask(retriever) == await aask(retriever)
+        assert "info" not in recording.sent
+
+    def test_idf(self, make: Callable[..., Any]) -> None:
+        """A weighting that is set holds over an index that wants none."""
+        with filled() as index:
+            assert ranking(index, None) == ask(make(index))
+            assert ranking(index, WeightingStrategy.IDF) == ask(make(index, weighting="idf"))
+
+    def test_unknown(self, make: Callable[..., Any], weighted: Index) -> None:
+        """A weighting that is none of the words is refused, and the words are named."""
+        with pytest.raises(ValueError, match=r"'idf'.*'none'"):
+            make(weighted, weighting="tf")
+
+    async def test_asked_once(self, make: Callable[..., Any], weighted: Index) -> None:
+        """The index is asked at the first search, and never again by the same retriever."""
+        recording = Recording(weighted._transport)
+        retriever = make(Index._over(recording))
+        assert "info" not in recording.sent
+        for _ in range(2):
+            ask(retriever)
+            with retriever.open(QUESTION) as search:
+                search.fetch_next(1)
+        await aask(retriever)
+        assert 1 == recording.sent.count("info")
+
+    def test_dense(self, make: Callable[..., Any]) -> None:
+        """A search without sparse vectors asks for no weighting."""
+        with Index.embedded(embedding="static", sparse_embedding="bm25", weighting="idf") as index:
+            index.upsert([Data(text, text) for text in TEXTS])
+            recording = Recording(index._transport)
+            ask(make(Index._over(recording), retrieval_mode="dense"))
+            assert "info" not in recording.sent
+
+    def test_failing_info(self, make: Callable[..., Any], weighted: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An index that does not answer raises its own error with a note, and the search goes on once it answers."""
+        retriever = make(weighted)
+        with retriever.open(QUESTION) as search:
+            with monkeypatch.context() as patch:
+
+                def fail() -> None:
+                    message = "gone"
+                    raise TransportError(message)
+
+                patch.setattr(weighted, "info", fail)
+                with pytest.raises(TransportError, match="gone") as caught:
+                    search.fetch_next(6)
+                assert 'weighting="none"' in caught.value.__notes__[0]
+            assert ranking(weighted, WeightingStrategy.IDF) == texts_of(search.fetch_next(6))
+
+    def test_config(self, weighted: Index) -> None:
+        """The settings of a LlamaIndex retriever tell an unset weighting from none."""
+        for weighting in (None, "none", "idf"):
+            assert weighting == by_llama_index(weighted, weighting=weighting).to_config()["weighting"]
+
+
+class TestCursors:
+    """A cursor goes on with the weighting that its search began with."""
+
+    def test_from_texts(self, tmp_path: Path) -> None:
+        """A cursor of a retriever that made its index goes on in one that only opened it, with the same ranking."""
+        made = langchain.ResumableRetriever.from_texts(TEXTS, path=tmp_path / "i", ids=TEXTS)
+        with made, made.open(QUESTION) as search:
+            whole = texts_of(search.fetch_next(6))
+        with Index.embedded(tmp_path / "i") as index:
+            retriever = by_langchain(index)
+            with retriever.open(QUESTION) as search:
+                first, cursor = texts_of(search.fetch_next(2)), search.cursor()
+            with by_langchain(index).resume(cursor) as search:
+                assert whole == first + texts_of(search.fetch_next(4))
+
+    def test_pinned(self, make: Callable[..., Any], weighted: Index) -> None:
+        """An unset weighting takes that of the cursor; a set one has to be that of the cursor."""
+        for weighting, other in (("none", "idf"), ("idf", "none"), (None, "none")):
+            retriever = make(weighted, weighting=weighting)
+            with retriever.open(QUESTION) as search:
+                first, cursor = texts_of(search.fetch_next(2)), search.cursor()
+            with make(weighted).resume(cursor) as search:
+                assert ask(retriever) == first + texts_of(search.fetch_next(4))
+            with pytest.raises(ClientError, match="another weighting"):
+                make(weighted, weighting=other).resume(cursor)
+
+    def test_widened(self, make: Callable[..., Any]) -> None:
+        """A cursor of a dense search that is resumed and widened takes the weighting of the index."""
+        with Index.embedded(embedding="static", sparse_embedding="bm25", weighting="idf") as index:
+            index.upsert([Data(text, text) for text in TEXTS])
+            retriever = make(index, retrieval_mode="dense")
+            with retriever.open(QUESTION) as search:
+                search.fetch_next(1)
+                cursor = search.cursor()
+                search.widen(retrieval_mode="sparse")
+                expected = texts_of(search.fetch_next(5))
+            with retriever.resume(cursor) as search:
+                search.widen(retrieval_mode="sparse")
+                assert expected == texts_of(search.fetch_next(5))
+
+
+class TestIndex:
+    """The weighting as a property of an index."""
+
+    @pytest.mark.parametrize("made", ["texts", "nodes"])
+    def test_made_by_a_retriever(self, tmp_path: Path, made: str) -> None:
+        """An index that a retriever makes remembers its weighting, and one of own sparse vectors wants none."""
+        build: Any = (
+            langchain.ResumableRetriever.from_texts if made == "texts" else llama_index.ResumableRetriever.from_nodes
+        )
+        build([], path=tmp_path / "idf").close()
+        build([], path=tmp_path / "none", weighting="none").close()
+        build([], path=tmp_path / "own", sparse_embedding=own_sparse).close()
+        build([], path=tmp_path / "idf", weighting="none").close()
+        wanted = []
+        for name in ("idf", "none"):
+            with Index.embedded(tmp_path / name) as index:
+                wanted.append(index.info().weighting)
+        with Index.embedded(tmp_path / "own", sparse_embedding=own_sparse) as index:
+            wanted.append(index.info().weighting)
+        assert ["IDF", None, None] == wanted
+
+    def test_same_model(self, tmp_path: Path) -> None:
+        """A retriever that makes its index accepts another model where it is told that it is the same."""
+        for build in (langchain.ResumableRetriever.from_texts, llama_index.ResumableRetriever.from_nodes):
+            path = tmp_path / build.__name__
+            build([], path=path, sparse_embedding=own_sparse).close()
+            with pytest.raises(ClientError, match="same_model=True"):
+                build([], path=path, sparse_embedding=another_sparse)
+            build([], path=path, sparse_embedding=another_sparse, same_model=True).close()
+
+    def test_reopening(self, tmp_path: Path) -> None:
+        """An index without a weighting takes the first one given; one that has a weighting takes no other."""
+        Index.embedded(tmp_path / "i", type="sparse").close()
+        Index.embedded(tmp_path / "i", weighting="idf").close()
+        with Index.embedded(tmp_path / "i") as index:
+            assert "IDF" == index.info().weighting
+        with pytest.raises(ClientError, match="weighting='idf'"):
+            Index.embedded(tmp_path / "i", weighting="none")
+
+    def test_dense(self, tmp_path: Path) -> None:
+        """A dense index has nothing to weight, when it is made and when it is opened again."""
+        with pytest.raises(ClientError, match="weighting"):
+            Index.embedded(type="dense", weighting="idf")
+        Index.embedded(tmp_path / "i", type="dense").close()
+        with pytest.raises(ClientError, match="weighting"):
+            Index.embedded(tmp_path / "i", weighting="idf")
+
+    async def test_info_and_queries(self, open_index: Opener) -> None:
+        """`info` tells the weighting, and a query of the index itself is weighted only as it says."""
+        index = open_index("sparse", sparse_embedding="bm25", weighting="idf")
+        await index.upsert([Data(text, text) for text in TEXTS])
+        assert "IDF" == (await index.info()).weighting
+        with filled() as plain:
+            expected = ranking(plain, None)
+        assert expected == [match.id for match in await index.query(data=QUESTION, top_k=6)]
+
+
+def own_sparse(texts: list[str]) -> list[dict[int, float]]:
+    """Return equal sparse vectors."""
+    return [{1: 1.0} for _ in texts]
+
+
+def another_sparse(texts: list[str]) -> list[dict[int, float]]:
+    """Return equal sparse vectors."""
+    return own_sparse(texts)
