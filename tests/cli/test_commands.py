@@ -560,3 +560,26 @@ def test_a_server_runs_until_a_signal_and_keeps_what_it_was_told(
     assert "Traceback" not in err
     with Index.embedded(tmp_path / "d" / "pairs.nextk") as kept:
         assert kept.info().vector_count == 1
+
+
+def test_the_weighting_of_an_index_is_told_and_taken(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nextk ingest` makes an index that is weighted, `info` tells it with the models, and `query` can override it."""
+    main(["ingest", str(texts)])
+    capsys.readouterr()
+    main(["info", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert ("hybrid", "idf") == (told["type"], told["weighting"])
+    assert told["embedding_identity"].startswith("static(")
+    assert told["sparse_embedding_identity"].startswith("bm25(")
+    found = {}
+    for option in ([], ["--weighting", "idf"], ["--weighting", "none"]):
+        main(["query", "the songs of a whale in the sea", "--json", "-k", "12", *option])
+        found[" ".join(option)] = capsys.readouterr().out
+    assert found[""] == found["--weighting idf"]
+
+
+def test_an_undecided_index_says_so_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nextk info` says of an index without a type that the first write decides it."""
+    Index.embedded(tmp_path / "i").close()
+    main(["info", "--index", str(tmp_path / "i")])
+    assert "decided by the first write" in capsys.readouterr().out

@@ -83,7 +83,7 @@ class Transformer:
         return [[1.0, 2.0] for _ in texts]
 
 
-def plain(texts: list[str], model: str = "", api_key: str = "") -> list[list[float]]:
+def plain(texts: list[str], model: str = "", api_key: str = "", additional_kwargs: Any = None) -> list[list[float]]:
     """Return equal vectors."""
     return [[1.0, 2.0] for _ in texts]
 
@@ -153,6 +153,7 @@ class TestIdentify:
             Remote("a", api_key="hidden", base_url="https://hidden:hidden@host"),
             Remote("https://user:hidden@host/model"),
             functools.partial(plain, api_key="hidden"),
+            functools.partial(plain, additional_kwargs={"access": "hidden", "openaiKey": "hidden"}),
             Keeping("a" * 200 + "hidden"),
         ],
     )

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import logging
+import pathlib
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from starlette.types import Message
 import nextk
 import nextk.types
 from nextk.engine.factory import open_engine
+from nextk.engine.text.bm25 import BM25
 from nextk.errors import AuthenticationError, ClientError
 from nextk.server import app as server_app
 from nextk.server.app import create_app, sweep
@@ -473,7 +475,7 @@ def test_without_specs_a_folder_is_served_whole(tmp_path: Any) -> None:
     ) as engines:
         assert list(engines) == ["b", "a"]
     with open_engines([], tmp_path / "new" / "folder") as engines:
-        kinds = [(name, engine.schema.type.value) for name, engine in engines.items()]
+        kinds = [(name, engine.schema.type) for name, engine in engines.items()]
     assert kinds == [("a", "SPARSE"), ("b", "DENSE")]
 
 
@@ -596,3 +598,17 @@ def test_a_documented_program_runs_on_the_official_sdk_and_on_nextk(server: Loca
         "info": (3, 2, "EUCLIDEAN", 1),
         "reset": ("Success", 0, [""]),
     }
+
+
+def test_a_model_of_another_version_is_served_if_it_is_the_same(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index whose model has another identity by now is served only if it is said that the vectors are the same."""
+    specs = parse_specs(["a=sparse,sparse_embedding=bm25"])
+    with open_engines(specs, tmp_path):
+        pass
+    monkeypatch.setattr(BM25, "identity", "bm25(version=0)")
+    with pytest.raises(ClientError, match=r"version=1.*version=0.*same_model"), open_engines(specs, tmp_path):
+        pass
+    with open_engines(specs, tmp_path, same_model=True) as engines:
+        assert "bm25(version=0)" == engines["a"].schema.sparse_embedding_identity

@@ -74,6 +74,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10_000,
         help="number of namespaces at which an index makes no further one (default: 10,000)",
     )
+    parser.add_argument(
+        "--same-model",
+        action="store_true",
+        help="open indexes that were made with another version of their models, whose vectors are the same",
+    )
     parser.add_argument("--quiet", action="store_true", help="do not log requests")
     parser.epilog = _EPILOG + LOCATIONS_HELP
 
@@ -96,7 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
     _log(quiet=arguments.quiet)
     with (
         contextlib.closing(listen(arguments.host, arguments.port, protected=protected)) as listener,
-        open_engines(specs, arguments.data, max_namespaces=arguments.max_namespaces) as engines,
+        open_engines(
+            specs, arguments.data, max_namespaces=arguments.max_namespaces, same_model=arguments.same_model
+        ) as engines,
     ):
         first = specs[0].name if specs else None
         root = settle_root(arguments.data, list(engines), first=first, requested=arguments.root)

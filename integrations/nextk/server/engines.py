@@ -16,7 +16,11 @@ SUFFIX = ".nextk"
 
 @contextlib.contextmanager
 def open_engines(
-    specs: Sequence[IndexSpec], data: Path | None, *, max_namespaces: int = MAX_NAMESPACES
+    specs: Sequence[IndexSpec],
+    data: Path | None,
+    *,
+    max_namespaces: int = MAX_NAMESPACES,
+    same_model: bool = False,
 ) -> Iterator[dict[str, Engine]]:
     """Open the engines of a server, and close them when the block is left.
 
@@ -25,6 +29,8 @@ def open_engines(
             If `data` is `None` too, one index in memory is made, which is called `default` and embeds text.
         data: The folder with the files of the indexes, `NAME.nextk`; `None` keeps the indexes in memory.
         max_namespaces: The number of namespaces at which an index makes no further one. Default 10,000.
+        same_model: Whether models other than those that the indexes were made with make the same vectors, as for
+            `Index.embedded`.
 
     Yields:
         The engines by name, in the order of `specs`, or sorted by name if `specs` is empty.
@@ -41,8 +47,8 @@ def open_engines(
         engines: dict[str, Engine] = {}
         for spec in chosen:
             path = None if data is None else (data / f"{spec.name}{SUFFIX}").resolve()
-            engine = open_engine(path, spec.keywords, name=spec.name, max_namespaces=max_namespaces)
-            engines[spec.name] = engine
+            keywords = {**spec.keywords, "same_model": same_model}
+            engines[spec.name] = engine = open_engine(path, keywords, name=spec.name, max_namespaces=max_namespaces)
             stack.callback(engine.close)
         yield engines
 

@@ -22,10 +22,13 @@ import numpy as np
 
 __all__ = ["identify"]
 
-_KNOWN = frozenset(
-    re.findall(
-        r"\w+",
-        """
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_KNOWN = _words(
+    """
     model model_name model_id model_path model_file model_name_or_path name_or_path repo_id revision
     deployment deployment_name azure_deployment
     dim dimension dimensions output_dimension output_dimensionality truncate_dim
@@ -33,15 +36,12 @@ _KNOWN = frozenset(
     prompts prompt_name default_prompt_name query_instruction text_instruction embed_instruction document_instruction
     query_prefix document_prefix passage_prefix doc_embed_type embed_type task task_type input_type
     max_length max_seq_length max_tokens model_kwargs encode_kwargs query_encode_kwargs additional_kwargs
-""",
-    )
+    """
 )
 """Settings that decide vectors wherever they are found. Their values are shown as they are."""
 
-_IRRELEVANT = frozenset(
-    re.findall(
-        r"\w+",
-        """
+_IRRELEVANT = _words(
+    """
     api apikey key keys token secret secrets password passwd credential credentials auth authorization bearer cert
     certificate cookie cookies header headers username login account organization project tenant region
     url uri base endpoint host hostname port proxy proxies http https client session connection
@@ -49,8 +49,7 @@ _IRRELEVANT = frozenset(
     rate interval delay wait seconds backoff requests progress show verbose debug log logger logging callback callbacks
     cache cached folder dir directory home local device devices gpu cuda providers lazy alive async loop lock
     calls call count counter hits seen texts
-""",
-    )
+    """
 )
 """Words that mark a setting, by its name, as a secret, as a place, or as something that decides no vector."""
 
@@ -168,11 +167,11 @@ def _shown(settings: Mapping[str, Any], outer: tuple[Any, ...]) -> str:
     return f"({', '.join(written)})"
 
 
-def _written(settings: Mapping[str, Any], outer: tuple[Any, ...], *, known: bool = False) -> Iterator[tuple[str, str]]:
+def _written(settings: Mapping[str, Any], outer: tuple[Any, ...]) -> Iterator[tuple[str, str]]:
     for name in sorted(settings):
         if name not in _KNOWN and _is_irrelevant(name):
             continue
-        text = _write(settings[name], outer, known=known or name in _KNOWN)
+        text = _write(settings[name], outer, known=name in _KNOWN)
         if text is not None:
             yield name, text
 
@@ -192,7 +191,7 @@ def _write(value: Any, outer: tuple[Any, ...], *, known: bool) -> str | None:
         return _write_text(str(value), known=known)
     if isinstance(value, Mapping):
         named = {str(key): part for key, part in value.items()}
-        parts = [f"{key!r}: {text}" for key, text in _written(named, outer, known=known)]
+        parts = [f"{key!r}: {text}" for key, text in _written(named, outer)]
         return f"{{{', '.join(parts)}}}" if parts else None
     if isinstance(value, list | tuple | set | frozenset):
         texts = [text for part in value if (text := _write(part, outer, known=known)) is not None]
