@@ -18,6 +18,7 @@ EnumT = TypeVar("EnumT", bound=Enum)
 NONE = "none"
 """The word for none of an enum's members, where leaving the argument out means something else."""
 
+
 class NoOthers(TypedDict):
     """The type of `**unknown`, which has no keywords: type checkers refuse any, and a function can explain why."""
 

@@ -386,7 +386,7 @@ class TestWrites:
     def test_new_records_do_not_enter(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
         """Records that are added, or begin to pass the filter, after the start are not served."""
         rig, start = searched
-        type_ = rig.engine.schema.type.value.lower()
+        type_ = str(rig.engine.schema.type).lower()
         rig.update(id="2", metadata={"group": "secret"})
         uuid, page = start(topK=1, filter="group = 'red'")
         rig.upsert(self.record(type_, 0.5, "new"))
@@ -397,7 +397,7 @@ class TestWrites:
     def test_a_record_made_anew_does_not_enter(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
         """A record that was deleted and stored again is a new one."""
         rig, start = searched
-        type_ = rig.engine.schema.type.value.lower()
+        type_ = str(rig.engine.schema.type).lower()
         uuid, _ = start(topK=1)
         rig.delete(ids=["0", "2"])
         rig.upsert(self.record(type_, 0, "0"), self.record(type_, 2, "2"))
@@ -407,7 +407,7 @@ class TestWrites:
     def test_rescored_records_keep_their_place(self, searched: tuple[Rig, Callable[..., tuple[str, Scored]]]) -> None:
         """Ranking, scores and IDF statistics are those of the start, whatever is upserted later."""
         rig, start = searched
-        type_ = rig.engine.schema.type.value.lower()
+        type_ = str(rig.engine.schema.type).lower()
         before, first = start(topK=1, weightingStrategy="IDF")
         undisturbed = [*first, *rig.fetch_next(before, 2), *rig.fetch_next(before, 9)]
         rig.engine.stop(before)

@@ -167,6 +167,13 @@ class TestCursors:
             with pytest.raises(ClientError, match="another weighting"):
                 make(weighted, weighting=other).resume(cursor)
 
+    def test_before_the_first_pull(self, make: Callable[..., Any], weighted: Index) -> None:
+        """A cursor of a search that has pulled nothing leaves the weighting to the index, as its search did."""
+        with make(weighted).open(QUESTION) as search:
+            cursor = search.cursor()
+        with make(weighted).resume(cursor) as search:
+            assert ranking(weighted, WeightingStrategy.IDF) == texts_of(search.fetch_next(6))
+
     def test_widened(self, make: Callable[..., Any]) -> None:
         """A cursor of a dense search that is resumed and widened takes the weighting of the index."""
         with Index.embedded(embedding="static", sparse_embedding="bm25", weighting="idf") as index:

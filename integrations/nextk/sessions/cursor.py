@@ -149,7 +149,7 @@ class Position(BaseModel):
         return cls(
             version=2,
             index=fingerprint(index),
-            scope=scope_of(replace(template, weighting=query.weighting)),
+            scope=scope_of(replace(template, weighting=query.weighting, weighting_of_index=query.weighting_of_index)),
             data=query.data,
             vector=None if vector is None else plain_list(vector, "vector"),
             sparse=None if sparse is None else _plain(sparse),
@@ -252,15 +252,13 @@ class Position(BaseModel):
     def with_weighting(self, template: SearchQuery) -> SearchQuery:
         """Return a template with the weighting of this position, if the template leaves it to the index.
 
-        A position of a search that used no sparse vectors has no weighting yet; a wider search still asks the index.
+        A search that has used no sparse vectors yet has no weighting either: its index is still to be asked.
         """
-        if not template.weighting_of_index:
-            return template
         pinned = self.scope.get("weighting")
-        weighting = next((one for one in WeightingStrategy if _weighting_print(one) == pinned), None)
-        if weighting is None and self.phases[-1].mode is RetrievalMode.DENSE:
+        if not template.weighting_of_index or pinned == scope_of(template)["weighting"]:
             return template
-        return template.with_weighting(weighting)
+        known = (template.with_weighting(weighting) for weighting in WeightingStrategy)
+        return next((one for one in known if scope_of(one)["weighting"] == pinned), template.with_weighting(None))
 
     def query(self, template: SearchQuery) -> SearchQuery:
         """Return the complete query: the template, with the text or vectors and the mode of this position."""
@@ -363,14 +361,11 @@ def _phase_data(phase: Phase) -> _PhaseData:
 
 def scope_of(query: SearchQuery) -> dict[str, str]:
     """Return fingerprints of the namespace, filter, fusion and weighting of a query, by these names."""
-    fusion = query.fusion and query.fusion.value
-    parts = {"namespace": query.namespace, "filter": query.filter, "fusion": fusion}
-    prints = {name: fingerprint(f"{name} {part}") for name, part in parts.items()}
-    return {**prints, "weighting": _weighting_print(query.weighting)}
-
-
-def _weighting_print(weighting: WeightingStrategy | None) -> str:
-    return fingerprint(f"weighting {weighting and weighting.value}")
+    fusion, weighting = (part and part.value for part in (query.fusion, query.weighting))
+    if query.weighting_of_index:
+        weighting = "of the index"
+    parts = {"namespace": query.namespace, "filter": query.filter, "fusion": fusion, "weighting": weighting}
+    return {name: fingerprint(f"{name} {part}") for name, part in parts.items()}
 
 
 def _plain(vector: SparseVector) -> tuple[list[int], list[float]]:
