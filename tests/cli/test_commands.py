@@ -578,6 +578,19 @@ def test_the_weighting_of_an_index_is_told_and_taken(texts: Path, capsys: pytest
     assert found[""] == found["--weighting idf"]
 
 
+def test_an_index_without_a_weighting_is_searched_with_idf(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nextk query` ranks an index that keeps no weighting as it ranked every index before: by inverse frequency."""
+    path = tmp_path / "i"
+    with Index.embedded(path, embedding="static", sparse_embedding="bm25") as index:
+        index.upsert([Data(f"t{n}", "whale whale whale" if n else "harpoon") for n in range(9)])
+        assert index.info().weighting is None
+    found = {}
+    for option in ([], ["--weighting", "idf"], ["--weighting", "none"]):
+        main(["query", "whale harpoon", "--json", "--index", str(path), *option])
+        found[" ".join(option)] = capsys.readouterr().out
+    assert found[""] == found["--weighting idf"] != found["--weighting none"]
+
+
 def test_an_undecided_index_says_so_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`nextk info` says of an index without a type that the first write decides it."""
     Index.embedded(tmp_path / "i").close()

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weighting",
         choices=("idf", "none"),
-        help="weight rare words more, or do not (default: as the index wants it)",
+        help="weight rare words more, or do not (default: as the index wants it, else idf)",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON per match")
     parser.epilog = LOCATIONS_HELP
@@ -78,7 +78,8 @@ def _pages(index: "Index", arguments: argparse.Namespace) -> Iterator[list["Quer
     from nextk.sessions import RetrievalSession, RowReader, SearchQuery
     from nextk.types import WeightingStrategy
 
-    wanted = index.info().weighting if arguments.weighting is None else arguments.weighting
+    # Indexes of before kept no weighting, and were always searched with this one from here.
+    wanted = arguments.weighting or index.info().weighting or WeightingStrategy.IDF
     query = SearchQuery(
         data=arguments.text,
         filter=arguments.filter,
