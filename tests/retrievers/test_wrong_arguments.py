@@ -18,6 +18,7 @@ from llama_index.core.vector_stores.simple import SimpleVectorStore
 
 from nextk import Index, langchain, llama_index
 from nextk.errors import ClientError, RefusedError
+from nextk.types import Data
 from nextk.until import Accepted
 from tests.support.sentence_index import QUESTION, TEXTS, sentences
 
@@ -312,6 +313,22 @@ class TestModels:
                 await chain.aadd_texts(["a"])
             with pytest.raises(RefusedError, match=told):
                 await llama.ainsert_nodes([TextNode(text="a")])
+
+    async def test_a_search_with_a_model_that_does_not_fit(self) -> None:
+        """A search by a model of the retriever that makes other vectors is told that the index takes models."""
+        told = (
+            r"expected: 256\. .*give the models to Index\.embedded\(path, embedding=\.\.\., sparse_embedding=\.\.\.\)"
+        )
+        with Index.embedded(embedding="static", sparse_embedding="bm25") as index:
+            index.upsert([Data("a", "a text")])
+            chain = langchain.ResumableRetriever(index=index, embedding=DeterministicFakeEmbedding(size=4))
+            llama = llama_index.ResumableRetriever(index, embed_model=MockEmbedding(4))
+            for call in (chain.invoke, llama.retrieve, lambda text: chain.open(text).fetch_next(1)):
+                with pytest.raises(RefusedError, match=told):
+                    call("a")
+            for acall in (chain.ainvoke, llama.aretrieve, lambda text: llama.aopen(text).fetch_next(1)):
+                with pytest.raises(RefusedError, match=told):
+                    await acall("a")
 
 
 class TestStores:

@@ -15,6 +15,7 @@ from nextk.langchain.writing import Writing
 from nextk.sessions import AsyncRetrievalSession, RetrievalSession
 from nextk.sessions.config import Overrides
 from nextk.sessions.cursor import ReadCursor
+from nextk.sessions.query import explaining_models
 
 
 class ResumableRetriever(Streaming, Writing):
@@ -326,7 +327,9 @@ class ResumableRetriever(Streaming, Writing):
             return documents
         embedded = resolved.embedder.embed(query, resolved.template, resolved.connection)
         top_k = DEFAULT_K if k is None else k
-        return resolved.reader.read(resolved.connection.index.query(top_k=top_k, **embedded.parameters()))
+        with explaining_models(by_vectors=embedded.data is None):
+            matches = resolved.connection.index.query(top_k=top_k, **embedded.parameters())
+        return resolved.reader.read(matches)
 
     async def _aget_relevant_documents(
         self,
@@ -346,4 +349,6 @@ class ResumableRetriever(Streaming, Writing):
             return documents
         embedded = await resolved.embedder.aembed(query, resolved.template, resolved.connection)
         top_k = DEFAULT_K if k is None else k
-        return resolved.reader.read(await resolved.connection.async_index.query(top_k=top_k, **embedded.parameters()))
+        with explaining_models(by_vectors=embedded.data is None):
+            matches = await resolved.connection.async_index.query(top_k=top_k, **embedded.parameters())
+        return resolved.reader.read(matches)

@@ -13,11 +13,11 @@ from nextk.retrievers.writing import (
     BATCH,
     aembed_sparsely,
     embed_sparsely,
-    explaining_models,
     in_batches,
     require_as_many,
     require_room,
 )
+from nextk.sessions.query import explaining_models
 from nextk.types import Data, SparseVector, Vector
 
 
@@ -74,7 +74,7 @@ class StoreTask:
                 raise ClientError(_NO_MODEL)
             for batch in batches:
                 rows = self._rows(batch)
-                with explaining_models(rows):
+                with explaining_models(by_vectors=not self._index_embeds):
                     self._connection.index.upsert(rows, self._namespace)
                 stored()
         return self._ids
@@ -86,7 +86,7 @@ class StoreTask:
                 raise ClientError(_NO_MODEL)
             for batch in batches:
                 rows = await self._arows(batch)
-                with explaining_models(rows):
+                with explaining_models(by_vectors=not self._index_embeds):
                     await self._connection.async_index.upsert(rows, self._namespace)
                 stored()
         return self._ids

@@ -15,8 +15,9 @@ from nextk.llama_index.filters import NO_DOCUMENT, translate
 from nextk.llama_index.nodes import StorableNode, storable_nodes
 from nextk.llama_index.question import Embedder
 from nextk.retrievers.connection import Connection
-from nextk.retrievers.writing import BATCH, explaining_models, in_batches, open_embedded
+from nextk.retrievers.writing import BATCH, in_batches, open_embedded
 from nextk.sessions import SearchQuery
+from nextk.sessions.query import explaining_models
 from nextk.types import Data, Vector
 
 _SHOWN = 60  # letters of an id in an error message
@@ -138,7 +139,7 @@ class Writing:
                 texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
                 made = await self._embedder.avectors(texts, given, self._connection)
                 rows = _rows(batch, made)
-                with explaining_models(rows):
+                with explaining_models(by_vectors=isinstance(rows[0], Vector)):
                     await self._connection.async_index.upsert(rows, self._template.namespace)
                 stored()
         return [each.node.node_id for each in storable]
@@ -149,7 +150,7 @@ class Writing:
                 texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
                 made = self._embedder.vectors(texts, given, self._connection)
                 rows = _rows(batch, made)
-                with explaining_models(rows):
+                with explaining_models(by_vectors=isinstance(rows[0], Vector)):
                     self._connection.index.upsert(rows, self._template.namespace)
                 stored()
 

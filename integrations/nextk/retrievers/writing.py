@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,7 @@ from nextk.errors import ClientError, RefusedError
 from nextk.extras import require
 from nextk.retrievers.sparse_model import sparse_vector_of
 from nextk.transport.encoding import write_json
-from nextk.types import Data, SparseVector, Vector, WeightingStrategy
+from nextk.types import SparseVector, WeightingStrategy
 
 T = TypeVar("T")
 
@@ -107,32 +106,6 @@ def in_batches(
                     "safe, equal ids replace each other"
                 )
             raise
-
-
-@contextmanager
-def explaining_models(records: Sequence[Data | Vector]) -> Iterator[None]:
-    """Say where a model belongs, if the index needs vectors that the models of the retriever do not make.
-
-    Args:
-        records: The records that are stored within the block. If the index embeds them, nothing is explained.
-
-    Raises:
-        RefusedError: The index refused the vectors; the message also says which models to give to whom.
-    """
-    try:
-        yield
-    except RefusedError as error:
-        if not isinstance(records[0], Vector) or not _MODEL_FAULT.search(str(error)):
-            raise
-        message = (
-            f"{error}. The models of this retriever make other vectors than the index holds: give it the models that "
-            "fit, or, to have the index embed, give the models to Index.embedded(path, embedding=..., "
-            "sparse_embedding=...) and none to the retriever"
-        )
-        raise RefusedError(message, error.status) from error
-
-
-_MODEL_FAULT = re.compile("This index (requires|does not support) (dense|sparse) vectors|Invalid vector dimension")
 
 
 def embed_sparsely(model: Any, texts: Sequence[str]) -> list[SparseVector]:

@@ -187,9 +187,10 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         if self._stopped:  # by another task, while this one waited
             self._release_slot()
         self._refuse_stopped()
-        page, self._handle = await self._index.resumable_query(
-            top_k=count, max_idle=self._config.max_idle, **self._query_parameters()
-        )
+        with self._explaining_models():
+            page, self._handle = await self._index.resumable_query(
+                top_k=count, max_idle=self._config.max_idle, **self._query_parameters()
+            )
         if self._stopped:  # by another task, while the query was being opened
             await self._release()
         self._refuse_stopped()

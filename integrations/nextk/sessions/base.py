@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, TypeVar
 
 from nextk.async_client import AsyncIndex
@@ -15,7 +15,7 @@ from nextk.sessions.effects import CallCheck, Effect, Embed, FetchInfo, FetchNex
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.machine import SearchMachine
 from nextk.sessions.pool import Parked, Slot, pool_of
-from nextk.sessions.query import SearchQuery
+from nextk.sessions.query import SearchQuery, explaining_models
 from nextk.sessions.report import Report
 
 T = TypeVar("T")
@@ -111,6 +111,11 @@ class BaseSession(Generic[T, Client, Handle]):
     def _query_parameters(self) -> dict[str, Any]:
         assert self._state.query is not None
         return self._state.query.parameters()
+
+    def _explaining_models(self) -> AbstractContextManager[None]:
+        """Say where a model belongs, if the index refuses the vectors that `embed` has made."""
+        query = self._state.query
+        return explaining_models(by_vectors=self._embed is not None and query is not None and query.data is None)
 
     def _refuse_stopped(self) -> None:
         if self._stopped:

@@ -3,12 +3,14 @@
 `SearchQuery`, `RetrievalMode` and `resolve_mode` are public, by way of `nextk.sessions`.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from nextk.errors import ClientError
+from nextk.errors import ClientError, RefusedError
 from nextk.types import FusionAlgorithm, QueryMode, SparseVector, WeightingStrategy
 
 
@@ -228,3 +230,30 @@ def require_text(text: str) -> None:
     if not text.strip():
         message = "the question is empty: give some text to search for"
         raise ClientError(message)
+
+
+@contextmanager
+def explaining_models(*, by_vectors: bool) -> Iterator[None]:
+    """Say where a model belongs, if the index needs vectors that the models of the retriever do not make.
+
+    Args:
+        by_vectors: Whether the request within the block holds vectors of the retriever's models. If the index embeds,
+            nothing is explained.
+
+    Raises:
+        RefusedError: The index refused the vectors; the message also says which models to give to whom.
+    """
+    try:
+        yield
+    except RefusedError as error:
+        if not by_vectors or not _MODEL_FAULT.search(str(error)):
+            raise
+        message = (
+            f"{error}. The models of this retriever make other vectors than the index holds: give it the models that "
+            "fit, or, to have the index embed, give the models to Index.embedded(path, embedding=..., "
+            "sparse_embedding=...) and none to the retriever"
+        )
+        raise RefusedError(message, error.status) from error
+
+
+_MODEL_FAULT = re.compile("This index (requires|does not support) (dense|sparse) vectors|Invalid vector dimension")

@@ -236,9 +236,10 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
     def _start_query(self, count: int) -> Any:
         self._end_query()
         self._slot = self._slot or self._pool.acquire()
-        page, self._handle = self._index.resumable_query(
-            top_k=count, max_idle=self._config.max_idle, **self._query_parameters()
-        )
+        with self._explaining_models():
+            page, self._handle = self._index.resumable_query(
+                top_k=count, max_idle=self._config.max_idle, **self._query_parameters()
+            )
         return page
 
     def _end_query(self) -> None:
