@@ -175,7 +175,7 @@ class TestAskedFor:
         """Up to 1,000 results are one plain query; more come in pages, each row once and in order."""
         recording = Recording(index._transport)
         assert list(range(k)) == await caller.call(caller.retriever(Index._over(recording), k))
-        assert sent == recording.sent
+        assert ["info", *sent] == recording.sent  # info tells the weighting that the index wants
 
     async def test_a_late_fault(self, index: Index, caller: Caller) -> None:
         """A reply that is lost behind the first 1,000 rows costs no row, unless the caller bounds what it may cost."""

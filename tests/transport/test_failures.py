@@ -737,6 +737,7 @@ print(asyncio.run(ask()), asyncio.run(ask_and_close()))
 FAILURES: dict[str, NextKError] = {
     "client": ClientError("misuse"),
     "locked": errors.IndexLocked("no"),
+    "policy": errors.PolicyMismatch("no"),
     "upstash": RefusedError("no", 422),
     "authentication": AuthenticationError("no", 401),
     "not found": QueryNotFound("no", 404),
@@ -765,6 +766,7 @@ class TestErrors:
             "NextKError": ["Exception"],
             "ClientError": ["NextKError", "ValueError"],
             "IndexLocked": ["ClientError"],
+            "PolicyMismatch": ["ClientError"],
             "RefusedError": ["NextKError"],
             "AuthenticationError": ["RefusedError"],
             "QueryNotFound": ["RefusedError"],

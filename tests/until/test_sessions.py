@@ -103,13 +103,22 @@ class Colour:
 
     native: bool
 
-    def open(self, index: Index, question: SearchQuery = QUERY, *, cursor: Any = None, **config: Any) -> Any:
+    def open(
+        self,
+        index: Index,
+        question: SearchQuery = QUERY,
+        *,
+        cursor: Any = None,
+        without_policies: bool = False,
+        **config: Any,
+    ) -> Any:
         """Open a session of matches. Bounds in `config` are overrides, as the caller of `open` gives them."""
         overrides = {name: config.pop(name) for name in ("max_results", "max_pulls", "deadline") if name in config}
         bounds = SearchConfig(**config).with_overrides(**overrides)
+        options: dict[str, Any] = {"config": bounds, "cursor": cursor, "without_policies": without_policies}
         if self.native:
-            return AsyncRetrievalSession(index.to_async(), question, WHOLE, config=bounds, cursor=cursor)
-        return Awaitable(RetrievalSession(index, question, WHOLE, config=bounds, cursor=cursor))
+            return AsyncRetrievalSession(index.to_async(), question, WHOLE, **options)
+        return Awaitable(RetrievalSession(index, question, WHOLE, **options))
 
     def over(self, transport: Any, question: SearchQuery = QUERY, **config: Any) -> Any:
         """Open a session over a transport."""
@@ -448,7 +457,9 @@ class TestContinuing:
         async with colour.open(small.index, until=DistinctBy("source", 2)) as search:
             await search.fetch_until()
             cursor = cursor_of(search)
-        async with colour.open(small.index, until=DistinctBy(lambda _: "s1", 1), cursor=cursor) as search:
+        async with colour.open(
+            small.index, until=DistinctBy(lambda _: "s1", 1), cursor=cursor, without_policies=True
+        ) as search:
             assert 1 == len(await search.fetch_until())
 
     @pytest.mark.parametrize("how", ["here", "detached", "resumed"])
