@@ -160,15 +160,25 @@ class TestCalls:
 
     @pytest.mark.parametrize("settings", [{"filter": "place >= 0"}, {"max_recovery": 0}])
     def test_a_cursor_that_leads_nowhere(
-        self, index: Index, run: Run, order: list[str], settings: dict[str, Any]
+        self,
+        index: Index,
+        run: Run,
+        order: list[str],
+        settings: dict[str, Any],
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """If a search cannot be resumed, or only by too long a replay, it begins anew without what it has shown."""
+        """If a search cannot be resumed, or only by too long a replay, it begins anew without what it has shown.
+
+        The log says so, and why.
+        """
         first = run(tools().search(MemoryView(empty_memory()), QUESTION, dict))
         pool_of(index._transport).clear()
         memory = after(empty_memory(), first)
         second = run(tools().search(MemoryView(memory), QUESTION, settings_of(**settings)))
         assert order[4:8] == ids_of(second)
         assert 4 == second.report.dropped["unshown"]
+        assert "begins anew" in caplog.text
+        assert next(iter(settings)) in caplog.text
 
     def test_errors_of_a_new_search(self, run: Run) -> None:
         """A search that cannot even begin raises what the session raises, and begins once only."""
@@ -210,6 +220,50 @@ class TestCalls:
         opener = Opener(index)
         effects = tools().search(MemoryView(empty_memory()), QUESTION, read_settings)
         assert order[:4] == ids_of(await arun_call(effects, opener.aopen, opener.aresume))
+
+
+def even(matches: list[QueryResult]) -> list[bool]:
+    """Permit every second text."""
+    return [int(match.id[1:]) % 2 == 0 for match in matches]
+
+
+def everything(matches: list[QueryResult]) -> list[bool]:
+    """Permit every text."""
+    return [True] * len(matches)
+
+
+class TestChangedPolicies:
+    """A search is not continued without the check that it began with."""
+
+    @pytest.mark.parametrize("settings", [{}, {"until": Accepted(4, everything)}], ids=["none", "another"])
+    def test_more_results(
+        self, run: Run, settings: dict[str, Any], caplog: pytest.LogCaptureFixture, index: Index
+    ) -> None:
+        """`more_results` under other rules is refused in words and shows nothing, and the log says why."""
+        first = run(tools().search(MemoryView(empty_memory()), QUESTION, settings_of(until=Accepted(4, even))))
+        assert first.search_id is not None
+        refused = run(tools().more(MemoryView(after(empty_memory(), first)), first.search_id, settings_of(**settings)))
+        assert ([], None, "policies_changed") == (refused.items, refused.update, refused.report.stop_reason)
+        assert "the rules for what it may show have changed" in refused.text
+        [record] = [record for record in caplog.records if record.name == "nextk.agents"]
+        assert ("WARNING", True) == (record.levelname, "the policy accepted" in record.getMessage())
+        pool_of(index._transport).clear()
+
+    @pytest.mark.parametrize("settings", [{}, {"until": Accepted(4, everything)}], ids=["none", "another"])
+    def test_the_same_query(
+        self, run: Run, order: list[str], settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The same query begins anew under the rules that hold now, without what was shown, and the log says why."""
+        first = run(tools().search(MemoryView(empty_memory()), QUESTION, settings_of(until=Accepted(4, even))))
+        memory = after(empty_memory(), first)
+        second = run(tools().search(MemoryView(memory), QUESTION, settings_of(**settings)))
+        assert [id_ for id_ in order if id_ not in ids_of(first)][:4] == ids_of(second)
+        assert "begins anew" in caplog.text
+        assert QUESTION not in caplog.text
+        memory = after(memory, second)
+        assert second.search_id is not None
+        third = run(tools().more(MemoryView(memory), second.search_id, settings_of(**settings)))
+        assert not set(ids_of(third)) & {*ids_of(first), *ids_of(second)}
 
 
 @contextmanager

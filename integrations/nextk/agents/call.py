@@ -3,13 +3,15 @@
     plan ─┬─> refusal
           └─> open or resume a session ──> fetch a page ──> text for the model ──> detach, update the memory
 
-If a cursor leads nowhere any more, the search begins anew, without what was shown.
+If a cursor leads nowhere any more, the search begins anew, without what was shown. If the policies have changed since
+the cursor was made, only a query that is put again does so: `more_results` is refused.
 
 A call is a generator of effects, without any I/O. `run_call` carries out the effects in blocking code, and `arun_call`
 in an event loop. An adapter adds what belongs to its framework: the schemas of the tools, the place of the memory,
 locks, messages and artifacts.
 """
 
+import logging
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -30,10 +32,12 @@ from nextk.agents.memory import (
     plan_search,
     update_after,
 )
-from nextk.errors import ClientError, LimitReached
+from nextk.errors import ClientError, LimitReached, PolicyMismatch
 from nextk.sessions import AsyncRetrievalSession, Cursor, Report, RetrievalSession
 from nextk.sessions.effects import adrive, drive
 from nextk.until import Candidate, MaxResults, Policy, PolicyState
+
+log = logging.getLogger("nextk.agents")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,14 +64,17 @@ class OpenSession:
         """Return the session: from `open_session`, which takes a query, or from `resume_session`, which takes a cursor.
 
         Raises:
+            PolicyMismatch: The cursor was made with a policy that the search does not have any more.
             CursorLostError: The cursor was made with another index, filter or namespace.
         """
         if self.cursor is None:
             return open_session(self.query, **self.overrides)
         try:
             return resume_session(self.cursor, **self.overrides)
+        except PolicyMismatch:
+            raise
         except ClientError as error:
-            raise CursorLostError from error
+            raise CursorLostError(str(error)) from error
 
 
 CallEffect: TypeAlias = OpenSession | Callable[[], Any]
@@ -169,8 +176,13 @@ class SearchTools(Generic[T]):
         overrides = yield per_call
         try:
             session, items = yield from self._fetch(plan, overrides)
-        except CursorLostError:
-            session, items = yield from self._fetch(replace(plan, cursor=None), overrides)
+        except PolicyMismatch as error:
+            if not plan.repeated:
+                log.warning("%s of a search was refused: %s", self.more_tool, error)
+                return self.refuse(view.memory, Refusal.POLICIES_CHANGED)
+            session, items = yield from self._fetch_anew(plan, overrides, error)
+        except CursorLostError as error:
+            session, items = yield from self._fetch_anew(plan, overrides, error)
         exhausted = session.exhausted
         text = self._page_text(plan, items, exhausted=exhausted)  # `text_of` may raise, so nothing is left open yet
         cursor: Cursor | None = None if exhausted else (yield session.detach)
@@ -178,6 +190,12 @@ class SearchTools(Generic[T]):
             plan, [id_ for item in items if (id_ := self.id_of(item)) is not None], cursor, self.limits
         )
         return CallResult(text, items, session.report, plan.search_id, cursor, update)
+
+    def _fetch_anew(
+        self, plan: CallPlan, overrides: Mapping[str, Any], reason: Exception
+    ) -> CallEffects[tuple[AnySession, list[T]]]:
+        log.warning("a search of %s begins anew, without what it has shown: %s", self.search_tool, reason)
+        return (yield from self._fetch(replace(plan, cursor=None), overrides))
 
     def _fetch(self, plan: CallPlan, overrides: Mapping[str, Any]) -> CallEffects[tuple[AnySession, list[T]]]:
         session: AnySession = yield OpenSession(plan.query, plan.cursor, overrides)
@@ -188,7 +206,9 @@ class SearchTools(Generic[T]):
         except LimitReached as error:
             if plan.cursor is None:
                 raise
-            raise CursorLostError from error  # the replay would cost more than the retriever's max_recovery allows
+            raise CursorLostError(
+                str(error)
+            ) from error  # the replay would cost more than the retriever's max_recovery allows
         return session, items
 
     def _page_text(self, plan: CallPlan, items: list[T], *, exhausted: bool) -> str:

@@ -117,6 +117,8 @@ class Refusal(StrEnum):
     """Everything that the search finds has been shown."""
     MAX_RESULTS = "max_results"
     """The search has shown as many documents as one search may show."""
+    POLICIES_CHANGED = "policies_changed"
+    """The search was made with a policy that does not hold any more, or with other parameters of it."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ _NONE_YET = 'Nothing further found yet. To look further call {more} with search_
 _LIMIT_REACHED = "No more results of this search can be shown. Put a more specific query if needed."
 _BLANK_QUERY = "The query is empty: give some words to look for."
 _UNKNOWN_SEARCH = "No search with this id can be continued: it is unknown or has expired. Call {search} again."
+_POLICIES_CHANGED = (
+    "This search cannot be continued, because the rules for what it may show have changed. Call {search} again."
+)
 _KNOWN_SEARCHES = "These can be continued: {list}."
 
 
@@ -68,6 +71,8 @@ def refusal(reason: Refusal, *, search_tool: str, known: Iterable[tuple[str, str
             return _NO_MORE_RESULTS
         case Refusal.MAX_RESULTS:
             return _LIMIT_REACHED
+        case Refusal.POLICIES_CHANGED:
+            return _POLICIES_CHANGED.format(search=search_tool)
         case Refusal.UNKNOWN:
             listed = ", ".join(f'{id_} ("{query}")' for id_, query in known)
             unknown = _UNKNOWN_SEARCH.format(search=search_tool)

@@ -269,6 +269,29 @@ class TestPermissions:
         assert replies(result)[-1].artifact["dropped"]["accepted"] > 0
         assert "accepted" not in "".join(reply.text for reply in replies(result))
 
+    @pytest.mark.parametrize("check", [None, lambda documents: [True] * len(documents)], ids=["none", "another"])
+    @pytest.mark.parametrize("colour", ["blocking", "awaiting"])
+    async def test_changed_policies(
+        self, index: Index, order: list[str], check: Any, colour: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A search goes on under no other check than it began with; put again, it begins under the new rules."""
+
+        def even(documents: list[Document]) -> list[bool]:
+            return [document.metadata["place"] % 2 == 0 for document in documents]
+
+        saver = InMemorySaver()
+        strict = ResumableRetriever(index=index, k=4, until=Accepted(4, even))
+        agent_of([[search()], "done"], strict, saver).invoke(ask(), thread())
+        changed = ResumableRetriever(index=index, k=4, until=None if check is None else Accepted(4, check))
+        agent = agent_of([[search()], "done", [more()], [search()], [more()], "done"], changed, saver)
+        result = agent.invoke(ask(), thread()) if colour == "blocking" else await agent.ainvoke(ask(), thread())
+        first, refused, second, third = pages(result)
+        assert [] == refused
+        assert "the rules for what it may show have changed" in replies(result)[1].text
+        assert "policies_changed" == replies(result)[1].artifact["stop_reason"]
+        assert [id_ for id_ in order if id_ not in first][:8] == second + third
+        assert 2 == caplog.text.count("the policy accepted")
+
     def test_a_check_that_fails(self, index: Index) -> None:
         """A check that raises ends the run, nothing is shown, and the next try finds it all."""
         broken = [True]

@@ -258,6 +258,35 @@ class TestPolicies:
             await spec.search(ctx, QUESTION)
         assert 3 == len(await spec.collected(ctx))
 
+    @pytest.mark.parametrize("check", [None, lambda nodes: [True] * len(nodes)], ids=["none", "another"])
+    @pytest.mark.parametrize("colour", ["blocking", "awaiting"])
+    def test_changed_policies(
+        self, shared: Index, expected: list[str], check: Any, colour: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A search goes on under no other check than it began with; put again, it begins under the new rules."""
+
+        def even(nodes: list[NodeWithScore]) -> list[bool]:
+            return [node.node.metadata["place"] % 2 == 0 for node in nodes]
+
+        def call(spec: ResumableSearchToolSpec, position: int, **arguments: str) -> str:
+            tool = spec.to_tool_list()[position]
+            if colour == "blocking":
+                return str(tool.call(ctx=ctx, **arguments))
+            return str(asyncio.run(tool.acall(ctx=ctx, **arguments)))
+
+        ctx: Context[Any] = Context(agent_of([], []))
+        strict = spec_of(ResumableRetriever(shared, until=Accepted(4, even)))
+        call(strict, 0, query=QUESTION)
+        shown = asyncio.run(strict.collected(ctx))
+        changed = spec_of(ResumableRetriever(shared, until=None if check is None else Accepted(4, check)))
+        assert "the rules for what it may show have changed" in call(changed, 1, search_id=SEARCH_ID)
+        assert shown == asyncio.run(changed.collected(ctx))
+        call(changed, 0, query=QUESTION)
+        call(changed, 1, search_id=SEARCH_ID)
+        rest = [id_ for id_ in expected if id_ not in shown]
+        assert [*shown, *rest[:8]] == asyncio.run(changed.collected(ctx))
+        assert 2 == caplog.text.count("the policy accepted")
+
     async def test_per_call(self, retriever: ResumableRetriever) -> None:
         """What is asked of a search may come from its context, at once or awaited; if it changes, the search is new."""
 

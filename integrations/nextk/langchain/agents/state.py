@@ -76,7 +76,8 @@ class SearchArtifact(TypedDict):
         dropped: How many matches will never be shown, by cause: the name of a policy, `"unshown"` for documents that
             another search has shown, or `"no_text"`.
         stop_reason: Why this call ended: `"max_results"` if the page is full, the name of a policy or of a bound of the
-            retriever, `"exhausted"`, or the reason why the call did not search: `"blank"`, `"unknown"`.
+            retriever, `"exhausted"`, or the reason why the call did not search: `"blank"`, `"unknown"`,
+            `"policies_changed"`.
         exhausted: Whether the search is at its end.
     """
 
