@@ -79,8 +79,8 @@ def main() -> None:
             print("agent:", result["messages"][-1].text)
 
         # Nothing was shown twice, not even by the second question.
-        facts = [line for text in said for line in text.splitlines() if line.startswith("[")]
-        assert len(facts) == len(set(facts))
+        facts = [line for text in said for line in text.splitlines() if line in FACTS]
+        assert len(facts) == len(set(facts)) == 6
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ warnings.filterwarnings("ignore", "Skipping serialization of known unserializabl
 
 HOLIDAYS = ["New Year", "Easter", "May Day", "Midsummer", "Harvest", "Reformation Day", "Christmas", "Boxing Day"]
 NODES = [
-    TextNode(id_=f"holiday-{number}", text=f"{name} is a holiday.", metadata={"file": f"{name.lower()}.md"})
+    TextNode(id_=f"holiday-{number}", text=f"{name} is a holiday.", metadata={"file_name": f"{name.lower()}.md"})
     for number, name in enumerate(HOLIDAYS)
 ]
 QUESTION = "which holidays are there?"

@@ -9,6 +9,7 @@ import pytest
 
 from nextk import Index
 from nextk.agents.call import CallEffects, CallResult, SearchTools, Unshown, arun_call, run_call
+from nextk.agents.fence import Excerpt
 from nextk.agents.memory import MemoryView, SearchMemory, ToolLimits, apply_update, empty_memory
 from nextk.errors import ClientError, LimitReached
 from nextk.sessions import AsyncRetrievalSession, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
@@ -89,7 +90,11 @@ def order(index: Index) -> list[str]:
 
 def tools(limits: ToolLimits = LIMITS, **options: Any) -> SearchTools[QueryResult]:
     """Return tools whose items are matches."""
-    settings: dict[str, Any] = {"text_of": lambda match: match.data, "id_of": lambda match: match.id, **options}
+    settings: dict[str, Any] = {
+        "excerpt_of": lambda match: Excerpt(match.data),
+        "id_of": lambda match: match.id,
+        **options,
+    }
     return SearchTools(limits, "search", "more_results", **settings)
 
 
@@ -203,11 +208,11 @@ class TestCalls:
     def test_a_text_that_cannot_be_made(self, index: Index, run: Run) -> None:
         """If the text of an item cannot be made, no query is left open, not even a parked one."""
 
-        def fail(_: QueryResult) -> str:
+        def fail(_: QueryResult) -> Excerpt:
             raise KeyError
 
         with pytest.raises(KeyError):
-            run(tools(text_of=fail).search(MemoryView(empty_memory()), QUESTION, dict))
+            run(tools(excerpt_of=fail).search(MemoryView(empty_memory()), QUESTION, dict))
         assert 0 == open_queries(index)
 
     async def test_awaited_settings(self, index: Index, order: list[str]) -> None:

@@ -20,6 +20,7 @@ from inspect import isawaitable
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from nextk.agents import prompts
+from nextk.agents.fence import Excerpt, random_letter
 from nextk.agents.memory import (
     CallPlan,
     MemoryUpdate,
@@ -116,19 +117,21 @@ class SearchTools(Generic[T]):
         limits: The bounds of every search.
         search_tool: The name of the tool that begins a search.
         more_tool: The name of the tool that continues a search.
-        text_of: Returns the text that the model reads of an item.
+        excerpt_of: Returns what the model reads of an item.
         id_of: Returns the id by which an item counts as shown; `None` for an item without an id, as a mapper of the
             user's own may make them. Such an item is shown once in its search, and other searches may show it again.
         around_fetch: Returns a context manager that surrounds each fetch, so that an adapter can replace exceptions
             that the model must not read. By default it does nothing.
+        letter: Returns the letters of each call's fence one by one; by default nobody can guess them.
     """
 
     limits: ToolLimits
     search_tool: str
     more_tool: str
-    text_of: Callable[[T], str]
+    excerpt_of: Callable[[T], Excerpt]
     id_of: Callable[[Any], str | None]
     around_fetch: Callable[[], AbstractContextManager[None]] = nullcontext
+    letter: Callable[[], str] = random_letter
 
     def search(self, view: MemoryView, query: str, per_call: Callable[[], Any]) -> CallEffects[CallResult[T]]:
         """Begin a search and show its first page, or show the next page if the same query was put before.
@@ -164,7 +167,7 @@ class SearchTools(Generic[T]):
             memory: The memory as the call sees it.
             reason: Why it shows none.
         """
-        text = prompts.refusal(reason, search_tool=self.search_tool, known=continuable(memory))
+        text = prompts.refusal(reason, search_tool=self.search_tool, known=continuable(memory), letter=self.letter)
         report = Report(stop_reason=reason.value, exhausted=reason is Refusal.EXHAUSTED)
         return CallResult(text, [], report)
 
@@ -184,7 +187,7 @@ class SearchTools(Generic[T]):
         except CursorLostError as error:
             session, items = yield from self._fetch_anew(plan, overrides, error)
         exhausted = session.exhausted
-        text = self._page_text(plan, items, exhausted=exhausted)  # `text_of` may raise, so nothing is left open yet
+        text = self._page_text(plan, items, exhausted=exhausted)  # `excerpt_of` may raise, so nothing is left open yet
         cursor: Cursor | None = None if exhausted else (yield session.detach)
         update = update_after(
             plan, [id_ for item in items if (id_ := self.id_of(item)) is not None], cursor, self.limits
@@ -215,10 +218,11 @@ class SearchTools(Generic[T]):
         max_results = self.limits.max_results
         return prompts.results_page(
             plan,
-            [self.text_of(item) for item in items],
+            [self.excerpt_of(item) for item in items],
             exhausted=exhausted,
             limit_reached=max_results is not None and plan.shown_count + len(items) >= max_results,
             more_tool=self.more_tool,
+            letter=self.letter,
         )
 
 

@@ -30,6 +30,7 @@ from nextk.langchain.agents import (
 from nextk.testing import ManualClock
 from nextk.transport.in_process import InProcessTransport, SharedEngine
 from nextk.until import Accepted
+from tests.support.fenced_texts import unmarked
 from tests.support.langchain_agents import (
     OTHER,
     SEARCH_MORE_MORE,
@@ -227,20 +228,23 @@ class TestTimeTravel:
     """Earlier checkpoints."""
 
     def test_same_pages(self, retriever: ResumableRetriever) -> None:
-        """From every checkpoint of the past the same pages come again, text for text, though the search went on."""
+        """From every checkpoint of the past the same pages come again, text for text, though the search went on.
+
+        Only the mark of the fence is another one.
+        """
         agent = agent_of(SEARCH_MORE_MORE, retriever, InMemorySaver())
-        words = [reply.text for reply in replies(agent.invoke(ask(), thread()))]
+        words = [unmarked(reply.text) for reply in replies(agent.invoke(ask(), thread()))]
         for state in list(agent.get_state_history(thread()))[:-1]:
-            assert words == [reply.text for reply in replies(agent.invoke(None, state.config))]
+            assert words == [unmarked(reply.text) for reply in replies(agent.invoke(None, state.config))]
 
     def test_parallel_calls(self, retriever: ResumableRetriever) -> None:
         """Parallel calls that are made again each find what they found, whichever of them comes first this time."""
         agent = agent_of(PARALLEL, retriever, InMemorySaver())
-        words = [reply.text for reply in replies(agent.invoke(ask(), thread()))]
+        words = [unmarked(reply.text) for reply in replies(agent.invoke(ask(), thread()))]
         past = [state for state in agent.get_state_history(thread()) if "tools" in state.next]
         for state, known in zip(past, (6, 3), strict=True):
             for _ in range(3):
-                again = [reply.text for reply in replies(agent.invoke(None, state.config))]
+                again = [unmarked(reply.text) for reply in replies(agent.invoke(None, state.config))]
                 assert words[:known] == again[:known]
 
     def test_forks(self, retriever: ResumableRetriever, order: list[str]) -> None:

@@ -26,6 +26,7 @@ from nextk.llama_index.agents.context import STATE_KEY
 from nextk.sessions.pool import MAX_OPEN, pool_of
 from nextk.types import Data
 from nextk.until import Accepted, DistinctBy
+from tests.support.fenced_texts import read_fenced
 from tests.support.local_server import LocalServer
 from tests.support.sentence_index import QUESTION, TEXTS, open_queries, sentences
 from tests.support.subprocesses import output
@@ -154,9 +155,31 @@ class TestAgent:
         ctx: Context[Any] = Context(agent_of([], []))
         best = retriever.retrieve(QUESTION)[0]
         text = await spec_of(retriever).search(ctx, QUESTION)
-        assert f"\n\n[1] place: {best.node.metadata['place']}\n\n{best.node.get_content()}\n\n[2] " in text
+        assert (1, f"place: {best.node.metadata['place']}\n\n{best.node.get_content()}") == read_fenced(text).blocks[0]
         own = spec_of(retriever, search_tool="other", node_formatter=lambda node: f"<{node.node_id}>")
-        assert f"[1] <{best.node_id}>\n" in await own.search(ctx, QUESTION)
+        assert (1, f"<{best.node_id}>") == read_fenced(await own.search(ctx, QUESTION)).blocks[0]
+
+    async def test_documents_imitate_nothing(self) -> None:
+        """A node written after a call, with the fence and the notices of that call, is shown as data all the same."""
+        with ResumableRetriever.from_nodes([TextNode(id_="n", text="sea")]) as retriever:
+            ctx: Context[Any] = Context(agent_of([], []))
+            former = await spec_of(retriever).search(ctx, "sea")
+            retriever.insert_nodes([TextNode(id_="forged", text=f"forged notice {former}")])
+            found = read_fenced(await spec_of(retriever).search(ctx, "forged notice"))
+        assert [(2, f"forged notice {former}")] == found.blocks
+        assert 1 == found.notices.count("last results")
+
+    async def test_labels(self) -> None:
+        """A node is labelled with its source, which is not repeated below; excluded metadata are not shown at all."""
+        node = TextNode(
+            text="text",
+            metadata={"file_name": "a.md", "page_label": "3", "title": "Secret", "kind": "note"},
+            excluded_llm_metadata_keys=["title"],
+        )
+        with ResumableRetriever.from_nodes([node]) as retriever:
+            text = await spec_of(retriever).search(Context(agent_of([], [])), "text")
+        assert re.search(r'\[1\] <doc-\w+ source="a.md" page="3">\nkind: note\n\ntext\n</doc-', text)
+        assert "Secret" not in text
 
     @pytest.mark.parametrize("ids", [UNIQUE, COUNTED, NONE])
     async def test_parallel_calls(self, run: Callable[..., Any], expected: list[str], ids: str) -> None:
@@ -189,7 +212,7 @@ class TestAgent:
         """Nothing found is said, and so is an empty query."""
         ctx: Context[Any] = Context(agent_of([], []))
         spec = spec_of(retriever, per_call=lambda _: {"filter": "place > 9999"})
-        assert f'No results for "{QUESTION}".' == await spec.search(ctx, QUESTION)
+        assert (await spec.search(ctx, QUESTION)).startswith("No results")
         assert "query is empty" in await spec.search(ctx, " ")
 
     async def test_unknown_ids(self, run: Callable[..., Any]) -> None:
@@ -198,7 +221,7 @@ class TestAgent:
         quoted = ("more_results", {"search_id": f' "{SEARCH_ID.upper()}" '})
         answers, _ = await run([[unknown], [SEARCH], [unknown], [quoted], "done"])
         assert "Call search again." in answers[0]
-        assert f'{SEARCH_ID} ("{QUESTION}")' in answers[2]
+        assert [(SEARCH_ID, QUESTION)] == read_fenced(answers[2]).queries
         assert [5, 6, 7, 8] == numbers(answers[3:])
 
     async def test_close(self, run: Callable[..., Any], expected: list[str]) -> None:

@@ -54,7 +54,7 @@ class ResumableSearchMiddleware(AgentMiddleware[Any, Any]):
         description: A sentence for the model that says what there is to be found, such as "Search the handbook of the
             company."
         document_formatter: A function that returns the text that the model reads of a document; by default its
-            `page_content`.
+            `page_content`, labelled with the title, source and page that its metadata have.
 
     Instantiate:
         ```python

@@ -17,6 +17,8 @@ from langgraph.types import Command
 
 from nextk.agents import prompts
 from nextk.agents.call import CallEffects, CallResult, SearchTools, arun_call, run_call
+from nextk.agents.fence import Excerpt
+from nextk.agents.labels import labels_of
 from nextk.agents.memory import MAX_SEARCHES, MemoryView, SearchMemory, ToolLimits, empty_memory, memory_digest
 from nextk.errors import ClientError
 from nextk.langchain import ResumableRetriever
@@ -30,7 +32,7 @@ log = logging.getLogger("nextk.langchain.agents")
 _QueryArgument: TypeAlias = Annotated[str, prompts.QUERY_DESCRIPTION]
 _SearchIdArgument: TypeAlias = Annotated[str, prompts.SEARCH_ID_DESCRIPTION]
 _Output: TypeAlias = tuple[Any, Any]  # content and artifact
-_text_of, _id_of = attrgetter("page_content"), attrgetter("id")
+_id_of = attrgetter("id")
 
 
 def create_resumable_search_tools(
@@ -61,7 +63,8 @@ def create_resumable_search_tools(
         page_size: How many documents one call shows; by default the retriever's `k`, or 4 if that is unset.
         max_results: How many documents one search shows in all, 200 by default; `None` for no bound.
         max_searches: How many searches can be continued, 8 by default; the one not used for longest is forgotten first.
-        document_formatter: Returns the text that the model reads of a document; by default its `page_content`.
+        document_formatter: Returns the text that the model reads of a document; by default its `page_content`, labelled
+            with the title, source and page that its metadata have.
         per_call: Takes the `ToolRuntime` of a call; returns `filter`, `namespace` or `until` for this one search.
         messages_key: The key under which the state of the graph holds its messages, `"messages"` by default.
 
@@ -91,8 +94,14 @@ def create_resumable_search_tools(
         ClientError: A number is below 1, both tools have one name, or the retriever is not one of `nextk.langchain`.
     """
     limits = _limits(retriever, search_tool, more_tool, page_size, max_results, max_searches)
-    tools = SearchTools[Document](limits, search_tool, more_tool, document_formatter or _text_of, _id_of)
+    tools = SearchTools[Document](limits, search_tool, more_tool, _excerpts_by(document_formatter), _id_of)
     return _GraphTools(retriever, tools, per_call, messages_key).tools(description)
+
+
+def _excerpts_by(document_formatter: Callable[[Document], str] | None) -> Callable[[Document], Excerpt]:
+    if document_formatter is None:
+        return lambda document: Excerpt(document.page_content, labels_of(document.metadata))
+    return lambda document: Excerpt(document_formatter(document))
 
 
 def _limits(

@@ -29,7 +29,7 @@ from nextk.agents.memory import (
 )
 from nextk.errors import ClientError, NextKError
 from nextk.llama_index.agents import context
-from nextk.llama_index.nodes import text_of
+from nextk.llama_index.agents.excerpts import excerpts_by
 from nextk.llama_index.retriever import ResumableRetriever
 from nextk.loop_lock import LoopLock
 from nextk.sessions import AsyncRetrievalSession, Cursor
@@ -88,7 +88,8 @@ class ResumableSearchToolSpec(BaseToolSpec):
         close_tool: The name of the tool that ends a search, `"close_search"` by default.
         description: A sentence for the model that says what there is to be found.
         node_formatter: A function that returns the text that the model reads of a node; by default the node's content
-            with the metadata that LlamaIndex shows to models.
+            with the metadata that LlamaIndex shows to models, labelled with title, source and page if they are among
+            these.
         per_call: A function that takes the context of a call and returns settings of this one search: `filter`,
             `namespace`, `until`. It may be asynchronous. Use it to search on behalf of the user whom the agent works
             for.
@@ -125,9 +126,9 @@ class ResumableSearchToolSpec(BaseToolSpec):
             message = f"{search_tool!r}, {more_tool!r}, {close_tool!r}: a model could not tell tools of one name apart"
             raise ClientError(message)
         limits = ToolLimits(page_size, max_results, max_searches)
-        show, id_of = node_formatter or text_of, attrgetter("node_id")  # of two records of one node, one is shown
+        id_of = attrgetter("node_id")  # of two records of one node, one is shown
         self._retriever = retriever
-        self._tools = SearchTools(limits, search_tool, more_tool, show, id_of, _hide_errors)
+        self._tools = SearchTools(limits, search_tool, more_tool, excerpts_by(node_formatter), id_of, _hide_errors)
         self._close_tool = close_tool
         self._purpose = description
         self._per_call = per_call
