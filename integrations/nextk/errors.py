@@ -11,6 +11,7 @@ NextKError
 │   └── TooManyQueries              the server has no room for another resumable query
 ├── TransportError                  no answer arrived
 │   └── PageUncertain               no answer arrived, and the server may have advanced: the page's fate is unknown
+├── SearchFailed                    an agent's tool could not search; its text is all that the model is told
 ├── LimitReached                    a bound that you set was hit before the search was exhausted
 └── MissingExtraError(ImportError)  an optional part of nextk is not installed
 ```
@@ -29,6 +30,7 @@ __all__ = [
     "PolicyMismatch",
     "QueryNotFound",
     "RefusedError",
+    "SearchFailed",
     "TooManyQueries",
     "TransportError",
     "UpstashError",
@@ -101,6 +103,14 @@ class PageUncertain(TransportError):
 
     To request the page again could skip one without a sign, so the handle refuses to. Stop the handle, and either start
     a new query or let a session of `nextk.sessions` recover.
+    """
+
+
+class SearchFailed(NextKError):
+    """A tool of an agent could not search. No document is lost by it: the next call shows what this one did not.
+
+    Frameworks may tell a model the text of what a tool raises. This one says in words of our own that the search failed
+    and whether to try again. The error itself, which may hold secrets, is its `__cause__`; the log holds it as well.
     """
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import pytest
@@ -11,7 +10,15 @@ from nextk import Index
 from nextk.agents.call import CallEffects, CallResult, SearchTools, Unshown, arun_call, run_call
 from nextk.agents.fence import Excerpt
 from nextk.agents.memory import MemoryView, SearchMemory, ToolLimits, apply_update, empty_memory
-from nextk.errors import ClientError, LimitReached
+from nextk.errors import (
+    ClientError,
+    LimitReached,
+    PageUncertain,
+    RefusedError,
+    SearchFailed,
+    TooManyQueries,
+    TransportError,
+)
 from nextk.sessions import AsyncRetrievalSession, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
 from nextk.sessions.pool import pool_of
 from nextk.types import QueryResult
@@ -185,36 +192,6 @@ class TestCalls:
         assert "begins anew" in caplog.text
         assert next(iter(settings)) in caplog.text
 
-    def test_errors_of_a_new_search(self, run: Run) -> None:
-        """A search that cannot even begin raises what the session raises, and begins once only."""
-        with pytest.raises(ClientError, match="fetch_until"):
-            run(tools(around_fetch=refusing).search(MemoryView(empty_memory()), QUESTION, dict))
-        with pytest.raises(LimitReached):
-            run(tools(around_fetch=reaching).search(MemoryView(empty_memory()), QUESTION, dict))
-
-    def test_errors_of_a_check(self, run: Run) -> None:
-        """An error of a check reaches the caller through `around_fetch`, which may replace it."""
-
-        def check(_: list[QueryResult]) -> list[bool]:
-            message = "a secret"
-            raise OSError(message)
-
-        overrides = settings_of(until=Accepted(4, check))
-        with pytest.raises(OSError, match="a secret"):
-            run(tools().search(MemoryView(empty_memory()), QUESTION, overrides))
-        with pytest.raises(RuntimeError, match="failed"):
-            run(tools(around_fetch=hiding).search(MemoryView(empty_memory()), QUESTION, overrides))
-
-    def test_a_text_that_cannot_be_made(self, index: Index, run: Run) -> None:
-        """If the text of an item cannot be made, no query is left open, not even a parked one."""
-
-        def fail(_: QueryResult) -> Excerpt:
-            raise KeyError
-
-        with pytest.raises(KeyError):
-            run(tools(excerpt_of=fail).search(MemoryView(empty_memory()), QUESTION, dict))
-        assert 0 == open_queries(index)
-
     async def test_awaited_settings(self, index: Index, order: list[str]) -> None:
         """In an event loop the settings of a search may have to be awaited."""
 
@@ -271,30 +248,65 @@ class TestChangedPolicies:
         assert not set(ids_of(third)) & {*ids_of(first), *ids_of(second)}
 
 
-@contextmanager
-def hiding() -> Iterator[None]:
-    """Replaces every error."""
-    try:
-        yield
-    except OSError as error:
-        message = "failed"
-        raise RuntimeError(message) from error
+SECRET = "payroll of Alice"
+"""Words that no model may read."""
 
 
-@contextmanager
-def refusing() -> Iterator[None]:
-    """Raises before anything is fetched."""
-    message = "fetch_until"
-    raise ClientError(message)
-    yield
+def raising(error: Exception) -> Callable[..., Any]:
+    """Return a function that raises an error."""
+
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
 
 
-@contextmanager
-def reaching() -> Iterator[None]:
-    """Raises as a bound does."""
-    message = "max_pulls"
-    raise LimitReached(message)
-    yield
+class Steering(Exception):
+    """Stands for an exception by which a framework steers a run."""
+
+
+class TestErrors:
+    """A call that fails says so in words of our own."""
+
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            (OSError(SECRET), "Searching again will not help"),
+            (ClientError(SECRET), "Searching again will not help"),
+            (RefusedError(SECRET, 422), "Searching again will not help"),
+            (TransportError(SECRET), "Make the same call once more"),
+            (PageUncertain(SECRET), "Make the same call once more"),
+            (TooManyQueries(SECRET, 403), "Make the same call once more"),
+            (LimitReached(SECRET), "reached its limit"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_words(self, run: Run, error: Exception, expected: str, caplog: pytest.LogCaptureFixture) -> None:
+        """The text of an error is for the log alone; a model learns whether to try again."""
+        overrides = settings_of(until=Accepted(4, raising(error)))
+        with pytest.raises(SearchFailed, match=expected) as raised:
+            run(tools().search(MemoryView(empty_memory()), QUESTION, overrides))
+        assert SECRET not in repr(raised.value)
+        assert error is raised.value.__cause__
+        assert SECRET in caplog.text
+
+    def test_every_function_of_the_user(self, index: Index, run: Run) -> None:
+        """Whichever function of the user raises, its error is hidden and no query is left open, not even parked."""
+        error = KeyError(SECRET)
+        for failing, per_call in (
+            (tools(), raising(error)),
+            (tools(excerpt_of=raising(error)), dict),
+            (tools(), settings_of(until=Accepted(4, raising(error)))),
+        ):
+            with pytest.raises(SearchFailed, match="failed") as raised:
+                run(failing.search(MemoryView(empty_memory()), QUESTION, per_call))
+            assert error is raised.value.__cause__
+            assert 0 == open_queries(index)
+
+    def test_exceptions_of_the_framework(self, run: Run) -> None:
+        """An exception by which the framework steers a run is no failure, and is raised as it is."""
+        with pytest.raises(Steering):
+            run(tools(let_through=(Steering,)).search(MemoryView(empty_memory()), QUESTION, raising(Steering())))
 
 
 class TestUnshown:

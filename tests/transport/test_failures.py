@@ -745,6 +745,7 @@ FAILURES: dict[str, NextKError] = {
     "transport": TransportError("no"),
     "uncertain": PageUncertain("no"),
     "limit": errors.LimitReached("no"),
+    "failed": errors.SearchFailed("no"),
     "extra": errors.MissingExtraError("no"),
 }
 
@@ -774,6 +775,7 @@ class TestErrors:
             "TooManyQueries": ["RefusedError"],
             "TransportError": ["NextKError"],
             "PageUncertain": ["TransportError"],
+            "SearchFailed": ["NextKError"],
             "LimitReached": ["NextKError"],
             "MissingExtraError": ["NextKError", "ImportError"],
         }

@@ -12,8 +12,8 @@ locks, messages and artifacts.
 """
 
 import logging
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import isawaitable
@@ -33,7 +33,7 @@ from nextk.agents.memory import (
     plan_search,
     update_after,
 )
-from nextk.errors import ClientError, LimitReached, PolicyMismatch
+from nextk.errors import ClientError, LimitReached, PolicyMismatch, SearchFailed
 from nextk.sessions import AsyncRetrievalSession, Cursor, Report, RetrievalSession
 from nextk.sessions.effects import adrive, drive
 from nextk.until import Candidate, MaxResults, Policy, PolicyState
@@ -120,8 +120,8 @@ class SearchTools(Generic[T]):
         excerpt_of: Returns what the model reads of an item.
         id_of: Returns the id by which an item counts as shown; `None` for an item without an id, as a mapper of the
             user's own may make them. Such an item is shown once in its search, and other searches may show it again.
-        around_fetch: Returns a context manager that surrounds each fetch, so that an adapter can replace exceptions
-            that the model must not read. By default it does nothing.
+        let_through: The exceptions with which the framework itself steers a run, such as one that waits for a human:
+            a call raises them as they are.
         letter: Returns the letters of each call's fence one by one; by default nobody can guess them.
     """
 
@@ -130,7 +130,7 @@ class SearchTools(Generic[T]):
     more_tool: str
     excerpt_of: Callable[[T], Excerpt]
     id_of: Callable[[Any], str | None]
-    around_fetch: Callable[[], AbstractContextManager[None]] = nullcontext
+    let_through: tuple[type[Exception], ...] = ()
     letter: Callable[[], str] = random_letter
 
     def search(self, view: MemoryView, query: str, per_call: Callable[[], Any]) -> CallEffects[CallResult[T]]:
@@ -142,8 +142,8 @@ class SearchTools(Generic[T]):
             per_call: Returns the settings of this one search, by the names that the retriever's `open` has for them.
 
         Raises:
-            NextKError: The index could not be asked, or a bound of the retriever leaves nothing to show. No document is
-                lost: the next call shows it.
+            SearchFailed: The index could not be asked, a bound of the retriever leaves nothing to show, or a function
+                of the user raised. No document is lost: the next call shows it.
         """
         return self._show(view, plan_search(view, query, self.limits), per_call)
 
@@ -156,7 +156,7 @@ class SearchTools(Generic[T]):
             per_call: Returns the settings of this one search, by the names that the retriever's `resume` has for them.
 
         Raises:
-            NextKError: As `search`.
+            SearchFailed: As `search`.
         """
         return self._show(view, plan_more(view, search_id, self.limits), per_call)
 
@@ -176,23 +176,38 @@ class SearchTools(Generic[T]):
     ) -> CallEffects[CallResult[T]]:
         if isinstance(plan, Refusal):
             return self.refuse(view.memory, plan)
-        overrides = yield per_call
-        try:
-            session, items = yield from self._fetch(plan, overrides)
-        except PolicyMismatch as error:
-            if not plan.repeated:
-                log.warning("%s of a search was refused: %s", self.more_tool, error)
-                return self.refuse(view.memory, Refusal.POLICIES_CHANGED)
-            session, items = yield from self._fetch_anew(plan, overrides, error)
-        except CursorLostError as error:
-            session, items = yield from self._fetch_anew(plan, overrides, error)
+        with self._hide_errors():
+            overrides = yield per_call
+            try:
+                session, items = yield from self._fetch(plan, overrides)
+            except PolicyMismatch as error:
+                if not plan.repeated:
+                    log.warning("%s of a search was refused: %s", self.more_tool, error)
+                    return self.refuse(view.memory, Refusal.POLICIES_CHANGED)
+                session, items = yield from self._fetch_anew(plan, overrides, error)
+            except CursorLostError as error:
+                session, items = yield from self._fetch_anew(plan, overrides, error)
+            return (yield from self._conclude(plan, session, items))
+
+    def _conclude(self, plan: CallPlan, session: AnySession, items: list[T]) -> CallEffects[CallResult[T]]:
         exhausted = session.exhausted
-        text = self._page_text(plan, items, exhausted=exhausted)  # `excerpt_of` may raise, so nothing is left open yet
+        text = self._page_text(plan, items, exhausted=exhausted)  # may raise, so nothing is left open yet
         cursor: Cursor | None = None if exhausted else (yield session.detach)
         update = update_after(
             plan, [id_ for item in items if (id_ := self.id_of(item)) is not None], cursor, self.limits
         )
         return CallResult(text, items, session.report, plan.search_id, cursor, update)
+
+    @contextmanager
+    def _hide_errors(self) -> Iterator[None]:
+        """Replace what is raised in the course of a call: a framework may give its words to the model."""
+        try:
+            yield
+        except self.let_through:
+            raise
+        except Exception as error:
+            log.exception("a call of %s or %s failed", self.search_tool, self.more_tool)
+            raise SearchFailed(prompts.failure(error)) from error
 
     def _fetch_anew(
         self, plan: CallPlan, overrides: Mapping[str, Any], reason: Exception
@@ -204,8 +219,7 @@ class SearchTools(Generic[T]):
         session: AnySession = yield OpenSession(plan.query, plan.cursor, overrides)
         policy = MaxResults(plan.page_size) | Unshown(plan.shown, self.id_of)
         try:
-            with self.around_fetch():
-                items: list[T] = yield partial(session.fetch_until, policy)
+            items: list[T] = yield partial(session.fetch_until, policy)
         except LimitReached as error:
             if plan.cursor is None:
                 raise

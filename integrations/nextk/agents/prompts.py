@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nextk.agents.fence import Excerpt, Fence, one_line, random_letter
 from nextk.agents.memory import CallPlan, Refusal
+from nextk.errors import LimitReached, TooManyQueries, TransportError
 
 SEARCH_DESCRIPTION = (
     "{purpose} Returns the best results and the id of the search. If they are not enough, call {more} with that id "
@@ -43,6 +44,11 @@ _UNKNOWN_SEARCH = "No search with this id can be continued: it is unknown or has
 _POLICIES_CHANGED = (
     "This search cannot be continued, because the rules for what it may show have changed. Call {search} again."
 )
+_FAILED = "The search failed, so there are no results. Searching again will not help: say so."
+_FAILED_FOR_NOW = (
+    "The search failed for now. Make the same call once more: no result is lost. If it fails again, say so."
+)
+_NOTHING_WITHIN_LIMIT = "The search reached its limit before it found anything to show. Another query may find more."
 _KNOWN_SEARCHES = "These can be continued, each with its query inside {tag}:"
 
 
@@ -112,3 +118,18 @@ def refusal(
 def _list(queries: Mapping[str, str], fence: Fence) -> str:
     heading = _KNOWN_SEARCHES.format(tag=fence.tag(_QUERY))
     return "\n".join([heading, *(f"{id_} {fence.inline(_QUERY, query)}" for id_, query in queries.items())])
+
+
+def failure(error: Exception) -> str:
+    """Return what a model is told of an error: nothing of its text, which may hold secrets.
+
+    Args:
+        error: The error that ended a search.
+    """
+    match error:
+        case TransportError() | TooManyQueries():
+            return _FAILED_FOR_NOW
+        case LimitReached():
+            return _NOTHING_WITHIN_LIMIT
+        case _:
+            return _FAILED

@@ -9,18 +9,24 @@ from typing import Any, ClassVar
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import ToolRetryMiddleware
 from langchain.tools import ToolRuntime
 from langchain_core.documents import Document
+from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool
 from langchain_tests.integration_tests import ToolsIntegrationTests
 from langchain_tests.unit_tests import ToolsUnitTests
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.prebuilt import ToolNode
+from langgraph.types import Command, interrupt
 
 from nextk import Index
-from nextk.errors import ClientError, MissingExtraError
+from nextk.errors import ClientError, MissingExtraError, SearchFailed
 from nextk.langchain import ResumableRetriever
 from nextk.langchain.agents import (
     ResumableSearchMiddleware,
+    ResumableSearchState,
     create_resumable_search_tools,
 )
 from nextk.sessions.pool import pool_of
@@ -339,9 +345,47 @@ class TestPermissions:
         broken.insert(0, False)
         retriever = ResumableRetriever(index=index, k=4, until=Accepted(4, check))
         agent = agent_of(SEARCH_MORE_MORE, retriever, InMemorySaver())
-        with pytest.raises(OSError, match="no directory"):
+        with pytest.raises(SearchFailed, match="failed") as raised:
             agent.invoke(ask(), thread())
+        assert "no directory" == str(raised.value.__cause__)
         assert ranking(ResumableRetriever(index=index))[:12] == flat(pages(agent.invoke(None, thread())))
+
+    @pytest.mark.parametrize("colour", ["blocking", "awaiting"])
+    @pytest.mark.parametrize("way", ["node", "middleware"])
+    async def test_errors_that_are_told(self, index: Index, colour: str, way: str) -> None:
+        """Where a graph tells a model the errors of its tools, the model reads nothing of what a check has raised."""
+
+        def check(_: list[Document]) -> list[bool]:
+            message = "no directory of salaries"
+            raise OSError(message)
+
+        retriever = ResumableRetriever(index=index, k=4, until=Accepted(4, check))
+        if way == "middleware":
+            agent: Any = create_agent(
+                ScriptedModel(script=[[search()], "done"]),
+                middleware=[ToolRetryMiddleware(max_retries=0), ResumableSearchMiddleware(retriever)],
+            )
+        else:
+            calls = AIMessage("", tool_calls=[{"name": "search", "args": {"query": QUESTION}, "id": "1"}])
+            graph = StateGraph(ResumableSearchState)
+            graph.add_node("model", lambda _: {"messages": [calls]})
+            graph.add_node("tools", ToolNode(create_resumable_search_tools(retriever), handle_tool_errors=True))
+            graph.add_edge(START, "model")
+            graph.add_edge("model", "tools")
+            agent = graph.compile()
+        result = agent.invoke(ask()) if colour == "blocking" else await agent.ainvoke(ask())
+        [reply] = replies(result)
+        assert "The search failed" in reply.text
+        assert "salaries" not in reply.text
+        assert "OSError" not in reply.text
+
+    def test_interrupts(self, index: Index, order: list[str]) -> None:
+        """A function of the user may interrupt the graph, to ask a human for whom to search."""
+        retriever = ResumableRetriever(index=index, k=4)
+        script: list[Line] = [[search()], "done"]
+        agent = agent_of(script, retriever, InMemorySaver(), per_call=lambda _: {"filter": interrupt("who?")})
+        assert "__interrupt__" in agent.invoke(ask(), thread())
+        assert [order[:4]] == pages(agent.invoke(Command(resume=""), thread()))
 
     def test_per_call(self, index: Index, retriever: ResumableRetriever) -> None:
         """Each call is asked for whom it searches."""

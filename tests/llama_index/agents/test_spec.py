@@ -14,13 +14,13 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.schema import NodeWithScore, TextNode
-from llama_index.core.workflow import Context
+from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent
 from workflows.errors import WorkflowCancelledByUser
 from workflows.runtime.types.results import StepWorkerContext
 
 from nextk import Index
 from nextk.agents.memory import empty_memory, search_id_of
-from nextk.errors import ClientError, PageUncertain
+from nextk.errors import ClientError, PageUncertain, SearchFailed
 from nextk.llama_index import ResumableRetriever, ResumableSearchToolSpec
 from nextk.llama_index.agents.context import STATE_KEY
 from nextk.sessions.pool import MAX_OPEN, pool_of
@@ -458,20 +458,55 @@ class TestFaults:
     async def test_errors_cost_nothing(
         self, retriever: ResumableRetriever, expected: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """An error is raised, for LlamaIndex to tell the model; the next call shows the page that it has cost."""
+        """A call that fails raises, for LlamaIndex to tell the model; the next call shows the page that it has cost."""
         spec = spec_of(retriever)
         ctx: Context[Any] = Context(agent_of([], []))
         await spec.search(ctx, QUESTION)
         with monkeypatch.context() as broken:
 
             def fail(*_: Any, **__: Any) -> Any:
-                raise PageUncertain("lost")
+                raise PageUncertain("lost at a secret address")
 
             broken.setattr(retriever, "aresume", fail)
-            with pytest.raises(PageUncertain):
+            with pytest.raises(SearchFailed, match="once more") as raised:
                 await spec.more_results(ctx, SEARCH_ID)
+            assert "secret" not in str(raised.value)
         await spec.more_results(ctx, SEARCH_ID)
         assert expected[:8] == await spec.collected(ctx)
+
+    @pytest.mark.parametrize("part", ["until", "per_call", "node_formatter"])
+    async def test_errors_that_are_told(self, shared: Index, part: str, caplog: pytest.LogCaptureFixture) -> None:
+        """LlamaIndex tells a model the errors of tools, and the model reads nothing of what the user's code raised."""
+
+        def fail(*_: Any) -> Any:
+            message = "no directory of salaries"
+            raise OSError(message)
+
+        until = Accepted(4, fail) if part == "until" else None
+        spec = spec_of(ResumableRetriever(shared, until=until), **({} if until else {part: fail}))
+        agent = agent_of(spec.to_tool_list(), [[SEARCH], "done"])
+        [answer] = await said(agent, Context(agent))
+        assert answer.startswith("The search failed")
+        assert "salaries" not in answer
+        assert "salaries" in caplog.text
+
+    async def test_waiting_for_a_human(self, retriever: ResumableRetriever) -> None:
+        """A function of the user may wait for an event of the run, to ask a human for whom to search."""
+
+        async def settings_of(ctx: Context[Any]) -> dict[str, Any]:
+            await ctx.wait_for_event(HumanResponseEvent, waiter_event=InputRequiredEvent())
+            return {"filter": "place >= 30"}
+
+        spec = spec_of(retriever, per_call=settings_of)
+        agent = agent_of(spec.to_tool_list(), [[SEARCH], "done"])
+        ctx: Context[Any] = Context(agent)
+        handler = agent.run(QUESTION, ctx=ctx)
+        async for event in handler.stream_events():
+            if isinstance(event, InputRequiredEvent):
+                ctx.send_event(HumanResponseEvent())
+        await handler
+        shown = await spec.collected(ctx)
+        assert (4, True) == (len(shown), all(int(id_[1:]) >= 30 for id_ in shown))
 
     async def test_another_index(self, retriever: ResumableRetriever) -> None:
         """A cursor that leads nowhere any more is a new search, without what was shown."""

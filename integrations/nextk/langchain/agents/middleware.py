@@ -94,7 +94,8 @@ class ResumableSearchMiddleware(AgentMiddleware[Any, Any]):
         ```
 
         A document that is denied reaches neither the model nor the state nor an artifact. If the check raises, the call
-        shows nothing.
+        shows nothing and raises `SearchFailed`, whose `__cause__` is the error. Its text is written for the model, and
+        tells no more than that the search failed.
 
     Artifact:
         Each `ToolMessage` carries a `SearchArtifact`: the documents, and what the search has done so far.

@@ -13,6 +13,7 @@ from langchain.tools import BaseTool, ToolRuntime
 from langchain_core.documents import Document
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import StructuredTool
+from langgraph.errors import GraphBubbleUp
 from langgraph.types import Command
 
 from nextk.agents import prompts
@@ -88,13 +89,15 @@ def create_resumable_search_tools(
         ```
 
     Returns:
-        Both tools, `search` first. The artifact of each answer is a `SearchArtifact`.
+        Both tools, `search` first. The artifact of each answer is a `SearchArtifact`. If the index cannot be asked, or
+        a function of yours raises, they raise `SearchFailed`: its text is for the model, its `__cause__` for you.
 
     Raises:
         ClientError: A number is below 1, both tools have one name, or the retriever is not one of `nextk.langchain`.
     """
     limits = _limits(retriever, search_tool, more_tool, page_size, max_results, max_searches)
-    tools = SearchTools[Document](limits, search_tool, more_tool, _excerpts_by(document_formatter), _id_of)
+    excerpt_of = _excerpts_by(document_formatter)
+    tools = SearchTools[Document](limits, search_tool, more_tool, excerpt_of, _id_of, (GraphBubbleUp,))
     return _GraphTools(retriever, tools, per_call, messages_key).tools(description)
 
 
@@ -199,16 +202,14 @@ class _GraphTools:
     async def _arun(self, call: _GraphCall, effects: CallEffects[CallResult[Document]]) -> _Output:
         return self._output(call, await arun_call(effects, self._retriever.aopen, self._retriever.aresume))
 
-    def _overrides(self, runtime: "ToolRuntime[Any, Any] | None") -> Mapping[str, Any]:
-        """Return the settings of this one search; an agent that cannot say for whom it searches does not search."""
-        if self._per_call is None:
-            return {}
-        if runtime is None:
-            message = "per_call= needs the runtime of a graph: invoke this tool from one"
-            raise ClientError(message)
-        return self._per_call(runtime)
+    def _overrides(self, runtime: "ToolRuntime[Any, Any]") -> Mapping[str, Any]:
+        return {} if self._per_call is None else self._per_call(runtime)
 
     def _call(self, tool: str, runtime: "ToolRuntime[Any, Any] | None") -> _GraphCall:
+        """Return the call; an agent that cannot say for whom it searches does not search."""
+        if runtime is None and self._per_call is not None:
+            message = "per_call= needs the runtime of a graph: invoke this tool from one"
+            raise ClientError(message)
         if runtime is None or isinstance(runtime.state, list):
             return _GraphCall(tool, "", empty_memory(), ToolStep(), stateful=False)
         memories = _read(runtime.state, STATE_KEY)

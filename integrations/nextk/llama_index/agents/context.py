@@ -143,3 +143,12 @@ def _current_event() -> object:
     except (ImportError, AttributeError):  # pragma: no cover
         return None
     return getattr(step, "event", None)
+
+
+def steering_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions with which LlamaIndex makes a step wait for an event, so that no tool may replace them."""
+    try:
+        waiting: type[Exception] = importlib.import_module("workflows.runtime.types.results").WaitingForEvent
+    except (ImportError, AttributeError):  # pragma: no cover
+        return ()
+    return (waiting,)

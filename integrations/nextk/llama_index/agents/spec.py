@@ -1,10 +1,9 @@
 """The tool spec `ResumableSearchToolSpec` for LlamaIndex's agents; its memory is in the store of the context."""
 
 import copy
-import logging
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -27,7 +26,7 @@ from nextk.agents.memory import (
     forget_search,
     read_id,
 )
-from nextk.errors import ClientError, NextKError
+from nextk.errors import ClientError
 from nextk.llama_index.agents import context
 from nextk.llama_index.agents.excerpts import excerpts_by
 from nextk.llama_index.retriever import ResumableRetriever
@@ -35,8 +34,6 @@ from nextk.loop_lock import LoopLock
 from nextk.sessions import AsyncRetrievalSession, Cursor
 from nextk.sessions.config import MAX_RESULTS
 from nextk.sessions.pool import stop_parked
-
-log = logging.getLogger("nextk.llama_index")
 
 PAGE_SIZE = 5
 """How many nodes one call shows, unless the spec is made with another number."""
@@ -59,9 +56,9 @@ class ResumableSearchToolSpec(BaseToolSpec):
     what `AsyncRetrievalSession.detach` leaves open for the next call of this process.
 
     No tool shows a node that the retriever's own `until` does not keep, and the retriever's bounds hold for each call.
-    A mistake that a model can put right, such as an id that is not known any more, is answered in words. Every other
-    error is raised, and LlamaIndex tells the model. If a function of yours raises in the middle of a search, the model
-    learns only that the search failed. No node is lost by an error.
+    A mistake that a model can put right, such as an id that is not known any more, is answered in words. If the index
+    cannot be asked, or a function of yours raises, the tool raises `SearchFailed`, and LlamaIndex tells the model its
+    text: that the search failed, and nothing of the error itself, which is in the log. No node is lost by an error.
 
     Examples:
         ```python
@@ -128,7 +125,9 @@ class ResumableSearchToolSpec(BaseToolSpec):
         limits = ToolLimits(page_size, max_results, max_searches)
         id_of = attrgetter("node_id")  # of two records of one node, one is shown
         self._retriever = retriever
-        self._tools = SearchTools(limits, search_tool, more_tool, excerpts_by(node_formatter), id_of, _hide_errors)
+        self._tools = SearchTools(
+            limits, search_tool, more_tool, excerpts_by(node_formatter), id_of, context.steering_errors()
+        )
         self._close_tool = close_tool
         self._purpose = description
         self._per_call = per_call
@@ -269,25 +268,6 @@ class ResumableSearchToolSpec(BaseToolSpec):
     async def _stop(self, cursor: Cursor) -> None:
         transport = self._retriever.index._transport  # noqa: SLF001 - the pool of open queries belongs to it
         await stop_parked(transport, cursor["digest"])
-
-
-class SearchFailedError(RuntimeError):
-    """A function of yours raised in the middle of a search. The model is told no more than that the search failed."""
-
-    def __init__(self) -> None:
-        super().__init__("The search failed, so there are no results. Searching again will not help; say so.")
-
-
-@contextmanager
-def _hide_errors() -> Iterator[None]:
-    """Replace what a function of the user raises: LlamaIndex gives the words of a tool's exception to the model."""
-    try:
-        yield
-    except NextKError:
-        raise
-    except Exception as error:
-        log.exception("a search of an agent failed")
-        raise SearchFailedError from error
 
 
 def _metadata(name: str, description: str, **described: str) -> ToolMetadata:
