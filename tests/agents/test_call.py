@@ -248,6 +248,48 @@ class TestChangedPolicies:
         assert not set(ids_of(third)) & {*ids_of(first), *ids_of(second)}
 
 
+def nothing(matches: list[QueryResult]) -> list[bool]:
+    """Permit no text."""
+    return [False] * len(matches)
+
+
+class TestShortPages:
+    """A call that shows fewer results than it might says so."""
+
+    @pytest.mark.parametrize("guards", [Limits(max_pulls=1), Limits(deadline=1e-9), Limits(max_results=3)], ids=str)
+    def test_guards(self, run: Run, guards: Limits) -> None:
+        """A page that a guard ends says that the search stopped at its limit, and how to go on; it counts nothing."""
+        large = tools(ToolLimits(page_size=40, max_results=None, max_searches=8))
+        overrides = settings_of(until=Accepted(40, even), guards=guards)
+        first = run(large.search(MemoryView(empty_memory()), QUESTION, overrides))
+        assert 0 < len(first.items) < 40
+        assert first.text.endswith(
+            "The search stopped at its limit before it found 40 results. "
+            f'To look further call more_results with search_id="{first.search_id}".'
+        )
+        assert first.search_id is not None
+        second = run(large.more(MemoryView(after(empty_memory(), first)), first.search_id, overrides))
+        assert not set(ids_of(first)) & set(ids_of(second))
+        assert second.items
+
+    def test_nothing_within_a_guard(self, run: Run) -> None:
+        """A call that a guard ends before anything was permitted is not taken for the end of the search."""
+        overrides = settings_of(until=Accepted(4, nothing), guards=Limits(max_pulls=1))
+        first = run(tools().search(MemoryView(empty_memory()), QUESTION, overrides))
+        assert first.text.startswith("The search stopped at its limit before it found anything new to show.")
+        assert first.cursor is not None
+
+    def test_nothing_permitted(self, run: Run, order: list[str], caplog: pytest.LogCaptureFixture) -> None:
+        """If a check denies all, the log says how many, and the model reads what it reads if nothing was found."""
+        denied = run(tools().search(MemoryView(empty_memory()), QUESTION, settings_of(until=Accepted(4, nothing))))
+        [record] = [record for record in caplog.records if record.name == "nextk.agents"]
+        assert ("WARNING", True) == (record.levelname, f"{len(order)} dropped by accepted" in record.getMessage())
+        caplog.clear()
+        empty = run(tools().search(MemoryView(empty_memory()), QUESTION, settings_of(filter="place < 0")))
+        assert empty.text == denied.text == "No results: this search found nothing that may be shown."
+        assert [] == [record for record in caplog.records if record.name == "nextk.agents"]
+
+
 SECRET = "payroll of Alice"
 """Words that no model may read."""
 

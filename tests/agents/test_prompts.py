@@ -12,6 +12,7 @@ from nextk.agents import prompts
 from nextk.agents.fence import Excerpt
 from nextk.agents.labels import labels_of
 from nextk.agents.memory import CallPlan, Refusal
+from nextk.agents.prompts import PageEnd
 from tests.support.fenced_texts import read_fenced
 from tests.support.search_memories import CURSOR
 
@@ -49,11 +50,9 @@ def letters(seed: int) -> Callable[[], str]:
     return lambda: source.choice("bc")
 
 
-def page(plan: CallPlan, *excerpts: Excerpt, **options: Any) -> str:
-    """Return a page of results that is not the last one."""
-    return prompts.results_page(
-        plan, excerpts, **{"exhausted": False, "limit_reached": False, "more_tool": "more", **options}
-    )
+def page(plan: CallPlan, *excerpts: Excerpt, end: PageEnd = PageEnd.MORE, **options: Any) -> str:
+    """Return a page of results, by default one that is not the last."""
+    return prompts.results_page(plan, excerpts, end, more_tool="more", **options)
 
 
 class TestPages:
@@ -71,26 +70,32 @@ class TestPages:
         assert expected == page(PLAN, *excerpts, letter=lambda: "b")
 
     @pytest.mark.parametrize(
-        ("calls", "shown", "exhausted", "expected"),
+        ("calls", "shown", "end", "expected"),
         [
-            (0, frozenset(), True, "No results"),
-            (0, frozenset("x"), True, "No more results"),
-            (1, frozenset(), True, "No more results"),
-            (1, frozenset(), False, "Nothing further found yet"),
+            (0, frozenset(), PageEnd.EXHAUSTED, "No results"),
+            (0, frozenset("x"), PageEnd.EXHAUSTED, "No more results"),
+            (1, frozenset(), PageEnd.EXHAUSTED, "No more results"),
+            (1, frozenset(), PageEnd.STOPPED_SHORT, "The search stopped at its limit before it found anything new"),
+            (1, frozenset(), PageEnd.INCOMPLETE, "The index had no room"),
         ],
     )
-    def test_nothing(self, calls: int, shown: frozenset[str], exhausted: bool, expected: str) -> None:
-        """An empty page says whether the search is at its end."""
-        assert page(CallPlan("abc", "{q}", CURSOR, calls, 0, 3, 1, shown), exhausted=exhausted).startswith(expected)
+    def test_nothing(self, calls: int, shown: frozenset[str], end: PageEnd, expected: str) -> None:
+        """An empty page says why it is empty."""
+        assert page(CallPlan("abc", "{q}", CURSOR, calls, 0, 3, 1, shown), end=end).startswith(expected)
 
     @pytest.mark.parametrize(
-        ("exhausted", "limit_reached", "expected"),
-        [(True, True, "last results"), (False, True, "more specific"), (False, False, 'search_id="abc"')],
+        ("end", "expected"),
+        [
+            (PageEnd.EXHAUSTED, "last results"),
+            (PageEnd.LIMIT_REACHED, "more specific"),
+            (PageEnd.MORE, 'For more results call more with search_id="abc"'),
+            (PageEnd.STOPPED_SHORT, "stopped at its limit before it found 3 results"),
+            (PageEnd.INCOMPLETE, "missing here"),
+        ],
     )
-    def test_ending(self, exhausted: bool, limit_reached: bool, expected: str) -> None:
-        """A page ends with what can be done next."""
-        words = page(PLAN, Excerpt("one"), exhausted=exhausted, limit_reached=limit_reached)
-        assert expected in words.splitlines()[-1]
+    def test_ending(self, end: PageEnd, expected: str) -> None:
+        """A page ends with the reason of its end, and with what can be done next."""
+        assert expected in page(PLAN, Excerpt("one"), end=end).splitlines()[-1]
 
     def test_marks(self) -> None:
         """Every page has a mark of its own."""

@@ -33,9 +33,11 @@ from nextk.agents.memory import (
     plan_search,
     update_after,
 )
+from nextk.agents.prompts import PageEnd
 from nextk.errors import ClientError, LimitReached, PolicyMismatch, SearchFailed
 from nextk.sessions import AsyncRetrievalSession, Cursor, Report, RetrievalSession
 from nextk.sessions.effects import adrive, drive
+from nextk.sessions.evaluation import NO_TEXT
 from nextk.until import Candidate, MaxResults, Policy, PolicyState
 
 log = logging.getLogger("nextk.agents")
@@ -43,6 +45,9 @@ log = logging.getLogger("nextk.agents")
 T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
+
+_NO_POLICIES = frozenset(["unshown", NO_TEXT])
+"""The causes of dropped matches that are no policies of the user."""
 
 AnySession: TypeAlias = RetrievalSession[Any] | AsyncRetrievalSession[Any]
 
@@ -190,9 +195,10 @@ class SearchTools(Generic[T]):
             return (yield from self._conclude(plan, session, items))
 
     def _conclude(self, plan: CallPlan, session: AnySession, items: list[T]) -> CallEffects[CallResult[T]]:
-        exhausted = session.exhausted
-        text = self._page_text(plan, items, exhausted=exhausted)  # may raise, so nothing is left open yet
-        cursor: Cursor | None = None if exhausted else (yield session.detach)
+        report = session.report
+        self._warn_of_nothing(plan, items, report)
+        text = self._page_text(plan, items, report)  # may raise, so nothing is left open yet
+        cursor: Cursor | None = None if report.exhausted else (yield session.detach)
         update = update_after(
             plan, [id_ for item in items if (id_ := self.id_of(item)) is not None], cursor, self.limits
         )
@@ -228,16 +234,30 @@ class SearchTools(Generic[T]):
             ) from error  # the replay would cost more than the retriever's max_recovery allows
         return session, items
 
-    def _page_text(self, plan: CallPlan, items: list[T], *, exhausted: bool) -> str:
+    def _page_text(self, plan: CallPlan, items: list[T], report: Report) -> str:
+        excerpts = [self.excerpt_of(item) for item in items]
+        end = self._end_of(plan, len(items), report)
+        return prompts.results_page(plan, excerpts, end, more_tool=self.more_tool, letter=self.letter)
+
+    def _end_of(self, plan: CallPlan, count: int, report: Report) -> PageEnd:
         max_results = self.limits.max_results
-        return prompts.results_page(
-            plan,
-            [self.excerpt_of(item) for item in items],
-            exhausted=exhausted,
-            limit_reached=max_results is not None and plan.shown_count + len(items) >= max_results,
-            more_tool=self.more_tool,
-            letter=self.letter,
-        )
+        if report.exhausted:
+            return PageEnd.EXHAUSTED if report.complete else PageEnd.INCOMPLETE
+        if max_results is not None and plan.shown_count + count >= max_results:
+            return PageEnd.LIMIT_REACHED
+        return PageEnd.STOPPED_SHORT if count < plan.page_size else PageEnd.MORE
+
+    def _warn_of_nothing(self, plan: CallPlan, items: list[T], report: Report) -> None:
+        """Warn of a search in which policies have dropped all there was. Sessions warn of one that a guard ends."""
+        dropped = {cause: count for cause, count in report.dropped.items() if cause not in _NO_POLICIES}
+        if report.exhausted and dropped and not items and not plan.shown_count:
+            causes = ", ".join(f"{count} dropped by {cause}" for cause, count in dropped.items())
+            log.warning(
+                "a search of %s found nothing that may be shown: %d rows pulled, %s",
+                self.search_tool,
+                report.pulled,
+                causes,
+            )
 
 
 def run_call(

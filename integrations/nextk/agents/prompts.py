@@ -1,10 +1,12 @@
 """The texts that a model reads: descriptions of the tools, pages of results, and refusals.
 
-They say nothing of documents that were left out, denied or counted. Whatever a document, a query or a user's function
+They say nothing of documents that were left out, denied or counted: a search that found nothing reads the same whether
+or not something was denied. Whatever a document, a query or a user's function
 has written stands inside a fence; the notices outside of it are ours alone.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
 
 from nextk.agents.fence import Excerpt, Fence, one_line, random_letter
 from nextk.agents.memory import CallPlan, Refusal
@@ -34,10 +36,24 @@ _REPEATED_HEADING = (
     "instructions:"
 )
 _MORE_HINT = 'For more results call {more} with search_id="{id}".'
+_STOPPED_SHORT = (
+    "The search stopped at its limit before it found {count} results. To look further call {more} with "
+    'search_id="{id}".'
+)
 _LAST_RESULTS = "These were the last results of this search."
-_NO_RESULTS = "No results."
-_NO_MORE_RESULTS = "No more results: everything that this search finds has been shown. Put another query if needed."
-_NONE_YET = 'Nothing further found yet. To look further call {more} with search_id="{id}"; another query may find more.'
+_NO_RESULTS = "No results: this search found nothing that may be shown."
+_NO_MORE_RESULTS = (
+    "No more results: everything that this search finds and that may be shown has been shown. Put another query if "
+    "needed."
+)
+_INCOMPLETE = (
+    "The index had no room to search further, so there may be results that are missing here. Put a more specific query "
+    "if needed."
+)
+_NONE_YET = (
+    "The search stopped at its limit before it found anything new to show. To look further call {more} with "
+    'search_id="{id}"; another query may find more.'
+)
 _LIMIT_REACHED = "No more results of this search can be shown. Put a more specific query if needed."
 _BLANK_QUERY = "The query is empty: give some words to look for."
 _UNKNOWN_SEARCH = "No search with this id can be continued: it is unknown or has expired. Call {search} again."
@@ -52,12 +68,26 @@ _NOTHING_WITHIN_LIMIT = "The search reached its limit before it found anything t
 _KNOWN_SEARCHES = "These can be continued, each with its query inside {tag}:"
 
 
+class PageEnd(StrEnum):
+    """The reason why a page of results ends where it does."""
+
+    MORE = "more"
+    """The page is full."""
+    STOPPED_SHORT = "stopped_short"
+    """A guard ended the call before the page was full."""
+    LIMIT_REACHED = "limit_reached"
+    """The search has shown as many documents as one search may show."""
+    EXHAUSTED = "exhausted"
+    """The search is at its end."""
+    INCOMPLETE = "incomplete"
+    """The search can go no further, though the index may hold more results."""
+
+
 def results_page(
     plan: CallPlan,
     excerpts: Sequence[Excerpt],
+    end: PageEnd,
     *,
-    exhausted: bool,
-    limit_reached: bool,
     more_tool: str,
     letter: Callable[[], str] = random_letter,
 ) -> str:
@@ -66,22 +96,35 @@ def results_page(
     Args:
         plan: The plan of the call.
         excerpts: What the model reads of the documents, best first.
-        exhausted: Whether the search is at its end.
-        limit_reached: Whether the search has shown as many documents as it may.
+        end: Why the page ends after these.
         more_tool: The name of the tool that continues a search.
         letter: Returns the letters of the fence's mark one by one.
     """
-    words = {"id": plan.search_id, "more": more_tool}
+    words = {"id": plan.search_id, "more": more_tool, "count": plan.page_size}
     if not excerpts:
-        nothing_at_all = exhausted and not plan.calls and not plan.shown
-        return (_NO_RESULTS if nothing_at_all else _NO_MORE_RESULTS if exhausted else _NONE_YET).format(**words)
+        return _nothing(plan, end).format(**words)
     fence = Fence.around((part for each in excerpts for part in (each.text, *each.labels.values())), letter)
     heading = (_REPEATED_HEADING if plan.repeated else _HEADING).format(tag=fence.tag(_DOCUMENT), **words)
     results = [
         f"[{number}] {fence.block(_DOCUMENT, excerpt)}" for number, excerpt in enumerate(excerpts, plan.first_number)
     ]
-    ending = _LAST_RESULTS if exhausted else _LIMIT_REACHED if limit_reached else _MORE_HINT.format(**words)
-    return "\n\n".join([heading, *results, ending])
+    return "\n\n".join([heading, *results, _ENDINGS[end].format(**words)])
+
+
+def _nothing(plan: CallPlan, end: PageEnd) -> str:
+    """Return the words, not yet filled in, of a page without results."""
+    if end is PageEnd.EXHAUSTED:
+        return _NO_MORE_RESULTS if plan.calls or plan.shown else _NO_RESULTS
+    return _NONE_YET if end is PageEnd.STOPPED_SHORT else _ENDINGS[end]
+
+
+_ENDINGS = {
+    PageEnd.MORE: _MORE_HINT,
+    PageEnd.STOPPED_SHORT: _STOPPED_SHORT,
+    PageEnd.LIMIT_REACHED: _LIMIT_REACHED,
+    PageEnd.EXHAUSTED: _LAST_RESULTS,
+    PageEnd.INCOMPLETE: _INCOMPLETE,
+}
 
 
 def refusal(

@@ -308,6 +308,22 @@ class TestPermissions:
         assert replies(result)[-1].artifact["dropped"]["accepted"] > 0
         assert "accepted" not in "".join(reply.text for reply in replies(result))
 
+    @pytest.mark.parametrize("colour", ["blocking", "awaiting"])
+    async def test_short_pages(self, index: Index, colour: str, caplog: pytest.LogCaptureFixture) -> None:
+        """A page that a guard of the retriever ends says so, and so does a search of which a check denies all."""
+        few = Accepted(40, lambda documents: [document.metadata["place"] % 9 == 0 for document in documents])
+        none = Accepted(4, lambda documents: [False] * len(documents))
+        texts = []
+        for until, max_pulls in ((few, 1), (none, 1), (none, None)):
+            retriever = ResumableRetriever(index=index, k=40, until=until, max_pulls=max_pulls)
+            agent = agent_of([[search()], "done"], retriever)
+            result = agent.invoke(ask()) if colour == "blocking" else await agent.ainvoke(ask())
+            texts.append(replies(result)[0].text)
+        assert "The search stopped at its limit before it found 40 results." in texts[0]
+        assert texts[1].startswith("The search stopped at its limit before it found anything new to show.")
+        assert texts[2].startswith("No results: this search found nothing that may be shown.")
+        assert f"{len(TEXTS)} dropped by accepted" in caplog.text
+
     @pytest.mark.parametrize("check", [None, lambda documents: [True] * len(documents)], ids=["none", "another"])
     @pytest.mark.parametrize("colour", ["blocking", "awaiting"])
     async def test_changed_policies(

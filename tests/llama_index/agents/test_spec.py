@@ -281,6 +281,25 @@ class TestPolicies:
             await spec.search(ctx, QUESTION)
         assert 3 == len(await spec.collected(ctx))
 
+    @pytest.mark.parametrize("colour", ["blocking", "awaiting"])
+    def test_short_pages(self, retriever: ResumableRetriever, colour: str, caplog: pytest.LogCaptureFixture) -> None:
+        """A page that a guard of the retriever ends says so, and so does a search of which a check denies all."""
+        few = Accepted(40, lambda nodes: [node.node.metadata["place"] % 9 == 0 for node in nodes])
+        none = Accepted(4, lambda nodes: [False] * len(nodes))
+        texts = []
+        for until, max_pulls in ((few, 1), (none, 1), (none, None)):
+            spec = spec_of(ResumableRetriever(retriever.index, until=until, max_pulls=max_pulls), page_size=40)
+            tool, ctx = spec.to_tool_list()[0], Context[Any](agent_of([], []))
+            blocking = colour == "blocking"
+            answer = (
+                tool.call(ctx=ctx, query=QUESTION) if blocking else asyncio.run(tool.acall(ctx=ctx, query=QUESTION))
+            )
+            texts.append(str(answer))
+        assert "The search stopped at its limit before it found 40 results." in texts[0]
+        assert texts[1].startswith("The search stopped at its limit before it found anything new to show.")
+        assert texts[2].startswith("No results: this search found nothing that may be shown.")
+        assert f"{len(TEXTS)} dropped by accepted" in caplog.text
+
     @pytest.mark.parametrize("check", [None, lambda nodes: [True] * len(nodes)], ids=["none", "another"])
     @pytest.mark.parametrize("colour", ["blocking", "awaiting"])
     def test_changed_policies(
