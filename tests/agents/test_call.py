@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import pytest
@@ -19,7 +20,7 @@ from nextk.errors import (
     TooManyQueries,
     TransportError,
 )
-from nextk.sessions import AsyncRetrievalSession, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
+from nextk.sessions import AsyncRetrievalSession, Limits, Report, RetrievalSession, RowReader, SearchConfig, SearchQuery
 from nextk.sessions.pool import pool_of
 from nextk.types import QueryResult
 from nextk.until import Accepted, Candidate
@@ -278,6 +279,18 @@ class TestShortPages:
         first = run(tools().search(MemoryView(empty_memory()), QUESTION, overrides))
         assert first.text.startswith("The search stopped at its limit before it found anything new to show.")
         assert first.cursor is not None
+
+    def test_incomplete(self) -> None:
+        """A search that the index had no room to finish is not said to be at its end."""
+        effects = tools().search(MemoryView(empty_memory()), QUESTION, dict)
+        report = Report(exhausted=True, complete=False)
+        session = SimpleNamespace(report=report, fetch_until=list, detach=list)
+        answers: list[Any] = [None, {}, session]
+        for answer in answers:
+            effects.send(answer)
+        with pytest.raises(StopIteration) as returned:
+            effects.send([QueryResult("a", 1.0, data="text")])
+        assert "there may be results that are missing here" in returned.value.value.text
 
     def test_nothing_permitted(self, run: Run, order: list[str], caplog: pytest.LogCaptureFixture) -> None:
         """If a check denies all, the log says how many, and the model reads what it reads if nothing was found."""

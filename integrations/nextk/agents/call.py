@@ -229,9 +229,8 @@ class SearchTools(Generic[T]):
         except LimitReached as error:
             if plan.cursor is None:
                 raise
-            raise CursorLostError(
-                str(error)
-            ) from error  # the replay would cost more than the retriever's max_recovery allows
+            # The replay would cost more than the retriever's max_recovery allows.
+            raise CursorLostError(str(error)) from error
         return session, items
 
     def _page_text(self, plan: CallPlan, items: list[T], report: Report) -> str:

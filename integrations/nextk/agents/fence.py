@@ -13,9 +13,10 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nextk.agents.memory import LETTERS
+
 MARK_LENGTH = 6
 """The number of letters of a mark, unless the texts hold such a mark already."""
-_LETTERS = "bcdfghjkmnpqrstvwxz23456789"
 _MAX_LENGTH, _KEPT_END = 120, 40
 _JOINERS = "\u200c\u200d"  # without these some scripts cannot be read
 
@@ -35,7 +36,7 @@ class Excerpt:
 
 def random_letter() -> str:
     """Return a letter that nobody can guess."""
-    return secrets.choice(_LETTERS)
+    return secrets.choice(LETTERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from nextk.sessions.cursor import Cursor
 
 MAX_SEARCHES = 8
 """How many searches of one scope can be continued, unless the tools are made with another number."""
-_LETTERS = "bcdfghjkmnpqrstvwxz23456789"
-"""The letters of search ids: no vowels, so that no words appear, and nothing that looks like another letter."""
+LETTERS = "bcdfghjkmnpqrstvwxz23456789"
+"""The letters of search ids and of marks: no vowels, so that no words appear, and none that looks like another."""
 _ID_LENGTH = 5
 
 
@@ -302,6 +302,6 @@ def fold(query: str) -> str:
 def _spell(number: int, length: int) -> str:
     letters = []
     for _ in range(length):
-        number, digit = divmod(number, len(_LETTERS))
-        letters.append(_LETTERS[digit])
+        number, digit = divmod(number, len(LETTERS))
+        letters.append(LETTERS[digit])
     return "".join(letters)

@@ -1,8 +1,8 @@
 """The texts that a model reads: descriptions of the tools, pages of results, and refusals.
 
 They say nothing of documents that were left out, denied or counted: a search that found nothing reads the same whether
-or not something was denied. Whatever a document, a query or a user's function
-has written stands inside a fence; the notices outside of it are ours alone.
+or not something was denied. Whatever a document, a query or a function of the user has written stands inside a fence,
+and the notices outside of it are ours alone.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
