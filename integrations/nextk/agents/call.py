@@ -187,7 +187,7 @@ class SearchTools(Generic[T]):
                 session, items = yield from self._fetch(plan, overrides)
             except PolicyMismatch as error:
                 if not plan.repeated:
-                    log.warning("%s of a search was refused: %s", self.more_tool, error)
+                    log.warning("the tool %s refuses to continue a search: %s", self.more_tool, error)
                     return self.refuse(view.memory, Refusal.POLICIES_CHANGED)
                 session, items = yield from self._fetch_anew(plan, overrides, error)
             except CursorLostError as error:
@@ -212,13 +212,13 @@ class SearchTools(Generic[T]):
         except self.let_through:
             raise
         except Exception as error:
-            log.exception("a call of %s or %s failed", self.search_tool, self.more_tool)
+            log.exception("a call of the tool %s or %s failed", self.search_tool, self.more_tool)
             raise SearchFailed(prompts.failure(error)) from error
 
     def _fetch_anew(
         self, plan: CallPlan, overrides: Mapping[str, Any], reason: Exception
     ) -> CallEffects[tuple[AnySession, list[T]]]:
-        log.warning("a search of %s begins anew, without what it has shown: %s", self.search_tool, reason)
+        log.warning("a search by the tool %s begins anew, without what it has shown: %s", self.search_tool, reason)
         return (yield from self._fetch(replace(plan, cursor=None), overrides))
 
     def _fetch(self, plan: CallPlan, overrides: Mapping[str, Any]) -> CallEffects[tuple[AnySession, list[T]]]:
@@ -252,7 +252,7 @@ class SearchTools(Generic[T]):
         if report.exhausted and dropped and not items and not plan.shown_count:
             causes = ", ".join(f"{count} dropped by {cause}" for cause, count in dropped.items())
             log.warning(
-                "a search of %s found nothing that may be shown: %d rows pulled, %s",
+                "a search by the tool %s found nothing that may be shown: %d rows pulled, %s",
                 self.search_tool,
                 report.pulled,
                 causes,

@@ -283,7 +283,10 @@ class TestPolicies:
 
     @pytest.mark.parametrize("colour", ["blocking", "awaiting"])
     def test_short_pages(self, retriever: ResumableRetriever, colour: str, caplog: pytest.LogCaptureFixture) -> None:
-        """A page that a guard of the retriever ends says so, and so does a search of which a check denies all."""
+        """A page that a guard of the retriever ends says so, and so does a search of which a check denies all.
+
+        The log warns of each once.
+        """
         few = Accepted(40, lambda nodes: [node.node.metadata["place"] % 9 == 0 for node in nodes])
         none = Accepted(4, lambda nodes: [False] * len(nodes))
         texts = []
@@ -298,7 +301,9 @@ class TestPolicies:
         assert "The search stopped at its limit before it found 40 results." in texts[0]
         assert texts[1].startswith("The search stopped at its limit before it found anything new to show.")
         assert texts[2].startswith("No results: this search found nothing that may be shown.")
-        assert f"{len(TEXTS)} dropped by accepted" in caplog.text
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert [True, True, False] == ["max_pulls=1" in warning for warning in warnings]
+        assert f"{len(TEXTS)} dropped by accepted" in warnings[-1]
 
     @pytest.mark.parametrize("check", [None, lambda nodes: [True] * len(nodes)], ids=["none", "another"])
     @pytest.mark.parametrize("colour", ["blocking", "awaiting"])
