@@ -114,7 +114,7 @@ class Refusal(StrEnum):
     UNKNOWN = "unknown"
     """No search of this id can be continued: it was forgotten, or there never was one."""
     EXHAUSTED = "exhausted"
-    """Everything that the search finds has been shown."""
+    """The search is at its end."""
     MAX_RESULTS = "max_results"
     """The search has shown as many documents as one search may show."""
     POLICIES_CHANGED = "policies_changed"

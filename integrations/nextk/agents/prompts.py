@@ -42,10 +42,7 @@ _STOPPED_SHORT = (
 )
 _LAST_RESULTS = "These were the last results of this search."
 _NO_RESULTS = "No results: this search found nothing that may be shown."
-_NO_MORE_RESULTS = (
-    "No more results: everything that this search finds and that may be shown has been shown. Put another query if "
-    "needed."
-)
+_NO_MORE_RESULTS = "No more results: this search is at its end. Put another query if needed."
 _INCOMPLETE = (
     "The index had no room to search further, so there may be results that are missing here. Put a more specific query "
     "if needed."
