@@ -46,8 +46,9 @@ _OTHERWISE = "give texts, numbers, booleans, None, and lists and dicts of them"
 def plain(value: Any) -> Any:
     """Return a value as JSON has it.
 
-    Tuples become lists, the keys of dicts become texts, members of enums become their values, and what has `tolist()`
-    becomes what that returns, so numpy's numbers and arrays are numbers and lists. Dicts and lists are copied.
+    Tuples become lists, the keys of dicts become texts, members of enums that are texts or numbers become these, and
+    what has `tolist()` becomes what that returns, so numpy's numbers and arrays are numbers and lists. Dicts and lists
+    are copied.
 
     Args:
         value: The value.

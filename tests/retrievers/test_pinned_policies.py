@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 from llama_index.core.postprocessor import KeywordNodePostprocessor, SimilarityPostprocessor
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
+from pydantic import Field, PrivateAttr
 
 from nextk import Index, langchain, llama_index
 from nextk.errors import ClientError, PolicyMismatch
@@ -31,6 +34,36 @@ def permitted(results: list[Any]) -> list[bool]:
 def everything(results: list[Any]) -> list[bool]:
     """Permit every text."""
     return [True for _ in results]
+
+
+class Permitted(BaseNodePostprocessor):
+    """A postprocessor that checks for a user, counts, and keeps a cache."""
+
+    calls: int = 0
+    cache: dict[str, bool] = Field(default_factory=dict)
+    _user: str = PrivateAttr()
+
+    def __init__(self, user: str) -> None:
+        super().__init__()
+        self._user = user
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        self.calls += 1
+        self.cache.update({node.node_id: True for node in nodes})
+        return nodes
+
+
+class Without(BaseNodePostprocessor):
+    """A postprocessor that leaves out nodes with certain words."""
+
+    words: list[str]
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        return [node for node in nodes if not any(word in node.text for word in self.words)]
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +164,13 @@ def test_a_key_is_not_shown(retriever_of: Callable[..., Any]) -> None:
             {"node_postprocessors": [SimilarityPostprocessor(similarity_cutoff=0.0)]},
             {"node_postprocessors": [KeywordNodePostprocessor(exclude_keywords=["sky"])]},
         ),
+        (
+            {"node_postprocessors": [Without(words=["never"])]},
+            {"node_postprocessors": [Without(words=["sky"])]},
+        ),
+        ({"node_postprocessors": [Permitted("ann")]}, {"node_postprocessors": [Permitted("bob")]}),
     ],
-    ids=["filters", "node_ids", "a cutoff", "another postprocessor"],
+    ids=["filters", "node_ids", "a cutoff", "another postprocessor", "other keywords", "another user"],
 )
 async def test_restrictions_of_llama_index(
     index: Index, colour: str, restriction: dict[str, Any], other: dict[str, Any]

@@ -188,6 +188,12 @@ class TestAskedFor:
             else:
                 assert list(range(2_300)) == await caller.call(retriever)
 
+    async def test_a_late_fault_with_a_policy(self, index: Index, caller: Caller) -> None:
+        """A reply that is lost late in a call with a policy costs no row, if a `k` has lifted the guard on pulls."""
+        plan = FaultPlan(PlannedFault(Fault.DROP_REPLY, RequestKind.NEXT, 11))
+        retriever = caller.retriever(faulty(index, plan), 1_000, until=Accepted(1_000, permit(even)))
+        assert list(range(0, 2_000, 2)) == await caller.call(retriever)
+
     async def test_guards_of_policies(self, index: Index, caller: Caller) -> None:
         """Guards that are set for calls with a policy bound no call without one, whether it is one query or paged."""
         for k in (900, 1_100):

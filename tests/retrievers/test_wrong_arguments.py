@@ -1,6 +1,7 @@
 """Arguments that belong elsewhere, in both frameworks: the error says where, or what to write instead."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,10 @@ FILTERS: list[tuple[Any, str]] = [
     ({"public": True}, "here 'public = true'"),
     ({"$or": [{"a": 1}, {"b": 2}]}, r"""as "lang = 'de' AND year > 2020":"""),
     ({"tags": {"$in": ["a"]}}, r"""as "lang = 'de' AND year > 2020":"""),
-    ({"name": "O'Neill"}, r"""as "lang = 'de' AND year > 2020":"""),
+    ({"name": "O'Neill"}, r"""here 'name = "O\'Neill"'"""),
+    ({"a key": 1}, r"""as "lang = 'de' AND year > 2020":"""),
+    ({"path": "C:\\"}, r"""as "lang = 'de' AND year > 2020":"""),
+    ({"score": float("nan")}, r"""as "lang = 'de' AND year > 2020":"""),
     ({}, r"""as "lang = 'de' AND year > 2020":"""),
     (lambda metadata: metadata, "is not a string in the index's language"),
     (5, "is not a string in the index's language"),
@@ -290,6 +294,26 @@ class TestModels:
         """In LlamaIndex's retriever `embedding` is `True` or left out, and nothing else counts as `True`."""
         with pytest.raises(ClientError, match=r"is not True, .*: a model goes into embed_model="):
             llama_index.ResumableRetriever(index, embedding=embedding)
+
+    def test_no_secret_is_shown(self, index: Index) -> None:
+        """A refused model is named by its type: its representation may hold the key of an API."""
+
+        class Model(MockEmbedding):
+            api_key: str = "sk-secret"
+
+        def embed(texts: list[str], api_key: str) -> list[list[float]]:
+            return [[1.0] for _ in texts]
+
+        refused: Any = [
+            lambda: llama_index.ResumableRetriever(index, embedding=Model(4)),  # type: ignore[arg-type]
+            lambda: langchain.ResumableRetriever(index=index, embedding=partial(embed, api_key="sk-secret")),  # type: ignore[arg-type]
+            lambda: llama_index.ResumableRetriever(index, embed_model=partial(embed, api_key="sk-secret")),  # type: ignore[arg-type]
+            lambda: llama_index.ResumableRetriever(index, sparse_embedding=Model),
+        ]
+        for make in refused:
+            with pytest.raises(ValueError, match="embed") as caught:
+                make()
+            assert "sk-secret" not in str(caught.value)
 
     def test_a_stored_index_that_lacks_its_model(self, tmp_path: Path) -> None:
         """An index that was made with a model of the caller's own says that it is given to `Index.embedded` again."""

@@ -277,7 +277,7 @@ class TestSigned:
                     with pytest.raises(ClientError, match="this cursor is"):
                         open_(cursor={**cursor, "digest": forged}, cursor_key=key)
 
-    @pytest.mark.parametrize("key", ["", b"bytes", 5])
+    @pytest.mark.parametrize("key", ["", " ", "\ud800", b"bytes", 5])
     async def test_what_is_no_key(self, open_: Callable[..., Any], key: Any) -> None:
         """A key that is empty or no text is refused at once, by the name of the argument."""
         with pytest.raises(ClientError, match="cursor_key="):

@@ -298,7 +298,7 @@ class TestValues:
             *[("until", lambda bad=bad: SearchConfig(until=bad)) for bad in (3, "max_results", MaxResults)],
             *[("max_idle", lambda bad=bad: SearchConfig(max_idle=bad)) for bad in (0, 1.5, None, True)],
             *[("cap", lambda bad=bad: SearchConfig(cap=bad)) for bad in (0, 1.5, "3", True)],
-            *[("max_recovery", lambda bad=bad: SearchConfig(max_recovery=bad)) for bad in (-1, 1.5, None, True)],
+            *[("max_recovery", lambda bad=bad: SearchConfig(max_recovery=bad)) for bad in (-1, 1.5, True)],
             ("until", lambda: SearchConfig().with_overrides(until=10)),  # type: ignore[arg-type]
             ("max_results", lambda: SearchConfig().with_overrides(max_results=0)),
             ("max_pulls", lambda: SearchConfig().with_overrides(max_pulls=0)),

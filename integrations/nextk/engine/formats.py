@@ -15,7 +15,8 @@ FORMAT = 2
 # The defaults of the two numbers are those that ALTER TABLE asks for when it adds them to a file of format 1.
 _NEXT_NUMBER = "next_number INTEGER NOT NULL DEFAULT 1"
 _NUMBER = "number INTEGER NOT NULL DEFAULT 0"
-_NUMBERS = "CREATE UNIQUE INDEX numbers ON records (namespace, number)"
+# With the id, so that a range over the ids with a prefix reads this index alone.
+_NUMBERS = "CREATE INDEX numbers ON records (namespace, number, id)"
 _METADATA = "CREATE TABLE metadata (row INTEGER PRIMARY KEY, json TEXT)"
 
 _TABLES = (

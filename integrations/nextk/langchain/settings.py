@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensur
 from langchain_core.runnables.utils import AnyConfigurableField
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
-from nextk.arguments import choose, choose_or_none, did_you_mean, require_count
+from nextk.arguments import choose, choose_or_none, did_you_mean, require_count, shown
 from nextk.async_client import AsyncIndex
 from nextk.bodies import MAX_ROWS
 from nextk.client import Index
@@ -160,7 +160,7 @@ class Settings(ClosingMixin, BaseRetriever):
         embedding = fields.get("embedding") if isinstance(fields, dict) else None
         if isinstance(embedding, str) or (callable(embedding) and not isinstance(embedding, Embeddings | bool)):
             message = (
-                f"embedding={embedding!r} is a model that an index can own, and a retriever cannot: give it to "
+                f"embedding={shown(embedding)} is a model that an index can own, and a retriever cannot: give it to "
                 "Index.embedded(path, embedding=...) or from_texts, or give the retriever a LangChain Embeddings"
             )
             raise ValueError(message)

@@ -9,7 +9,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import NodeWithScore, QueryType
 from llama_index.core.vector_stores.types import MetadataFilters
 
-from nextk.arguments import NoOthers, did_you_mean
+from nextk.arguments import NoOthers, did_you_mean, shown
 from nextk.errors import ClientError
 from nextk.retrievers.foreign_names import LLAMA_INDEX
 from nextk.sessions.config import Overrides
@@ -41,12 +41,14 @@ def refuse_wrong(
 def _require_kinds(embed_model: object, embedding: object, filters: object) -> None:
     if embed_model is not None and not isinstance(embed_model, BaseEmbedding):
         message = (
-            f"embed_model={embed_model!r} is not one of LlamaIndex's: a model that the index is to own goes to "
+            f"embed_model={shown(embed_model)} is not one of LlamaIndex's: a model that the index is to own goes to "
             "Index.embedded(path, embedding=...) or to from_nodes"
         )
         raise ClientError(message)
     if embedding is not None and embedding is not True:
-        message = f"embedding={embedding!r} is not True, which lets the index embed: a model goes into embed_model="
+        message = (
+            f"embedding={shown(embedding)} is not True, which lets the index embed: a model goes into embed_model="
+        )
         raise ClientError(message)
     if filters is not None and not isinstance(filters, MetadataFilters):
         message = f"filters={filters!r} is no MetadataFilters: a string in the index's language goes into filter="

@@ -16,7 +16,7 @@ from nextk.errors import ClientError
 from nextk.filter_text import is_balanced
 from nextk.sessions.query import require_filter
 from nextk.until import BatchCheck, Candidate, Policy, PolicyState
-from nextk.until.identity import describe
+from nextk.until.identity import describe_used
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ class NodePostprocessors(Policy):
 
     @property
     def identity(self) -> str:
-        """The classes and the fields of the postprocessors; whether they are awaited makes no other policy."""
-        return " ".join([self.name, *map(describe, self.postprocessors)])
+        """The classes of the postprocessors and what does not change in them, whether they are awaited or not."""
+        methods = ("postprocess_nodes", "apostprocess_nodes")
+        return " ".join([self.name, *(describe_used(one, methods) for one in self.postprocessors)])
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
         """Return the state of one call, which applies the postprocessors."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from nextk.arguments import sparse_parts
+from nextk.arguments import shown, sparse_parts
 from nextk.errors import ClientError
 from nextk.payloads import plain_list
 from nextk.types import SparseVector
@@ -33,7 +33,7 @@ class SparseQueryModel:
         name = next((name for name in _METHODS if callable(getattr(model, name, None))), None)
         if isinstance(model, type) or (name is None and not callable(model)):
             message = (
-                f"sparse_embedding cannot be {model!r}: "
+                f"sparse_embedding cannot be {shown(model)}: "
                 "give an object with embed_query(text), or a function that takes list[str]"
             )
             raise ClientError(message)

@@ -15,9 +15,9 @@ from nextk.errors import RefusedError
 
 log = logging.getLogger("nextk.server")
 
+_ROUNDED_FROM = 2.0**63  # beyond 64 bits orjson reads whole numbers as floats
 # orjson writes a numpy float32 as the shortest decimal that names it, always with a fraction: what the wire asks.
 # Dataclasses are passed to `_default`, since it knows how the wire spells a record.
-_ROUNDED_FROM = 2.0**63  # beyond 64 bits orjson reads whole numbers as floats
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS
 
 

@@ -107,7 +107,8 @@ class SearchConfig:
         limits: The limits of the search as a whole; a call that can return nothing within them raises `LimitReached`.
             Default: no limits.
         max_idle: The seconds without a pull after which the index may drop the query; default 120.
-        max_recovery: The number of matches that may be requested again after a fault, or for a cursor; default 1,000.
+        max_recovery: The number of matches that may be requested again after a fault, or for a cursor; `None` for any
+            number; default 1,000.
         cursor_key: The key with which cursors are signed. A cursor that was not signed with it is refused. Default: no
             key; the digest of a cursor then notices accidents, but no edit on purpose.
         clock: A function that returns the time in seconds, for the deadlines; default `time.monotonic`.
@@ -124,7 +125,7 @@ class SearchConfig:
     guards: Limits = Limits(MAX_RESULTS, MAX_PULLS, DEADLINE)
     limits: Limits = UNBOUNDED
     max_idle: int = DEFAULT_MAX_IDLE
-    max_recovery: int = MAX_RECOVERY
+    max_recovery: int | None = MAX_RECOVERY
     cursor_key: str | None = field(default=None, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
     always: Policy | None = None
@@ -135,7 +136,8 @@ class SearchConfig:
         if self.until is not None:
             require_policy(self.until, "until")
         require_count(self.max_idle, "max_idle")
-        require_count(self.max_recovery, "max_recovery", 0)
+        if self.max_recovery is not None:
+            require_count(self.max_recovery, "max_recovery", 0)
         _require_key(self.cursor_key)
         if self.cap is not None:
             require_count(self.cap, "cap")
@@ -193,7 +195,8 @@ class SearchConfig:
 
         The guards on results and pulls are there for a call of which nobody has said how many results it may return.
         So `n` takes the place of either that has its default value. One that the caller has set otherwise holds
-        besides `n`, and so does the deadline.
+        besides `n`, and so does the deadline. Without a guard on pulls, a fault on a late page may cost all pages
+        before it once more, if `max_recovery` has its default value.
 
         Args:
             n: The number of results; `None` changes nothing.
@@ -203,7 +206,8 @@ class SearchConfig:
             return self
         defaults = {"max_results": MAX_RESULTS, "max_pulls": MAX_PULLS}
         lifted = [name for name, value in defaults.items() if name not in given and getattr(self.guards, name) == value]
-        return replace(self, cap=n, guards=replace(self.guards, **dict.fromkeys(lifted)))
+        guards = replace(self.guards, **dict.fromkeys(lifted))
+        return replace(self, cap=n, guards=guards, max_recovery=self._recovery_within(guards))
 
     def paged(self, n: int) -> "SearchConfig":
         """Return this configuration for a call without a policy, whose `n` results are too many for one query.
@@ -215,8 +219,11 @@ class SearchConfig:
             n: The number of results.
         """
         guards = Limits(deadline=self.guards.deadline)
-        max_recovery = max(n, MAX_RECOVERY) if self.max_recovery == MAX_RECOVERY else self.max_recovery
-        return replace(self, until=MaxResults(n), guards=guards, max_recovery=max_recovery)
+        return replace(self, until=MaxResults(n), guards=guards, max_recovery=self._recovery_within(guards))
+
+    def _recovery_within(self, guards: Limits) -> int | None:
+        """Return how much a recovery may cost in a call with these guards: without one on pulls, no default holds."""
+        return None if guards.max_pulls is None and self.max_recovery == MAX_RECOVERY else self.max_recovery
 
     def with_room_for(self, n: int) -> "SearchConfig":
         """Return this configuration with a guard on results that leaves room for `n`, if it has its default value.
@@ -243,9 +250,17 @@ def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
 
 
 def _require_key(key: object) -> None:
-    if key is not None and not (isinstance(key, str) and key):
+    if key is not None and not (isinstance(key, str) and key.strip() and _is_utf8(key)):
         message = "cursor_key= is a secret text, for example from secrets.token_hex(32), or None for no signature"
         raise ClientError(message)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _COUNT = "a single call takes k, and an opened search is asked by fetch_next(n)"

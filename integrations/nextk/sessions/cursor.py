@@ -180,7 +180,7 @@ class Position(BaseModel):
         fields = dict(cursor)
         digest = fields.pop("digest", None)
         version = fields.get("version")
-        if version != VERSION or isinstance(version, bool):
+        if version != VERSION:
             message = f"this is a cursor of version {version!r}, and this nextk reads version {VERSION}: search anew"
             raise ClientError(message)
         refuse_other_signature(digest, key)

@@ -3,6 +3,7 @@
 `SearchQuery`, `RetrievalMode` and `resolve_mode` are public, by way of `nextk.sessions`.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from nextk.errors import ClientError, RefusedError
+from nextk.filter_text import quoted
 from nextk.types import FusionAlgorithm, QueryMode, SparseVector, WeightingStrategy
 
 
@@ -192,6 +194,7 @@ def require_filter(filter: object) -> None:
     raise ClientError(message)
 
 
+_PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
@@ -206,13 +209,18 @@ def _written(filter: Mapping[Any, Any]) -> str | None:
 
 
 def _comparison(key: Any, operator: Any, value: Any) -> str | None:
-    if operator not in _OPERATORS or str(key).startswith("$"):
+    literal = _literal(value)
+    if operator not in _OPERATORS or literal is None or not _PATH.fullmatch(str(key)):
         return None
+    return f"{key} {_OPERATORS[operator]} {literal}"
+
+
+def _literal(value: Any) -> str | None:
+    if isinstance(value, str):
+        return quoted(value)
     if isinstance(value, bool):
-        return f"{key} {_OPERATORS[operator]} {str(value).lower()}"
-    if isinstance(value, str) and "'" not in value and "\\" not in value:
-        return f"{key} {_OPERATORS[operator]} '{value}'"
-    return f"{key} {_OPERATORS[operator]} {value}" if isinstance(value, int | float) else None
+        return str(value).lower()
+    return repr(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def require_text(text: str) -> None:

@@ -54,7 +54,7 @@ class PullLog:
         seen: The ids of all matches pulled so far, by earlier phases too. The log adds to it.
         waiting: The matches that are not decided. The log adds to it.
         max_recovery: The number of matches that a recovery may request again: the sum of the sizes of its pulls. As
-            each pull requests at least one match, it bounds the number of requests too.
+            each pull requests at least one match, it bounds the number of requests too. `None` for any number.
 
     Attributes:
         pulls: The count and the ids of each pull.
@@ -70,7 +70,7 @@ class PullLog:
         best: The score of the first match of the phase, whether its id had come before or not.
     """
 
-    def __init__(self, phase: int, seen: set[str], waiting: list[PulledMatch], max_recovery: int) -> None:
+    def __init__(self, phase: int, seen: set[str], waiting: list[PulledMatch], max_recovery: int | None) -> None:
         self.pulls: list[Pull] = []
         self.pulled = 0
         self.page_count = 0
@@ -197,7 +197,7 @@ class PullLog:
 
     @property
     def _exceeds_max_recovery(self) -> bool:
-        return self._recovery_cost > self._max_recovery
+        return self._max_recovery is not None and self._recovery_cost > self._max_recovery
 
     @property
     def _recovery_cost(self) -> int:
