@@ -174,6 +174,30 @@ class TestCursors:
         with make(weighted).resume(cursor) as search:
             assert ranking(weighted, WeightingStrategy.IDF) == texts_of(search.fetch_next(6))
 
+    @pytest.mark.parametrize("mode", ["sparse", "hybrid"])
+    async def test_widened_from_dense(self, make: Callable[..., Any], mode: str) -> None:
+        """A dense search has no weighting, so the index is asked for it when the search is widened."""
+        texts = [*TEXTS, *(f"common common horse {number}" for number in range(20)), "a quagga", "quagga and zebra"]
+        question = f"{QUESTION} quagga"
+        with Index.embedded(embedding="static", sparse_embedding="bm25", weighting="idf") as index:
+            index.upsert([Data(text, text) for text in texts])
+            found: dict[str | None, list[list[str]]] = {}
+            for weighting in ("idf", None, "none"):
+                retriever = make(index, retrieval_mode="dense", weighting=weighting)
+                with retriever.open(question) as search:
+                    search.fetch_next(1)
+                    search.widen(retrieval_mode=mode)
+                    cursor = search.cursor()
+                    found[weighting] = [texts_of(search.fetch_next(2) + search.fetch_next(3))]
+                async with retriever.aopen(question) as search:
+                    await search.fetch_next(1)
+                    await search.widen(retrieval_mode=mode)
+                    found[weighting].append(texts_of(await search.fetch_next(2) + await search.fetch_next(3)))
+                with retriever.resume(cursor) as search:
+                    found[weighting].append(texts_of(search.fetch_next(2) + search.fetch_next(3)))
+            assert found["idf"] == found[None]
+            assert found["none"] != found["idf"]
+
     def test_widened(self, make: Callable[..., Any]) -> None:
         """A cursor of a dense search that is resumed and widened takes the weighting of the index."""
         with Index.embedded(embedding="static", sparse_embedding="bm25", weighting="idf") as index:

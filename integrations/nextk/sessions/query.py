@@ -87,7 +87,9 @@ class SearchQuery:
 
     @property
     def complete(self) -> bool:
-        """Whether the text, or every vector that the mode needs, is there."""
+        """Whether the text, or every vector that the mode needs, is there, and no weighting has to be asked for."""
+        if self.awaits_weighting:
+            return False
         if self.data is not None:
             return True
         if self.mode is None:
