@@ -95,6 +95,11 @@ def source(item: Any) -> Any:
     return item.metadata.get("source")
 
 
+def every_fifth(items: list[Any]) -> list[bool]:
+    """Permit every fifth match."""
+    return [position % 5 == 0 for position, _ in enumerate(items)]
+
+
 class Paper:
     """A search over a list of matches. Its clock advances only while a page is fetched.
 
@@ -1266,6 +1271,15 @@ class TestShortfall:
         paper = Paper(rows(99), warns=False, guards=Limits(max_pulls=1))
         paper.fetch_until(Accepted(5, nothing))
         assert (True, []) == (paper.search.report.shortfall is not None, caplog.records)
+
+    def test_a_bare_call_with_a_policy_warns(self, caplog: pytest.LogCaptureFixture) -> None:
+        """If a limit of the search leaves `fetch_next` short while a policy drops matches, the log warns as well."""
+        paper = Paper(rows(99), until=Accepted(5, nothing), overrides={"max_pulls": 2})
+        with pytest.raises(LimitReached):
+            paper.fetch_next(10)
+        paper = Paper(rows(99), until=Accepted(5, every_fifth), overrides={"max_pulls": 2})
+        assert 0 < len(paper.fetch_next(50)) < 50
+        assert ["max_pulls=2"] == [record.getMessage().split()[0] for record in caplog.records]
 
     def test_bare_calls_do_not_warn(self, caplog: pytest.LogCaptureFixture) -> None:
         """`fetch_next` is bounded only if the caller says so: the report tells of it, or `LimitReached` does."""

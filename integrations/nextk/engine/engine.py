@@ -168,7 +168,7 @@ class EmbeddedEngine:
         if len(self._cache.keys) >= self._max_namespaces:
             message = (
                 f"The index {self.name} has {len(self._cache.keys)} namespaces, and no more than {self._max_namespaces}"
-                " are allowed: delete one that is not needed, or start the server with a higher --max-namespaces"
+                " are allowed: delete one that is not needed; a server may be started with a higher --max-namespaces"
             )
             raise RefusedError(message, 422)
 

@@ -74,7 +74,8 @@ class ResumableRetriever(Streaming, Writing):
             they are. Records without any text are left out, with a warning in the log.
         score_key: The metadata key under which a document's score is put; unset: the score is left out.
         document_mapper: A function that makes a `QueryResult` into a `Document`, instead of `text_key` and `score_key`.
-            A result for which it returns `None` is left out.
+            A result for which it returns `None` is left out. It is no permission check, which a cursor would pin: that
+            is `until`.
 
     Instantiate:
         ```python

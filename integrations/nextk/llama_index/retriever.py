@@ -111,8 +111,8 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         namespace: The namespace of the index in which the retriever searches and stores.
         until: A policy of `nextk.until`. One call then goes on, page by page, until the policy has enough. What the
             policy does not keep is never handed out, and an opened search does not hand it out either.
-        max_results: The largest number of nodes that a call returns that goes on page by page. Its default, 200, gives
-            way to a `similarity_top_k`; another number holds as well.
+        max_results: The largest number of nodes that a call returns with `until`, postprocessors, or filters that are
+            checked here. Its default, 200, gives way to a `similarity_top_k`; another number holds as well.
         max_pulls: The largest number of pages that such a call pulls. Its default, 10, gives way to a
             `similarity_top_k`; another number holds as well.
         deadline: The number of seconds after which such a call pulls no further page.

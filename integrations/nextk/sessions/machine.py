@@ -142,16 +142,17 @@ class SearchMachine(Generic[T]):
                 evaluation.end_by(limit)
                 break
             yield from self._pull(evaluation, stopping)
-        return (yield from self._conclude(evaluation, stopping))
+        return (yield from self._conclude(evaluation))
 
-    def _conclude(self, evaluation: Evaluation[T], stopping: Policy | None) -> Effects[list[T]]:
+    def _conclude(self, evaluation: Evaluation[T]) -> Effects[list[T]]:
         if self.state.log.exhausted:
             yield Release()  # before the commit: if this is interrupted, the next call gets the results
         self._commit(evaluation)
         if not evaluation.kept:
             self._refuse_empty()
-        if stopping is not None and self._config.warns and self.state.shortfall is not None:
-            log.warning("%s", self.state.shortfall)
+        shortfall = self.state.shortfall
+        if self._config.warns and shortfall is not None and (evaluation.policies or shortfall.reason == NO_ROOM):
+            log.warning("%s", shortfall)
         return evaluation.kept
 
     def _pull(self, evaluation: Evaluation[T], stopping: Policy | None) -> Effects[None]:
