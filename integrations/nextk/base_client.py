@@ -75,8 +75,8 @@ class BaseClient:
                 matches does not depend on the sizes of the pages; with `"batch"` each page is fused by itself, as the
                 hosted service does.
             weighting: The weighting of sparse queries that retrievers over this index use if they are told none:
-                `"idf"`, or `"none"` (the default). A query of the index itself is weighted as it says. An index that
-                has no weighting takes the one given.
+                `"idf"` or `"none"`. If it is left out, the weighting is unset: retrievers use none, and a later opening
+                can still name one. A query of the index itself is weighted as it says.
             same_model: Whether a model whose identity differs from the stored one makes the same vectors nevertheless.
                 The index then keeps the new identity. The identity is the type of a model and the settings that decide
                 its vectors, or the name of a function; `info` shows it.

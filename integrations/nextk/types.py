@@ -276,8 +276,8 @@ class InfoResult:
         namespaces: The size of every namespace, by name.
         index_type: `DENSE`, `SPARSE` or `HYBRID`; `UNDECIDED` until the first write decides it; `""` if the server does
             not say.
-        weighting: The weighting of sparse queries that retrievers use if they are told none, `IDF`; `None` for no
-            weighting.
+        weighting: The weighting of sparse queries that retrievers use if they are told none: `IDF`, or `NONE` for no
+            weighting; `None` while it is unset, and retrievers use none.
         embedding_identity: The type of the dense model, and the settings that decide its vectors; `""` if there is no
             model, or if it is not known.
         sparse_embedding_identity: The type of the sparse model, and the settings that decide its vectors; `""` if there

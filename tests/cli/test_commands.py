@@ -591,6 +591,22 @@ def test_an_index_without_a_weighting_is_searched_with_idf(tmp_path: Path, capsy
     assert found[""] == found["--weighting idf"] != found["--weighting none"]
 
 
+def test_an_index_that_wants_no_weighting_is_searched_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`nextk info` tells that an index wants no weighting, and `nextk query` searches without one, unless told."""
+    path = tmp_path / "i"
+    with Index.embedded(path, embedding="static", sparse_embedding="bm25", weighting="none") as index:
+        index.upsert([Data(f"t{n}", "whale whale whale" if n else "harpoon") for n in range(9)])
+    main(["info", "--json", "--index", str(path)])
+    assert "none" == json.loads(capsys.readouterr().out)["weighting"]
+    found = {}
+    for option in ([], ["--weighting", "idf"], ["--weighting", "none"]):
+        main(["query", "whale harpoon", "--json", "--index", str(path), *option])
+        found[" ".join(option)] = capsys.readouterr().out
+    assert found[""] == found["--weighting none"] != found["--weighting idf"]
+
+
 def test_an_undecided_index_says_so_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`nextk info` says of an index without a type that the first write decides it."""
     Index.embedded(tmp_path / "i").close()

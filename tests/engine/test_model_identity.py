@@ -236,12 +236,13 @@ class TestReopening:
             Index.embedded(tmp_path / "i")
 
     def test_index_made_before(self, tmp_path: Path) -> None:
-        """An index without a stored identity takes that of the first model given, and compares from then on."""
+        """An index that stores no identity takes that of the first model given, and its weighting is unset."""
         path = tmp_path / "i"
         Index.embedded(path, embedding=plain).close()
         forget(path, "embedding_identity", "sparse_embedding_identity", "weighting")
         with Index.embedded(path, embedding=other) as index:
             assert index.info().embedding_identity.endswith(".other")
+            assert index.info().weighting is None
         with pytest.raises(ClientError, match="same_model=True"):
             Index.embedded(path, embedding=plain)
 

@@ -8,7 +8,7 @@ import pytest
 
 from nextk import AsyncIndex, Index, langchain, llama_index
 from nextk.errors import ClientError, TransportError
-from nextk.types import Data, WeightingStrategy
+from nextk.types import Data, QueryMode, WeightingStrategy
 from tests.support.transports import Opener, Recording
 
 TEXTS = ["the rare zebra", "common common common horse", "common horse", "common cat", "common dog", "zebra horse"]
@@ -45,6 +45,16 @@ async def aask(retriever: Any) -> list[str]:
 @pytest.fixture(params=[by_langchain, by_llama_index], ids=["langchain", "llama-index"])
 def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """The constructor of each framework's retriever."""
+    made: Callable[..., Any] = request.param
+    return made
+
+
+@pytest.fixture(
+    params=[langchain.ResumableRetriever.from_texts, llama_index.ResumableRetriever.from_nodes],
+    ids=["texts", "nodes"],
+)
+def build(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """The method of each framework's retriever that makes an index."""
     made: Callable[..., Any] = request.param
     return made
 
@@ -216,23 +226,68 @@ class TestCursors:
 class TestIndex:
     """The weighting as a property of an index."""
 
-    @pytest.mark.parametrize("made", ["texts", "nodes"])
-    def test_made_by_a_retriever(self, tmp_path: Path, made: str) -> None:
-        """An index that a retriever makes remembers its weighting, and one of own sparse vectors wants none."""
-        build: Any = (
-            langchain.ResumableRetriever.from_texts if made == "texts" else llama_index.ResumableRetriever.from_nodes
-        )
-        build([], path=tmp_path / "idf").close()
-        build([], path=tmp_path / "none", weighting="none").close()
-        build([], path=tmp_path / "own", sparse_embedding=own_sparse).close()
-        build([], path=tmp_path / "idf", weighting="none").close()
-        wanted = []
-        for name in ("idf", "none"):
-            with Index.embedded(tmp_path / name) as index:
-                wanted.append(index.info().weighting)
-        with Index.embedded(tmp_path / "own", sparse_embedding=own_sparse) as index:
-            wanted.append(index.info().weighting)
-        assert ["IDF", None, None] == wanted
+    @pytest.mark.parametrize(
+        ("stored", "keywords", "wanted"),
+        [
+            (None, {}, "IDF"),
+            (None, {"weighting": "none"}, "NONE"),
+            (None, {"weighting": "idf"}, "IDF"),
+            ("none", {}, "NONE"),
+            ("none", {"weighting": "idf"}, "NONE"),
+            ("idf", {}, "IDF"),
+            ("idf", {"weighting": "none"}, "IDF"),
+        ],
+    )
+    @pytest.mark.parametrize("exists", [False, True])
+    def test_made_by_a_retriever(
+        self,
+        tmp_path: Path,
+        build: Callable[..., Any],
+        stored: str | None,
+        keywords: dict[str, str],
+        wanted: str,
+        exists: bool,
+    ) -> None:
+        """A retriever that opens or makes an index decides its weighting if it is unset, and never changes it."""
+        if exists or stored:
+            Index.embedded(
+                tmp_path / "i", embedding="static", sparse_embedding="bm25", weighting=stored and stored.title()
+            ).close()
+        for _ in range(2):
+            with build([], path=tmp_path / "i", **keywords) as retriever:
+                assert wanted == retriever.index.info().weighting
+        with Index.embedded(tmp_path / "i") as index:
+            assert wanted == index.info().weighting
+
+    def test_own_model(self, tmp_path: Path, build: Callable[..., Any]) -> None:
+        """A retriever that makes an index of sparse vectors of a model of one's own leaves its weighting unset."""
+        with build([], path=tmp_path / "i", sparse_embedding=own_sparse) as retriever:
+            assert retriever.index.info().weighting is None
+        with Index.embedded(tmp_path / "i", sparse_embedding=own_sparse, weighting="idf") as index:
+            assert "IDF" == index.info().weighting
+
+    def test_unknown_word(self, build: Callable[..., Any]) -> None:
+        """A retriever that makes an index refuses a weighting that is none of the words."""
+        with pytest.raises(ValueError, match=r"'idf'.*'none'"):
+            build([], weighting="tf")
+
+    def test_retrievers_of_an_index_that_wants_none(self, tmp_path: Path, build: Callable[..., Any]) -> None:
+        """A retriever without a weighting over a stored `"none"` searches unweighted."""
+        path = tmp_path / "i"
+        with Index.embedded(path, embedding="static", sparse_embedding="bm25", weighting="none") as index:
+            index.upsert([Data(text, text) for text in TEXTS])
+            count = {"k": 6} if build == langchain.ResumableRetriever.from_texts else {"similarity_top_k": 6}
+            with build([], path=path, retrieval_mode="sparse", **count) as retriever:
+                plain, weighted = (
+                    [
+                        match.id
+                        for match in index.query(
+                            data=QUESTION, top_k=6, query_mode=QueryMode.SPARSE, weighting_strategy=weighting
+                        )
+                    ]
+                    for weighting in (None, WeightingStrategy.IDF)
+                )
+                assert plain == ask(retriever) != weighted
 
     def test_same_model(self, tmp_path: Path) -> None:
         """A retriever that makes its index accepts another model where it is told that it is the same."""
@@ -243,14 +298,21 @@ class TestIndex:
                 build([], path=path, sparse_embedding=another_sparse)
             build([], path=path, sparse_embedding=another_sparse, same_model=True).close()
 
-    def test_reopening(self, tmp_path: Path) -> None:
-        """An index without a weighting takes the first one given; one that has a weighting takes no other."""
-        Index.embedded(tmp_path / "i", type="sparse").close()
-        Index.embedded(tmp_path / "i", weighting="idf").close()
-        with Index.embedded(tmp_path / "i") as index:
-            assert "IDF" == index.info().weighting
-        with pytest.raises(ClientError, match="weighting='idf'"):
-            Index.embedded(tmp_path / "i", weighting="none")
+    @pytest.mark.parametrize("word", ["idf", "none"])
+    def test_reopening(self, tmp_path: Path, word: str) -> None:
+        """An unset weighting is that of the first opening that names one; then no other one opens the index."""
+        path, other = tmp_path / "i", "none" if word == "idf" else "idf"
+        Index.embedded(path, type="sparse").close()
+        with Index.embedded(path) as index:
+            assert index.info().weighting is None
+        Index.embedded(path, weighting=word).close()
+        Index.embedded(path, weighting=word.upper()).close()
+        with Index.embedded(path) as index:
+            assert word.upper() == index.info().weighting
+            with pytest.raises(ClientError, match=f"weighting='{word}'.*'{other}'"):
+                Index.embedded(path, weighting=other)
+        with pytest.raises(ClientError, match=f"weighting='{word}'.*'{other}'"):
+            Index.embedded(path, weighting=other)
 
     def test_dense(self, tmp_path: Path) -> None:
         """A dense index has nothing to weight, when it is made and when it is opened again."""
@@ -259,6 +321,13 @@ class TestIndex:
         Index.embedded(tmp_path / "i", type="dense").close()
         with pytest.raises(ClientError, match="weighting"):
             Index.embedded(tmp_path / "i", weighting="idf")
+        Index.embedded(tmp_path / "i", weighting="none").close()
+        Index.embedded(type="dense", weighting="none").close()
+
+    @pytest.mark.parametrize(("weighting", "told"), [(None, None), ("none", "NONE"), ("idf", "IDF")])
+    async def test_info(self, open_index: Opener, weighting: str | None, told: str | None) -> None:
+        """`info` tells an unset weighting from none."""
+        assert told == (await open_index("sparse", weighting=weighting).info()).weighting
 
     async def test_info_and_queries(self, open_index: Opener) -> None:
         """`info` tells the weighting, and a query of the index itself is weighted only as it says."""

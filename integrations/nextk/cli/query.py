@@ -78,7 +78,7 @@ def _pages(index: "Index", arguments: argparse.Namespace) -> Iterator[list["Quer
     from nextk.sessions import RetrievalSession, RowReader, SearchQuery
     from nextk.types import WeightingStrategy
 
-    # Indexes of before kept no weighting, and were always searched with this one from here.
+    # Before indexes kept a weighting, every one was searched with this one from here; one that is unset still is.
     wanted = arguments.weighting or index.info().weighting or WeightingStrategy.IDF
     query = SearchQuery(
         data=arguments.text,

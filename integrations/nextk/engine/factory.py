@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nextk.arguments import NONE
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.file import explain
 from nextk.engine.protocol import Engine
@@ -24,7 +23,9 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
 
     Args:
         path: The file of the index; `None` keeps the index in memory.
-        keywords: The schema keywords of `Index.embedded` by name; `None` stands for a keyword that was left out.
+        keywords: The schema keywords of `Index.embedded` by name; `None` stands for a keyword that was left out. There
+            is one more, `default_weighting`, which may be given instead of `weighting`: it decides the weighting of a
+            new index, and of one whose weighting is unset, and agrees with any other.
         name: The name by which error messages call the index.
         options: Further arguments of `EmbeddedEngine`.
 
@@ -87,7 +88,7 @@ def _new_schema(keywords: Mapping[str, Any], models: Models) -> Schema:
         embedding="" if dense is None else dense.name,
         sparse_embedding="" if sparse is None else sparse.name,
         fusion_order=keywords.get("fusion_order") or "global",
-        weighting=keywords.get("weighting") or NONE,
+        weighting=keywords.get("weighting") or keywords.get("default_weighting"),
         embedding_identity="" if dense is None else dense.identity,
         sparse_embedding_identity="" if sparse is None else sparse.identity,
     )
@@ -132,4 +133,5 @@ def _reopened(schema: Schema, keywords: Mapping[str, Any], models: Models) -> Sc
     for keyword, model in (("embedding", models.dense), ("sparse_embedding", models.sparse)):
         if model is not None:
             schema = schema.with_model(keyword, model.name, model.identity, accepted=accepted)
-    return schema
+    default = keywords.get("default_weighting")
+    return schema.with_weighting(default) if default is not None and schema.weighting is None else schema

@@ -1,7 +1,8 @@
 """The schema of an index: its type, dimension, similarity, models, fusion order and weighting.
 
 It is fixed when the index is created, but for what was left open then: the type and the dimension, which the first
-write decides, and the weighting and the identities of models, which an index of an earlier version does not hold.
+write decides, the weighting, which a later opening may name, and the identities of models, which an index of an earlier
+version does not hold.
 """
 
 from collections.abc import Mapping
@@ -9,9 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum, StrEnum
 from typing import Any, Self
 
-from nextk.arguments import NONE, choose, choose_or_none, require_count
+from nextk.arguments import choose, require_count
 from nextk.errors import ClientError
-from nextk.types import WeightingStrategy
 
 MAX_DIMENSION = 5_376  # of the largest plan of the hosted service
 
@@ -43,6 +43,17 @@ class FusionOrder(StrEnum):
     BATCH = "BATCH"
 
 
+class IndexWeighting(StrEnum):
+    """The weighting of sparse queries that an index asks of its retrievers.
+
+    `IDF`: Weight the terms of a query by their rarity.
+    `NONE`: Leave them as they are. An index that asks for this is no longer open to another weighting.
+    """
+
+    IDF = "IDF"
+    NONE = "NONE"
+
+
 def _require_dimension(dimension: int) -> None:
     require_count(dimension, "dimension")
     if dimension > MAX_DIMENSION:
@@ -61,7 +72,8 @@ class Schema:
         embedding: The name of the dense text model: `"static"`, `"custom"` for the caller's own, or `""` for none.
         sparse_embedding: The name of the sparse text model: `"bm25"`, `"custom"` for the caller's own, or `""`.
         fusion_order: The way in which a hybrid query orders its pages.
-        weighting: The weighting of sparse values that retrievers use if they are told none; `None` for no weighting.
+        weighting: The weighting of sparse values that retrievers use if they are told none; `None` while it is unset,
+            until an opening names one.
         embedding_identity: The identity of the dense text model, as `nextk.engine.text.identity` makes it; `""` for
             none, or if it is unknown.
         sparse_embedding_identity: The identity of the sparse text model; `""` for none, or if it is unknown.
@@ -73,7 +85,7 @@ class Schema:
     embedding: str
     sparse_embedding: str
     fusion_order: FusionOrder
-    weighting: WeightingStrategy | None = None
+    weighting: IndexWeighting | None = None
     embedding_identity: str = ""
     sparse_embedding_identity: str = ""
 
@@ -87,7 +99,7 @@ class Schema:
         embedding: str = "",
         sparse_embedding: str = "",
         fusion_order: str = "global",
-        weighting: str = NONE,
+        weighting: str | None = None,
         embedding_identity: str = "",
         sparse_embedding_identity: str = "",
     ) -> Self:
@@ -99,13 +111,13 @@ class Schema:
             ClientError: A keyword has a value that is not allowed, or contradicts another one; the message names it.
         """
         kind = choose(IndexType, type, "type") or _type_of_models(embedding, sparse_embedding)
-        chosen_weighting = choose_or_none(WeightingStrategy, weighting, "weighting")
+        chosen_weighting = choose(IndexWeighting, weighting, "weighting")
         if dimension is not None:
             _require_dimension(dimension)
         if kind is IndexType.SPARSE and (dimension is not None or embedding):
             message = 'type="sparse" has no dense vectors: leave out dimension and embedding'
             raise ClientError(message)
-        if kind is IndexType.DENSE and (sparse_embedding or chosen_weighting):
+        if kind is IndexType.DENSE and (sparse_embedding or chosen_weighting is IndexWeighting.IDF):
             message = 'type="dense" has no sparse vectors: leave out sparse_embedding and weighting'
             raise ClientError(message)
         if kind is IndexType.HYBRID and bool(embedding) != bool(sparse_embedding):
@@ -160,10 +172,8 @@ class Schema:
         if type is IndexType.SPARSE and self.dimension is not None:
             message = f"this index was made with dimension={self.dimension}, so its records need dense vectors"
             raise ClientError(message)
-        if type is IndexType.DENSE and self.weighting is not None:
-            message = (
-                f'this index was made with weighting="{self.weighting.lower()}", so its records need sparse vectors'
-            )
+        if type is IndexType.DENSE and self.weighting is IndexWeighting.IDF:
+            message = 'this index was made with weighting="idf", so its records need sparse vectors'
             raise ClientError(message)
         return replace(self, type=type)
 
@@ -186,7 +196,7 @@ class Schema:
             embedding=stored["embedding"],
             sparse_embedding=stored["sparse_embedding"],
             fusion_order=FusionOrder(stored["fusion_order"]),
-            weighting=None if weighting is None else WeightingStrategy(weighting),
+            weighting=None if weighting is None else IndexWeighting(weighting),
             embedding_identity=stored.get("embedding_identity", ""),
             sparse_embedding_identity=stored.get("sparse_embedding_identity", ""),
         )
@@ -194,7 +204,7 @@ class Schema:
     def reopened(self, keywords: Mapping[str, Any]) -> Self:
         """Return the schema of a stored index that is opened with these keywords: what they decide is added to it.
 
-        A type decides an undecided one, and a weighting is added to an index that has none.
+        A type decides an undecided one, and a weighting decides one that is unset.
 
         Args:
             keywords: The keywords of the opening by name, without the models; a keyword that is missing or `None`
@@ -249,16 +259,16 @@ class Schema:
         return replace(self, **changed)
 
     def with_weighting(self, weighting: str) -> Self:
-        """Return the schema of a stored index without a weighting that is opened with one.
+        """Return the schema of a stored index, whose weighting is unset, that is opened with a weighting.
 
         Args:
-            weighting: The weighting as `Index.embedded` takes it.
+            weighting: `"idf"` or `"none"`, as `Index.embedded` takes it.
 
         Raises:
             ClientError: The weighting is not one, or the index is dense.
         """
-        chosen = choose_or_none(WeightingStrategy, weighting, "weighting")
-        if chosen is not None and self.type is IndexType.DENSE:
+        chosen = choose(IndexWeighting, weighting, "weighting")
+        if chosen is IndexWeighting.IDF and self.type is IndexType.DENSE:
             message = "this index is dense, without sparse vectors to weight: leave out weighting="
             raise ClientError(message)
         return replace(self, weighting=chosen)
@@ -278,10 +288,7 @@ def _type_of_models(embedding: str, sparse_embedding: str) -> IndexType | None:
 
 def _refuse_contradiction(schema: Schema, name: str, requested: Any) -> None:
     stored = getattr(schema, name)
-    if name == "weighting":
-        given = choose_or_none(WeightingStrategy, requested, "weighting")
-    else:
-        given = choose(type(stored), requested, name) if isinstance(stored, Enum) else requested
+    given = choose(type(stored), requested, name) if isinstance(stored, Enum) else requested
     if given != stored:
         held = stored.value.lower() if isinstance(stored, Enum) else stored
         message = f"this index was made with {name}={held!r}; it cannot be opened with {requested!r}"

@@ -170,7 +170,7 @@ class Writing(Settings):
             ids: An id for each text; absent, or `None` for one of them: made of the text and its metadata.
             path: The file of the index, which is created or added to; absent: the index is in memory.
             sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
-                `weighting="idf"`, because BM25 is incomplete without it. The index remembers the weighting.
+                `weighting="idf"`, because BM25 is incomplete without it. The index remembers its first weighting.
             same_model: Whether models other than those that an existing index was made with make the same vectors
                 nevertheless, as for `Index.embedded`.
             batch_size: The number of records in one request, 1 to 1,000.

@@ -113,7 +113,7 @@ def _rebuild(index: Index | AsyncIndex | None, url: str | None, token: str | Non
 
 
 def _weighting_of(info: InfoResult) -> WeightingStrategy | None:
-    """Return the weighting that an index wants; a server that does not know the field, or says another, wants none."""
+    """Return the weighting that an index wants; `None` if it wants none, leaves it unset, or says an unknown one."""
     return next((one for one in WeightingStrategy if one.value == info.weighting), None)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from nextk.arguments import choose_or_none, require_count
+from nextk.arguments import require_count
 from nextk.bodies import MAX_DATA_BYTES, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_ROWS, metadata_fault
 from nextk.client import Index
+from nextk.connect import embedded_transport
 from nextk.errors import ClientError, RefusedError
 from nextk.extras import require
 from nextk.retrievers.sparse_model import sparse_vector_of
@@ -40,20 +41,20 @@ def open_embedded(
         embedding: The dense model, as `Index.embedded` takes it; `None` for `"static"`.
         sparse_embedding: The sparse model, as `Index.embedded` takes it; `None` for `"bm25"`, weighted by
             inverse document frequency, because BM25 is incomplete without it.
-        weighting: The weighting that the caller asks for; `None` for that of the index. `"none"` is the wish of this
-            retriever alone, so an index that has a weighting keeps it.
+        weighting: The weighting that the caller asks for; `None` for that of the index. An index whose weighting is
+            unset takes it, as a new one does; one that has a weighting keeps its own, and what is asked for is the wish
+            of this retriever alone.
         same_model: Whether another model than the stored one makes the same vectors, as for `Index.embedded`.
     """
     if weighting is None and sparse_embedding is None:
         weighting = WeightingStrategy.IDF
-    chosen = choose_or_none(WeightingStrategy, weighting, "weighting")
-    return Index.embedded(
-        path,
-        embedding="static" if embedding is None else embedding,
-        sparse_embedding="bm25" if sparse_embedding is None else sparse_embedding,
-        weighting=chosen,
-        same_model=same_model,
-    )
+    keywords = {
+        "embedding": "static" if embedding is None else embedding,
+        "sparse_embedding": "bm25" if sparse_embedding is None else sparse_embedding,
+        "default_weighting": weighting,
+        "same_model": same_model,
+    }
+    return Index._over(embedded_transport(path, keywords))  # noqa: SLF001 - a default is no argument of users
 
 
 @contextmanager
