@@ -324,6 +324,16 @@ class TestIndex:
         Index.embedded(tmp_path / "i", weighting="none").close()
         Index.embedded(type="dense", weighting="none").close()
 
+    @pytest.mark.parametrize("own", ["embedding", "sparse_embedding"])
+    def test_one_own_model(self, tmp_path: Path, own: str) -> None:
+        """A hybrid index is opened with its own model and a weighting; its file knows of the other model."""
+        models: dict[str, Any] = {"embedding": "static", "sparse_embedding": "bm25"}
+        models[own] = own_dense if own == "embedding" else own_sparse
+        Index.embedded(tmp_path / "i", **models).close()
+        with Index.embedded(tmp_path / "i", weighting="idf", **{own: models[own]}) as index:
+            info = index.info()
+        assert ("HYBRID", "IDF") == (info.index_type, info.weighting)
+
     @pytest.mark.parametrize(("weighting", "told"), [(None, None), ("none", "NONE"), ("idf", "IDF")])
     async def test_info(self, open_index: Opener, weighting: str | None, told: str | None) -> None:
         """`info` tells an unset weighting from none."""
@@ -337,6 +347,11 @@ class TestIndex:
         with filled() as plain:
             expected = ranking(plain, None)
         assert expected == [match.id for match in await index.query(data=QUESTION, top_k=6)]
+
+
+def own_dense(texts: list[str]) -> list[list[float]]:
+    """Return equal dense vectors."""
+    return [[1.0, 2.0] for _ in texts]
 
 
 def own_sparse(texts: list[str]) -> list[dict[int, float]]:

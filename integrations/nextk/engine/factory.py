@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nextk.engine.engine import EmbeddedEngine
-from nextk.engine.file import explain
+from nextk.engine.file import connect, explain
 from nextk.engine.protocol import Engine
 from nextk.engine.records import Models
 from nextk.engine.schema import Schema
@@ -36,7 +36,7 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
     given = _given_models(keywords)
     storage: Storage | None = None
     try:
-        storage = Storage.open(path, _new_schema(keywords, given))
+        storage = Storage(connect(path, lambda: _new_schema(keywords, given)))
         models = _with_stored_models(given, storage.schema)
         schema = _reopened(storage.schema, keywords, models)
         engine = EmbeddedEngine(storage, name=name, dense_model=models.dense, sparse_model=models.sparse, **options)

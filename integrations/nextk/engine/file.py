@@ -7,6 +7,7 @@ behind.
 import logging
 import secrets
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -23,22 +24,25 @@ _SMALLEST_FILE = 512  # bytes: the smallest page of a database
 _PAGE_CACHE = 16 * 1024  # KiB that SQLite may keep of the file; its own default is 2 MiB
 
 
-def connect(path: Path | None, schema: Schema | None) -> sqlite3.Connection:
+def connect(path: Path | None, schema: Schema | Callable[[], Schema] | None) -> sqlite3.Connection:
     """Open the database of an index, or create it. A file of an older format is converted first.
 
     Args:
         path: The file of the index; `None` keeps everything in memory.
-        schema: The schema of the index that is created if the file does not exist or is empty; `None` requires that
-            the index exists.
+        schema: The schema of the index that is created if the file does not exist or is empty, or a function that
+            returns it, which is called only then; `None` requires that the index exists.
 
     Returns:
         A connection that holds the exclusive lock of the file until it is closed.
 
     Raises:
         ClientError: The path is not an index, another process holds it, its format is not known to this package, or
-            it does not exist and `schema` is `None`.
+            it does not exist and `schema` is `None`. Whatever the function of the schema raises is raised before a
+            file is made.
     """
     _require_usable_path(path)
+    if callable(schema) and (path is None or not _size(path)):
+        schema = schema()
     if schema is None and (path is None or not path.exists()):
         message = f"there is no index at {path}"
         raise ClientError(message)
@@ -52,7 +56,7 @@ def connect(path: Path | None, schema: Schema | None) -> sqlite3.Connection:
             if schema is None:
                 message = f"{path} is empty: there is no index in it"
                 raise ClientError(message)
-            _create(connection, schema)
+            _create(connection, schema() if callable(schema) else schema)
         elif version < FORMAT:
             convert(connection, version)
             log.info("converted %s from format %d to format %d", path, version, FORMAT)
