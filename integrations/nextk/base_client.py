@@ -78,8 +78,9 @@ class BaseClient:
                 `"idf"` or `"none"`. If it is left out, the weighting is unset: retrievers use none, and a later opening
                 can still name one. A query of the index itself is weighted as it says.
             same_model: Whether a model whose identity differs from the stored one makes the same vectors nevertheless.
-                The index then keeps the new identity. The identity is the type of a model and the settings that decide
-                its vectors, or the name of a function; `info` shows it.
+                The index then keeps the new identity, so no other client in this process may have it open with the old
+                model. The identity is the type of a model and the settings that decide its vectors, or the name of a
+                function; `info` shows it.
 
         Returns:
             The client. Clients of the same file in one process share one engine.

@@ -209,12 +209,22 @@ class TestReopening:
             assert index.info().sparse_embedding_identity.endswith(".sparser")
 
     def test_open_already(self, tmp_path: Path) -> None:
-        """An index that this process has open is compared as well."""
-        with Index.embedded(tmp_path / "i", embedding=plain) as index:
-            with pytest.raises(ClientError, match=r"plain as embedding=.*other.*same_model=True"):
-                Index.embedded(tmp_path / "i", embedding=other)
-            with Index.embedded(tmp_path / "i", embedding=other, same_model=True):
-                assert index.info().embedding_identity.endswith(".other")
+        """An index that this process has open is compared as well, and keeps the model that it embeds with."""
+        path = tmp_path / "i"
+        models: dict[str, Any] = {"embedding": plain, "sparse_embedding": sparse}
+        with Index.embedded(path, **models) as index:
+            before = index.info()
+            for keyword, another in {"embedding": other, "sparse_embedding": sparser}.items():
+                changed = models | {keyword: another}
+                with pytest.raises(ClientError, match=rf"{keyword}=.*{another.__name__}.*same_model=True"):
+                    Index.embedded(path, **changed)
+                with pytest.raises(ClientError, match="close its other clients first"):
+                    Index.embedded(path, **changed, same_model=True)
+            with Index.embedded(path, **models, same_model=True):
+                assert before == index.info()
+        with Index.embedded(path, embedding=other, sparse_embedding=sparser, same_model=True) as index:
+            assert index.info().embedding_identity.endswith(".other")
+            assert index.info().sparse_embedding_identity.endswith(".sparser")
 
     def test_a_bundled_model_and_an_own_one(self, tmp_path: Path) -> None:
         """A model that comes with nextk and one of the caller's own are different models."""

@@ -53,17 +53,31 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
 def join_engine(engine: Engine, keywords: Mapping[str, Any]) -> None:
     """Check the keywords of a further opening of an index that is open already, and let it store what they decide.
 
-    The engine goes on with the models that it has.
+    The engine goes on with the models that it has, so another model is refused, even if it makes the same vectors.
 
     Args:
         engine: The engine of the index.
         keywords: The keywords of this opening, as `open_engine` takes them.
 
     Raises:
-        ClientError: A keyword has a value that is not allowed or contradicts the index.
+        ClientError: A keyword has a value that is not allowed or contradicts the index, or a model is another one than
+            the engine embeds with.
     """
     given = _given_models(keywords)
-    engine.complete_schema(lambda schema: _reopened(schema, keywords, given))
+
+    def joined(schema: Schema) -> Schema:
+        completed = _reopened(schema, keywords, given)
+        for keyword in ("embedding_identity", "sparse_embedding_identity"):
+            held, other = getattr(schema, keyword), getattr(completed, keyword)
+            if held != other:
+                message = (
+                    f"this index is open in this process, where it embeds with the model {held}: close its other "
+                    f"clients first, then open it with {other} and same_model=True"
+                )
+                raise ClientError(message)
+        return completed
+
+    engine.complete_schema(joined)
 
 
 def _given_models(keywords: Mapping[str, Any]) -> Models:
