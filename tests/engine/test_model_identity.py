@@ -1,13 +1,18 @@
 """The identity of text models: made of what decides vectors, stored with an index, and compared when it is opened."""
 
 import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from llama_index.core import MockEmbedding
+from pydantic import BaseModel, Field
 
 from nextk import Index
 from nextk.engine.file import connect
@@ -181,6 +186,169 @@ class TestIdentify:
         model = CacheBackedEmbeddings(Remote("a"), 1)
         model.underlying_embeddings = model
         assert identify(model).endswith("CacheBackedEmbeddings")
+
+
+SECRETS = [
+    *(
+        "pat",
+        "sas",
+        "dsn",
+        "pin",
+        "pw",
+        "pwd",
+        "db_pass",
+        "passphrase",
+        "signature",
+        "sig",
+        "conn_str",
+        "connection_string",
+    ),
+    *("private", "license", "dbPassword", "HF_TOKEN", "openaiApiKey2", "model_api_key", "deployment_token", "jwt"),
+]
+MODELS = [
+    *("base_model", "baseModel", "model_dir", "local_model_folder", "endpoint_name", "apiEndpointName", "model_url"),
+    *("deployment", "deployment_id", "deployment_home", "api_deployment_name", "remoteModels"),
+]
+RUNNING = [
+    "model_timeout",
+    "model_cache_dir",
+    "base_url",
+    "api_endpoint",
+    "device",
+    "cache_dir",
+    "batch_size",
+    "region",
+]
+
+
+def configured(settings: dict[str, Any]) -> Any:
+    """Return a model of a class that takes any settings and declares these."""
+    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in settings]
+
+    class Configured:
+        """A model whose settings are its attributes."""
+
+        __signature__ = inspect.Signature(parameters)
+
+    model = Configured()
+    vars(model).update(settings)
+    return model
+
+
+def holders(name: str, value: Any) -> list[Any]:
+    """Return models that have a setting: as an attribute, as an argument, and in dicts at two depths."""
+    return [
+        configured({name: value}),
+        functools.partial(anything, **{name: value}),
+        configured({"model_kwargs": {name: value}}),
+        configured({"other": [{"encode_kwargs": {name: value}}]}),
+    ]
+
+
+def anything(texts: list[str], **settings: Any) -> list[list[float]]:
+    """Return equal vectors."""
+    return plain(texts)
+
+
+class TestNames:
+    """Which settings decide vectors, by their names."""
+
+    @pytest.mark.parametrize("name", SECRETS)
+    def test_secrets(self, name: str) -> None:
+        """A setting that is named like a secret is left out, be it a text or a number, at every depth."""
+        for one, another in zip(holders(name, "sk-1"), holders(name, 7316), strict=True):
+            assert identify(one) == identify(another)
+            assert name not in identify(one)
+
+    @pytest.mark.parametrize("name", RUNNING)
+    def test_running(self, name: str) -> None:
+        """A setting that says how or where a model runs is left out."""
+        for one, another in zip(holders(name, "a"), holders(name, "b"), strict=True):
+            assert identify(one) == identify(another)
+
+    @pytest.mark.parametrize("name", MODELS)
+    def test_models(self, name: str) -> None:
+        """A setting that names a model tells models apart, also where its name holds a word for a place."""
+        for one, another in zip(holders(name, "a"), holders(name, "b"), strict=True):
+            assert identify(one) != identify(another)
+
+
+class Pydantic(BaseModel):
+    """A model of pydantic's as it was."""
+
+    model: str = "a"
+    scale: float = 1.0
+
+
+class PydanticLater(BaseModel):
+    """A later version of it, with more settings."""
+
+    model: str = "a"
+    scale: float = 1.0
+    mode: str = "fast"
+    weights: list[float] = Field(default_factory=lambda: [1.0, 2.0])
+    dimensions: int | None = None
+    normalize: bool = False
+
+
+@dataclass
+class Plain:
+    """A dataclass as it was."""
+
+    model: str = "a"
+
+
+@dataclass
+class PlainLater:
+    """A later version of it, with more settings."""
+
+    model: str = "a"
+    mode: str = "fast"
+    weights: list[float] = field(default_factory=lambda: [1.0, 2.0])
+
+
+class RemoteLater(Remote):
+    """A later version of `Remote`, with more settings."""
+
+    def __init__(self, model: str, *, scale: float = 1.0, mode: str = "fast", normalize: bool = False) -> None:
+        super().__init__(model, scale=scale)
+        self.mode = mode
+        self.normalize = normalize
+
+
+LATER: list[tuple[Callable[..., Any], Callable[..., Any]]] = [
+    (Pydantic, PydanticLater),
+    (Plain, PlainLater),
+    (functools.partial(Remote, "a"), functools.partial(RemoteLater, "a")),
+]
+
+
+def settings_of(model: Any) -> str:
+    """Return the identity of a model without the name of its type."""
+    return identify(model).partition("(")[2]
+
+
+class TestDefaults:
+    """Settings that have their default."""
+
+    @pytest.mark.parametrize(("before", "later"), LATER)
+    def test_new_setting(self, before: Callable[..., Any], later: Callable[..., Any]) -> None:
+        """A class that gains settings with defaults keeps its identity until one of them is set."""
+        assert settings_of(before()) == settings_of(later())
+        assert settings_of(later()) != settings_of(later(mode="slow"))
+
+    @pytest.mark.parametrize("later", [PydanticLater, functools.partial(RemoteLater, "a")])
+    def test_known(self, later: Callable[..., Any]) -> None:
+        """The name of a model is kept even if it is the default, and a setting that decides vectors if it is set."""
+        assert "model='a'" in identify(later())
+        assert "normalize=True" in identify(later(normalize=True))
+
+    def test_failing_factory(self) -> None:
+        """A setting whose default cannot be made by itself is kept."""
+        values = iter(["fast"])
+        model: Any = type("Made", (), {"model_fields": {"mode": SimpleNamespace(default_factory=values.__next__)}})()
+        model.mode = next(values)
+        assert "mode=#" in identify(model)
 
 
 class TestReopening:

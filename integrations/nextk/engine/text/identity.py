@@ -1,18 +1,31 @@
 """The identity of a text model: a text that says which model it is, to compare when an index is opened again.
 
 Models of equal identity are taken to make equal vectors. The identity is equal in every process for a model that is
-configured equally. It holds the type of the model and the settings that decide vectors, such as the name of the model,
-its dimensions and its instructions. It holds no secret and no address: a setting whose name speaks of one is left out,
-and the text of a setting whose meaning is unknown is hashed. Settings that decide only how a model runs, such as batch
-sizes, timeouts and devices, are left out as well.
+configured equally. It holds the name of the model's type and these settings of it: those that its class declares, and
+those that decide vectors wherever they are found, such as `model`, `dimensions` and `query_instruction` (`_KNOWN`).
+
+Left out are settings
+
+- whose name holds a word for a secret, such as `api_key`, `pat` or `connection_string`, whatever their value is;
+- whose name holds a word for how a model runs, such as `batch_size`, `timeout` or `device`;
+- whose name holds a word for a place, such as `base_url` or `cache_dir`, unless it also says that it names a model, as
+  `model_dir` and `endpoint_name` do;
+- that are declared with a default and have it, so that a setting that a new version adds changes no identity. Those of
+  `_KNOWN` are kept unless they are `False`, because another default of theirs is another model;
+- that are `None` or empty, or are objects of which no text is equal in every process.
+
+The names in dicts are read by the same rules, at every depth. Of the settings that remain, the names, numbers and
+booleans are written as they are, and so are texts under a name of `_KNOWN`, if they are short and no address. All other
+texts are hashed. A model that is a setting of another one is written as its own identity.
 """
 
+import dataclasses
 import functools
 import hashlib
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path, PurePath
@@ -30,7 +43,7 @@ def _words(text: str) -> frozenset[str]:
 _KNOWN = _words(
     """
     model model_name model_id model_path model_file model_name_or_path name_or_path repo_id revision
-    deployment deployment_name azure_deployment
+    base_model base_model_name deployment deployment_name deployment_id azure_deployment endpoint_name
     dim dimension dimensions output_dimension output_dimensionality truncate_dim
     normalize normalize_embeddings pooling pooling_mode precision quantization
     prompts prompt_name default_prompt_name query_instruction text_instruction embed_instruction document_instruction
@@ -40,20 +53,34 @@ _KNOWN = _words(
 )
 """Settings that decide vectors wherever they are found. Their values are shown as they are."""
 
-_IRRELEVANT = _words(
+_SECRET = _words(
     """
-    api apikey key keys token secret secrets password passwd credential credentials auth authorization bearer cert
-    certificate cookie cookies header headers username login account organization project tenant region
-    url uri base endpoint host hostname port proxy proxies http https client session connection
+    apikey key keys token secret secrets password passwd passphrase passcode pass pw pwd pin pat sas
+    credential credentials auth authorization oauth bearer jwt cert certificate pem private signature sig
+    dsn conn connstr connection connectionstring license licence cookie cookies header headers username login account
+    """
+)
+"""Words that mark a setting, by its name, as a secret, or as something that may hold one."""
+
+_SECRET_ENDINGS = ("key", "keys", "token", "secret", "secrets", "password", "passwd", "passphrase", "pwd", "signature")
+
+_RUNNING = _words(
+    """
     batch chunk timeout timeouts retry retries worker workers thread threads parallel process processes concurrency
     rate interval delay wait seconds backoff requests progress show verbose debug log logger logging callback callbacks
-    cache cached folder dir directory home local device devices gpu cuda providers lazy alive async loop lock
+    cache cached device devices gpu cuda providers lazy alive async loop lock client session http https proxy proxies
     calls call count counter hits seen texts
     """
 )
-"""Words that mark a setting, by its name, as a secret, as a place, or as something that decides no vector."""
+"""Words that mark a setting, by its name, as something that decides only how a model runs, or as state."""
 
-_SECRET_ENDINGS = ("key", "keys", "token", "secret", "password")
+_PLACE = _words(
+    """
+    api url uri base endpoint host hostname port folder dir directory home local
+    organization project tenant region
+    """
+)
+"""Words that mark a setting, by its name, as a place, unless it names a model."""
 
 _NAMING = frozenset({"model", "model_name", "model_id", "model_path", "model_name_or_path", "repo_id", "deployment"})
 _INNER = ("model", "_model", "client", "_client")
@@ -89,7 +116,7 @@ def _identify(model: Any, outer: tuple[Any, ...]) -> str:
     inner = _attribute(model, "underlying_embeddings")
     if inner is not None and any(base.__name__ == "CacheBackedEmbeddings" for base in type(model).__mro__):
         return _identify(inner, outer)
-    return _name(type(model)) + _shown(_settings(model), outer)
+    return _name(type(model)) + _shown(_settings(model, outer), outer)
 
 
 def _name(thing: Any) -> str:
@@ -109,31 +136,67 @@ def _arguments(function: "functools.partial[Any]") -> dict[str, Any]:
     return {**{str(position): value for position, value in enumerate(function.args)}, **function.keywords}
 
 
-def _settings(model: Any) -> dict[str, Any]:
+def _settings(model: Any, outer: tuple[Any, ...]) -> dict[str, Any]:
     """Return the settings of an object that may decide its vectors, by their names."""
-    settings = {name: _attribute(model, name) for name in {*_declared(model), *_KNOWN}}
+    declared = _declared(model)
+    found = {name: _attribute(model, name) for name in {*declared, *_KNOWN}}
+    settings = {
+        name: value
+        for name, value in found.items()
+        if name not in declared or not _is_left_at_default(name, value, declared[name], outer)
+    }
     if not any(isinstance(settings.get(name), str) for name in _NAMING):  # it may keep its model in an attribute
         parts = [part for name in _INNER if (part := _attribute(model, name)) is not None and not _is_model(part)]
         for part in parts:
-            found = {name: _attribute(part, name) for name in _KNOWN}
-            settings |= {name: value for name, value in found.items() if isinstance(value, str | int)}
-        settings["name_or_path"] = next(filter(None, map(_hidden_name, [model, *parts])), settings["name_or_path"])
+            inner = {name: _attribute(part, name) for name in _KNOWN}
+            settings |= {name: value for name, value in inner.items() if isinstance(value, str | int)}
+        settings["name_or_path"] = next(filter(None, map(_hidden_name, [model, *parts])), found["name_or_path"])
     return settings
 
 
-def _declared(model: Any) -> Iterator[str]:
-    """Yield the names of the settings that a class declares: the fields of pydantic's, or the parameters of `__init__`.
+def _declared(model: Any) -> dict[str, Callable[[], Any]]:
+    """Return the settings that a class declares, the fields of pydantic's or the parameters of `__init__`, by name.
 
     Other attributes may be state that changes from call to call.
+
+    Returns:
+        A function for each setting that returns its default: a marker, which has no text, if it has to be given.
     """
     fields = getattr(type(model), "model_fields", None)
     if isinstance(fields, Mapping):
-        yield from fields
-        return
+        return {name: functools.partial(_default_of, field) for name, field in fields.items()}
+    declared: dict[str, Callable[[], Any]] = {}
     with suppress(TypeError, ValueError):
         for parameter in inspect.signature(type(model)).parameters.values():
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                yield parameter.name
+                declared[parameter.name] = functools.partial(getattr, parameter, "default")
+    if dataclasses.is_dataclass(model):  # its parameters say only that there is a factory
+        factories = {field.name: functools.partial(_default_of, field) for field in dataclasses.fields(model)}
+        declared |= {name: default for name, default in factories.items() if name in declared}
+    return declared
+
+
+def _default_of(field: Any) -> Any:
+    """Return the default of a field of pydantic's or of a dataclass, also one that a factory makes."""
+    factory = getattr(field, "default_factory", None)
+    if not callable(factory):
+        return field.default
+    try:
+        return factory()
+    except Exception:  # it needs the other fields
+        return None
+
+
+def _is_left_at_default(name: str, value: Any, default: Callable[[], Any], outer: tuple[Any, ...]) -> bool:
+    """Return whether a declared setting has its default, and is left out for that.
+
+    A setting of `_KNOWN` is left out only if it is `False`: with another value as its default the model is another one.
+    """
+    if name in _KNOWN:
+        return value is False and default() is False
+    if _is_irrelevant(name) or (text := _write(value, outer, known=False)) is None:
+        return False  # left out for another reason: a factory, which may be slow, is not called for it
+    return text == _write(default(), outer, known=False)
 
 
 def _attribute(model: Any, name: str) -> Any:
@@ -177,8 +240,17 @@ def _written(settings: Mapping[str, Any], outer: tuple[Any, ...]) -> Iterator[tu
 
 
 def _is_irrelevant(name: str) -> bool:
-    words = re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower())
-    return any(word in _IRRELEVANT or word.endswith(_SECRET_ENDINGS) for word in words)
+    words = set(re.findall("[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()))
+    if words & (_SECRET | _RUNNING) or any(word.endswith(_SECRET_ENDINGS) for word in words):
+        return True
+    return bool(words & _PLACE) and not _names_model(words)
+
+
+def _names_model(words: set[str]) -> bool:
+    """Return whether the words of a setting's name say that its value is, or leads to, a model."""
+    return any(word.startswith(("model", "deployment")) for word in words) or bool(
+        "endpoint" in words and words & {"name", "id"}
+    )
 
 
 def _write(value: Any, outer: tuple[Any, ...], *, known: bool) -> str | None:
