@@ -56,6 +56,22 @@ def choose(kind: type[EnumT], given: EnumT | str | None, name: str) -> EnumT | N
         raise ClientError(message) from None
 
 
+def shown(given: object) -> str:
+    """Return the text by which an error calls an argument that may be a model, whose own text may hold its secrets.
+
+    Args:
+        given: The argument.
+
+    Returns:
+        A text, a number, a boolean or `None` as Python writes it; of anything else no more than its type, as in
+        `an object of the type Remote` or `the class Remote`.
+    """
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    plain = given is None or type(given) in (str, int, float, bool)
+    return repr(given) if plain else f"an object of the type {type(given).__name__}"
+
+
 def choose_or_none(kind: type[EnumT], given: EnumT | str | None, name: str) -> EnumT | None:
     """Read an enum argument that also takes the word `"none"`.
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
@@ -19,9 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextk import Index
 from nextk.engine.text import DenseModel, SparseModel, bm25, dense_model, sparse_model, static
 from nextk.engine.values import SparseArrays
 from nextk.errors import ClientError, MissingExtraError
+from nextk.retrievers.sparse_model import SparseQueryModel
 from nextk.types import SparseVector
 
 # Of these, no two share a stem and none is a stop word or an identifier.
@@ -108,6 +111,13 @@ class TestChoice:
         """The sparse refusal names the sparse keyword and model."""
         with pytest.raises(ClientError, match=r'sparse_embedding cannot be \'static\'. Give "bm25", a function'):
             sparse_model("static")
+
+    @pytest.mark.parametrize("make", [dense_model, sparse_model, SparseQueryModel, Index.embedded])
+    def test_no_secrets(self, make: Callable[[Any], Any]) -> None:
+        """An object that is no model is called by its type, because its own text may hold secrets."""
+        with pytest.raises(ClientError, match="an object of the type SimpleNamespace") as caught:
+            make(SimpleNamespace(api_key="sk-hidden"))
+        assert "hidden" not in str(caught.value)
 
     def test_class_instead_of_object(self) -> None:
         """A class is refused, although it has the methods of its objects and can be called."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nextk.arguments import shown
 from nextk.engine.factory import join_engine, open_engine
 from nextk.errors import ClientError
 from nextk.transport.in_process import InProcessTransport, SharedEngine, share_engine
@@ -24,7 +25,7 @@ def open_transport(path: str | os.PathLike[str] | None, keywords: Mapping[str, A
     try:
         real = None if path is None else Path(path).expanduser().resolve()
     except (TypeError, ValueError, RuntimeError, OSError) as error:
-        message = f"path={path!r} cannot be used: {error}"
+        message = f"path={shown(path)} cannot be used: {error}"
         raise ClientError(message) from error
 
     def reopen() -> SharedEngine:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nextk.arguments import shown
 from nextk.engine.text.bm25 import BM25
 from nextk.engine.text.custom import CustomDense, CustomSparse, find_model_functions
 from nextk.engine.text.identity import identify
@@ -119,8 +120,7 @@ def sparse_model(choice: Any) -> SparseModel | None:
 
 
 def _unknown(keyword: str, choice: Any, name: str, result: str) -> str:
-    given = f"the class {choice.__name__}" if isinstance(choice, type) else repr(choice)
     return (
-        f'{keyword} cannot be {given}. Give "{name}", a function that takes list[str] and returns {result}, '
+        f'{keyword} cannot be {shown(choice)}. Give "{name}", a function that takes list[str] and returns {result}, '
         "or an object with embed_documents and embed_query."
     )
