@@ -58,10 +58,13 @@ class TestDecision:
             await open_index(None).query([1.0], filter="a = ")
 
     async def test_mixed(self, open_index: Opener) -> None:
-        """Records of different kinds in the first write are refused in words, and nothing is stored or decided."""
+        """A mixed first write is refused by its first record that differs, and nothing is stored or decided."""
         index = open_index(None)
-        with pytest.raises(RefusedError, match="the same kinds of vectors"):
-            await index.upsert([DENSE, HYBRID])
+        for others in ([HYBRID], [SPARSE, HYBRID], [HYBRID, DENSE]):
+            records = [DENSE, Vector("e", [3.0, 2.0, 1.0]), *others]
+            match = rf"^record 2 \(id '{others[0].id}'\): .* the same kinds of vectors"
+            with pytest.raises(RefusedError, match=match):
+                await index.upsert(records)
         info = await index.info()
         assert ("UNDECIDED", 0, 0) == (info.index_type, info.vector_count, info.dimension)
 

@@ -168,15 +168,16 @@ def _with_dimension(schema: Schema, dimension: int) -> Schema:
 
 
 def _decide_type(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
-    kinds = {(record.vector is not None, record.sparse is not None) for record in records}
-    if len(kinds) > 1:
-        message = (
-            "The first write decides which vectors this index has, and its records differ: "
-            'give each of them the same kinds of vectors, or make the index with type="dense", "sparse" or "hybrid"'
-        )
-        raise RefusedError(message, 422)
+    kinds = [(record.vector is not None, record.sparse is not None) for record in records]
+    for position, (record, kind) in enumerate(zip(records, kinds, strict=True)):
+        if kind != kinds[0]:
+            message = (
+                "The first write decides which vectors this index has, and this record has others than those before: "
+                'give each of them the same kinds of vectors, or make the index with type="dense", "sparse" or "hybrid"'
+            )
+            raise _of_record(position, record.id, RefusedError(message, 422))
     try:
-        return schema.with_type(_TYPES[kinds.pop()])
+        return schema.with_type(_TYPES[kinds[0]])
     except ClientError as error:
         raise RefusedError(str(error), 422) from error
 
