@@ -126,17 +126,6 @@ def _folded(name: object) -> str:
     return str(name).lower().replace("_", "")
 
 
-def shown(value: object) -> str:
-    """Return a text for a value in an error message: of a model, or of another object, the type alone.
-
-    The representation of an object may hold a secret, such as the key of the API that a model calls.
-    """
-    if value is None or isinstance(value, str | bool | int | float):
-        return repr(value)
-    name = getattr(value, "__qualname__", None)
-    return f"<{name}>" if isinstance(name, str) else f"<{type(value).__qualname__}>"
-
-
 def require_count(value: object, name: str, least: int = 1) -> None:
     """Require that an argument is a whole number and not too small.
 

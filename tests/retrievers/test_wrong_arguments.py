@@ -305,7 +305,7 @@ class TestModels:
             return [[1.0] for _ in texts]
 
         refused: Any = [
-            lambda: llama_index.ResumableRetriever(index, embedding=Model(4)),  # type: ignore[arg-type]
+            lambda: llama_index.ResumableRetriever(index, embedding=Model(embed_dim=4)),  # type: ignore[arg-type]
             lambda: langchain.ResumableRetriever(index=index, embedding=partial(embed, api_key="sk-secret")),  # type: ignore[arg-type]
             lambda: llama_index.ResumableRetriever(index, embed_model=partial(embed, api_key="sk-secret")),  # type: ignore[arg-type]
             lambda: llama_index.ResumableRetriever(index, sparse_embedding=Model),

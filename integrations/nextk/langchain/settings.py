@@ -111,7 +111,8 @@ class ResolvedSettings:
 class Settings(ClosingMixin, BaseRetriever):
     """The fields of `ResumableRetriever`, which documents them."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    # The arguments may hold secrets: the text of a model, for one.
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     index: Index | AsyncIndex | None = None
     url: str | None = None
