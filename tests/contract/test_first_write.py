@@ -68,6 +68,15 @@ class TestDecision:
         info = await index.info()
         assert ("UNDECIDED", 0, 0) == (info.index_type, info.vector_count, info.dimension)
 
+    async def test_no_vector(self, open_index: Opener) -> None:
+        """A first write whose record has no vector is refused by its name, and nothing is stored or decided."""
+        index = open_index(None)
+        with pytest.raises(
+            RefusedError, match=r"^record 0 \(id 'a'\): .* this record has none: give it a vector"
+        ) as caught:
+            await index.upsert([Vector("a"), DENSE])
+        assert (422, "UNDECIDED") == (caught.value.status, (await index.info()).index_type)
+
     @pytest.mark.parametrize(
         ("keywords", "record", "words"),
         [({"dimension": 3}, SPARSE, "dimension=3"), ({"weighting": "idf"}, DENSE, 'weighting="idf"')],
@@ -119,6 +128,16 @@ class TestReopening:
             assert "SPARSE" == index.info().index_type
         with Index.embedded(tmp_path / "i") as index:
             assert "SPARSE" == index.info().index_type
+
+    def test_models_decide(self, tmp_path: Path) -> None:
+        """Models decide an index to which nothing was written, as they decide a new one."""
+        path = tmp_path / "i"
+        Index.embedded(path).close()
+        with Index.embedded(path, embedding="static", sparse_embedding="bm25") as index:
+            index.upsert([Data("a", "a text")])
+            assert "HYBRID" == index.info().index_type
+        with Index.embedded(path) as index:
+            assert ["a"] == [match.id for match in index.query(data="text")]
 
     def test_open_already(self, tmp_path: Path) -> None:
         """A type also decides an index that this process has open without one."""

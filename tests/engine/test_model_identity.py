@@ -351,6 +351,23 @@ class TestDefaults:
         assert "mode=#" in identify(model)
 
 
+class Noting:
+    """A model that notes the length of its first vector."""
+
+    def __init__(self, name: str) -> None:
+        self.model = name
+        self.dimension: int | None = None
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed texts."""
+        self.dimension = 3
+        return [[1.0, 2.0, float(len(text))] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed a query."""
+        return self.embed_documents([text])[0]
+
+
 class TestReopening:
     """The identity that an index stores is compared when the index is opened again."""
 
@@ -366,6 +383,22 @@ class TestReopening:
             assert "model='b'" in index.info().embedding_identity
         with pytest.raises(ClientError, match=r"model='b'.*model='a'.*same_model=True"):
             Index.embedded(path, embedding=Remote("a"))
+
+    def test_the_length_that_a_model_notes(self, tmp_path: Path) -> None:
+        """A model that notes the length of its first vector is the same model before and after."""
+        model = Noting("a")
+        with Index.embedded(tmp_path / "i", embedding=model) as index:
+            index.upsert([Data("1", "text")])
+        assert 3 == model.dimension
+        Index.embedded(tmp_path / "i", embedding=model).close()
+
+    def test_another_dimension(self, tmp_path: Path) -> None:
+        """A model that is known to make vectors of another length is refused, whatever it is said to be the same as."""
+        with Index.embedded(tmp_path / "i", embedding=Noting("a")) as index:
+            index.upsert([Data("1", "text")])
+        with pytest.raises(ClientError, match=r"vectors of 3 dimensions, .* makes vectors of 256"):
+            Index.embedded(tmp_path / "i", embedding="static", same_model=True)
+        Index.embedded(tmp_path / "i", embedding=Noting("a")).close()
 
     def test_sparse(self, tmp_path: Path) -> None:
         """A sparse model is compared as a dense one is."""

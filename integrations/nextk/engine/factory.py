@@ -11,7 +11,7 @@ from nextk.engine.protocol import Engine
 from nextk.engine.records import Models
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
-from nextk.engine.text import dense_model, sparse_model
+from nextk.engine.text import DenseModel, dense_model, sparse_model
 from nextk.errors import ClientError
 
 CUSTOM = "custom"
@@ -131,6 +131,20 @@ def _with_stored_models(given: Models, schema: Schema) -> Models:
     )
 
 
+def _require_dimension(schema: Schema, model: DenseModel | None) -> None:
+    """Refuse a model that is known to make vectors of another dimension, whatever it is said to be the same as.
+
+    Raises:
+        ClientError: The dimensions differ.
+    """
+    if model is not None and model.dimension not in (None, schema.dimension) and schema.dimension is not None:
+        message = (
+            f"this index holds vectors of {schema.dimension} dimensions, and the model {model.identity} makes vectors "
+            f"of {model.dimension}: give the model that the index was made with"
+        )
+        raise ClientError(message)
+
+
 def _reopened(schema: Schema, keywords: Mapping[str, Any], models: Models) -> Schema:
     """Return the schema of a stored index that is opened with these keywords and models.
 
@@ -147,5 +161,7 @@ def _reopened(schema: Schema, keywords: Mapping[str, Any], models: Models) -> Sc
     for keyword, model in (("embedding", models.dense), ("sparse_embedding", models.sparse)):
         if model is not None:
             schema = schema.with_model(keyword, model.name, model.identity, accepted=accepted)
+    _require_dimension(schema, models.dense)
+    schema = schema.decided_by_models()
     default = keywords.get("default_weighting")
     return schema.with_weighting(default) if default is not None and schema.weighting is None else schema

@@ -169,6 +169,9 @@ def _with_dimension(schema: Schema, dimension: int) -> Schema:
 
 def _decide_type(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
     kinds = [(record.vector is not None, record.sparse is not None) for record in records]
+    if kinds[0] not in _TYPES:
+        message = "The first write decides which vectors this index has, and this record has none: give it a vector"
+        raise _of_record(0, records[0].id, RefusedError(message, 422))
     for position, (record, kind) in enumerate(zip(records, kinds, strict=True)):
         if kind != kinds[0]:
             message = (

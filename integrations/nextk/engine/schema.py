@@ -231,7 +231,7 @@ class Schema:
     def with_model(self, keyword: str, name: str, identity: str, *, accepted: bool) -> Self:
         """Return the schema of a stored index that is opened with a text model.
 
-        An index that holds no identity takes the one of the model.
+        An index that holds no identity takes the one of the model, and one of which nothing is decided the model.
 
         Args:
             keyword: The keyword of the model, `"embedding"` or `"sparse_embedding"`.
@@ -245,7 +245,7 @@ class Schema:
         """
         stored, known = getattr(self, keyword), getattr(self, f"{keyword}_identity")
         other = stored != name or known not in ("", identity)
-        if not stored or (other and not accepted):
+        if not (stored or self.undecided) or (stored and other and not accepted):
             held = known or stored
             message = (
                 f"this index was made with the model {held} as {keyword}=; it cannot be opened with {identity}, whose "
@@ -257,6 +257,15 @@ class Schema:
             raise ClientError(message)
         changed: dict[str, Any] = {keyword: name, f"{keyword}_identity": identity}
         return replace(self, **changed)
+
+    def decided_by_models(self) -> Self:
+        """Return an undecided schema with the type whose vectors its models make; any other one as it is.
+
+        Raises:
+            ClientError: The type contradicts the dimension or the weighting that the index was made with.
+        """
+        kind = _type_of_models(self.embedding, self.sparse_embedding) if self.undecided else None
+        return self if kind is None else self.with_type(kind)
 
     def with_weighting(self, weighting: str) -> Self:
         """Return the schema of a stored index, whose weighting is unset, that is opened with a weighting.

@@ -53,6 +53,9 @@ _KNOWN = _words(
 )
 """Settings that decide vectors wherever they are found. Their values are shown as they are."""
 
+_SIZES = _words("dim dimension dimensions output_dimension output_dimensionality")
+"""Known settings that count only where a class declares them: many models note the length of their first vector."""
+
 _SECRET = _words(
     """
     apikey key keys token secret secrets password passwd passphrase passcode pass pw pwd pin pat sas
@@ -139,7 +142,7 @@ def _arguments(function: "functools.partial[Any]") -> dict[str, Any]:
 def _settings(model: Any, outer: tuple[Any, ...]) -> dict[str, Any]:
     """Return the settings of an object that may decide its vectors, by their names."""
     declared = _declared(model)
-    found = {name: _attribute(model, name) for name in {*declared, *_KNOWN}}
+    found = {name: _attribute(model, name) for name in {*declared, *(_KNOWN - _SIZES)}}
     settings = {
         name: value
         for name, value in found.items()
@@ -148,7 +151,7 @@ def _settings(model: Any, outer: tuple[Any, ...]) -> dict[str, Any]:
     if not any(isinstance(settings.get(name), str) for name in _NAMING):  # it may keep its model in an attribute
         parts = [part for name in _INNER if (part := _attribute(model, name)) is not None and not _is_model(part)]
         for part in parts:
-            inner = {name: _attribute(part, name) for name in _KNOWN}
+            inner = {name: _attribute(part, name) for name in _KNOWN - _SIZES}
             settings |= {name: value for name, value in inner.items() if isinstance(value, str | int)}
         settings["name_or_path"] = next(filter(None, map(_hidden_name, [model, *parts])), found["name_or_path"])
     return settings
