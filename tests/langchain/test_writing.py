@@ -137,7 +137,7 @@ class TestAddTexts:
             with pytest.raises(RefusedError, match=r"expected: 2\n1 of 3 batches") as caught:
                 await call(retriever, "add_texts", list("abcde"), ids=range(1, 6), batch_size=2)
             [note] = caught.value.__notes__
-            assert note.startswith("1 of 3 batches are stored (2 of 5 records), the next one whole or not at all, and ")
+            assert note.startswith("1 of 3 batches are stored (2 of 5 records), the next one whole or not at all; ")
             assert {"1", "2"} == stored(index).keys()
 
     @pytest.mark.parametrize(

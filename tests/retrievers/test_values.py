@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.schema import IndexNode, NodeRelationship, RelatedNodeInfo, TextNode
 
 from nextk import Index, langchain, llama_index
@@ -64,6 +66,66 @@ async def ainsert_nodes(index: Index, records: Records) -> None:
     """Store records as nodes of LlamaIndex without blocking."""
     nodes = [TextNode(id_=id_, text="text", metadata=metadata) for id_, metadata in records]
     await llama_index.ResumableRetriever(index).ainsert_nodes(nodes, batch_size=100)
+
+
+async def insert_each(retriever: llama_index.ResumableRetriever, nodes: Any) -> list[str]:
+    """Store nodes by the blocking method, the default number in one request."""
+    return retriever.insert_nodes(nodes)
+
+
+async def ainsert_each(retriever: llama_index.ResumableRetriever, nodes: Any) -> list[str]:
+    """Store nodes by the asynchronous method, the default number in one request."""
+    return await retriever.ainsert_nodes(nodes)
+
+
+class OddVectors(Embeddings):
+    """A model that makes one vector for the text `x` and another for all others."""
+
+    def __init__(self, wrong: list[float]) -> None:
+        self._wrong = wrong
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return the vector of each text."""
+        return [self._wrong if text == "x" else [1.0, 2.0] for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a text."""
+        return self.embed_documents([text])[0]
+
+
+class OddNodeVectors(MockEmbedding):
+    """A model of LlamaIndex that makes one vector for the text `x` and another for all others."""
+
+    wrong: list[float]
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self.wrong if text == "x" else [1.0, 2.0]
+
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return self._get_text_embedding(text)
+
+
+async def add_vectors(index: Index, ids: list[str], wrong: list[float]) -> None:
+    """Store a text for each id by LangChain, a hundred in one request; `x` gets the wrong vector."""
+    langchain.ResumableRetriever(index=index, embedding=OddVectors(wrong)).add_texts(ids, ids=ids, batch_size=100)
+
+
+async def aadd_vectors(index: Index, ids: list[str], wrong: list[float]) -> None:
+    """Store a text for each id by LangChain without blocking, as `add_vectors` does."""
+    retriever = langchain.ResumableRetriever(index=index, embedding=OddVectors(wrong))
+    await retriever.aadd_texts(ids, ids=ids, batch_size=100)
+
+
+async def insert_vectors(index: Index, ids: list[str], wrong: list[float]) -> None:
+    """Store a node for each id by LlamaIndex, a hundred in one request; `x` gets the wrong vector."""
+    retriever = llama_index.ResumableRetriever(index, embed_model=OddNodeVectors(embed_dim=2, wrong=wrong))
+    retriever.insert_nodes([TextNode(id_=id_, text=id_) for id_ in ids], batch_size=100)
+
+
+async def ainsert_vectors(index: Index, ids: list[str], wrong: list[float]) -> None:
+    """Store a node for each id by LlamaIndex without blocking, as `insert_vectors` does."""
+    retriever = llama_index.ResumableRetriever(index, embed_model=OddNodeVectors(embed_dim=2, wrong=wrong))
+    await retriever.ainsert_nodes([TextNode(id_=id_, text=id_) for id_ in ids], batch_size=100)
 
 
 WAYS = [upsert, add_texts, aadd_texts, add_documents, aadd_documents, insert_nodes, ainsert_nodes]
@@ -163,6 +225,36 @@ def test_no_index_is_made(make: Callable[..., Any], bad: dict[str, Any], tmp_pat
     assert [] == list(tmp_path.iterdir())
 
 
+class TestLaterBatches:
+    """An index refuses a record of a later batch, which only the model's vector makes unfit."""
+
+    @pytest.mark.parametrize("repeated", [0, 3], ids=["distinct", "repeated ids"])
+    @pytest.mark.parametrize("wrong", [[1.0, 2.0, 3.0], [math.nan, 1.0], [1e39, 1.0], [2.0]], ids=repr)
+    @pytest.mark.parametrize(
+        "store", [add_vectors, aadd_vectors, insert_vectors, ainsert_vectors], ids=lambda way: way.__name__
+    )
+    async def test_the_position_is_the_callers(self, store: Any, wrong: list[float], repeated: int) -> None:
+        """The record is named by its position in the caller's list, and the note says how many batches are stored."""
+        ids = [f"r{min(position, 240)}" if position < 240 + repeated else f"r{position}" for position in range(300)]
+        ids[217] = "x"
+        with Index.embedded(dimension=2) as index:
+            with pytest.raises(NextKError, match=r"^(upsert: )?record 217 \(id 'x'\): ") as caught:
+                await store(index, ids, wrong)
+            assert 200 == index.info().vector_count
+            [note] = caught.value.__notes__
+            whole = 300 - max(0, repeated - 1)
+            assert note.startswith(f"2 of 3 batches are stored (200 of {whole} records), the next one whole or not at ")
+
+    @pytest.mark.parametrize("store", [add_vectors, insert_vectors], ids=lambda way: way.__name__)
+    async def test_records_that_later_ones_replace(self, store: Any) -> None:
+        """Records that later ones with their ids replace are not sent, but count in positions."""
+        ids = ["twice"] * 150 + [f"r{position}" for position in range(150)] + ["x"]
+        with Index.embedded(dimension=2) as index:
+            with pytest.raises(NextKError, match=r"record 300 \(id 'x'\): "):
+                await store(index, ids, [2.0])
+            assert 100 == index.info().vector_count
+
+
 class TestNodes:
     """LlamaIndex's nodes."""
 
@@ -219,6 +311,46 @@ class TestNodes:
         with pytest.raises(NextKError, match=rf"^record 1 \(id '.*'\): {fault}"):
             llama_index.ResumableRetriever(index).insert_nodes(many, batch_size=1)
         assert 0 == index.info().vector_count
+
+    @pytest.mark.parametrize("store", [insert_each, ainsert_each], ids=["blocking", "asynchronous"])
+    @pytest.mark.parametrize(
+        ("embedding", "fault"),
+        [
+            ([math.nan, 1.0], "has the value nan at position 0, which is no number"),
+            ([1.0, -math.inf], "has the value -inf at position 1, which is no number"),
+            ([1e39, 1.0], r"has the value 1e\+39 at position 0, which is no number"),
+            ([1.0, 2.0, 3.0], r"has 3 numbers, and that of record 0 \(id 'r0'\) has 2"),
+            ([1.0], r"has 1 numbers, and that of record 0 \(id 'r0'\) has 2"),
+            ([], "is empty: give None"),
+        ],
+        ids=repr,
+    )
+    async def test_embeddings_that_cannot_be_stored(self, store: Any, embedding: Any, fault: str) -> None:
+        """Of 600 nodes with embeddings the one whose embedding no index stores is named, and none is stored."""
+        nodes = [TextNode(id_=f"r{position}", text="a", embedding=[1.0, 2.0]) for position in range(600)]
+        nodes[417] = TextNode(id_="x", text="a", embedding=embedding)
+        with Index.embedded(dimension=2) as index:
+            retriever = llama_index.ResumableRetriever(index, embed_model=MockEmbedding(embed_dim=2))
+            with pytest.raises(ClientError, match=rf"^record 417 \(id 'x'\): its embedding {fault}"):
+                await store(retriever, nodes)
+            assert 0 == index.info().vector_count
+
+    @pytest.mark.parametrize("store", [insert_each, ainsert_each], ids=["blocking", "asynchronous"])
+    async def test_embeddings_that_are_not_used(self, index: Index, store: Any) -> None:
+        """Where the index embeds, the embeddings that nodes bring do not matter."""
+        nodes = [TextNode(id_="a", text="a", embedding=[math.nan]), TextNode(id_="b", text="a", embedding=[])]
+        assert ["a", "b"] == await store(llama_index.ResumableRetriever(index), nodes)
+        assert 2 == index.info().vector_count
+
+    @pytest.mark.parametrize("store", [insert_each, ainsert_each], ids=["blocking", "asynchronous"])
+    async def test_embeddings_of_any_numbers(self, store: Any) -> None:
+        """Whole numbers and numpy's arrays can be embeddings, and nodes without one are embedded beside them."""
+        nodes = [TextNode(id_=str(number), text="a") for number in range(3)]
+        nodes[1].embedding, nodes[2].embedding = [1, 2], np.array([3.0, 4.0])  # type: ignore[assignment]
+        with Index.embedded(dimension=2) as index:
+            await store(llama_index.ResumableRetriever(index, embed_model=MockEmbedding(embed_dim=2)), nodes)
+            found = index.fetch(["0", "1", "2"], include_vectors=True)
+            assert [[0.5, 0.5], [1.0, 2.0], [3.0, 4.0]] == [record and record.vector for record in found]
 
     async def test_any_iterable(self, index: Index) -> None:
         """Nodes may come from any iterable, which is read once; the id of each is returned."""

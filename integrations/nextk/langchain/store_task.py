@@ -58,10 +58,7 @@ class StoreTask:
         if self._key is not None and not self._index_embeds:
             for position, record in enumerate(records):
                 require_room(record_name(position, record.id), record.data, self._key, record.metadata or {})
-        self._ids = [str(record.id) for record in records]
-        self._records = list(
-            {str(record.id): record for record in records}.values()
-        )  # of equal ids the last record stays
+        self._records, self._ids = records, [str(record.id) for record in records]
 
     @property
     def _index_embeds(self) -> bool:
@@ -69,7 +66,7 @@ class StoreTask:
 
     def run(self) -> list[str]:
         """Store the texts. Returns the id of each."""
-        with in_batches(self._records, self._size, show_progress=self._show) as (batches, stored):
+        with in_batches(self._records, self._ids, self._size, show_progress=self._show) as (batches, stored):
             if batches and self._dense is None and self._index_embeds and not self._connection.embeds_text(None):
                 raise ClientError(_NO_MODEL)
             for batch in batches:
@@ -81,7 +78,7 @@ class StoreTask:
 
     async def arun(self) -> list[str]:
         """Store the texts without blocking the event loop. Returns the id of each."""
-        with in_batches(self._records, self._size, show_progress=self._show) as (batches, stored):
+        with in_batches(self._records, self._ids, self._size, show_progress=self._show) as (batches, stored):
             if batches and self._dense is None and self._index_embeds and not await self._connection.aembeds_text(None):
                 raise ClientError(_NO_MODEL)
             for batch in batches:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from llama_index.core.schema import (
     BaseNode,
     IndexNode,
@@ -103,6 +104,44 @@ def storable_nodes(nodes: Iterable[BaseNode]) -> list[StorableNode]:
         RefusedError: If a node is too large, or has metadata that no index stores.
     """
     return [_storable(node, record_name(position, node.node_id)) for position, node in enumerate(nodes)]
+
+
+def require_storable_embeddings(nodes: Sequence[StorableNode]) -> None:
+    """Require that an index can store the embeddings that nodes bring, beside each other.
+
+    Args:
+        nodes: The nodes, those without an embedding too.
+
+    Raises:
+        ClientError: An embedding is empty, holds NaN or a number beyond float32, or has another length than the first
+            one. The message names the node by its position and its id.
+    """
+    first: tuple[str, int] | None = None  # the name and the length of the first embedding
+    for position, node in enumerate(each.node for each in nodes):
+        if node.embedding is None:
+            continue
+        name, length = record_name(position, node.node_id), len(node.embedding)
+        if fault := _embedding_fault(node.embedding):
+            message = f"{name}: its embedding {fault}"
+            raise ClientError(message)
+        first = first or (name, length)
+        if length != first[1]:
+            message = (
+                f"{name}: its embedding has {length} numbers, and that of {first[0]} has {first[1]}: embed all alike"
+            )
+            raise ClientError(message)
+
+
+def _embedding_fault(embedding: list[float]) -> str | None:
+    """Say why no index can store an embedding, which LlamaIndex has found to be a list of numbers."""
+    if not embedding:
+        return "is empty: give None, so that the retriever's model embeds the node"
+    with np.errstate(over="ignore"):
+        storable = np.isfinite(np.array(embedding, np.float64).astype(np.float32))
+    if storable.all():
+        return None
+    position = int(storable.argmin())
+    return f"has the value {embedding[position]!r} at position {position}, which is no number that float32 holds"
 
 
 def _storable(node: BaseNode, name: str) -> StorableNode:

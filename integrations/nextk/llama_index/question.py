@@ -95,6 +95,21 @@ class Embedder:
             sparse_vector = await self._sparse_model().aembed(embedding_texts(bundle))
         return await connection.awith_weighting(replace(template, vector=vector, sparse_vector=sparse_vector))
 
+    def keeps_vectors(self, connection: Connection) -> bool:
+        """Return whether documents keep the dense vectors that they have already.
+
+        They do not if the index embeds, or if the retriever has a sparse model alone.
+
+        Args:
+            connection: The connection to the index. Where there is no model, the index is asked once whether it embeds
+                text.
+        """
+        return self._stores_dense and (self._given or not (self._index_embeds or connection.embeds_text(None)))
+
+    async def akeeps_vectors(self, connection: Connection) -> bool:
+        """Return whether documents keep their dense vectors, without blocking the event loop; see `keeps_vectors`."""
+        return self._stores_dense and (self._given or not (self._index_embeds or await connection.aembeds_text(None)))
+
     def vectors(
         self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection
     ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
@@ -116,7 +131,7 @@ class Embedder:
         if not self._given and (self._index_embeds or connection.embeds_text(None)):
             return None
         dense = None
-        if self._dense is not None or self._sparse is None:
+        if self._stores_dense:
             missing = [text for text, vector in zip(texts, given, strict=True) if vector is None]
             made = iter(self._dense_model().get_text_embedding_batch(missing) if missing else [])
             dense = [next(made) if vector is None else vector for vector in given]
@@ -129,11 +144,15 @@ class Embedder:
         if not self._given and (self._index_embeds or await connection.aembeds_text(None)):
             return None
         dense = None
-        if self._dense is not None or self._sparse is None:
+        if self._stores_dense:
             missing = [text for text, vector in zip(texts, given, strict=True) if vector is None]
             made = iter(await self._dense_model().aget_text_embedding_batch(missing) if missing else [])
             dense = [next(made) if vector is None else vector for vector in given]
         return dense, None if self._sparse_given is None else await aembed_sparsely(self._sparse_given, texts)
+
+    @property
+    def _stores_dense(self) -> bool:
+        return self._dense is not None or self._sparse is None
 
     @property
     def _given(self) -> bool:

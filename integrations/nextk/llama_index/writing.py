@@ -12,7 +12,7 @@ from llama_index.core.vector_stores.types import ExactMatchFilter, MetadataFilte
 
 from nextk.errors import ClientError
 from nextk.llama_index.filters import NO_DOCUMENT, translate
-from nextk.llama_index.nodes import StorableNode, storable_nodes
+from nextk.llama_index.nodes import StorableNode, require_storable_embeddings, storable_nodes
 from nextk.llama_index.question import Embedder
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.writing import BATCH, in_batches, open_embedded
@@ -120,21 +120,24 @@ class Writing:
 
         Raises:
             ClientError: If nobody embeds, or if a node is none that JSON can express, because of its metadata, or
-                because it is an `IndexNode` with an object. Nothing is stored then, and the message names the node by
+                because it is an `IndexNode` with an object, or if the embeddings that nodes bring are not all of one
+                length and of numbers that float32 holds. Nothing is stored then, and the message names the node by
                 its position and its id.
             RefusedError: If a node is too large. Nothing is stored then.
             NextKError: If a batch was not stored. A note on the exception says how many batches were.
         """
         storable = storable_nodes(nodes)
         self._insert(storable, batch_size, show_progress=show_progress)
-        return [each.node.node_id for each in storable]
+        return _ids(storable)
 
     async def ainsert_nodes(
         self, nodes: Iterable[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
     ) -> list[str]:
         """Store nodes without blocking the event loop; see `insert_nodes`."""
         storable = storable_nodes(nodes)
-        with in_batches(_latest(storable), batch_size, show_progress=show_progress) as (batches, stored):
+        if _bring_vectors(storable) and await self._embedder.akeeps_vectors(self._connection):
+            require_storable_embeddings(storable)
+        with in_batches(storable, _ids(storable), batch_size, show_progress=show_progress) as (batches, stored):
             for batch in batches:
                 texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
                 made = await self._embedder.avectors(texts, given, self._connection)
@@ -142,10 +145,12 @@ class Writing:
                 with explaining_models(by_vectors=isinstance(rows[0], Vector)):
                     await self._connection.async_index.upsert(rows, self._template.namespace)
                 stored()
-        return [each.node.node_id for each in storable]
+        return _ids(storable)
 
     def _insert(self, storable: Sequence[StorableNode], batch_size: int, *, show_progress: bool) -> None:
-        with in_batches(_latest(storable), batch_size, show_progress=show_progress) as (batches, stored):
+        if _bring_vectors(storable) and self._embedder.keeps_vectors(self._connection):
+            require_storable_embeddings(storable)
+        with in_batches(storable, _ids(storable), batch_size, show_progress=show_progress) as (batches, stored):
             for batch in batches:
                 texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
                 made = self._embedder.vectors(texts, given, self._connection)
@@ -182,9 +187,12 @@ class Writing:
         ).deleted
 
 
-def _latest(nodes: Sequence[StorableNode]) -> list[StorableNode]:
-    """Return the last node of each id."""
-    return list({each.node.node_id: each for each in nodes}.values())
+def _bring_vectors(nodes: Sequence[StorableNode]) -> bool:
+    return any(each.node.embedding is not None for each in nodes)
+
+
+def _ids(nodes: Sequence[StorableNode]) -> list[str]:
+    return [each.node.node_id for each in nodes]
 
 
 def _rows(nodes: Sequence[StorableNode], made: tuple[Any, Any] | None) -> list[Data] | list[Vector]:

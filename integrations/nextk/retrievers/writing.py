@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -59,19 +60,23 @@ def open_embedded(
 
 @contextmanager
 def in_batches(
-    records: Sequence[T], size: int = BATCH, *, show_progress: bool = False
+    records: Sequence[T], ids: Sequence[str], size: int = BATCH, *, show_progress: bool = False
 ) -> Iterator[tuple[list[Sequence[T]], Callable[[], None]]]:
     """Divide records into batches, and count those that are stored, so that an exception says how far storing came.
 
+    Of several records with one id, only the last is in a batch. An index that refuses a record names it by its position
+    within the batch; the error that leaves the block names it by its position in `records`.
+
     ```python
-    with in_batches(records) as (batches, stored):
+    with in_batches(records, ids) as (batches, stored):
         for batch in batches:
             index.upsert(batch)
             stored()
     ```
 
     Args:
-        records: All records to store.
+        records: All records to store, as the caller gave them.
+        ids: The id of each record.
         size: The number of records in one request, 1 to 1,000.
         show_progress: Whether to show a progress bar on stderr, which needs `pip install 'nextk[local]'`.
 
@@ -86,7 +91,9 @@ def in_batches(
     if size > MAX_ROWS:
         message = f"batch_size={size}: one request stores at most {MAX_ROWS:,} records"
         raise ClientError(message)
-    batches = [records[start : start + size] for start in range(0, len(records), size)]
+    kept = list({id_: position for position, id_ in enumerate(ids)}.values())
+    records = [records[position] for position in kept]
+    batches: list[Sequence[T]] = [records[start : start + size] for start in range(0, len(records), size)]
     done = 0
     with ExitStack() as stack:
         advance = stack.enter_context(_bar(len(records))) if show_progress else lambda _: None
@@ -101,12 +108,32 @@ def in_batches(
         except BaseException as error:
             if batches:
                 rows = sum(map(len, batches[:done]))
+                _name_as_given(error, kept[rows:])
                 error.add_note(
                     f"{done} of {len(batches)} batches are stored ({rows:,} of {len(records):,} records), "
-                    "the next one whole or not at all, and records are counted within it; storing everything again is "
-                    "safe, equal ids replace each other"
+                    "the next one whole or not at all; storing everything again is safe, "
+                    "equal ids replace each other"
                 )
             raise
+
+
+def _name_as_given(error: BaseException, positions: Sequence[int]) -> None:
+    """Let an error of one batch name its record by the position in the list that the caller gave.
+
+    Args:
+        error: The error, whose message is changed if it names a record of the batch.
+        positions: The position of each record of the batch in the caller's list, and of the records after it.
+    """
+    if not isinstance(error, ClientError | RefusedError) or not (named := _NAMED.match(str(error))):
+        return
+    position = int(named["position"])
+    if position < len(positions):
+        message = f"{named['command']}record {positions[position]}{named['rest']}"
+        error.args = (message, *error.args[1:])
+
+
+# The beginning of the message of an index, or of the client, which names its command first.
+_NAMED = re.compile(r"(?P<command>(?:upsert(?:-data)?: )?)record (?P<position>\d{1,4})(?P<rest>\b.*)", re.DOTALL)
 
 
 def embed_sparsely(model: Any, texts: Sequence[str]) -> list[SparseVector]:
