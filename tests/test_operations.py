@@ -314,6 +314,60 @@ def test_misuse(call: Callable[[], object], match: str) -> None:
         call()
 
 
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        (None, "record 2: a record is a Vector, a Data, a dict or a tuple, not NoneType"),
+        (["x", [1.0]], "record 2: a record is a "),
+        ({"vector": [1.0]}, "record 2: a record needs an id"),
+        ((), "record 2: a record given as a tuple starts with"),
+        (("x",), "record 2 (id 'x'): a record given as a tuple starts with"),
+        ({"id": "x", "vector": [1.0], "metdata": {}}, "record 2 (id 'x'): a record has the unknown key 'metdata'"),
+        ({"id": 7, "vector": [1.0], "namespace": "n"}, "record 2 (id '7'): a record has the key 'namespace'"),
+        (("x", [1.0], {}, "text", 5), "record 2 (id 'x'): a record given as a tuple has 1 part(s) too many"),
+        (Vector("x", "12"), "record 2 (id 'x'): vector must be a list"),  # type: ignore[arg-type]
+        (("x", {"k": 1}), "record 2 (id 'x'): vector must be a list"),
+        (("x", ([1], [1.0], [2.0])), "record 2 (id 'x'): a sparse vector given as a tuple has two parts"),
+        ({"id": "x", "vector": [1.0], "sparse_vector": {1: 2.0}}, "record 2 (id 'x'): sparse_vector must be a "),
+        (("x", "text"), "record 2 (id 'x'): upsert takes texts to embed or vectors, not both in one call; this "),
+        (Data("x", "text"), "record 2 (id 'x'): upsert takes texts to embed or vectors, not both in one call; this "),
+    ],
+)
+def test_a_bad_record_is_named(bad: Any, named: str) -> None:
+    """A record that has no form of a record is named by its position and, if it has one, by its id."""
+    with pytest.raises(ClientError) as caught:
+        operations.upsert([("a", [1.0]), Vector("b", [1.0]), bad, ("c", [1.0])], "")
+    assert str(caught.value).startswith(named)
+
+
+@pytest.mark.parametrize("given", [None, 5, "text", Vector("a", [1.0])])
+def test_no_list_of_records(given: Any) -> None:
+    """One record, or anything else that is no list, is refused in words that ask for a list."""
+    with pytest.raises(ClientError, match=r"^upsert takes a list of records, not one "):
+        operations.upsert(given, "")
+
+
+@pytest.mark.parametrize(
+    ("bad", "complaint"),
+    [
+        ({"vector": [1.0], "fusion_algorithm": "best"}, "fusion_algorithm='best' is not one of 'rrf', 'dbsf'"),
+        ({"vector": [1.0], "query_mode": "both"}, "query_mode='both' is not one of "),
+        ({"vector": (1.0,)}, "vector must be a list"),
+        ({"sparse_vector": [1]}, "sparse_vector must be"),
+        ({"vector": [1.0], "data": "text"}, "a query is by data"),
+        ({}, "a query is by data"),
+    ],
+)
+def test_a_bad_query_is_named(bad: Any, complaint: str) -> None:
+    """A query of a batch that no index would answer is named by its position, before the words of a single query."""
+    with pytest.raises(ClientError) as caught:
+        operations.query_many([{"vector": [1.0]}, bad], "")
+    assert str(caught.value).startswith(f"query 1: {complaint}")
+    with pytest.raises(ClientError) as single:
+        query(**bad)
+    assert str(caught.value) == f"query 1: {single.value}"
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_without_a_word(value: float) -> None:
     """NaN and infinity have no word in JSON, so they are refused before anything is sent."""

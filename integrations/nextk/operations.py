@@ -145,7 +145,7 @@ def query(namespace: str | None, **fields: Unpack[QueryFields]) -> Operation[lis
 
 def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operation[list[list[QueryResult]]]:
     """Return the operation that runs several queries in one request: all by vectors, or all by text."""
-    parts = [query_fields(**_known_fields(position, request)) for position, request in enumerate(queries)]
+    parts = [_one_of_many(position, request) for position, request in enumerate(queries)]
     if not parts:
         message = "query_many needs at least one query"
         raise ClientError(message)
@@ -156,6 +156,16 @@ def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operat
     if len(parts) == 1:  # a batch of one is answered without the outer list, so it is not sent as one
         return Operation(path, parts[0][1], lambda result: [_matches(result)])
     return Operation(path, [body for _, body in parts], _reads(list[list[QueryResult]]))
+
+
+def _one_of_many(position: int, request: QueryRequest) -> tuple[bool, dict[str, Any]]:
+    """Return one query of a batch as `query_fields` does; its errors name the query by its position."""
+    known = _known_fields(position, request)
+    try:
+        return query_fields(**known)
+    except ClientError as error:
+        message = f"query {position}: {error}"
+        raise ClientError(message) from None
 
 
 def _known_fields(position: int, request: QueryRequest) -> QueryRequest:

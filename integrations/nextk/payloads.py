@@ -1,10 +1,11 @@
 """Turn the arguments of a call into the fields of a request body, in every form that the documented SDK takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
 from nextk.arguments import choose, nearest, sparse_parts
 from nextk.errors import ClientError
+from nextk.plain import record_name
 from nextk.types import (
     Data,
     DenseLike,
@@ -159,19 +160,49 @@ def record_fields(records: Sequence[Upsertable]) -> tuple[bool, list[dict[str, A
 
     Raises:
         ClientError: There are no records, a record has none of these forms, or texts to embed and vectors are mixed.
+            The message names the record that is wrong by its position and its id.
     """
-    if isinstance(records, (Vector, Data, Mapping, str)):
+    one = isinstance(records, (Vector, Data, Mapping, str))
+    if one or not isinstance(records, Iterable):
         message = f"upsert takes a list of records, not one {type(records).__name__}"
         raise ClientError(message)
-    read = [_record(record) for record in records]
+    read = [_read(position, record) for position, record in enumerate(records)]
     if not read:
         message = "upsert needs at least one record"
         raise ClientError(message)
-    embedded = {isinstance(record, Data) for record in read}
-    if len(embedded) > 1:
-        message = "upsert takes texts to embed or vectors, not both in one call"
-        raise ClientError(message)
-    return embedded.pop(), [_fields(record) for record in read]
+    embed = read[0][0]
+    for position, (is_text, fields) in enumerate(read):
+        if is_text != embed:
+            message = (
+                f"{record_name(position, fields.get('id'))}: upsert takes texts to embed or vectors, not both in one "
+                f"call; this record has {_CONTENT[is_text]}, and those before it have {_CONTENT[embed]}"
+            )
+            raise ClientError(message)
+    return embed, [fields for _, fields in read]
+
+
+_CONTENT = {True: "a text to embed", False: "vectors"}
+
+
+def _read(position: int, given: Upsertable) -> tuple[bool, dict[str, Any]]:
+    """Return whether a record is a text to embed, and its fields.
+
+    Raises:
+        ClientError: It has none of the forms of a record. The message names it by its position and its id.
+    """
+    try:
+        record = _record(given)
+        return isinstance(record, Data), _fields(record)
+    except ClientError as error:
+        message = f"{record_name(position, _id_of(given))}: {error}"
+        raise ClientError(message) from None
+
+
+def _id_of(given: object) -> object:
+    """Return the id of what may be a record; `None` if it has none."""
+    if isinstance(given, Mapping):
+        return given.get("id")
+    return next(iter(given), None) if isinstance(given, tuple) else getattr(given, "id", None)
 
 
 def _fields(record: Vector | Data) -> dict[str, Any]:
