@@ -118,6 +118,12 @@ class TestAddTexts:
         assert ids == await call(retriever, "add_texts", iter(["a", "b", "a", "c", "d", "e"]))
         assert 5 == len(stored(vectors))
 
+    async def test_no_list_of_texts(self, call: Colour, texts: Index) -> None:
+        """What is no list is refused by its type."""
+        for given in (None, 5):
+            with pytest.raises(ClientError, match=rf"^texts has to be a list, not {type(given).__name__}$"):
+                await call(ResumableRetriever(index=texts), "add_texts", given)
+
     async def test_nothing(self, call: Colour, vectors: Index) -> None:
         """No texts are no request."""
         recording = Recording(vectors._transport)

@@ -14,7 +14,8 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from llama_index.core.embeddings import MockEmbedding
-from llama_index.core.schema import IndexNode, NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.schema import Document as NodeDocument
+from llama_index.core.schema import IndexNode, NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
 
 from nextk import Index, langchain, llama_index
 from nextk.errors import ClientError, NextKError
@@ -127,6 +128,48 @@ async def ainsert_vectors(index: Index, ids: list[str], wrong: list[float]) -> N
     retriever = llama_index.ResumableRetriever(index, embed_model=OddNodeVectors(embed_dim=2, wrong=wrong))
     await retriever.ainsert_nodes([TextNode(id_=id_, text=id_) for id_ in ids], batch_size=100)
 
+
+async def store_documents(index: Index, documents: Any) -> None:
+    """Store documents of LangChain."""
+    langchain.ResumableRetriever(index=index).add_documents(documents)
+
+
+async def astore_documents(index: Index, documents: Any) -> None:
+    """Store documents of LangChain without blocking."""
+    await langchain.ResumableRetriever(index=index).aadd_documents(documents)
+
+
+async def make_of_documents(_index: Index, documents: Any) -> None:
+    """Make a retriever over documents of LangChain."""
+    langchain.ResumableRetriever.from_documents(documents).close()
+
+
+async def store_nodes(index: Index, nodes: Any) -> None:
+    """Store nodes of LlamaIndex."""
+    llama_index.ResumableRetriever(index).insert_nodes(nodes)
+
+
+async def astore_nodes(index: Index, nodes: Any) -> None:
+    """Store nodes of LlamaIndex without blocking."""
+    await llama_index.ResumableRetriever(index).ainsert_nodes(nodes)
+
+
+async def make_of_node_documents(_index: Index, documents: Any) -> None:
+    """Make a retriever over documents of LlamaIndex."""
+    llama_index.ResumableRetriever.from_documents(documents).close()
+
+
+STORING: list[Any] = [
+    *[
+        pytest.param(store, Document("text"), "Documents", id=f"langchain {store.__name__}")
+        for store in (store_documents, astore_documents, make_of_documents)
+    ],
+    *[
+        pytest.param(store, NodeDocument(text="text"), "nodes", id=f"llama_index {store.__name__}")
+        for store in (store_nodes, astore_nodes, make_of_node_documents)
+    ],
+]
+"""How to store several documents or nodes, one that can be stored, and the word for several."""
 
 WAYS = [upsert, add_texts, aadd_texts, add_documents, aadd_documents, insert_nodes, ainsert_nodes]
 every_way = pytest.mark.parametrize("store", WAYS, ids=lambda way: way.__name__)
@@ -253,6 +296,27 @@ class TestLaterBatches:
             with pytest.raises(NextKError, match=r"record 300 \(id 'x'\): "):
                 await store(index, ids, [2.0])
             assert 100 == index.info().vector_count
+
+
+class TestOtherObjects:
+    """Objects that are no documents, and no nodes, among those to store."""
+
+    @pytest.mark.parametrize("bad", [None, "text", 5, {"text": "a"}, NodeWithScore(node=TextNode())], ids=repr)
+    @pytest.mark.parametrize(("store", "good", "name"), STORING)
+    async def test_one_of_another_type(self, index: Index, store: Any, good: Any, name: str, bad: object) -> None:
+        """An object of another type is named by its position and its type, with what to give; nothing is stored."""
+        told = rf"^record 2 is of the type {type(bad).__name__}: give a list of {name}"
+        with pytest.raises(ClientError, match=told):
+            await store(index, [good, good, bad, good])
+        assert 0 == index.info().vector_count
+
+    @pytest.mark.parametrize(("store", "good", "name"), STORING)
+    async def test_one_without_its_list(self, index: Index, store: Any, good: Any, name: str) -> None:
+        """One object in the place of a list, or what is no list, is refused in words that ask for a list."""
+        for one in (good, None, "text"):
+            with pytest.raises(ClientError, match=rf"^give a list of {name}, not one {type(one).__name__}$"):
+                await store(index, one)
+        assert 0 == index.info().vector_count
 
 
 class TestNodes:

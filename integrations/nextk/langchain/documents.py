@@ -9,7 +9,7 @@ from nextk.arguments import require_id
 from nextk.errors import ClientError
 from nextk.plain import plain_metadata, record_name
 from nextk.retrievers.record_text import read_text
-from nextk.retrievers.writing import content_id, require_storable
+from nextk.retrievers.writing import content_id, listed, require_storable
 from nextk.sessions import RowReader
 from nextk.types import Data, QueryResult
 
@@ -146,9 +146,10 @@ def parts_of(
         The texts, the metadatas and the ids, each as long as the documents; an id may be `None`.
 
     Raises:
-        ClientError: If the numbers of documents and ids differ, or if an id is empty or of another kind.
+        ClientError: If one of the documents is no `Document`, if there is one document in the place of several, if the
+            numbers of documents and ids differ, or if an id is empty or of another kind.
     """
-    documents = list(documents)
+    documents = listed(documents, Document, "Documents")
     given = [None] * len(documents) if ids is None else listed_ids(ids)
     if len(given) != len(documents):
         message = f"{len(documents)} documents and {len(given)} ids: give one for each document"

@@ -131,8 +131,11 @@ def text_list(texts: Iterable[str]) -> list[str]:
     """Return texts as a list.
 
     Raises:
-        ClientError: If it is one text instead of several.
+        ClientError: If it is one text instead of several, or nothing that can be listed.
     """
+    if not isinstance(texts, Iterable):
+        message = f"texts has to be a list, not {type(texts).__name__}"
+        raise ClientError(message)
     if isinstance(texts, str):
         message = "texts is one string, and each of its letters would be a document: give a list"
         raise ClientError(message)

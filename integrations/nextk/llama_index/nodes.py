@@ -21,7 +21,7 @@ from nextk.bodies import MAX_METADATA_BYTES
 from nextk.errors import ClientError, RefusedError
 from nextk.plain import plain_metadata, record_name
 from nextk.retrievers.record_text import NODE, read_text
-from nextk.retrievers.writing import require_storable
+from nextk.retrievers.writing import listed, require_storable
 from nextk.sessions import RowReader
 from nextk.types import Data, QueryResult, SparseVector, Vector
 
@@ -99,11 +99,24 @@ def storable_nodes(nodes: Iterable[BaseNode]) -> list[StorableNode]:
         One storable node for each, in order.
 
     Raises:
-        ClientError: If a node is none that JSON can express: its id is empty, its metadata is not JSON, or it is an
-            `IndexNode` with an object that is not a node. The message names the node by its position and its id.
+        ClientError: If it is no list of nodes, or if a node is none that JSON can express: its id is empty, its
+            metadata is not JSON, or it is an `IndexNode` with an object that is not a node. The message names the node
+            by its position and its id.
         RefusedError: If a node is too large, or has metadata that no index stores.
     """
-    return [_storable(node, record_name(position, node.node_id)) for position, node in enumerate(nodes)]
+    given = listed_nodes(nodes)
+    return [_storable(node, record_name(position, node.node_id)) for position, node in enumerate(given)]
+
+
+def listed_nodes(nodes: Iterable[BaseNode]) -> list[BaseNode]:
+    """Return a list of the nodes or documents that a caller gave.
+
+    Raises:
+        ClientError: If it is one node instead of several, or if one of them is no node. The message names that one by
+            its position.
+    """
+    kind: type[BaseNode] = BaseNode  # type: ignore[type-abstract]
+    return listed(nodes, kind, "nodes")
 
 
 def require_storable_embeddings(nodes: Sequence[StorableNode]) -> None:

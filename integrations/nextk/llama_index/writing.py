@@ -12,7 +12,7 @@ from llama_index.core.vector_stores.types import ExactMatchFilter, MetadataFilte
 
 from nextk.errors import ClientError
 from nextk.llama_index.filters import NO_DOCUMENT, translate
-from nextk.llama_index.nodes import StorableNode, require_storable_embeddings, storable_nodes
+from nextk.llama_index.nodes import StorableNode, listed_nodes, require_storable_embeddings, storable_nodes
 from nextk.llama_index.question import Embedder
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.writing import BATCH, in_batches, open_embedded
@@ -98,9 +98,12 @@ class Writing:
                 sentence splitter if nothing else is set. `[]` keeps each document whole. LlamaIndex's splitters give
                 nodes random ids, so splitting the same document again, into the same `path`, stores it twice.
             **kwargs: Further arguments of `from_nodes`, and of the retriever.
+
+        Raises:
+            ClientError, RefusedError, MissingExtraError: As for `from_nodes`; also if it is no list of documents.
         """
         steps = Settings.transformations if transformations is None else transformations
-        return cls.from_nodes(run_transformations(documents, steps), embed_model, **kwargs)
+        return cls.from_nodes(run_transformations(listed_nodes(documents), steps), embed_model, **kwargs)
 
     def insert_nodes(
         self, nodes: Iterable[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
@@ -119,10 +122,10 @@ class Writing:
             The id of each node, in order.
 
         Raises:
-            ClientError: If nobody embeds, or if a node is none that JSON can express, because of its metadata, or
-                because it is an `IndexNode` with an object, or if the embeddings that nodes bring are not all of one
-                length and of numbers that float32 holds. Nothing is stored then, and the message names the node by
-                its position and its id.
+            ClientError: If it is no list of nodes; if nobody embeds; if a node is none that JSON can express, because
+                of its metadata, or because it is an `IndexNode` with an object; or if the embeddings that nodes bring
+                are not all of one length and of numbers that float32 holds. Nothing is stored then, and the message
+                names the node by its position and its id.
             RefusedError: If a node is too large. Nothing is stored then.
             NextKError: If a batch was not stored. A note on the exception says how many batches were.
         """

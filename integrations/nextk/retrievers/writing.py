@@ -5,7 +5,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from nextk.client import Index
 from nextk.connect import embedded_transport
 from nextk.errors import ClientError, RefusedError
 from nextk.extras import require
+from nextk.plain import record_name
 from nextk.retrievers.sparse_model import sparse_vector_of
 from nextk.transport.encoding import write_json
 from nextk.types import SparseVector, WeightingStrategy
@@ -115,6 +116,29 @@ def in_batches(
                     "equal ids replace each other"
                 )
             raise
+
+
+def listed(given: object, kind: type[T], name: str) -> list[T]:
+    """Return a list of the objects that a caller gave to store.
+
+    Args:
+        given: The objects, in any iterable.
+        kind: The class of each.
+        name: The plural of the objects' name, for the error, such as `"Documents"`.
+
+    Raises:
+        ClientError: If it is one object instead of several, or if one of them is of another class. The message names
+            that one by its position.
+    """
+    if isinstance(given, kind | str | bytes) or not isinstance(given, Iterable):
+        message = f"give a list of {name}, not one {type(given).__name__}"
+        raise ClientError(message)
+    listed = list(given)
+    for position, each in enumerate(listed):
+        if not isinstance(each, kind):
+            message = f"{record_name(position)} is of the type {type(each).__name__}: give a list of {name}"
+            raise ClientError(message)
+    return listed
 
 
 def _name_as_given(error: BaseException, positions: Sequence[int]) -> None:
