@@ -133,12 +133,12 @@ def listed(given: object, kind: type[T], name: str) -> list[T]:
     if isinstance(given, kind | str | bytes) or not isinstance(given, Iterable):
         message = f"give a list of {name}, not one {type(given).__name__}"
         raise ClientError(message)
-    listed = list(given)
-    for position, each in enumerate(listed):
+    objects = list(given)
+    for position, each in enumerate(objects):
         if not isinstance(each, kind):
             message = f"{record_name(position)} is of the type {type(each).__name__}: give a list of {name}"
             raise ClientError(message)
-    return listed
+    return objects
 
 
 def _name_as_given(error: BaseException, positions: Sequence[int]) -> None:
