@@ -301,7 +301,9 @@ class TestLaterBatches:
 class TestOtherObjects:
     """Objects that are no documents, and no nodes, among those to store."""
 
-    @pytest.mark.parametrize("bad", [None, "text", 5, {"text": "a"}, NodeWithScore(node=TextNode())], ids=repr)
+    @pytest.mark.parametrize(
+        "bad", [None, "text", 5, {"text": "a"}, NodeWithScore(node=TextNode())], ids=lambda bad: type(bad).__name__
+    )
     @pytest.mark.parametrize(("store", "good", "name"), STORING)
     async def test_one_of_another_type(self, index: Index, store: Any, good: Any, name: str, bad: object) -> None:
         """An object of another type is named by its position and its type, with what to give; nothing is stored."""
