@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from operator import methodcaller
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -294,6 +294,7 @@ SAME: dict[str, Callable[[], Any]] = {
     "a method of an object that holds itself": lambda: Loop().check,
     "a function that calls itself": lambda: recursive(2),
     "a decorated function": lambda: wrapped(one),
+    "a method that is a partial": lambda: MethodType(functools.partial(asked), Permissions("ann")),
 }
 
 

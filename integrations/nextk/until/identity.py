@@ -98,8 +98,8 @@ def _describe_function(function: Any, path: _Path) -> _Json:
         code = getattr(function.func, "__code__", None)
         return ["partial", _describe(function.func, path), _describe_bound(arguments, _Use.of(code), path)]
     if isinstance(function, MethodType):
-        name = function.__func__.__name__
-        return ["method", function.__func__.__qualname__, _describe_holder(function.__self__, [name], path)]
+        name = getattr(function, "__name__", "")  # a partial, for one, has none
+        return ["method", _name_of(function.__func__), _describe_holder(function.__self__, [name], path)]
     if isinstance(function, FunctionType):
         code = [_describe_code(function.__code__)] if function.__name__ == "<lambda>" else []  # many have this name
         use = _Use.of(function.__code__)
