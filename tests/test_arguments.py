@@ -108,7 +108,7 @@ class TestDidYouMean:
         assert expected == did_you_mean(name, known)
 
     def test_hints(self) -> None:
-        """What is known of a foreign name is said instead of the nearest name."""
+        """For a name that others use, the message gives its hint instead of the nearest known name."""
         assert " (give k=)" == did_you_mean("topK", ["top_k"], {"top_k": "give k="})
 
 

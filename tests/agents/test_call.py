@@ -236,7 +236,7 @@ class TestChangedPolicies:
     def test_the_same_query(
         self, run: Run, order: list[str], settings: dict[str, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The same query begins anew under the rules that hold now, without what was shown, and the log says why."""
+        """A query that is put again begins anew under the present rules, without what was shown, and the log warns."""
         first = run(tools().search(MemoryView(empty_memory()), QUESTION, settings_of(until=Accepted(4, even))))
         memory = after(empty_memory(), first)
         second = run(tools().search(MemoryView(memory), QUESTION, settings_of(**settings)))

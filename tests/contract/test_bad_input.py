@@ -531,7 +531,7 @@ class TestWire:
         assert 0 == wire.result("info", None)["vectorCount"]
 
     def test_a_record_is_named(self, wire: Wire) -> None:
-        """What is wrong with one record of many is said with its position and its id."""
+        """A refusal of one record of many names the record by its position and its id."""
         good = [{"id": str(number), "vector": [1]} for number in range(600)]
         for bad, text in [
             ({"id": "x", "vector": ["1"]}, "record 417 (id 'x'): Invalid vector.0: "),

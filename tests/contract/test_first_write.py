@@ -110,7 +110,7 @@ class TestReopening:
 
     @pytest.mark.parametrize(("record", "type"), FIRST)
     def test_stored(self, tmp_path: Path, record: Vector, type: str) -> None:
-        """What the first write has decided holds after the index was opened again, and no other type opens it."""
+        """The type that the first write decided holds after the index was opened again, and no other type opens it."""
         with Index.embedded(tmp_path / "i") as index:
             index.upsert([record])
         with Index.embedded(tmp_path / "i") as index:

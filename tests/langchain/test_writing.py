@@ -119,7 +119,7 @@ class TestAddTexts:
         assert 5 == len(stored(vectors))
 
     async def test_no_list_of_texts(self, call: Colour, texts: Index) -> None:
-        """What is no list is refused by its type."""
+        """A value that is no list is refused, and the message names its type."""
         for given in (None, 5):
             with pytest.raises(ClientError, match=rf"^texts has to be a list, not {type(given).__name__}$"):
                 await call(ResumableRetriever(index=texts), "add_texts", given)
@@ -366,7 +366,7 @@ class TestIds:
     )
     @pytest.mark.parametrize("way", ["add_texts", "add_documents"])
     async def test_everything_else(self, call: Colour, texts: Index, ids: Any, complaint: str, way: str) -> None:
-        """What is no id is refused by its position, and so are more or fewer ids than texts; nothing is stored."""
+        """A value that is no id is refused by its position, and so is a wrong number of ids; nothing is stored."""
         contents_: list[Any] = ["sky", "sea"] if way == "add_texts" else [Document("sky"), Document("sea")]
         with pytest.raises(ClientError, match=complaint):
             await call(ResumableRetriever(index=texts), way, contents_, ids=ids)

@@ -21,7 +21,6 @@ from llama_index.core.base.llms.types import CompletionResponse
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
 from llama_index.core.chat_engine import ContextChatEngine
 from llama_index.core.indices.query.query_transform import HyDEQueryTransform
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.llms import MockLLM
 from llama_index.core.memory import ChatMemoryBuffer
@@ -50,6 +49,7 @@ from nextk.errors import ClientError, RefusedError
 from nextk.llama_index import RefillingQueryEngine, ResumableRetriever
 from nextk.transport.in_process import InProcessTransport, SharedEngine
 from nextk.until import MaxResults
+from tests.support.llama_index_events import Listening
 from tests.support.local_server import TOKEN, LocalServer
 from tests.support.recorded_upstash_store import RECORDED, written
 from tests.support.transports import Wire
@@ -131,21 +131,6 @@ class Passing(BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         return nodes
-
-
-class Listening(BaseEventHandler):
-    """Notes all events."""
-
-    seen: list[Any]
-
-    @classmethod
-    def class_name(cls) -> str:
-        """As LlamaIndex wants it."""
-        return "Listening"
-
-    def handle(self, event: Any, **_: Any) -> None:
-        """Note."""
-        self.seen.append(event)
 
 
 def parents() -> list[TextNode]:

@@ -9,7 +9,6 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.callbacks.llama_debug import LlamaDebugHandler
 from llama_index.core.embeddings import MockEmbedding
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent, RetrievalStartEvent
 from llama_index.core.postprocessor import KeywordNodePostprocessor
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -23,6 +22,7 @@ from nextk import Index
 from nextk.errors import ClientError
 from nextk.llama_index import ResumableRetriever
 from nextk.until import Accepted, MaxResults
+from tests.support.llama_index_events import Listening
 from tests.support.local_server import LocalServer
 from tests.support.sentence_index import QUESTION, TEXTS
 from tests.support.texts import with_neighbours
@@ -350,26 +350,10 @@ class TestWriting:
         assert ["0 of 2 batches are stored" in note for note in raised.value.__notes__] == [True]
 
 
-class Listening(BaseEventHandler):
-    """Notes retrievals."""
-
-    seen: list[Any]
-
-    @classmethod
-    def class_name(cls) -> str:
-        """As LlamaIndex wants it."""
-        return "Listening"
-
-    def handle(self, event: Any, **_: Any) -> None:
-        """Note."""
-        if isinstance(event, RetrievalStartEvent | RetrievalEndEvent):
-            self.seen.append(event)
-
-
 @pytest.fixture
 def listening() -> Iterator[Listening]:
     """A handler of all events."""
-    handler = Listening(seen=[])
+    handler = Listening(seen=[], kinds=(RetrievalStartEvent, RetrievalEndEvent))
     root = get_dispatcher()
     root.add_event_handler(handler)
     yield handler

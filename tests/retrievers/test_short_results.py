@@ -11,7 +11,6 @@ from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.documents import BaseDocumentCompressor
 from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langchain_core.tracers.context import collect_runs
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -30,6 +29,7 @@ from nextk.testing import Fault, FaultPlan, PlannedFault, RequestKind, faulty
 from nextk.transport.in_process import InProcessTransport, SharedEngine
 from nextk.types import Data
 from nextk.until import Accepted, DistinctBy, MaxResults, Policy, TokenBudget
+from tests.support.llama_index_events import Listening
 from tests.support.local_server import LocalServer
 from tests.support.transports import Recording
 
@@ -504,18 +504,3 @@ async def _short_llama_index(retriever: Any, method: str, native: bool) -> None:
         bounded = llama_index.RefillingQueryEngine(bounded, SILENT, min_nodes=2)
     call = getattr(bounded, "aretrieve" if native else "retrieve")(QueryBundle("0"))
     assert [] == (await call if native else call)
-
-
-class Listening(BaseEventHandler):
-    """Notes all events of LlamaIndex."""
-
-    seen: list[Any]
-
-    @classmethod
-    def class_name(cls) -> str:
-        """Return the name that LlamaIndex wants."""
-        return "Listening"
-
-    def handle(self, event: Any, **_: Any) -> None:
-        """Note an event."""
-        self.seen.append(event)

@@ -262,7 +262,7 @@ async def test_metadata_that_is_no_dict(index: Index, store: Way, metadata: Any)
     ids=["from_texts", "from_documents", "from_nodes"],
 )
 def test_no_index_is_made(make: Callable[..., Any], bad: dict[str, Any], tmp_path: Path) -> None:
-    """What cannot be stored is refused before an index is made for it."""
+    """Records that cannot be stored are refused before an index is made for them."""
     with pytest.raises(NextKError, match=r"^record \d"):
         make(bad, tmp_path / "index")
     assert [] == list(tmp_path.iterdir())

@@ -259,7 +259,7 @@ class TestNames:
 
     @pytest.mark.parametrize("name", ["until", "filter", "namespace", "max_results", "deadline"])
     async def test_of_one_search(self, index: Index, name: str) -> None:
-        """What an opened search takes by itself is not taken by `retrieve`, which says where it goes."""
+        """`retrieve` refuses a setting that `open` takes, and says where it goes."""
         told = (
             rf"'{name}' \(give it to ResumableRetriever\({name}=...\), or for one search to open\(query, {name}=...\)\)"
         )
@@ -272,7 +272,7 @@ class TestNames:
 
     @pytest.mark.parametrize("name", ["similarity_top_k", "node_ids", "embed_model"])
     def test_of_the_retriever(self, index: Index, name: str) -> None:
-        """What only the retriever takes is said to be its own."""
+        """A call refuses a setting that only the retriever takes, and says so."""
         options: dict[str, Any] = {name: 3}
         with pytest.raises(TypeError, match=rf"'{name}' \(give it to ResumableRetriever\({name}=...\)\)"):
             llama_index.ResumableRetriever(index).retrieve(QUESTION, **options)

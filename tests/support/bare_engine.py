@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from nextk.bodies import Delete, Record, Update, VectorQuery
 from nextk.engine.engine import EmbeddedEngine
+from nextk.engine.file import connect
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
 from nextk.engine.values import Match
@@ -39,7 +40,7 @@ class Rig:
         max_open_queries: int = 100,
         **schema: Any,
     ) -> None:
-        storage = Storage.open(path, Schema.create(type=type, **schema))
+        storage = Storage(connect(path, lambda: Schema.create(type=type, **schema)))
         self.engine = EmbeddedEngine(storage, clock=clock, max_open_queries=max_open_queries)
 
     def upsert(self, *records: dict[str, Any], namespace: str = "") -> None:

@@ -38,6 +38,7 @@ from nextk.errors import ClientError, LimitReached, PolicyMismatch, SearchFailed
 from nextk.sessions import AsyncRetrievalSession, Cursor, Report, RetrievalSession
 from nextk.sessions.effects import adrive, drive
 from nextk.sessions.evaluation import NO_TEXT
+from nextk.sessions.shortfall import dropped_in_words
 from nextk.until import Candidate, MaxResults, Policy, PolicyState
 
 log = logging.getLogger("nextk.agents")
@@ -250,12 +251,11 @@ class SearchTools(Generic[T]):
         """Warn of a search in which policies have dropped all there was. Sessions warn of one that a guard ends."""
         dropped = {cause: count for cause, count in report.dropped.items() if cause not in _NO_POLICIES}
         if report.exhausted and dropped and not items and not plan.shown_count:
-            causes = ", ".join(f"{count} dropped by {cause}" for cause, count in dropped.items())
             log.warning(
                 "a search by the tool %s found nothing that may be shown: %d rows pulled, %s",
                 self.search_tool,
                 report.pulled,
-                causes,
+                dropped_in_words(dropped),
             )
 
 

@@ -131,7 +131,7 @@ def _with_stored_models(given: Models, schema: Schema) -> Models:
     )
 
 
-def _require_dimension(schema: Schema, model: DenseModel | None) -> None:
+def _refuse_other_dimension(schema: Schema, model: DenseModel | None) -> None:
     """Refuse a model that is known to make vectors of another dimension, whatever it is said to be the same as.
 
     Raises:
@@ -161,7 +161,7 @@ def _reopened(schema: Schema, keywords: Mapping[str, Any], models: Models) -> Sc
     for keyword, model in (("embedding", models.dense), ("sparse_embedding", models.sparse)):
         if model is not None:
             schema = schema.with_model(keyword, model.name, model.identity, accepted=accepted)
-    _require_dimension(schema, models.dense)
+    _refuse_other_dimension(schema, models.dense)
     schema = schema.decided_by_models()
     default = keywords.get("default_weighting")
     return schema.with_weighting(default) if default is not None and schema.weighting is None else schema

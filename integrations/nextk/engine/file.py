@@ -24,26 +24,24 @@ _SMALLEST_FILE = 512  # bytes: the smallest page of a database
 _PAGE_CACHE = 16 * 1024  # KiB that SQLite may keep of the file; its own default is 2 MiB
 
 
-def connect(path: Path | None, schema: Schema | Callable[[], Schema] | None) -> sqlite3.Connection:
+def connect(path: Path | None, new_schema: Callable[[], Schema] | None) -> sqlite3.Connection:
     """Open the database of an index, or create it. A file of an older format is converted first.
 
     Args:
         path: The file of the index; `None` keeps everything in memory.
-        schema: The schema of the index that is created if the file does not exist or is empty, or a function that
-            returns it, which is called only then; `None` requires that the index exists.
+        new_schema: A function that returns the schema of the index that is created if the file does not exist or is
+            empty, and is called only then; `None` requires that the index exists.
 
     Returns:
         A connection that holds the exclusive lock of the file until it is closed.
 
     Raises:
         ClientError: The path is not an index, another process holds it, its format is not known to this package, or
-            it does not exist and `schema` is `None`. Whatever the function of the schema raises is raised before a
-            file is made.
+            it does not exist and `new_schema` is `None`. Whatever `new_schema` raises is raised before a file is made.
     """
     _require_usable_path(path)
-    if callable(schema) and (path is None or not _size(path)):
-        schema = schema()
-    if schema is None and (path is None or not path.exists()):
+    schema = new_schema() if new_schema is not None and (path is None or not _size(path)) else None
+    if new_schema is None and (path is None or not path.exists()):
         message = f"there is no index at {path}"
         raise ClientError(message)
     try:
@@ -53,10 +51,10 @@ def connect(path: Path | None, schema: Schema | Callable[[], Schema] | None) -> 
     try:
         version = _prepare(connection, path)
         if version is None:
-            if schema is None:
+            if new_schema is None:
                 message = f"{path} is empty: there is no index in it"
                 raise ClientError(message)
-            _create(connection, schema() if callable(schema) else schema)
+            _create(connection, schema or new_schema())
         elif version < FORMAT:
             convert(connection, version)
             log.info("converted %s from format %d to format %d", path, version, FORMAT)

@@ -12,8 +12,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 import numpy as np
 import orjson
@@ -83,11 +81,6 @@ class Storage:
         filters.register(connection)
         self.id = self._property("id")
         self.schema = self.stored_schema()
-
-    @classmethod
-    def open(cls, path: Path | None, schema: Schema | None) -> Self:
-        """Open the storage of an index, or create it; the arguments are those of `nextk.engine.file.connect`."""
-        return cls(file.connect(path, schema))
 
     def __del__(self) -> None:
         # A connection is part of a reference cycle of its own, so without this a dropped index would hold its file

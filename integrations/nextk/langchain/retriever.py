@@ -15,7 +15,6 @@ from nextk.langchain.writing import Writing
 from nextk.sessions import AsyncRetrievalSession, RetrievalSession
 from nextk.sessions.config import Overrides
 from nextk.sessions.cursor import ReadCursor
-from nextk.sessions.query import explaining_models
 
 
 class ResumableRetriever(Streaming, Writing):
@@ -328,9 +327,7 @@ class ResumableRetriever(Streaming, Writing):
             return documents
         embedded = resolved.embedder.embed(query, resolved.template, resolved.connection)
         top_k = DEFAULT_K if k is None else k
-        with explaining_models(by_vectors=embedded.data is None):
-            matches = resolved.connection.index.query(top_k=top_k, **embedded.parameters())
-        return resolved.reader.read(matches)
+        return resolved.reader.read(resolved.connection.query(embedded, top_k))
 
     async def _aget_relevant_documents(
         self,
@@ -350,6 +347,4 @@ class ResumableRetriever(Streaming, Writing):
             return documents
         embedded = await resolved.embedder.aembed(query, resolved.template, resolved.connection)
         top_k = DEFAULT_K if k is None else k
-        with explaining_models(by_vectors=embedded.data is None):
-            matches = await resolved.connection.async_index.query(top_k=top_k, **embedded.parameters())
-        return resolved.reader.read(matches)
+        return resolved.reader.read(await resolved.connection.aquery(embedded, top_k))

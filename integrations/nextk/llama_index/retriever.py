@@ -36,7 +36,6 @@ from nextk.sessions import (
     SearchQuery,
 )
 from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS
-from nextk.sessions.query import explaining_models
 from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, WeightingStrategy
 from nextk.until import MaxResults, Policy
@@ -261,9 +260,7 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
             announce(dispatcher, search.report.shortfall)
             return nodes
         embedded = self._embedder.embed(query_bundle, self._template, self._connection)
-        with explaining_models(by_vectors=embedded.data is None):
-            matches = self._connection.index.query(top_k=self.similarity_top_k, **embedded.parameters())
-        return node_reader(self._text_keys).read(matches)
+        return node_reader(self._text_keys).read(self._connection.query(embedded, self.similarity_top_k))
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
@@ -273,9 +270,7 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
             announce(dispatcher, search.report.shortfall)
             return nodes
         embedded = await self._embedder.aembed(query_bundle, self._template, self._connection)
-        with explaining_models(by_vectors=embedded.data is None):
-            matches = await self._connection.async_index.query(top_k=self.similarity_top_k, **embedded.parameters())
-        return node_reader(self._text_keys).read(matches)
+        return node_reader(self._text_keys).read(await self._connection.aquery(embedded, self.similarity_top_k))
 
     def _one_call_config(self) -> SearchConfig:
         """Return the policy and the bounds of one call that goes on page by page."""

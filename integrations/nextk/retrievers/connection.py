@@ -8,8 +8,8 @@ from typing import Any, Self
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError, NextKError
-from nextk.sessions.query import RetrievalMode, SearchQuery
-from nextk.types import UNDECIDED, InfoResult, WeightingStrategy
+from nextk.sessions.query import RetrievalMode, SearchQuery, explaining_models
+from nextk.types import UNDECIDED, InfoResult, QueryResult, WeightingStrategy
 
 
 class Connection:
@@ -62,6 +62,25 @@ class Connection:
     async def aembeds_text(self, mode: RetrievalMode | None) -> bool:
         """Return whether the index itself embeds a query in a mode, without blocking the event loop."""
         return has_text_models(await self._afetch_info(), mode)
+
+    def query(self, query: SearchQuery, top_k: int) -> list[QueryResult]:
+        """Run one plain query.
+
+        Args:
+            query: The complete query.
+            top_k: The number of matches, 1 to 1,000.
+
+        Raises:
+            RefusedError: The index refused the query. If it was for vectors that do not fit, the message also says
+                where the models belong.
+        """
+        with explaining_models(by_vectors=query.data is None):
+            return self.index.query(top_k=top_k, **query.parameters())
+
+    async def aquery(self, query: SearchQuery, top_k: int) -> list[QueryResult]:
+        """Run one plain query without blocking the event loop; see `query`."""
+        with explaining_models(by_vectors=query.data is None):
+            return await self.async_index.query(top_k=top_k, **query.parameters())
 
     def with_weighting(self, query: SearchQuery) -> SearchQuery:
         """Return a complete query with the weighting that the index wants, if the query leaves it to the index.

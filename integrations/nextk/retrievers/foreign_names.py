@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
+from nextk.sessions.config import FOREIGN_SETTINGS, WRITE_FILTER
+
 _SHARED = {
-    "search_type": "a threshold is until=MinScore(0.8) of nextk.until; there is no MMR",
+    **FOREIGN_SETTINGS,
     **dict.fromkeys(("fetch_k", "lambda_mult"), "there is no MMR"),
-    **dict.fromkeys(("score_threshold", "similarity_cutoff"), "give until=MinScore(0.8) of nextk.until"),
-    **dict.fromkeys(("where", "expr", "pre_filter"), "give filter=, a string such as \"lang = 'de'\""),
+    **dict.fromkeys(("expr", "pre_filter"), WRITE_FILTER),
     **dict.fromkeys(("path", "persist_directory", "persist_dir"), "give index=Index.embedded(path)"),
 }
 
@@ -14,7 +15,7 @@ LANGCHAIN: Mapping[str, str] = {
     **_SHARED,
     **dict.fromkeys(("top_k", "similarity_top_k", "n_results", "limit"), "give k="),
     "search_kwargs": "give what is in it by itself, as in k=5, filter=...",
-    "filters": "give filter=, a string such as \"lang = 'de'\"",
+    "filters": WRITE_FILTER,
     **dict.fromkeys(("vectorstore", "vector_store", "store"), "call ResumableRetriever.from_vectorstore(store)"),
     **dict.fromkeys(("embedding_function", "embeddings", "embedding_model", "embed_model"), "give embedding="),
 }

@@ -264,12 +264,18 @@ def _is_utf8(text: str) -> bool:
 
 
 _COUNT = "a single call takes k, and an opened search is asked by fetch_next(n)"
-_FOREIGN_NAMES = {
-    **dict.fromkeys(("k", "top_k", "similarity_top_k", "n_results", "limit"), _COUNT),
-    "search_kwargs": "give what is in it by itself, as in k=5, filter=...",
+WRITE_FILTER = "give filter=, a string such as \"lang = 'de'\""
+FOREIGN_SETTINGS = {
     "search_type": "a threshold is until=MinScore(0.8) of nextk.until; there is no MMR",
     **dict.fromkeys(("score_threshold", "similarity_cutoff"), "give until=MinScore(0.8) of nextk.until"),
-    **dict.fromkeys(("filters", "where"), "give filter=, a string such as \"lang = 'de'\""),
+    "where": WRITE_FILTER,
+}
+"""The names that other retrievers have for settings of a search and of a retriever, and what to give here."""
+_FOREIGN_NAMES = {
+    **FOREIGN_SETTINGS,
+    **dict.fromkeys(("k", "top_k", "similarity_top_k", "n_results", "limit"), _COUNT),
+    "search_kwargs": "give what is in it by itself, as in k=5, filter=...",
+    "filters": WRITE_FILTER,
 }
 """The names that other retrievers have for the settings of one call, and what to give here."""
 

@@ -17,6 +17,15 @@ _REMEDIES = {
 }
 
 
+def dropped_in_words(dropped: Mapping[str, int]) -> str:
+    """Return numbers of dropped matches in words for a log; `""` if there are none.
+
+    Args:
+        dropped: The numbers by cause: the name of a policy, or `"no_text"`.
+    """
+    return ", ".join(f"{count} dropped by {cause}" for cause, count in dropped.items())
+
+
 @dataclass(frozen=True, slots=True)
 class Shortfall:
     """A call that a limit ended before its policy had enough, or before there were as many results as requested.
@@ -45,7 +54,7 @@ class Shortfall:
         no_room = "a server without room for a resumable query"
         cause = no_room if self.bound is None else f"{self.reason}={self.bound:.12g}"
         pages = "1 page" if self.pulls == 1 else f"{self.pulls} pages"
-        dropped = ", ".join(f"{count} dropped by {name}" for name, count in self.dropped.items()) or "none dropped"
+        dropped = dropped_in_words(self.dropped) or "none dropped"
         return (
             f"{cause} ended a search before it had enough: {self.kept} rows kept, {self.pulled} pulled in {pages}, "
             f"{dropped}. To get more, {_REMEDIES[self.reason]}"

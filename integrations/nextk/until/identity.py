@@ -137,7 +137,7 @@ def _describe_holder(holder: object, methods: Sequence[str], path: _Path) -> _Js
 
 @dataclasses.dataclass(frozen=True)
 class _Use:
-    """What code does to the values that it is bound to.
+    """The changes that code makes to the values that it is bound to.
 
     Attributes:
         assigned: The names of the variables and attributes that it assigns.
@@ -149,7 +149,7 @@ class _Use:
 
     @classmethod
     def of(cls, *codes: CodeType | None) -> "_Use":
-        """Return what some code does, including the functions within it. Code that is not of Python does nothing."""
+        """Return the changes that some code makes, with the functions in it. Code that is not of Python makes none."""
         steps = [step for code in codes if code is not None for step in _steps(code)]
         assigned = frozenset(step.argval for step in steps if step.opname in _ASSIGNING)
         named = {step.argval for step in steps if isinstance(step.argval, str) and step.opname != "LOAD_CONST"}
