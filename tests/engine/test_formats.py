@@ -29,7 +29,7 @@ from nextk import Index
 
 class Dying(sqlite3.Connection):
     def execute(self, statement, *values):
-        if statement.startswith("PRAGMA user_version ="):
+        if statement.startswith("ALTER TABLE records DROP"):
             print("all but committed", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().execute(statement, *values)

@@ -475,8 +475,10 @@ class TestInfo:
 
 def forget(path: Path, *names: str) -> None:
     """Remove fields from the schema that a file stores, as an earlier version did not write them."""
-    connection = connect(path, None)
-    (stored,) = connection.execute("SELECT value FROM properties WHERE name = 'schema'").fetchone()
+    file = connect(path, None)
+    (stored,) = file.connection.execute("SELECT value FROM properties WHERE name = 'schema'").fetchone()
     schema = {name: value for name, value in orjson.loads(stored).items() if name not in names}
-    connection.execute("UPDATE properties SET value = ? WHERE name = 'schema'", (orjson.dumps(schema).decode(),))
-    connection.close()
+    with file.transaction():
+        stored = orjson.dumps(schema).decode()
+        file.connection.execute("UPDATE properties SET value = ? WHERE name = 'schema'", (stored,))
+    file.close()

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from nextk.engine.journal import format_of
+
 SCHEMA = {
     "type": "DENSE",
     "dimension": 2,
@@ -83,4 +85,4 @@ def dump(path: Path) -> list[str]:
     """Return everything in a database as SQL, its format first."""
     with closing(sqlite3.connect(path)) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        return [str(version), *connection.iterdump()]
+        return [str(format_of(version)), *connection.iterdump()]

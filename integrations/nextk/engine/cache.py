@@ -35,7 +35,12 @@ class EngineCache:
             self.columns(key)
 
     def current(self) -> Self:
-        """Read the schema and the namespaces from storage again if the cache is stale, and return the cache."""
+        """Return the cache, after reading the schema and the namespaces from storage again if it is stale.
+
+        Raises:
+            RefusedError: The file is not the one that was opened any more.
+        """
+        self._storage.require_unchanged()
         if self._stale:
             self._storage.roll_back()
             self.schema = self._storage.stored_schema()

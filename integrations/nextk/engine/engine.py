@@ -19,6 +19,7 @@ from nextk.engine.filter.syntax import parse
 from nextk.engine.fusion import Order
 from nextk.engine.open_queries import Clock, OpenQueries
 from nextk.engine.protocol import RangePage, Stats
+from nextk.engine.rest_timer import RestTimer
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage, StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
@@ -61,6 +62,8 @@ class EmbeddedEngine:
         self._models = records.Models(dense_model, sparse_model)
         self._lock = threading.RLock()
         self._open_queries = OpenQueries(max_open_queries, clock)
+        self._rest_timer = RestTimer(self._rest)
+        storage.after_commit = self._rest_timer.start
 
     @property
     def schema(self) -> Schema:
@@ -84,8 +87,11 @@ class EmbeddedEngine:
             if schema == cache.schema:
                 return
             cache.invalidate()
-            with self._storage.transaction():
-                self._storage.save_schema(schema)
+            if self._storage.read_only:
+                self._storage.keep_schema(schema)
+            else:
+                with self._storage.transaction():
+                    self._storage.save_schema(schema)
             cache.schema = schema
             cache.validate({})
 
@@ -375,8 +381,13 @@ class EmbeddedEngine:
 
     def close(self) -> None:
         """Close the storage. Further calls do nothing."""
+        self._rest_timer.stop()
         with self._lock:
             self._storage.close()
+
+    def _rest(self) -> bool:
+        with self._lock:
+            return self._storage.rest()
 
     def _require_namespace(self, namespace: str) -> int:
         key = self._cache.current().keys.get(namespace)

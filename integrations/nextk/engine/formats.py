@@ -69,17 +69,12 @@ def create_tables(connection: sqlite3.Connection) -> None:
 
 
 def convert(connection: sqlite3.Connection, version: int) -> None:
-    """Convert the tables of an index to the current format, in one transaction.
-
-    A process that is killed on the way leaves the file as it was.
+    """Convert the tables of an index to the current format, within the transaction of the caller.
 
     Args:
-        connection: The connection, outside of a transaction.
-        version: The format of the file, from 1 up to `FORMAT`.
+        connection: The connection.
+        version: The format of the file, from 1 up to `FORMAT`. Whoever calls this stores the new one.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        for older in range(version, FORMAT):
-            for statement in _CONVERSIONS[older]:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {FORMAT}")
+    for older in range(version, FORMAT):
+        for statement in _CONVERSIONS[older]:
+            connection.execute(statement)

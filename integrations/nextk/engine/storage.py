@@ -9,8 +9,8 @@ Nothing here takes a lock: the engine serialises its calls.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from nextk.bodies import MAX_ID_BYTES, Delete, Include
 from nextk.engine import file
 from nextk.engine.filter import sql as filters
 from nextk.engine.filter.syntax import parse
+from nextk.engine.index_file import IndexFile
 from nextk.engine.schema import Schema
 from nextk.engine.values import Match, RowVectors, SparseArrays
 
@@ -73,51 +74,78 @@ class Storage:
     """The records, namespaces and properties of one index in one SQLite file, or in memory.
 
     Args:
-        connection: What `nextk.engine.file.connect` returned.
+        file: What `nextk.engine.file.connect` returned.
+
+    Attributes:
+        after_commit: A function that is called after every write. Default: nothing happens.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        filters.register(connection)
+    def __init__(self, file: IndexFile) -> None:
+        self._file = file
+        self._connection = file.connection
+        self.after_commit: Callable[[], None] = lambda: None
+        self._kept_schema: Schema | None = None
+        filters.register(self._connection)
         self.id = self._property("id")
         self.schema = self.stored_schema()
 
     def __del__(self) -> None:
         # A connection is part of a reference cycle of its own, so without this a dropped index would hold its file
         # until the next garbage collection.
-        connection = getattr(self, "_connection", None)
-        if connection is not None:
-            connection.close()
+        file = getattr(self, "_file", None)
+        if file is not None:
+            file.close()
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the file cannot be written to."""
+        return self._file.read_only
+
+    def require_unchanged(self) -> None:
+        """Raise `RefusedError` if the file was removed, replaced or overwritten since it was opened."""
+        self._file.require_unchanged()
+
+    def rest(self) -> bool:
+        """Bring the journal into the file. Returns whether nothing is left in it."""
+        return self._file.rest()
 
     def close(self) -> None:
-        """Close the file. SQLite writes its write-ahead log back into it."""
-        self._connection.close()
+        """Bring the journal into the file and close it."""
+        self._file.close()
 
-    def transaction(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
         """Return a context manager for one transaction: all writes in it are durable when it ends, or none happens.
 
-        The context manager is the connection itself, because its code cannot be interrupted halfway, unlike Python
-        code. If an interrupt between the lines here leaves a transaction open, the next one rolls it back.
+        Raises:
+            RefusedError: The file is open for reading only, or is not the one that was opened.
         """
-        self.roll_back()
-        self._connection.execute("BEGIN IMMEDIATE")
-        return self._connection
+        with self._file.transaction():
+            yield
+        self._file.rest_if_large()
+        self.after_commit()
 
     def roll_back(self) -> None:
         """Roll back a transaction that an interrupt has left open."""
         self._connection.rollback()
 
     def stored_schema(self) -> Schema:
-        """Read the schema from the file.
+        """Read the schema from the file, or return the one that is kept instead.
 
         Raises:
             sqlite3.DatabaseError: The file has no schema, or it cannot be read.
         """
+        if self._kept_schema is not None:
+            return self._kept_schema
         try:
             return Schema.from_dict(orjson.loads(self._property("schema")))
         except (ValueError, KeyError, TypeError) as error:
             message = f"malformed schema: {error}"
             raise sqlite3.DatabaseError(message) from error
+
+    def keep_schema(self, schema: Schema) -> None:
+        """Take a schema in the place of the stored one until the file is closed, where it cannot be written."""
+        self._kept_schema = schema
 
     def save_schema(self, schema: Schema) -> None:
         """Store a schema whose dimension has been decided."""
@@ -295,6 +323,8 @@ class Storage:
                 statement, (*chunk, *values)
             ):
                 found[row] = Match(id_, None, _floats(vector), _sparse(indices, weights), metadata, data)
+        if self.read_only:  # another process may write to the file, and has changed it while this was read
+            self.require_unchanged()
         return found
 
     # Figures

@@ -1,0 +1,271 @@
+"""The open file of an index: its connection, its journal, and whether it is still the file that was opened.
+
+SQLite notices none of this by itself. It would write on into a file that was removed, or over a copy that was put in
+its place, and it leaves what was written in a journal beside the file until that is large.
+"""
+
+import contextlib
+import logging
+import os
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from nextk.engine import journal
+from nextk.errors import RefusedError
+
+log = logging.getLogger("nextk.engine")
+
+RESERVE = 512 * 1024
+"""Bytes of disk space that the journal keeps for itself, so that records can be deleted when the disk is full."""
+
+_LARGE_JOURNAL = (
+    16 * 1024 * 1024
+)  # bytes, from which on a write brings it to rest, and does not wait for a quiet moment
+
+locks = threading.RLock()
+"""Held while a file is locked or let go. A process that closes any descriptor of a file loses all its POSIX locks on
+the file, so nobody may lock one between the end of a connection and the end of the descriptor beside it."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=locks.acquire, after_in_parent=locks.release, after_in_child=locks.release)
+
+
+class IndexFile:
+    """The file of an index that this process has open, or an index in memory.
+
+    Nothing here but `close` may be called from two threads at once: the engine serialises its calls.
+
+    Args:
+        connection: The connection, which holds the lock of the file, or has it open for reading.
+        path: The file; `None` for an index in memory.
+        descriptor: A descriptor of the file, which this object closes; -1 for an index in memory.
+        read_only: Whether the file is open for reading only.
+
+    Attributes:
+        connection: The connection.
+        path: The file; `None` for an index in memory.
+        read_only: Whether writes are refused.
+        format: The format of the tables; whoever converts them sets it.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path | None, descriptor: int = -1, *, read_only: bool = False
+    ) -> None:
+        self.connection = connection
+        self.path = path
+        self.read_only = read_only
+        self._descriptor = descriptor
+        self._closed = False
+        self._version = 0  # the number with the mark that the next transaction writes
+        self._versions: set[int] = set()  # those that the header of the file may have
+        self._at_rest = False
+        if path is not None:
+            self._journal = journal.path_beside(path)
+            stat = os.fstat(descriptor)
+            self._identity = stat.st_dev, stat.st_ino
+            self._version = int.from_bytes(self.header()[journal.USER_VERSION], "big")
+            self._versions = {self._version}
+            self._at_rest = not journal.has_writes(self._journal)
+        self.format = journal.format_of(self._version)
+
+    def header(self) -> bytes:
+        """Return the header of the file, as it is on disk without its journal."""
+        return read_at(self._descriptor, journal.HEADER_SIZE, 0)
+
+    def require_unchanged(self) -> None:
+        """Raise `RefusedError` if the path leads to another file by now, or the file has other contents."""
+        if change := self._change():
+            message = (
+                f"the file of this index, {self.path}, has been {change} since it was opened here. Nothing is read "
+                "from it or written to it any more: close everything that has the index open, and open it again"
+            )
+            raise RefusedError(message, 409)
+
+    def _change(self) -> str:
+        """Return what was done to the file by others; `""` for nothing."""
+        if self.path is None:
+            return ""
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return "removed"
+        if (stat.st_dev, stat.st_ino) != self._identity:
+            return "replaced"
+        version = int.from_bytes(self.header()[journal.USER_VERSION], "big")
+        return "" if version in self._versions else "overwritten"
+
+    # Writing
+
+    def transaction(self) -> "Transaction":
+        """Begin a transaction: all writes in the context manager are durable when it ends, or none happens.
+
+        A transaction that an interrupt has left open is rolled back first.
+
+        Raises:
+            RefusedError: The file is open for reading only, or is not the one that was opened.
+        """
+        self.connection.rollback()
+        self._begin()
+        return Transaction(self)
+
+    def _begin(self) -> None:
+        if self.read_only:
+            message = f"{self.path} cannot be written to, so the index is open for reading only"
+            raise RefusedError(message, 403)
+        self.require_unchanged()
+        if self._at_rest:
+            self._renew_mark()
+        self.connection.execute("BEGIN IMMEDIATE")
+        if self.path is not None:
+            self.connection.execute(f"PRAGMA user_version = {self._version}")
+
+    def commit(self) -> None:
+        """Commit the transaction.
+
+        Raises:
+            RefusedError: The file is not the one that was opened any more.
+        """
+        self.require_unchanged()
+        self.connection.commit()
+
+    def _renew_mark(self) -> None:
+        """Give the file on disk a new mark, so that no journal that is written from now on fits an earlier copy of it.
+
+        This is written past SQLite, which has no way to change the file before its journal. It may be: the journal is
+        empty, the lock is held, and the number is none that SQLite reads for itself.
+        """
+        version = journal.marked(self.format, unlike=self._version)
+        self._versions |= {version}
+        write_at(self._descriptor, version.to_bytes(4, "big"), journal.USER_VERSION.start)
+        self._version, self._versions = version, {version}
+        self._at_rest = False
+
+    def rest_if_large(self) -> None:
+        """Bring the journal to rest if it has become large."""
+        if self.path is not None and self._journal.stat().st_size > _LARGE_JOURNAL:
+            self.rest()
+
+    def rest(self) -> bool:
+        """Bring everything that is in the journal into the file, so that the file alone is the whole index.
+
+        Returns:
+            Whether the journal is at rest. If it is not, because the disk is full or the file has changed, nothing is
+            lost: the journal still holds what it held.
+        """
+        if self.path is None or self.read_only or self._at_rest:
+            return True
+        try:
+            self.require_unchanged()
+            self._checkpoint()
+        except (RefusedError, sqlite3.Error, OSError) as error:
+            log.debug("the journal of %s is not at rest: %s", self.path, error)
+            return False
+        return self._at_rest
+
+    def _checkpoint(self) -> None:
+        """Fold the journal into the file, with a new mark, by which a copy that is being made notices it."""
+        version = journal.marked(self.format, unlike=self._version)
+        self._versions |= {version}
+        self.connection.execute("BEGIN IMMEDIATE")
+        with self.connection:
+            self.connection.execute(f"PRAGMA user_version = {version}")
+        self._version = version
+        [(busy, _, _)] = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if not busy:
+            self._versions = {version}
+            self._at_rest = True
+            self.reserve()
+
+    def reserve(self) -> None:
+        """Give the journal some disk space in advance. SQLite takes zeros for a journal without writes."""
+        if self.path is None or not self._at_rest or not hasattr(os, "posix_fallocate"):
+            return
+        # The journal has no locks of its own while the connection holds the file exclusively.
+        with contextlib.suppress(OSError), _descriptor(self._journal, os.O_RDWR) as descriptor:
+            os.posix_fallocate(descriptor, 0, RESERVE)
+
+    # The end
+
+    def close(self) -> None:
+        """Bring the journal to rest and close the file. Further calls do nothing."""
+        with locks:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if not self.rest():
+                    self._abandon_journal()
+            finally:
+                self.connection.close()
+                if self._descriptor >= 0:
+                    os.close(self._descriptor)
+
+    def _abandon_journal(self) -> None:
+        """Keep SQLite from writing a journal into contents that others have put into the file."""
+        if self._change() != "overwritten" or not journal.has_writes(self._journal):
+            return  # SQLite itself leaves a file alone that was removed or replaced
+        try:
+            aside = journal.set_aside(self._journal)
+        except OSError as error:
+            os.truncate(self._journal, 0)
+            log.error("%s was overwritten while it was open; what was not yet in it is lost: %s", self.path, error)
+        else:
+            log.warning("%s was overwritten while it was open; what was not yet in it is kept in %s", self.path, aside)
+
+
+class Transaction:
+    """A context manager that commits what is written in it, or rolls it back if an exception leaves it.
+
+    Args:
+        file: The file, on which the transaction has begun.
+    """
+
+    def __init__(self, file: IndexFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._file.commit()
+        finally:
+            self._file.connection.rollback()  # does nothing after a commit
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Read bytes of a file at an offset."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, size)
+
+
+def write_at(descriptor: int, content: bytes, offset: int) -> None:
+    """Write bytes of a file at an offset, and return when they are durable."""
+    if hasattr(os, "pwrite"):
+        os.pwrite(descriptor, content, offset)
+    else:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        os.write(descriptor, content)
+    os.fsync(descriptor)
+    if sys.platform == "darwin":  # where fsync leaves it in the drive's cache
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+
+
+@contextlib.contextmanager
+def _descriptor(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
