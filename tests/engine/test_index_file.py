@@ -4,10 +4,12 @@ import logging
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -257,9 +259,9 @@ class TestReplaced:
         fill(path, "old")
         real = getattr(index_file.IndexFile, at)
 
-        def removing(file: index_file.IndexFile) -> None:
+        def removing(file: index_file.IndexFile, **options: Any) -> None:
             path.unlink()
-            real(file)
+            real(file, **options)
 
         with Index.embedded(path) as index:
             monkeypatch.setattr(index_file.IndexFile, at, removing)
@@ -297,7 +299,6 @@ class TestAtRest:
             assert journal.has_writes(journal.path_beside(path))
             index.upsert([(str(n), [1.0], {}, "x" * 9_000) for n in range(100)])
             assert not journal.has_writes(journal.path_beside(path))
-            assert index_file.RESERVE == journal.path_beside(path).stat().st_size
 
     def test_a_failure_is_tried_again(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A journal that cannot come to rest loses nothing, and does so later."""
@@ -525,3 +526,50 @@ def test_the_log_tells_of_reading_only(
     with Index.embedded(path) as index, pytest.raises(RefusedError, match="reading only"):
         index.upsert([("b", [1.0])])
     assert "open for reading only" in caplog.text
+
+
+FULL = """
+import os, sys
+from nextk import Index
+from nextk.errors import RefusedError
+index = Index.embedded(sys.argv[1], type="dense", dimension=1)
+index.upsert([(f"old {n}", [1.0], {}, "x" * 900) for n in range(400)])
+filler = os.open(os.path.join(os.path.dirname(sys.argv[1]), "filler"), os.O_CREAT | os.O_WRONLY)
+try:
+    while os.write(filler, bytes(4096)):
+        pass
+except OSError:
+    pass
+stored = 400
+try:
+    while True:
+        index.upsert([(f"{stored + n}", [1.0], {}, "x" * 900) for n in range(20)])
+        stored += 20
+except RefusedError as error:
+    print(stored == index.info().vector_count == len(index.query([1.0], 1000)))
+for n in range(300):
+    assert 1 == index.delete([f"old {n}"]).deleted
+print(stored - 300 == index.info().vector_count)
+os.unlink(os.path.join(os.path.dirname(sys.argv[1]), "filler"))
+os.close(filler)
+index.upsert([(f"new {n}", [1.0], {}, "x" * 900) for n in range(20)])
+index.close()
+with Index.embedded(sys.argv[1]) as index:
+    print(stored - 280 == index.info().vector_count)
+"""
+
+
+def test_records_can_be_deleted_when_the_disk_is_full(tmp_path: Path) -> None:
+    """On a full disk writes are refused as a whole, and deletes, which have a reserve, are still possible."""
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if not mount or not umount:
+        pytest.skip("needs the commands mount and umount")
+    mounted = subprocess.run(  # noqa: S603 - the command of the system
+        [mount, "-t", "tmpfs", "-o", "size=3m", "tmpfs", tmp_path], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the permission to mount a file system")
+    try:
+        assert ["True"] * 3 == output(FULL, tmp_path / "i").splitlines()
+    finally:
+        subprocess.run([umount, tmp_path], check=True)  # noqa: S603 - the command of the system

@@ -128,7 +128,7 @@ class EmbeddedEngine:
                 return 0
             rows, columns = self._storage.rows_selected(key, selection), cache.columns(key)
             cache.invalidate(key)
-            with self._storage.transaction():
+            with self._storage.transaction(frees_space=True):
                 deleted = self._storage.delete(rows)
             columns.remove(rows)
             cache.validate({key: columns})
@@ -143,7 +143,7 @@ class EmbeddedEngine:
             cache = self._cache.current()
             keys = [key for name, key in cache.keys.items() if namespace in (None, name)]
             cache.invalidate(*keys)
-            with self._storage.transaction():
+            with self._storage.transaction(frees_space=True):
                 for key in keys:
                     self._storage.clear(key)
             cache.validate({key: Columns() for key in keys})
@@ -340,7 +340,7 @@ class EmbeddedEngine:
         with self._lock:
             key = self._require_namespace(namespace)
             self._cache.invalidate(key)
-            with self._storage.transaction():
+            with self._storage.transaction(frees_space=True):
                 self._storage.drop_namespace(key)
             del self._cache.keys[namespace]
             self._cache.validate({})

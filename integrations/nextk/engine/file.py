@@ -152,7 +152,6 @@ def _open_for_writing(path: Path) -> IndexFile:
     try:
         _prepare(file.connection)
         file.rest()
-        file.reserve()
         if file.format < FORMAT:
             _convert(file)
     except BaseException:

@@ -10,7 +10,6 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +19,7 @@ from nextk.errors import RefusedError
 log = logging.getLogger("nextk.engine")
 
 RESERVE = 512 * 1024
-"""Bytes of disk space that the journal keeps for itself, so that records can be deleted when the disk is full."""
+"""Bytes of disk space that are kept for the journal, so that records can be deleted when the disk is full."""
 
 _LARGE_JOURNAL = (
     16 * 1024 * 1024
@@ -63,8 +62,10 @@ class IndexFile:
         self._version = 0  # the number with the mark that the next transaction writes
         self._versions: set[int] = set()  # those that the header of the file may have
         self._at_rest = False
+        self._short_of_space = False
         if path is not None:
             self._journal = journal.path_beside(path)
+            self._reserve = path.with_name(f"{path.name}-reserve")
             stat = os.fstat(descriptor)
             self._identity = stat.st_dev, stat.st_ino
             self._version = int.from_bytes(self.header()[journal.USER_VERSION], "big")
@@ -100,23 +101,28 @@ class IndexFile:
 
     # Writing
 
-    def transaction(self) -> "Transaction":
+    def transaction(self, *, frees_space: bool = False) -> "Transaction":
         """Begin a transaction: all writes in the context manager are durable when it ends, or none happens.
 
         A transaction that an interrupt has left open is rolled back first.
+
+        Args:
+            frees_space: Whether the transaction only deletes. It may use the reserve if the disk is full.
 
         Raises:
             RefusedError: The file is open for reading only, or is not the one that was opened.
         """
         self.connection.rollback()
-        self._begin()
+        self._begin(frees_space=frees_space)
         return Transaction(self)
 
-    def _begin(self) -> None:
+    def _begin(self, *, frees_space: bool) -> None:
         if self.read_only:
             message = f"{self.path} cannot be written to, so the index is open for reading only"
             raise RefusedError(message, 403)
         self.require_unchanged()
+        if frees_space:
+            self._release_reserve()
         if self._at_rest:
             self._renew_mark()
         self.connection.execute("BEGIN IMMEDIATE")
@@ -143,11 +149,17 @@ class IndexFile:
         write_at(self._descriptor, version.to_bytes(4, "big"), journal.USER_VERSION.start)
         self._version, self._versions = version, {version}
         self._at_rest = False
+        if not self._short_of_space and not self._reserve.exists():
+            self._keep_reserve()
 
-    def rest_if_large(self) -> None:
-        """Bring the journal to rest if it has become large."""
-        if self.path is not None and self._journal.stat().st_size > _LARGE_JOURNAL:
+    def after_commit(self) -> None:
+        """Bring the journal to rest if it is large, or if the disk is full and whatever it holds counts."""
+        if self.path is None:
+            return
+        if self._short_of_space or self._journal.stat().st_size > _LARGE_JOURNAL:
             self.rest()
+        if self._short_of_space:
+            self._keep_reserve()
 
     def rest(self) -> bool:
         """Bring everything that is in the journal into the file, so that the file alone is the whole index.
@@ -170,23 +182,42 @@ class IndexFile:
         """Fold the journal into the file, with a new mark, by which a copy that is being made notices it."""
         version = journal.marked(self.format, unlike=self._version)
         self._versions |= {version}
-        self.connection.execute("BEGIN IMMEDIATE")
-        with self.connection:
-            self.connection.execute(f"PRAGMA user_version = {version}")
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            with self.connection:
+                self.connection.execute(f"PRAGMA user_version = {version}")
+        except sqlite3.OperationalError as error:  # a full journal on a full disk can be folded in nevertheless
+            self.connection.rollback()
+            log.debug("no new mark for %s: %s", self.path, error)
+            version = self._version
         self._version = version
         [(busy, _, _)] = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         if not busy:
             self._versions = {version}
             self._at_rest = True
-            self.reserve()
 
-    def reserve(self) -> None:
-        """Give the journal some disk space in advance. SQLite takes zeros for a journal without writes."""
-        if self.path is None or not self._at_rest or not hasattr(os, "posix_fallocate"):
-            return
-        # The journal has no locks of its own while the connection holds the file exclusively.
-        with contextlib.suppress(OSError), _descriptor(self._journal, os.O_RDWR) as descriptor:
-            os.posix_fallocate(descriptor, 0, RESERVE)
+    def _keep_reserve(self) -> None:
+        """Take some disk space in advance, unless there is none or it is taken already."""
+        try:
+            with self._reserve.open("wb") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, RESERVE)
+            self._short_of_space = False
+        except OSError as error:
+            log.debug("there is no reserve for %s: %s", self.path, error)
+            self._drop_reserve()
+
+    def _release_reserve(self) -> None:
+        """Give the reserve to the journal if the disk has no other space for it."""
+        if self.path is not None and hasattr(os, "statvfs"):
+            disk = os.statvfs(self.path)
+            if disk.f_bavail * disk.f_frsize < RESERVE:
+                self._short_of_space = True
+                self._drop_reserve()
+
+    def _drop_reserve(self) -> None:
+        with contextlib.suppress(OSError):
+            self._reserve.unlink()
 
     # The end
 
@@ -199,6 +230,8 @@ class IndexFile:
             try:
                 if not self.rest():
                     self._abandon_journal()
+                if self.path is not None and not self.read_only and not self._change():
+                    self._drop_reserve()
             finally:
                 self.connection.close()
                 if self._descriptor >= 0:
@@ -260,12 +293,3 @@ def write_at(descriptor: int, content: bytes, offset: int) -> None:
         import fcntl
 
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-
-
-@contextlib.contextmanager
-def _descriptor(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

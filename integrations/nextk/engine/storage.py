@@ -114,15 +114,18 @@ class Storage:
         self._file.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, frees_space: bool = False) -> Iterator[None]:
         """Return a context manager for one transaction: all writes in it are durable when it ends, or none happens.
+
+        Args:
+            frees_space: Whether the transaction only deletes. It may use the reserve if the disk is full.
 
         Raises:
             RefusedError: The file is open for reading only, or is not the one that was opened.
         """
-        with self._file.transaction():
+        with self._file.transaction(frees_space=frees_space):
             yield
-        self._file.rest_if_large()
+        self._file.after_commit()
         self.after_commit()
 
     def roll_back(self) -> None:
