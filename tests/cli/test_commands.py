@@ -570,7 +570,7 @@ def test_the_weighting_of_an_index_is_told_and_taken(texts: Path, capsys: pytest
     told = json.loads(capsys.readouterr().out)
     assert ("hybrid", "idf") == (told["type"], told["weighting"])
     assert told["embedding_identity"].startswith("static(")
-    assert told["sparse_embedding_identity"].startswith("bm25(")
+    assert "bm25-2" == told["sparse_embedding_identity"]
     found = {}
     for option in ([], ["--weighting", "idf"], ["--weighting", "none"]):
         main(["query", "the songs of a whale in the sea", "--json", "-k", "12", *option])

@@ -19,6 +19,7 @@ from starlette.types import Message
 
 import nextk
 import nextk.types
+from nextk.engine import factory
 from nextk.engine.factory import open_engine
 from nextk.engine.text.bm25 import BM25
 from nextk.errors import AuthenticationError, ClientError
@@ -607,8 +608,8 @@ def test_a_model_of_another_version_is_served_if_it_is_the_same(
     specs = parse_specs(["a=sparse,sparse_embedding=bm25"])
     with open_engines(specs, tmp_path):
         pass
-    monkeypatch.setattr(BM25, "identity", "bm25(version=0)")
-    with pytest.raises(ClientError, match=r"version=1.*version=0.*same_model"), open_engines(specs, tmp_path):
+    monkeypatch.setattr(factory, "sparse_model", lambda _: BM25("bm25(version=0)"))
+    with pytest.raises(ClientError, match=r"bm25-2.*version=0.*same_model"), open_engines(specs, tmp_path):
         pass
     with open_engines(specs, tmp_path, same_model=True) as engines:
         assert "bm25(version=0)" == engines["a"].schema.sparse_embedding_identity

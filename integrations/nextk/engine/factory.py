@@ -1,7 +1,9 @@
 """Open the engine of an index by the keywords of `Index.embedded`, and create the index if it does not exist."""
 
+import logging
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,22 @@ from nextk.engine.protocol import Engine
 from nextk.engine.records import Models
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
-from nextk.engine.text import DenseModel, dense_model, sparse_model
+from nextk.engine.text import DenseModel, dense_model, has_former_rule, in_stored_version, sparse_model
 from nextk.errors import ClientError
+
+log = logging.getLogger("nextk.engine")
 
 CUSTOM = "custom"
 """The stored name of a model of the caller's own."""
+
+_FORMER_RULE = (
+    '%s was made by the former rule of words of sparse_embedding="bm25", which finds hardly any words of Chinese, '
+    "Japanese, Thai, Hindi and other scripts. It goes on with that rule for what is stored and searched, so that its "
+    "vectors fit together. To have the present rule, make a new index from the texts: give Index.embedded, from_texts, "
+    "from_documents or from_nodes a new path, or repeat `nextk ingest FOLDER --index NEW_FILE` for each folder, and "
+    "delete the old file. Index.range(include_data=True, include_metadata=True) reads the texts that it holds"
+)
+"""The warning at the opening of an index of version 1 of `"bm25"`."""
 
 
 def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "default", **options: Any) -> Engine:
@@ -41,6 +54,8 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
         schema = _reopened(storage.schema, keywords, models)
         engine = EmbeddedEngine(storage, name=name, dense_model=models.dense, sparse_model=models.sparse, **options)
         engine.complete_schema(lambda _: schema)
+        if has_former_rule(models.sparse):
+            log.warning(_FORMER_RULE, path)
     except BaseException as error:
         if storage is not None:
             storage.close()
@@ -66,7 +81,7 @@ def join_engine(engine: Engine, keywords: Mapping[str, Any]) -> None:
     given = _given_models(keywords)
 
     def joined(schema: Schema) -> Schema:
-        completed = _reopened(schema, keywords, given)
+        completed = _reopened(schema, keywords, _in_stored_versions(given, schema))
         for keyword in ("embedding_identity", "sparse_embedding_identity"):
             held, other = getattr(schema, keyword), getattr(completed, keyword)
             if held != other:
@@ -125,10 +140,17 @@ def _with_stored_models(given: Models, schema: Schema) -> Models:
                 "to Index.embedded, also if a retriever searches it"
             )
             raise ClientError(message)
-    return Models(
+    models = Models(
         given.dense or dense_model(schema.embedding or None),
         given.sparse or sparse_model(schema.sparse_embedding or None),
     )
+    return _in_stored_versions(models, schema)
+
+
+def _in_stored_versions(models: Models, schema: Schema) -> Models:
+    """Return the models of an index in the versions that its vectors were made by."""
+    sparse = in_stored_version(models.sparse, schema.sparse_embedding, schema.sparse_embedding_identity)
+    return replace(models, sparse=sparse)
 
 
 def _refuse_other_dimension(schema: Schema, model: DenseModel | None) -> None:

@@ -1,7 +1,8 @@
 """Text models, which embed texts as dense or sparse vectors.
 
-Two models come with nextk: `"static"` (dense) and `"bm25"` (sparse). A model of the caller's own is wrapped, and the
-vectors that it returns are checked. No framework is imported: a framework's model is recognised by its methods.
+Two models come with nextk: `"static"` (dense) and `"bm25"` (sparse). The latter has two versions, and an index keeps
+the one that it was made by. A model of the caller's own is wrapped, and the vectors that it returns are checked. No
+framework is imported: a framework's model is recognised by its methods.
 """
 
 from typing import Any, Protocol
@@ -10,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextk.arguments import shown
-from nextk.engine.text.bm25 import BM25
+from nextk.engine.text.bm25 import BM25, FORMER
 from nextk.engine.text.custom import CustomDense, CustomSparse, find_model_functions
 from nextk.engine.text.identity import identify
 from nextk.engine.text.static import Static
 from nextk.engine.values import SparseArrays
 from nextk.errors import ClientError
 
-__all__ = ["DenseModel", "SparseModel", "dense_model", "sparse_model"]
+__all__ = ["DenseModel", "SparseModel", "dense_model", "has_former_rule", "in_stored_version", "sparse_model"]
 
 
 class DenseModel(Protocol):
@@ -117,6 +118,25 @@ def sparse_model(choice: Any) -> SparseModel | None:
     if functions is None:
         raise ClientError(_unknown("sparse_embedding", choice, BM25.name, "a list of sparse vectors"))
     return CustomSparse(functions, identify(choice))
+
+
+def in_stored_version(model: SparseModel | None, name: str, identity: str) -> SparseModel | None:
+    """Return the version of `"bm25"` that made the vectors of an index; any other model as it is.
+
+    Vectors of two versions do not fit together, so an index of version 1 goes on with the former rule of words.
+
+    Args:
+        model: The model that the index is opened with.
+        name: The stored name of the sparse model of the index.
+        identity: The stored identity of that model; `""` if the index was made before identities were stored.
+    """
+    former = isinstance(model, BM25) and name == BM25.name and identity in ("", FORMER.identity)
+    return FORMER if former else model
+
+
+def has_former_rule(model: SparseModel | None) -> bool:
+    """Return whether a model is `"bm25"` with the former rule of words."""
+    return model is FORMER
 
 
 def _unknown(keyword: str, choice: Any, name: str, result: str) -> str:
