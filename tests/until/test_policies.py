@@ -328,9 +328,13 @@ class TestValues:
         with pytest.raises(ClientError, match=r"fetch_until\(\) needs a policy"):
             Paper(rows(3)).fetch_until()
 
-    @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2)])
+    @pytest.mark.parametrize(
+        ("text", "tokens"),
+        [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("带薪年假", 3), ("отпуск", 3), ("a\ud800", 1)],
+        ids=["empty", "one", "four", "five", "chinese", "russian", "surrogate"],
+    )
     def test_estimate(self, text: str, tokens: int) -> None:
-        """The estimate is one token for every four characters, rounded up."""
+        """The estimate is one token for every four bytes of UTF-8, rounded up."""
         assert tokens == estimate_tokens(text)
 
 

@@ -9,19 +9,20 @@ from nextk.arguments import require_count
 from nextk.errors import ClientError
 from nextk.until.policy import Candidate, Policy, PolicyState
 
-_CHARACTERS_PER_TOKEN = 4
+_BYTES_PER_TOKEN = 4
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate the number of tokens of a text: one for every four characters, rounded up.
+    """Estimate the number of tokens of a text: one for every four bytes of its UTF-8 form, rounded up.
 
-    This is the rule of thumb for English and the usual tokenisers; code and other languages have more tokens. If the
-    budget is tight, pass the counter of your model to `TokenBudget`.
+    For English that is the rule of thumb of four characters a token. Other letters have two or three bytes, as they
+    have more tokens. It stays an estimate: code has more tokens, and tokenisers differ most where letters are not
+    Latin. If the budget is tight, pass the counter of your model to `TokenBudget`.
 
     Args:
         text: The text.
     """
-    return math.ceil(len(text) / _CHARACTERS_PER_TOKEN)
+    return math.ceil(len(text.encode(errors="surrogatepass")) / _BYTES_PER_TOKEN)
 
 
 @dataclass(frozen=True)
