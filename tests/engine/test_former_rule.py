@@ -17,7 +17,7 @@ from nextk.engine.text.bm25 import BM25, FORMER
 from nextk.errors import ClientError
 from nextk.server.engines import open_engines
 from nextk.server.spec import parse_specs
-from nextk.types import Data, SparseVector
+from nextk.types import Data, QueryMode, SparseVector
 
 TEXT = "员工每年享有十五天带薪年假。 annual leave"
 MODELS = {"embedding": "static", "sparse_embedding": "bm25"}
@@ -142,13 +142,16 @@ class TestFormerRule:
 class TestPresentRule:
     """The rule of version 2."""
 
-    def test_new_index(self, former: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """An index made anew from the texts has the present rule, as its identity tells, and nothing is said."""
-        path = former.with_name("anew.nextk")
-        langchain.ResumableRetriever.from_texts([TEXT], path=path).close()
-        with Index.embedded(path) as index:
+    def test_made_anew(self, former: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """An index made anew from the texts that the former one holds has the present rule, as its identity tells."""
+        with Index.embedded(former) as old:
+            records = old.range(limit=9, include_data=True, include_metadata=True).vectors
+        caplog.clear()
+        with Index.embedded(former.with_name("anew.nextk"), **MODELS) as index:  # type: ignore[arg-type]
+            index.upsert([Data(record.id, record.data or "", record.metadata) for record in records])
+            assert ["before"] == [match.id for match in index.query(data="年假", query_mode=QueryMode.SPARSE)]
             assert "bm25-2" == index.info().sparse_embedding_identity
-            assert ("bm25",) == tuple(each.embedding_model for each in [index.info().sparse_index] if each)
+            assert ["bm25"] == [each.embedding_model for each in [index.info().sparse_index] if each]
         assert [] == caplog.records
 
     def test_model_that_is_named_later(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,8 +25,8 @@ _FORMER_RULE = (
     '%s was made by the former rule of words of sparse_embedding="bm25", which finds hardly any words of Chinese, '
     "Japanese, Thai, Hindi and other scripts. It goes on with that rule for what is stored and searched, so that its "
     "vectors fit together. To have the present rule, make a new index from the texts: give Index.embedded, from_texts, "
-    "from_documents or from_nodes a new path, or repeat `nextk ingest FOLDER --index NEW_FILE` for each folder, and "
-    "delete the old file. Index.range(include_data=True, include_metadata=True) reads the texts that it holds"
+    "from_documents or from_nodes a new path, or run `nextk ingest FOLDER --index NEW_FILE` for each folder (the demo "
+    "has `nextk demo --rebuild`). Index.range(include_data=True, include_metadata=True) reads the texts that it holds"
 )
 """The warning at the opening of an index of version 1 of `"bm25"`."""
 

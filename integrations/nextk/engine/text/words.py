@@ -1,23 +1,24 @@
 """The rules by which the model `"bm25"` cuts a text into words: the present one, and the one before it.
 
 By the present rule a word is a run of letters, combining marks, numbers and `_`, in any script. Scripts that write no
-blanks between words (`_IDEOGRAPHS`, `_WITHOUT_BLANKS`) have no words that could be seen, so a run of them gives its
+blanks between words (`_IDEOGRAPHS`, `_WITHOUT_BLANKS`) do not show where a word ends, so a run of them gives its
 characters, each with its marks, and its bigrams, which are the pairs of neighbouring characters. A text that changes
 between the two kinds of script is cut where it changes: `iPhone手机壳` is `iPhone` and a run of three characters, and
-`第3章` is a run, a number and a run. Han and Kana are one kind, because Japanese writes a word in both.
+`第3章` is a run, a number and a run. Han and Kana are not cut apart, because Japanese writes a word in both. Tibetan
+separates its syllables, so each of them is a word.
 
 Equal words have to be equal however they are typed, so these differences are removed:
 
 - Compatible forms (Unicode NFKC): full-width letters, half-width Katakana, ligatures, an accent typed by itself.
-- Case, by case folding: `ß` is `ss`, and both forms of the Greek sigma are one. The `i` with a dot and the one without,
-  which Turkish tells apart, are one letter, because the capital `I` does not say which of them it is.
+- Case, by case folding: `ß` is `ss`, and both small forms of the Greek sigma are one. The `i` with a dot and the one
+  without, which Turkish tells apart, are one letter, because the capital `I` does not say which of them it is.
 - Digits: those of Arabic, Devanagari, Thai and so on are those of ASCII.
 - Characters that cannot be seen and part no words: joiners and non-joiners, soft hyphens, variation selectors. Frames
   around a character, as in a keycap of Emoji, go with them.
 - Marks that most writers leave out: the vowel signs and the elongation of Arabic, and the points of Hebrew.
 
 Differences that a reader sees otherwise are kept, such as accents, the forms of Alef, and simplified and traditional
-characters. A letter is one by the Unicode version of Python: one that a later version adds is no part of a word before.
+characters. Letters are those of the version of Unicode that Python has, so a letter that is added later is none yet.
 """
 
 import re
