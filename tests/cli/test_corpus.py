@@ -1,18 +1,21 @@
 """The corpora of the command line: the standard library's documentation, and folders of text."""
 
+import errno
 import itertools
 import os
 import re
+import socket
 import sys
 import sysconfig
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextk.cli.corpus import Passage, read_folder, standard_library
+from nextk.cli.corpus import Passage, SkippedFile, read_folder, standard_library
 from nextk.cli.splitting import PASSAGE_LIMIT, split_text, without_title
 from nextk.errors import ClientError
 
@@ -256,15 +259,24 @@ class TestReadFolder:
         write(tmp_path / os.fsdecode(b"z\xff.txt"), "a name that no index can hold")
         for name in (".hidden.txt", ".git/a.txt", "__pycache__/a.txt", "node_modules/a.txt"):
             write(tmp_path / name, "hidden")
-        skipped: list[tuple[str, str]] = []
-        passages = list(read_folder(tmp_path, lambda path, reason: skipped.append((path.name, reason))))
+        write(tmp_path / os.fsdecode(b"\xfe") / "a.txt", "a name that no index can hold")
+        long_name = "/".join(["x" * 200] * 5)
+        write(tmp_path / long_name / "a.txt", "a name that is too long for an id")
+        skipped: list[SkippedFile] = []
+        passages = list(read_folder(tmp_path, skipped.append))
         assert [passage.title for passage in passages] == ["good.txt"]
-        assert skipped == [
+        assert not any(each.unreadable for each in skipped)
+        assert [f"{tmp_path.name}/{each.path.relative_to(tmp_path)}" for each in skipped] == [
+            each.name for each in skipped
+        ]
+        assert [(each.path.name, each.reason) for each in skipped] == [
             ("empty.txt", "empty"),
             ("latin.txt", "not UTF-8 text"),
             ("null.md", "binary"),
             ("paper.pdf", "not one of .md .py .rst .txt"),
             ("z\udcff.txt", "its name is not UTF-8"),
+            ("a.txt", "its path is too long for an id"),
+            ("a.txt", "its name is not UTF-8"),
         ]
         assert passages == list(read_folder(tmp_path))
 
@@ -272,18 +284,95 @@ class TestReadFolder:
         """A file that cannot be opened is reported with the system's words, and the others are read."""
         write(tmp_path / "a.txt", "a")
         write(tmp_path / "b.txt", "b")
-        read_text = Path.read_text
+        open_file = Path.open
 
-        def refuse_a(path: Path, encoding: str) -> str:
+        def refuse_a(path: Path, **options: Any) -> object:
             if path.name == "a.txt":
                 raise PermissionError(13, "Permission denied")
-            return read_text(path, encoding)
+            return open_file(path, **options)
 
-        monkeypatch.setattr(Path, "read_text", refuse_a)
-        skipped: list[tuple[Path, str]] = []
-        passages = list(read_folder(tmp_path, lambda *refusal: skipped.append(refusal)))
+        monkeypatch.setattr(Path, "open", refuse_a)
+        skipped: list[SkippedFile] = []
+        passages = list(read_folder(tmp_path, skipped.append))
         assert [passage.title for passage in passages] == ["b.txt"]
-        assert [(tmp_path / "a.txt", "Permission denied")] == skipped
+        refused = SkippedFile(tmp_path / "a.txt", "Permission denied", f"{tmp_path.name}/a.txt", unreadable=True)
+        assert [refused] == skipped
+
+    def test_a_folder_that_cannot_be_listed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A folder that the system does not let us list is reported, and the others are read."""
+        write(tmp_path / "a" / "a.txt", "a")
+        write(tmp_path / "b" / "b.txt", "b")
+        scandir = os.scandir
+
+        def refuse_a(folder: str) -> object:
+            if Path(folder).name == "a":
+                raise PermissionError(13, "Permission denied", folder)
+            return scandir(folder)
+
+        monkeypatch.setattr(os, "scandir", refuse_a)
+        skipped: list[SkippedFile] = []
+        passages = list(read_folder(tmp_path, skipped.append))
+        assert [passage.title for passage in passages] == ["b/b.txt"]
+        assert [SkippedFile(tmp_path / "a", "Permission denied", f"{tmp_path.name}/a", unreadable=True)] == skipped
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no named pipes")
+    def test_what_is_no_regular_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pipes, sockets, and links to nothing, to themselves or to a device are reported, and never waited for."""
+        monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+        os.mkfifo(tmp_path / "a-pipe.txt")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind("b-socket.txt")
+        (tmp_path / "c-device.txt").symlink_to("/dev/zero")
+        (tmp_path / "d-circle.txt").symlink_to(tmp_path / "d-circle.txt")
+        (tmp_path / "e-nowhere.txt").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "f-up").symlink_to(tmp_path)
+        skipped: list[SkippedFile] = []
+        assert [] == list(read_folder(tmp_path, skipped.append))
+        assert [(each.path.name, each.reason) for each in skipped] == [
+            ("a-pipe.txt", "not a regular file"),
+            ("b-socket.txt", "not a regular file"),
+            ("c-device.txt", "not a regular file"),
+            ("d-circle.txt", os.strerror(errno.ELOOP)),
+            ("e-nowhere.txt", os.strerror(errno.ENOENT)),
+        ]
+        with pytest.raises(ClientError, match=r"a-pipe\.txt is neither a folder nor a file"):
+            read_folder(tmp_path / "a-pipe.txt")
+
+    def test_a_file_that_vanishes(self, tmp_path: Path) -> None:
+        """A file that is removed between the listing and the reading is reported, and is not counted as unreadable."""
+        for name in ("a.txt", "b.txt"):
+            write(tmp_path / name, name)
+        skipped: list[SkippedFile] = []
+        read = []
+        for passage in read_folder(tmp_path, skipped.append):
+            read.append(passage.title)
+            (tmp_path / "b.txt").unlink()
+        assert ["a.txt"] == read
+        assert [(os.strerror(errno.ENOENT), False)] == [(each.reason, each.unreadable) for each in skipped]
+
+    def test_a_huge_file(self, tmp_path: Path) -> None:
+        """A file of more than 32 MiB is reported and not read."""
+        with (tmp_path / "huge.txt").open("wb") as file:
+            file.truncate(32 * 2**20 + 1)
+        skipped: list[SkippedFile] = []
+        assert [] == list(read_folder(tmp_path, skipped.append))
+        assert ["larger than 32 MiB"] == [each.reason for each in skipped]
+
+    def test_a_root_whose_name_is_not_utf_8(self, tmp_path: Path) -> None:
+        """A folder whose name could begin no id is refused in words, instead of skipping all of its files."""
+        root = tmp_path / os.fsdecode(b"caf\xe9")
+        write(root / "a.txt", "a")
+        with pytest.raises(ClientError, match="is not UTF-8, and ids begin with it"):
+            read_folder(root)
+
+    def test_the_file_under_work_is_told(self, tmp_path: Path) -> None:
+        """Every file is named before it is read, and before any of its passages comes."""
+        for name in ("a.txt", "b.txt"):
+            write(tmp_path / name, f"{BODY}\n\n" * 30)
+        told: list[str] = []
+        for passage in read_folder(tmp_path, on_file=lambda file: told.append(file.name)):
+            assert told[-1] == passage.title
+        assert ["a.txt", "b.txt"] == told
 
     def test_one_file(self, tmp_path: Path) -> None:
         """A file named by the user is read whatever its suffix, by its own name."""

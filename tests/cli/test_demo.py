@@ -157,8 +157,11 @@ def test_an_interrupted_build_is_done_anew(home: Path, capsys: pytest.CaptureFix
         yield from passages(3)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as raised:
         demo.run(demo_arguments("whale"), interrupted)
+    assert [
+        "The index is not complete and is not used. Run the command again to build it anew"
+    ] == raised.value.__notes__
     assert not (home / "demo.nextk").exists()
     with Index.embedded(home / "demo.nextk.partial") as half:  # as if it had been interrupted a little later
         half.upsert([("leftover", "the whale of the first attempt")])

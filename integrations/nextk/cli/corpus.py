@@ -6,7 +6,7 @@ Python files are parsed and never imported, so no code of a source runs.
 
 import ast
 import os
-import re
+import stat
 import sysconfig
 import tokenize
 import warnings
@@ -16,15 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from nextk.bodies import MAX_ID_BYTES
 from nextk.cli.splitting import split_text, without_title
 from nextk.errors import ClientError
 
-__all__ = ["Passage", "read_folder", "root_name", "standard_library"]
+__all__ = ["Passage", "SkippedFile", "read_folder", "root_name", "standard_library"]
 
 _SHORTEST_DOCSTRING = 50  # shorter ones ("Return the size.") say what their name says
 _TEST_FOLDERS = frozenset({"idle_test", "test", "tests"})
 _MACHINE_FOLDERS = frozenset({"__pycache__", "node_modules"})
 _TEXT_KINDS = (".md", ".py", ".rst", ".txt")
+_LARGEST_FILE = 32 * 2**20  # bytes: a file is read at once, and needs several times its size while it is split
+_LONGEST_NUMBER = 10  # characters of the `#2` behind the name of a source
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,23 @@ class Passage:
     text: str
     title: str
     parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that was not read, or a folder that could not be listed.
+
+    Args:
+        path: The path of the file or folder.
+        reason: The reason in a few words.
+        name: The beginning of the ids that its passages have, or would have.
+        unreadable: Whether the system did not let us look, so that the text may still be there.
+    """
+
+    path: Path
+    reason: str
+    name: str
+    unreadable: bool = False
 
 
 class _SourceText(NamedTuple):
@@ -66,14 +86,21 @@ def standard_library() -> Iterator[Passage]:
     yield from _passages(_docstrings(Path(sysconfig.get_path("stdlib"))))
 
 
-def read_folder(path: Path | str, on_skip: Callable[[Path, str], None] | None = None) -> Iterator[Passage]:
+def read_folder(
+    path: Path | str,
+    on_skip: Callable[[SkippedFile], None] = lambda _: None,
+    on_file: Callable[[Path], None] = lambda _: None,
+) -> Iterator[Passage]:
     """Read the text files (`.md`, `.py`, `.rst`, `.txt`) below a folder, or one file of any name.
 
     Hidden files and folders, `__pycache__`, `node_modules` and links to folders are skipped without a report.
 
     Args:
         path: The folder, or one file.
-        on_skip: A function that is called for every other file that is not read, with its path and a short reason.
+        on_skip: A function that is called for every other file that is not read: it is of another kind, is no UTF-8
+            text, is larger than 32 MiB, is a pipe, a socket or a device, has a path that is not UTF-8 or too long for
+            an id, or the system does not let us read it. It is called for folders that cannot be listed, too.
+        on_file: A function that is called with the path of every file that is going to be read.
 
     Yields:
         The passages of each file in order; the files come in the order of their names. The id and the parent of a
@@ -82,13 +109,22 @@ def read_folder(path: Path | str, on_skip: Callable[[Path, str], None] | None = 
         without a heading, is its path below the folder.
 
     Raises:
-        ClientError: Nothing exists at `path`.
+        ClientError: `path` leads to nothing, to something that is neither a folder nor a file, or to something whose
+            name is not UTF-8, so that no id could begin with it.
     """
     root = Path(path)
     if not root.exists():
         message = f"{root} does not exist. Name a folder or a text file."
         raise ClientError(message)
-    return _passages(_file_sources(root, on_skip or (lambda _path, _reason: None)))
+    if not (root.is_dir() or root.is_file()):
+        message = f"{root} is neither a folder nor a file. Write what it yields to a file, and name that one."
+        raise ClientError(message)
+    if not _is_utf8(root_name(root)):
+        message = (
+            f"the name of {str(root)!r} is not UTF-8, and ids begin with it. Rename it, or name a folder above it."
+        )
+        raise ClientError(message)
+    return _passages(_FolderReader(root, root_name(root), on_skip, on_file).sources())
 
 
 def root_name(root: Path | str) -> str:
@@ -114,12 +150,13 @@ def _topics() -> Iterator[_SourceText]:
     names = {text: name for name, text in topics.items()}  # "else" has the text of "if", which comes later
     for text, name in names.items():
         title, _, body = text.partition("\n")
-        yield _SourceText(f"topic:{name}", re.sub(r"\A\*+\n", "", body), title, f"topic:{name}")
+        underline, _, rest = body.partition("\n")
+        yield _SourceText(f"topic:{name}", body if underline.strip("*") else rest, title, f"topic:{name}")
 
 
 def _docstrings(root: Path) -> Iterator[_SourceText]:
     for path in _files(root, lambda folder: folder.isidentifier() and folder not in _TEST_FOLDERS):
-        if path.suffix == ".py" and path.stem.isidentifier():
+        if path.suffix == ".py" and path.stem.isidentifier() and path.is_file():
             *package, name = path.relative_to(root).with_suffix("").parts
             module = ".".join(package if name == "__init__" else [*package, name])
             for title, text in _definitions(_parse(path), module):
@@ -151,45 +188,105 @@ def _definitions(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
             yield from _definitions(child, name)
 
 
-def _file_sources(root: Path, on_skip: Callable[[Path, str], None]) -> Iterator[_SourceText]:
-    name = root_name(root)
-    if root.is_file():
-        yield from _file_source(root, name, name, on_skip)
-        return
-    for path in _files(root):
-        if path.suffix.lower() in _TEXT_KINDS:
-            below = path.relative_to(root).as_posix()
-            yield from _file_source(path, f"{name}/{below}", below, on_skip)
-        else:
-            on_skip(path, f"not one of {' '.join(_TEXT_KINDS)}")
+class _NotRead(Exception):
+    """The reason why a file is not read."""
 
 
-def _file_source(path: Path, name: str, title: str, on_skip: Callable[[Path, str], None]) -> Iterator[_SourceText]:
-    try:
-        name.encode()
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        on_skip(path, error.strerror or "unreadable")
-    except UnicodeEncodeError:
-        on_skip(path, "its name is not UTF-8")
-    except UnicodeDecodeError:
-        on_skip(path, "not UTF-8 text")
-    else:
-        if "\0" in text:
-            on_skip(path, "binary")
-        elif not text.strip():
-            on_skip(path, "empty")
+@dataclass(frozen=True, slots=True)
+class _FolderReader:
+    """Reads the texts of a folder, or of one file; `read_folder` and `root_name` describe the fields."""
+
+    root: Path
+    name: str
+    on_skip: Callable[[SkippedFile], None]
+    on_file: Callable[[Path], None]
+
+    def sources(self) -> Iterator[_SourceText]:
+        if self.root.is_file():
+            yield from self._source(self.root, self.name)
+            return
+        for path in _files(self.root, on_error=self._skip_folder):
+            if path.suffix.lower() in _TEXT_KINDS:
+                yield from self._source(path, path.relative_to(self.root).as_posix())
+            else:
+                self._skip(path, f"not one of {' '.join(_TEXT_KINDS)}")
+
+    def _source(self, path: Path, title: str) -> Iterator[_SourceText]:
+        name = self._name(path)
+        self.on_file(path)
+        try:
+            _check_name(name)
+            text = _text_of(path)
+        except _NotRead as refusal:
+            self._skip(path, str(refusal))
+        except OSError as error:
+            self._skip(path, error.strerror or "unreadable", unreadable=not isinstance(error, FileNotFoundError))
         else:
             heading, body = without_title(text) if path.suffix.lower() == ".md" else ("", text)
             yield _SourceText(name, body, heading or title, name)
 
+    def _skip_folder(self, error: OSError) -> None:
+        self._skip(Path(os.fsdecode(error.filename)), error.strerror or "unreadable", unreadable=True)
 
-def _files(root: Path, enters: Callable[[str], bool] = lambda _folder: True) -> Iterator[Path]:
-    """Yield the regular files of a folder that are not hidden, in the order of names, then those of its folders."""
-    for folder, folders, files in os.walk(root):
+    def _skip(self, path: Path, reason: str, *, unreadable: bool = False) -> None:
+        self.on_skip(SkippedFile(path, reason, self._name(path), unreadable))
+
+    def _name(self, path: Path) -> str:
+        return "/".join([self.name, *path.relative_to(self.root).parts])
+
+
+def _check_name(name: str) -> None:
+    """Refuse a file whose passages would get ids that no index can hold.
+
+    Raises:
+        _NotRead: The name is not UTF-8, or is too long.
+    """
+    if not _is_utf8(name):
+        raise _NotRead("its name is not UTF-8")
+    if len(name.encode()) + _LONGEST_NUMBER > MAX_ID_BYTES:
+        raise _NotRead("its path is too long for an id")
+
+
+def _text_of(path: Path) -> str:
+    """Read a file.
+
+    Raises:
+        _NotRead: The file is nothing that we read.
+        OSError: The system does not let us read it.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for somebody to write to it
+        raise _NotRead("not a regular file")
+    if status.st_size > _LARGEST_FILE:
+        raise _NotRead(f"larger than {_LARGEST_FILE // 2**20} MiB")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_LARGEST_FILE)  # and no more, if the file is growing
+    except UnicodeDecodeError as error:
+        raise _NotRead("not UTF-8 text") from error
+    if "\0" in text:
+        raise _NotRead("binary")
+    if not text.strip():
+        raise _NotRead("empty")
+    return text
+
+
+def _is_utf8(name: str) -> bool:
+    """Return whether a name holds no bytes that Python could only represent by lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _files(
+    root: Path,
+    enters: Callable[[str], bool] = lambda _folder: True,
+    on_error: Callable[[OSError], None] = lambda _: None,
+) -> Iterator[Path]:
+    """Yield the files of a folder that are not hidden, in the order of names, then those of its folders."""
+    for folder, folders, files in os.walk(root, onerror=on_error):
         seen = (name for name in folders if not name.startswith(".") and name not in _MACHINE_FOLDERS)
         folders[:] = sorted(filter(enters, seen))
-        for name in sorted(files):
-            path = Path(folder, name)
-            if not name.startswith(".") and path.is_file():
-                yield path
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))

@@ -94,11 +94,22 @@ def build(path: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
     Raises:
         ClientError: Another process is building the index.
     """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        _fill(partial, corpus)
+    except KeyboardInterrupt as interruption:
+        interruption.add_note("The index is not complete and is not used. Run the command again to build it anew")
+        raise
+    _discard(path)
+    partial.replace(path)
+
+
+def _fill(partial: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
+    """Empty the partial index, and store the passages of the corpus in it."""
     from nextk.cli.screen import progress
     from nextk.cli.writing import MODELS, fill
     from nextk.client import Index
 
-    partial = path.with_name(f"{path.name}.partial")
     with progress() as bar, _only_builder(lambda: Index.embedded(partial, **MODELS)) as index:
         index.reset(all=True)
         reading = bar.add_task("reading the documentation", total=None)
@@ -108,9 +119,7 @@ def build(path: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
             bar.advance(reading)
         bar.update(reading, total=len(passages))
         embedding = bar.add_task("embedding and indexing", total=len(passages))
-        fill(index, passages, on_progress=lambda count: bar.advance(embedding, count))
-    _discard(path)
-    partial.replace(path)
+        fill(index, passages, on_stored=lambda batch: bar.advance(embedding, len(batch)))
 
 
 def _only_builder(open_partial: Callable[[], "Index"]) -> "Index":

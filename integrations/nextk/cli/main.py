@@ -86,22 +86,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal can show every text; stderr never fails
-    parser = build_parser()
-    parsed = parser.parse_args(arguments)
     try:
-        return _run(parser, parsed)
+        parser = build_parser()
+        return _run(parser, parser.parse_args(arguments))
     except NextKError as error:
-        return _mistake(str(error))
+        return _mistake(error)
     except sqlite3.Error as error:
-        return _mistake(f"the index cannot be used: {error}")
-    except KeyboardInterrupt:
-        sys.stderr.write("\nnextk: interrupted\n")
+        return _mistake(error, "the index cannot be used: ")
+    except KeyboardInterrupt as interruption:
+        sys.stderr.write(f"\nnextk: {_with_notes(interruption, 'interrupted')}\n")
         return _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains on its way out
         return _UNREAD
     except OSError as error:
-        return _mistake(str(error))
+        return _mistake(error)
 
 
 def _run(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int:
@@ -118,9 +117,14 @@ def _run(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int:
     return code
 
 
-def _mistake(message: str) -> int:
+def _mistake(error: Exception, lead: str = "") -> int:
     """Print one line about the error that is being handled, with its traceback if NEXTK_DEBUG is set."""
     if os.environ.get("NEXTK_DEBUG") == "1":
         traceback.print_exc()
-    sys.stderr.write(f"nextk: {' '.join(message.split())}\n")
+    sys.stderr.write(f"nextk: {' '.join(_with_notes(error, f'{lead}{error}').split())}\n")
     return _MISTAKE
+
+
+def _with_notes(error: BaseException, text: str) -> str:
+    """Return the text of an error, and what the command has noted about it: where it was, and what is kept."""
+    return ". ".join([text.rstrip("."), *notes]) if (notes := getattr(error, "__notes__", [])) else text

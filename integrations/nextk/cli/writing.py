@@ -1,6 +1,5 @@
 """Write passages to an index batch by batch, and find and remove the passages of a folder."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
@@ -24,7 +23,7 @@ def fill(
     *,
     namespace: str = "",
     root: str = "",
-    on_progress: Callable[[int], None] = lambda _: None,
+    on_stored: Callable[[list[Passage]], None] = lambda _: None,
 ) -> set[str]:
     """Upsert passages with the text as `data`, and title and parent as metadata, as both adapters read them.
 
@@ -33,7 +32,7 @@ def fill(
         passages: The passages. They are read batch by batch.
         namespace: The namespace to write to.
         root: The path that the passages were read from, stored in their metadata; `""` stores none.
-        on_progress: A function that is called after every batch with the number of passages in it.
+        on_stored: A function that is called with the passages of every batch when they are on disk.
 
     Returns:
         The ids of the passages.
@@ -44,7 +43,7 @@ def fill(
         rows = [Data(each.id, each.text, {"title": each.title, "parent": each.parent, **provenance}) for each in batch]
         index.upsert(rows, namespace)
         ids.update(each.id for each in batch)
-        on_progress(len(batch))
+        on_stored(batch)
     return ids
 
 
@@ -65,7 +64,7 @@ def ids_of_root(index: Index, root: str, name: str, *, namespace: str = "") -> s
     """
     ids: set[str] = set()
     for record in _records(index, name, namespace):
-        if not re.match(rf"{re.escape(name)}(?:[/#]|\Z)", record.id):
+        if record.id != name and not record.id.startswith((f"{name}/", f"{name}#")):
             continue
         owner = (record.metadata or {}).get("root")
         if owner != root:
