@@ -25,6 +25,7 @@ from nextk.errors import NextKError, PageUncertain, QueryNotFound, RefusedError
 from nextk.loop_lock import LoopLock
 from nextk.operations import Operation, fetch_next, stop
 from nextk.transport import CLOSE_TIMEOUT, Transport
+from nextk.transport.orphans import orphan_at_exit
 from nextk.types import QueryResult
 
 __all__ = ["AsyncResumableQueryHandle", "HandleStatus", "ResumableQueryHandle"]
@@ -137,6 +138,8 @@ class _BaseHandle:
         self._transport = transport
         self._state = HandleState(uuid)
         self._pid = os.getpid()
+        if uuid:
+            orphan_at_exit(self._orphan)
 
     @property
     def _held(self) -> bool:
@@ -172,13 +175,17 @@ class _BaseHandle:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state.uuid or 'without a namespace'}: {self._state.status.value}>"
 
+    def _orphan(self) -> None:
+        """Leave the query to the orphans if it is still open. The end of the process calls this without a warning."""
+        if self._held:
+            self._state.status = HandleStatus.STOPPED
+            self._transport.orphans.append(self._state.uuid)
+
     def __del__(self) -> None:
         if hasattr(self, "_pid") and self._held:  # else the constructor did not get that far
-            state = self._state
-            state.status = HandleStatus.STOPPED
-            self._transport.orphans.append(state.uuid)
+            self._orphan()
             warnings.warn(
-                f"{type(self).__name__} {state.uuid} was dropped while open: use `with`, or call stop()",
+                f"{type(self).__name__} {self._state.uuid} was dropped while open: use `with`, or call stop()",
                 ResourceWarning,
                 source=self,
                 stacklevel=2,

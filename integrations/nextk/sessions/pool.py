@@ -17,6 +17,7 @@ from nextk.errors import TooManyQueries
 from nextk.handle import AsyncResumableQueryHandle
 from nextk.sessions.recovery import PulledMatch
 from nextk.transport import Transport
+from nextk.transport.orphans import orphan_at_exit
 
 MAX_OPEN = 32
 """The number of queries that one process keeps open on one transport."""
@@ -224,7 +225,7 @@ class QueryPool:
         parked.slot.release()
 
     def orphan_parked(self) -> None:
-        """Have every parked query stopped, when no session can park or claim any more. Takes no lock."""
+        """Have every parked query stopped, when no session can park or claim any more. It takes no lock."""
         if self._pid == os.getpid():
             for parked in list(self._parked.values()):
                 self._orphans.append(parked.uuid)
@@ -262,7 +263,8 @@ def pool_of(transport: Transport) -> QueryPool:
         if pool is None:
             pool = _pools[transport] = QueryPool(transport.orphans)
             transport.closing_hooks.append(pool.clear)
-            weakref.finalize(transport, pool.orphan_parked)  # at exit, too
+            weakref.finalize(transport, pool.orphan_parked).atexit = False  # that may be after the orphans are stopped
+            orphan_at_exit(pool.orphan_parked)
         return pool
 
 

@@ -2,14 +2,17 @@
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import logging
 import os
 import ssl
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.cookiejar import CookieJar
 from typing import Any, TypeVar
 
@@ -19,13 +22,15 @@ from nextk.errors import ClientError
 from nextk.operations import Operation
 from nextk.transport import CLOSE_TIMEOUT
 from nextk.transport.encoding import decode, encode, estimated_size, plain_body, write_json
-from nextk.transport.orphans import Orphans, ServerAddress
+from nextk.transport.orphans import Orphans, ServerAddress, orphan_all
 from nextk.transport.retries import Answer, Attempts
 
 log = logging.getLogger("nextk.transport")
 
 T = TypeVar("T")
 
+_MAX_STOPS = 8  # requests to one server at a time when the process ends
+_watched_pid = 0  # the process of multiprocessing whose end we watch
 _LARGE = 64 * 1024  # bytes of JSON; more are written and read beside the event loop
 
 # The server surely did not see a request that failed like this.
@@ -56,6 +61,7 @@ class HttpClients:
         self.blocking: httpx.Client | None = None
         # A connection belongs to the event loop that made it, and is lost with it.
         self.by_loop: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
+        _stop_queries_of_worker()
 
     def forget_closed_loops(self) -> None:
         """Drop the connections of event loops that are closed. Such connections can no longer be closed themselves."""
@@ -292,25 +298,80 @@ def _require_closed(client: httpx.Client | httpx.AsyncClient, error: RuntimeErro
 
 
 @atexit.register
-def _stop_orphans_at_exit() -> None:
-    """Stop the queries whose handles were dropped and that no later call has stopped, as far as time allows."""
+def _stop_queries_at_exit() -> None:
+    """Stop all queries that are still open, as far as `CLOSE_TIMEOUT` for all of them together allows."""
+    orphan_all()
     queues = list(Orphans.waiting.values())
     if not queues:
         return
-    end = time.monotonic() + CLOSE_TIMEOUT
-    with httpx.Client(cookies=_NoCookies(), verify=_trust()) as client:
-        for done, queue in enumerate(queues):
-            now = time.monotonic()
-            deadline = now + (end - now) / (len(queues) - done)  # a silent server must leave time for the others
-            queue.drain(_sender(queue.server, client, deadline), deadline)
-            if queue:
-                queue.abandon("the process ends")
+    try:
+        _stop_together(queues, time.monotonic() + CLOSE_TIMEOUT)
+    except Exception as error:  # the end of a process is no place for a traceback
+        log.info("queries cannot be stopped at the end of the process: %r", error)
+    for queue in queues:
+        if queue:
+            queue.abandon("the process ends")
 
 
-def _sender(server: ServerAddress, client: httpx.Client, deadline: float) -> Callable[[Operation[None]], object]:
-    def send(operation: Operation[None]) -> httpx.Response:
-        return client.send(
-            _request(server, client, operation, encode(operation), max(deadline - time.monotonic(), 0.001))
-        )
+def _stop_together(queues: list[Orphans], deadline: float) -> None:
+    """Empty some queues in an event loop of its own: a process that ends can start no thread.
 
-    return send
+    All servers are asked at the same time, so that a silent one takes no time from the others. An interruption by the
+    keyboard ends it at once.
+    """
+    loop = asyncio.SelectorEventLoop()
+    try:
+        loop.set_default_executor(_InlineExecutor())
+        stopping = loop.create_task(_stop_all(queues, deadline))
+        try:
+            loop.run_until_complete(stopping)
+        except KeyboardInterrupt:
+            stopping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                loop.run_until_complete(stopping)
+    finally:
+        loop.close()
+
+
+async def _stop_all(queues: list[Orphans], deadline: float) -> None:
+    """Empty some queues at the same time, and give up at the deadline."""
+    tasks = [asyncio.create_task(_empty(queue, deadline)) for queue in queues]
+    try:
+        await asyncio.wait(tasks, timeout=deadline - time.monotonic())
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _empty(queue: Orphans, deadline: float) -> None:
+    """Stop the queries of one server: the first one alone, and those after it together once the server has answered."""
+    async with httpx.AsyncClient(cookies=_NoCookies(), verify=_trust()) as client:
+
+        async def send(operation: Operation[None]) -> httpx.Response:
+            seconds = max(deadline - time.monotonic(), 0.001)
+            return await client.send(_request(queue.server, client, operation, encode(operation), seconds))
+
+        await queue.astop_first(send, deadline)
+        await asyncio.gather(*(queue.adrain(send, deadline) for _ in range(min(len(queue), _MAX_STOPS))))
+
+
+class _InlineExecutor(ThreadPoolExecutor):
+    """Runs a function at once, in the thread that submits it: an event loop looks up the names of hosts that way."""
+
+    def submit(self, function: Callable[..., T], /, *arguments: Any, **options: Any) -> "Future[T]":
+        done: Future[T] = Future()
+        done.set_result(function(*arguments, **options))  # an error reaches the coroutine that waits for the answer
+        return done
+
+
+def _stop_queries_of_worker() -> None:
+    """Have the queries stopped at the end of a process of `multiprocessing`, which calls no function of `atexit`."""
+    global _watched_pid  # noqa: PLW0603 - once for each process
+    if _watched_pid == os.getpid() or "multiprocessing.util" not in sys.modules:  # it is loaded in such a process
+        return
+    from multiprocessing import parent_process, util
+
+    _watched_pid = os.getpid()
+    if parent_process() is not None:
+        util.Finalize(None, _stop_queries_at_exit, exitpriority=0)

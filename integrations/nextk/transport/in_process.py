@@ -4,6 +4,7 @@ An index on disk has one engine per process, which all its transports share; the
 """
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import os
@@ -112,6 +113,8 @@ class InProcessTransport:
         self._abandoned: list[Future[Any]] = []  # starts that nobody waits for any more
         self._abandoning = threading.Lock()
         self._pid = os.getpid()
+        if shared.path is not None:
+            _on_disk[id(self)] = self
 
     def __repr__(self) -> str:
         shared = self._shared_engine
@@ -182,6 +185,9 @@ class InProcessTransport:
                 self.orphans.append(start.result()[0])
 
 
+_on_disk: "weakref.WeakValueDictionary[int, InProcessTransport]" = weakref.WeakValueDictionary()
+
+
 def _dispatch(engine: Engine, operation: Operation[T]) -> T:
     body = plain_body(operation, in_process=True)
     try:
@@ -209,3 +215,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=_shared_lock.acquire, after_in_parent=_shared_lock.release, after_in_child=_forget_engines
     )
+
+
+@atexit.register
+def _close_files() -> None:
+    """Close the indexes on disk that are still open when the process ends, so that nothing is left beside their files.
+
+    Without this, a thread or a reference cycle that holds on to an index would keep it from being closed. Whoever
+    still uses it is told that it is closed. In a forked child this does nothing for the indexes of the parent.
+    """
+    for reference in _on_disk.valuerefs():
+        transport = reference()
+        if transport is not None:
+            with contextlib.suppress(Exception):  # the file is whole without it
+                transport.close()

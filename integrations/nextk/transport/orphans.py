@@ -1,4 +1,4 @@
-"""The resumable queries of a server whose handles were dropped while they were open."""
+"""The resumable queries of a server whose handles were dropped, or were left, while they were open."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
 from nextk.operations import Operation, stop
@@ -83,9 +83,20 @@ class Orphans(deque[str]):
 
     async def adrain(self, send: Callable[[Operation[None]], Awaitable[object]], deadline: float) -> None:
         """Stop the queries in the queue without blocking the event loop; see `drain` for the parameters."""
-        while (uuid := self._next(deadline)) is not None:
+        while await self.astop_first(send, deadline):
+            pass
+
+    async def astop_first(self, send: Callable[[Operation[None]], Awaitable[object]], deadline: float) -> bool:
+        """Stop the first query in the queue; see `drain` for the parameters.
+
+        Returns:
+            Whether there was one, and time left to stop it.
+        """
+        uuid = self._next(deadline)
+        if uuid is not None:
             with self._trying(uuid):
                 await send(stop(uuid))
+        return uuid is not None
 
     def abandon(self, reason: object, more: int = 0) -> None:
         """Empty the queue and leave its queries to expire.
@@ -121,6 +132,34 @@ class Orphans(deque[str]):
         self.waiting.pop(id(self), None)
         if self:  # a finaliser was faster
             self.waiting[id(self)] = self
+
+
+_at_exit: "dict[int, weakref.WeakMethod[Callable[[], None]]]" = {}
+
+
+def orphan_at_exit(orphan: Callable[[], None]) -> None:
+    """Have a method called when the process ends, before the orphans are stopped for the last time.
+
+    Whoever keeps queries open adds a method here that appends them to `Transport.orphans`. Nothing is kept alive by it.
+
+    Args:
+        orphan: The bound method. It does no I/O and takes no lock, since a thread that is gone may hold one. A forked
+            child calls it too, so it has to leave the queries of the parent alone.
+    """
+    key = id(getattr(orphan, "__self__", None))
+
+    def forget(_: object, entries: "dict[int, Any]" = _at_exit) -> None:  # at the very end there are no globals
+        entries.pop(key, None)
+
+    _at_exit[key] = weakref.WeakMethod(orphan, forget)
+
+
+def orphan_all() -> None:
+    """Call all methods of `orphan_at_exit` whose objects are still there."""
+    for reference in list(_at_exit.values()):
+        orphan = reference()
+        if orphan is not None:
+            orphan()
 
 
 def _forget() -> None:
