@@ -350,6 +350,23 @@ class TestReadFolder:
         assert ["a.txt"] == read
         assert [(os.strerror(errno.ENOENT), False)] == [(each.reason, each.unreadable) for each in skipped]
 
+    def test_folders_inside_each_other(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file below more than a thousand folders is found, and has a path that is too long for an id."""
+        monkeypatch.chdir(tmp_path)
+        for _ in range(1_200):
+            os.mkdir("d")  # noqa: PTH102 - the whole path is too long to be made at once
+            os.chdir("d")
+        Path("a.txt").write_text("a")
+        monkeypatch.chdir(tmp_path)
+        skipped: list[SkippedFile] = []
+        assert [] == list(read_folder(tmp_path, skipped.append))
+        assert [("a.txt", "its path is too long for an id")] == [(each.path.name, each.reason) for each in skipped]
+        while Path("d").exists():  # from the top down, as what removes the folder of a test later is recursive
+            Path("d").rename("top")
+            for inside in Path("top").iterdir():
+                inside.rename(inside.name)
+            Path("top").rmdir()
+
     def test_a_huge_file(self, tmp_path: Path) -> None:
         """A file of more than 32 MiB is reported and not read."""
         with (tmp_path / "huge.txt").open("wb") as file:

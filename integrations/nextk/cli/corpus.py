@@ -285,8 +285,38 @@ def _files(
     enters: Callable[[str], bool] = lambda _folder: True,
     on_error: Callable[[OSError], None] = lambda _: None,
 ) -> Iterator[Path]:
-    """Yield the files of a folder that are not hidden, in the order of names, then those of its folders."""
-    for folder, folders, files in os.walk(root, onerror=on_error):
-        seen = (name for name in folders if not name.startswith(".") and name not in _MACHINE_FOLDERS)
-        folders[:] = sorted(filter(enters, seen))
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+    """Yield the files of a folder that are not hidden, in the order of names, then those of its folders.
+
+    `os.walk` of Python 3.11 fails at a thousand folders inside each other.
+    """
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            files, folders = _listed(folder)
+        except OSError as error:
+            on_error(error)
+            continue
+        yield from (folder / name for name in files)
+        entered = [name for name in folders if name not in _MACHINE_FOLDERS and enters(name)]
+        waiting += (folder / name for name in reversed(entered))
+
+
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the files and of the folders in a folder, without hidden ones and links to folders.
+
+    Raises:
+        OSError: The system does not let us list the folder.
+    """
+    with os.scandir(folder) as entries:
+        seen = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    folders = [entry.name for entry in seen if entry.is_dir(follow_symlinks=False)]
+    return [entry.name for entry in seen if not _is_folder(entry)], folders
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Return whether an entry is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
