@@ -47,32 +47,48 @@ def path(tmp_path: Path) -> Path:
 
 
 class TestSqlite:
-    """`nextk.engine.file.explain` reads the error texts of SQLite."""
+    """`nextk.engine.failures` reads the codes of errors, and the texts of the two that have none."""
 
     def test_locked(self, path: Path) -> None:
-        """A database that another connection holds is "locked"."""
+        """A database that another connection holds is busy."""
         with closing(sqlite3.connect(path, isolation_level=None)) as holder:
             holder.execute("BEGIN EXCLUSIVE")
             with pytest.raises(ClientError, match="is held by another process") as caught:
                 Index.embedded(path)
-        assert "locked" in str(caught.value.__cause__)
+        assert "SQLITE_BUSY" == sqlite_name(caught.value.__cause__)
 
     def test_malformed(self, path: Path) -> None:
-        """A database whose first page is no tree is "malformed", which is no `OperationalError`."""
+        """A database whose first page is no tree is corrupt."""
         content = bytearray(path.read_bytes())
         content[100:108] = b"\xff" * 8  # the header of the tree, behind the header of the file
         path.write_bytes(content)
         with pytest.raises(ClientError, match="is damaged") as caught:
             Index.embedded(path)
-        assert "malformed" in str(caught.value.__cause__)
-        assert not isinstance(caught.value.__cause__, sqlite3.OperationalError)
+        assert "SQLITE_CORRUPT" == sqlite_name(caught.value.__cause__)
 
     def test_no_database(self, path: Path) -> None:
-        """Another file is neither, and no `OperationalError`."""
+        """Another file is no database."""
         path.write_bytes(b"no database" * 100)
         with pytest.raises(ClientError, match="is not a nextk index") as caught:
             Index.embedded(path)
-        assert not isinstance(caught.value.__cause__, sqlite3.OperationalError)
+        assert "SQLITE_NOTADB" == sqlite_name(caught.value.__cause__)
+
+    def test_without_codes(self) -> None:
+        """A text that is not UTF-8 cannot be decoded, and a closed database is closed."""
+        connection = sqlite3.connect(":memory:")
+        with pytest.raises(sqlite3.OperationalError, match=r"^Could not decode") as caught:
+            connection.execute("SELECT CAST(x'ff' AS TEXT)").fetchall()
+        assert None is sqlite_name(caught.value)
+        connection.close()
+        with pytest.raises(sqlite3.ProgrammingError, match="closed") as closed:
+            connection.execute("SELECT 1")
+        assert None is sqlite_name(closed.value)
+
+
+def sqlite_name(error: BaseException | None) -> str | None:
+    """The name of the code of an error of SQLite, or `None` if it has no code."""
+    assert isinstance(error, sqlite3.Error)
+    return getattr(error, "sqlite_errorname", None)
 
 
 class TestLark:

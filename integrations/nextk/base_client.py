@@ -87,7 +87,7 @@ class BaseClient:
 
         Raises:
             ClientError: A keyword is unknown or contradicts the stored index, a model is another one than the index was
-                made with, or the path is not an index.
+                made with, the path is not an index, or its disk is full or fails.
             IndexLocked: Another process has the index open.
             MissingExtraError: The engine is not installed.
         """

@@ -1,12 +1,12 @@
 """The command line: what each command prints, where it looks, and how it ends."""
 
 import asyncio
+import errno
 import importlib
 import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -347,21 +347,32 @@ def test_a_terminal_without_unicode_still_shows_a_table(texts: Path) -> None:
 
 
 def test_a_broken_index_gets_one_line(
-    texts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    texts: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An error of the database is reported in one line; with NEXTK_DEBUG=1 its traceback is printed too."""
+    """A damaged file is reported in one line; with NEXTK_DEBUG=1 its traceback is printed too."""
     main(["ingest", str(texts)])
     capsys.readouterr()
-
-    def fail(_given: Path | None) -> Path:
-        raise sqlite3.DatabaseError("database disk image is malformed")
-
-    monkeypatch.setattr("nextk.cli.info.index_to_read", fail)
+    path = home / "default.nextk"
+    path.write_bytes(path.read_bytes()[:4096].ljust(path.stat().st_size, b"\xff"))
     assert main(["info"]) == 2
-    assert mistake(capsys) == "nextk: the index cannot be used: database disk image is malformed"
+    assert "is damaged (database disk image is malformed" in mistake(capsys)
     monkeypatch.setenv("NEXTK_DEBUG", "1")
     assert main(["info"]) == 2
     assert capsys.readouterr().err.startswith("Traceback")
+
+
+def test_a_full_disk_gets_one_line(
+    texts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A write that finds the disk full is reported in one line that says so."""
+
+    def fail(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("nextk.engine.storage.Storage.upsert", fail)
+    assert main(["ingest", str(texts)]) == 2
+    error = mistake(capsys)
+    assert "the disk is full (No space left on device). This call changed nothing" in error
 
 
 def test_namespaces_are_apart(texts: Path, capsys: pytest.CaptureFixture[str]) -> None:

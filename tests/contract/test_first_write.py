@@ -162,7 +162,7 @@ class TestReopening:
                     raise OSError(message)
 
                 patch.setattr(storage, "save_schema", fail)
-                with pytest.raises(RefusedError, match="Internal server error"):
+                with pytest.raises(RefusedError, match="the disk failed"):
                     index.upsert([DENSE])
             assert "UNDECIDED" == index.info().index_type
             assert 0 == index.info().vector_count

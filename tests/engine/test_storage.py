@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nextk import AsyncIndex, Index, Vector
 from nextk.engine.storage import Storage
-from nextk.errors import ClientError, QueryNotFound, TooManyQueries
+from nextk.errors import ClientError, QueryNotFound, RefusedError, TooManyQueries
 from nextk.handle import ResumableQueryHandle
 from nextk.types import FetchResult, SparseVector
 from tests.engine.test_engine import FEW, GROUPS, SPARSE, histories, play, wire
@@ -443,7 +443,7 @@ class TestFailure:
             batch = [(id_, [0.0, 1.0], {"old": False}) for id_ in "abc"]
             monkeypatch.setattr(Storage, "upsert", failing)
             for namespace in ("", "new"):
-                with pytest.raises(Exception, match="Internal server error"):
+                with pytest.raises(RefusedError, match="its storage failed"):
                     index.upsert(batch, namespace)
             monkeypatch.undo()
             self.unchanged(index)
@@ -471,7 +471,7 @@ class TestFailure:
             calls: dict[str, Callable[[], object]] = {"delete": lambda: index.delete("a"), "clear": index.reset}
             for name, call in calls.items():
                 monkeypatch.setattr(Storage, name, failing)
-                with pytest.raises(Exception, match="Internal server error"):
+                with pytest.raises(RefusedError, match="its storage failed"):
                     call()
                 monkeypatch.undo()
                 self.unchanged(index)

@@ -361,6 +361,18 @@ def test_metrics_count_requests_open_queries_and_records(send: Send) -> None:
     send("/resumable-query-end", {"uuid": opened_query})
 
 
+async def test_metrics_without_a_storage() -> None:
+    """An index whose storage fails has no number of records in the metrics, and all other figures are there."""
+    engines = {name: open_engine(None, {"type": "dense"}, name=name) for name in ("broken", "whole")}
+    engines["broken"].close()
+    async with _client(create_app(engines)) as client:
+        text = (await client.get("/metrics")).text
+    assert 'nextk_open_queries{index="broken"} 0.0' in text
+    assert 'nextk_records{index="broken"}' not in text
+    assert 'nextk_records{index="whole"} 0.0' in text
+    engines["whole"].close()
+
+
 def test_two_applications_count_apart() -> None:
     """Every application has a registry of its own, so that one process may hold several."""
     assert create_app({}) is not create_app({})

@@ -16,6 +16,7 @@ from nextk.sessions import AsyncRetrievalSession
 from nextk.testing import Fault, FaultPlan, PlannedFault, RequestKind, faulty
 from nextk.testing.server import FaultyServer
 from tests.support.searches import (
+    COLOURS,
     DRAIN,
     ROWS,
     SHAPES,
@@ -27,6 +28,7 @@ from tests.support.searches import (
     open_async_session,
     open_session,
     run,
+    search_of,
 )
 
 LOST = [Fault.DROP_REQUEST, Fault.DROP_REPLY, Fault.ERROR_PAGE]
@@ -571,3 +573,44 @@ class TestLoops:
         with Index(served.url, served.token) as blocking, open_session(blocking, shape.question) as expected:
             assert [expected.fetch_next(DRAIN) for _ in range(4)] == pages
         assert frozenset() == plan.open
+
+
+class TestFailingDisk:
+    """A storage that fails while a search goes on."""
+
+    @pytest.mark.parametrize("colour", COLOURS)
+    @pytest.mark.parametrize("shape", SHAPES)
+    async def test_for_a_moment(self, shape: str, colour: str) -> None:
+        """A page that the storage could not read is recovered within its pull: the search is the undisturbed one."""
+        bench = Bench.build(SHAPES[shape])
+        expected = undisturbed(bench)
+        connection = bench.engine._storage._connection
+        failures = iter([True, True])  # the second page fails at first, and so does its recovery
+
+        def fail(number: int) -> None:
+            connection.set_progress_handler((lambda: next(failures, False)) if number == 1 else None, 1)
+
+        if colour == "sync":
+            actual = run(open_session(bench.index, bench.shape.question), fail)
+        else:
+            actual = await arun(open_async_session(bench.index.to_async(), bench.shape.question), fail)
+        assert expected.pages == actual.pages
+        assert (1, False) == (actual.report.recovered, actual.report.changed)
+        assert None is next(failures, None)
+        assert 0 == bench.engine.open_queries()
+
+    @pytest.mark.parametrize("colour", COLOURS)
+    async def test_for_long(self, dense: Bench, colour: str) -> None:
+        """The error says that the storage fails; once it works again the search goes on, and nothing is lost."""
+        expected = undisturbed(dense).ids
+        connection = dense.engine._storage._connection
+        async with search_of(dense.index, dense.shape.question, colour) as search:
+            served = await search.fetch_next(3)
+            connection.set_progress_handler(lambda: True, 1)
+            with pytest.raises(PageUncertain, match="cannot do this: the call was interrupted"):
+                await search.fetch_next(3)
+            connection.set_progress_handler(None, 0)
+            while page := await search.fetch_next(DRAIN):
+                served += page
+        assert expected == served
+        assert 0 == dense.engine.open_queries()

@@ -8,7 +8,6 @@ has gone. With NEXTK_DEBUG=1 the line on stderr comes with its traceback.
 import argparse
 import io
 import os
-import sqlite3
 import sys
 import textwrap
 import traceback
@@ -91,8 +90,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(parser, parser.parse_args(arguments))
     except NextKError as error:
         return _mistake(error)
-    except sqlite3.Error as error:
-        return _mistake(error, "the index cannot be used: ")
     except KeyboardInterrupt as interruption:
         sys.stderr.write(f"\nnextk: {_with_notes(interruption, 'interrupted')}\n")
         return _INTERRUPTED
@@ -117,11 +114,11 @@ def _run(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> int:
     return code
 
 
-def _mistake(error: Exception, lead: str = "") -> int:
+def _mistake(error: Exception) -> int:
     """Print one line about the error that is being handled, with its traceback if NEXTK_DEBUG is set."""
     if os.environ.get("NEXTK_DEBUG") == "1":
         traceback.print_exc()
-    sys.stderr.write(f"nextk: {' '.join(_with_notes(error, f'{lead}{error}').split())}\n")
+    sys.stderr.write(f"nextk: {' '.join(_with_notes(error, str(error)).split())}\n")
     return _MISTAKE
 
 

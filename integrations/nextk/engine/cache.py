@@ -65,6 +65,16 @@ class EngineCache:
             if key is not None:
                 self._columns.pop(key, None)
 
+    def rename(self, namespace: str, new: str) -> None:
+        """Rename a namespace, as a finished write has done, and mark the cache as valid.
+
+        Args:
+            namespace: The name of the namespace.
+            new: The new name; the namespace that had it is gone.
+        """
+        self.keys = {new if name == namespace else name: key for name, key in self.keys.items() if name != new}
+        self.validate({})
+
     def validate(self, columns: Mapping[int, Columns]) -> None:
         """Store the columns that a finished write has made, and mark the cache as valid."""
         self._columns.update(columns)

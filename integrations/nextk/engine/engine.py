@@ -15,6 +15,7 @@ from nextk.bodies import MAX_ROWS, Delete, Fetch, Include, Query, Range, Record,
 from nextk.engine import pages, records, search
 from nextk.engine.cache import EngineCache
 from nextk.engine.columns import Columns
+from nextk.engine.failures import refusing_failures
 from nextk.engine.filter.syntax import parse
 from nextk.engine.fusion import Order
 from nextk.engine.open_queries import Clock, OpenQueries
@@ -31,8 +32,9 @@ MAX_NAMESPACES = 10_000
 _VECTORS = Include.model_validate({"includeVectors": True})
 
 
+@refusing_failures
 class EmbeddedEngine:
-    """The engine of an index in this process.
+    """The engine of an index in this process. A failure of its storage is a `RefusedError` of the call that meets it.
 
     Args:
         storage: The storage that holds the records.
@@ -376,7 +378,7 @@ class EmbeddedEngine:
                 if target is not None:
                     self._storage.drop_namespace(target)
                 self._storage.rename_namespace(key, new)
-            self._cache.current()
+            self._cache.rename(namespace, new)
             return True
 
     def close(self) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from nextk.engine.engine import EmbeddedEngine
-from nextk.engine.file import connect, explain
+from nextk.engine.failures import explain
+from nextk.engine.file import connect
 from nextk.engine.protocol import Engine
 from nextk.engine.records import Models
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
 from nextk.engine.text import DenseModel, dense_model, has_former_rule, in_stored_version, sparse_model
-from nextk.errors import ClientError
+from nextk.errors import ClientError, RefusedError
 
 log = logging.getLogger("nextk.engine")
 
@@ -44,7 +45,7 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
 
     Raises:
         ClientError: A keyword has a value that is not allowed or contradicts the stored index, a model of the caller's
-            own is missing, the path is not an index, or another process holds it.
+            own is missing, the path is not an index, another process holds it, or its disk is full or fails.
     """
     given = _given_models(keywords)
     storage: Storage | None = None
@@ -59,8 +60,9 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
     except BaseException as error:
         if storage is not None:
             storage.close()
-        if isinstance(error, sqlite3.DatabaseError):
-            raise explain(error, path) from error
+        failure = error.__cause__ if isinstance(error, RefusedError) else error
+        if isinstance(failure, sqlite3.Error | OSError):
+            raise explain(failure, path) from failure
         raise
     return engine
 
@@ -75,8 +77,8 @@ def join_engine(engine: Engine, keywords: Mapping[str, Any]) -> None:
         keywords: The keywords of this opening, as `open_engine` takes them.
 
     Raises:
-        ClientError: A keyword has a value that is not allowed or contradicts the index, or a model is another one than
-            the engine embeds with.
+        ClientError: A keyword has a value that is not allowed or contradicts the index, a model is another one than
+            the engine embeds with, or what the keywords decide cannot be stored.
     """
     given = _given_models(keywords)
 
@@ -92,7 +94,10 @@ def join_engine(engine: Engine, keywords: Mapping[str, Any]) -> None:
                 raise ClientError(message)
         return completed
 
-    engine.complete_schema(joined)
+    try:
+        engine.complete_schema(joined)
+    except RefusedError as error:
+        raise ClientError(str(error)) from error
 
 
 def _given_models(keywords: Mapping[str, Any]) -> Models:

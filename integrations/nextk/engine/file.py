@@ -14,11 +14,12 @@ from pathlib import Path
 
 import orjson
 
+from nextk.engine.failures import explain
 from nextk.engine.formats import FORMAT, convert, create_tables
 from nextk.engine.index_file import IndexFile, locks, read_at
 from nextk.engine.journal import HEADER_SIZE, belongs, format_of, has_writes, path_beside, set_aside
 from nextk.engine.schema import Schema
-from nextk.errors import ClientError, IndexLocked
+from nextk.errors import ClientError
 
 log = logging.getLogger("nextk.engine")
 
@@ -56,11 +57,8 @@ def connect(path: Path | None, new_schema: Callable[[], Schema] | None) -> Index
             _make(path, new_schema)
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
         return _open_for_writing(path) if writable else _open_for_reading(path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.Error, OSError) as error:
         raise explain(error, path) from error
-    except OSError as error:
-        message = f"cannot open an index at {path}: {error.strerror or error}"
-        raise ClientError(message) from error
 
 
 def _require_usable_path(path: Path) -> None:
@@ -284,20 +282,6 @@ def _create(connection: sqlite3.Connection, schema: Schema) -> None:
     connection.execute("INSERT INTO namespaces (name) VALUES ('')")
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     connection.execute("COMMIT")
-
-
-def explain(error: sqlite3.DatabaseError, path: Path | None) -> ClientError:
-    """Return the error that tells a user what a failure of SQLite means for the index."""
-    if "locked" in str(error):
-        message = f"{path} is held by another process. Share an index between processes with: nextk serve --data DIR"
-        return IndexLocked(message)
-    if isinstance(error, sqlite3.OperationalError):
-        message = f"cannot open an index at {path}: {error}"
-    elif "malformed" in str(error):
-        message = f"the index at {path} is damaged ({error}); restore it from a copy or build it anew"
-    else:
-        message = f"{path} is not a nextk index: {error}"
-    return ClientError(message)
 
 
 def scalar(cursor: sqlite3.Cursor) -> int:

@@ -1,8 +1,8 @@
 """The interface of an engine, which the rest of nextk relies on.
 
 The methods take validated requests (`nextk.bodies`). A request that the engine refuses raises
-`nextk.errors.RefusedError` with the message of the hosted service. The methods block, and an engine is safe to call
-from several threads.
+`nextk.errors.RefusedError` with the message of the hosted service, and so does one that its storage fails, with the
+reason. The methods block, and an engine is safe to call from several threads.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,5 +1,6 @@
 """The metrics of the server, in the format of Prometheus."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -7,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from nextk.engine.protocol import Engine
+from nextk.errors import RefusedError
 
 
 class Metrics:
@@ -65,6 +67,7 @@ class _Indexes(Collector):
         open_queries, records, at_root = self.describe()
         for name, engine in list(self._engines.items()):
             open_queries.add_metric([name], engine.open_queries())
-            records.add_metric([name], sum(engine.stats().counts.values()))
             at_root.add_metric([name], name == self._root())
+            with contextlib.suppress(RefusedError):  # a file that cannot be read hides no other figure
+                records.add_metric([name], sum(engine.stats().counts.values()))
         yield from (open_queries, records, at_root)
