@@ -57,6 +57,24 @@ class TestInterrupted:
             rig.upsert({"id": "c", "vector": [1.0]})
             assert [("a", 1.0), ("c", 1.0)] == rig.query(vector=[1.0])
 
+    def test_while_reading(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Whoever keeps the error of a read that was interrupted does not keep the file."""
+
+        def interrupted(_: bytes) -> None:
+            raise KeyboardInterrupt
+
+        path = tmp_path / "index"
+        with Rig(dimension=1, path=path) as rig:
+            rig.upsert(*({"id": id_, "vector": [1.0]} for id_ in "abc"))
+            rig.engine._cache.invalidate(1)
+            with monkeypatch.context() as patch:
+                patch.setattr("nextk.engine.storage._floats", interrupted)
+                with pytest.raises(KeyboardInterrupt) as kept:
+                    rig.query(vector=[1.0])
+        with Rig(path=path) as rig:
+            assert 3 == len(rig.query(vector=[1.0]))
+        assert kept.value.__traceback__ is not None
+
     def test_left_open(self, tmp_path: Path) -> None:
         """A transaction that was begun but never entered does not keep the next one from beginning."""
         with Rig(dimension=1, path=tmp_path / "index") as rig:

@@ -361,6 +361,18 @@ def test_metrics_count_requests_open_queries_and_records(send: Send) -> None:
     send("/resumable-query-end", {"uuid": opened_query})
 
 
+async def test_failures_of_a_storage_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A call that the storage fails is an error in the log, with the reason; one that a client can mend is none."""
+    engine = open_engine(None, {"type": "dense", "dimension": 1})
+    async with _client(create_app({"pairs": engine})) as client:
+        assert (await client.post("/upsert", json={"id": "a"})).status_code == 422
+        engine._storage._connection.execute("PRAGMA max_page_count = 1")  # type: ignore[attr-defined]
+        reply = await client.post("/upsert", json={"id": "a", "vector": [1.0], "data": "x" * 100_000})
+    assert reply.status_code == 507
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [refusal(reply)[1]]
+    engine.close()
+
+
 async def test_metrics_without_a_storage() -> None:
     """An index whose storage fails has no number of records in the metrics, and all other figures are there."""
     engines = {name: open_engine(None, {"type": "dense"}, name=name) for name in ("broken", "whole")}

@@ -60,9 +60,10 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
     except BaseException as error:
         if storage is not None:
             storage.close()
-        failure = error.__cause__ if isinstance(error, RefusedError) else error
-        if isinstance(failure, sqlite3.Error | OSError):
-            raise explain(failure, path) from failure
+        if isinstance(error, RefusedError) and isinstance(error.__cause__, sqlite3.Error | OSError):
+            raise explain(error.__cause__, path) from error.__cause__
+        if isinstance(error, sqlite3.Error | OSError):
+            raise explain(error, path) from error
         raise
     return engine
 

@@ -7,7 +7,6 @@ that met it (`refusing_failures`). The code of the error decides, because its te
 import errno
 import functools
 import inspect
-import logging
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from typing import Any, TypeVar
 from nextk.errors import ClientError, IndexLocked, RefusedError
 
 __all__ = ["explain", "refusal", "refusing_failures"]
-
-log = logging.getLogger("nextk.engine")
 
 _EngineClass = TypeVar("_EngineClass", bound=type)
 
@@ -73,7 +70,7 @@ _HELD = _Failure(503, "its file is held by another process", f"{_NO_CHANGE}: sen
 _INTERRUPTED = _Failure(503, "the call was interrupted", f"{_NO_CHANGE}: send it again")
 _TOO_LARGE = _Failure(413, "a value is larger than a file can store", f"{_NO_CHANGE}: divide the record")
 _CLOSED = _Failure(503, "the index was closed in the meantime", f"{_NO_CHANGE}: open the index again")
-_OTHER = _Failure(500, "its storage failed", f"{_NO_CHANGE}; the log of nextk.engine has the details")
+_OTHER = _Failure(500, "its storage failed", f"{_NO_CHANGE}: close the index, and open it again")
 
 _BY_CODE: Mapping[int, _Failure] = {
     sqlite3.SQLITE_FULL: _FULL,
@@ -120,9 +117,8 @@ def _refusing(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *arguments, **keywords)
         except (sqlite3.Error, OSError) as error:
-            refused = refusal(error, self.name)
-            log.error("%s", refused, exc_info=error if _failure_of(error) is _OTHER else None)
-            raise refused from error
+            # In no variable here: an error that its own traceback refers to would live on, with open statements.
+            raise refusal(error, self.name) from error
 
     return call
 

@@ -86,8 +86,12 @@ class Storage:
         self.after_commit: Callable[[], None] = lambda: None
         self._kept_schema: Schema | None = None
         filters.register(self._connection)
-        self.id = self._property("id")
-        self.schema = self.stored_schema()
+        try:
+            self.id = self._property("id")
+            self.schema = self.stored_schema()
+        except BaseException:  # at once, because whoever keeps the error keeps this object, which holds the file
+            file.close()
+            raise
 
     def __del__(self) -> None:
         # A connection is part of a reference cycle of its own, so without this a dropped index would hold its file
@@ -214,10 +218,10 @@ class Storage:
 
     def vectors(self, key: int) -> Iterator[RowVectors]:
         """Yield every row of a namespace with its vectors, in ascending order of the rows."""
-        stored = self._connection.execute(
+        # No variable holds a cursor: with the traceback of an interrupt, its open statement would hold the file.
+        for row, vector, indices, values in self._connection.execute(
             "SELECT row, vector, sparse_indices, sparse_values FROM records WHERE namespace = ? ORDER BY number", (key,)
-        )
-        for row, vector, indices, values in stored:
+        ):
             yield row, _floats(vector), _sparse(indices, values)
 
     def rows_where(self, key: int, filter: str) -> list[int]:
@@ -258,7 +262,7 @@ class Storage:
         found = self._connection.execute(
             "SELECT row FROM records WHERE namespace = ? AND id BETWEEN ? AND ? ORDER BY id LIMIT ?",
             (key, prefix, prefix + _LAST, limit),
-        )
+        ).fetchall()
         return [row for (row,) in found]
 
     def numbers_after(self, key: int, number: int, prefix: str, limit: int) -> list[tuple[int, int]]:

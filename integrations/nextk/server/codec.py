@@ -51,6 +51,8 @@ def answer(engine: Engine, target: str, body: bytes, *, read_only: bool = False)
         result = dispatch(engine, target, _decode(command.form, body), read_only=read_only)
         return Reply(200, _encode({"result": result}))
     except RefusedError as error:
+        if error.__cause__ is not None and error.status >= 500:  # the client cannot mend it, so the operator is told
+            log.error("%s", error)
         return refusal(str(error), error.status)
     except Exception:
         log.exception("the reply to %s cannot be written", target.partition("?")[0])
