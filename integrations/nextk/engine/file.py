@@ -257,9 +257,7 @@ def _require_index(connection: sqlite3.Connection, path: Path) -> None:
 
 def _convert(file: IndexFile) -> None:
     older = file.format
-    with file.transaction():
-        convert(file.connection, older)
-        file.format = FORMAT
+    file.convert(FORMAT, lambda connection: convert(connection, older))
     file.rest()
     log.info("converted %s from format %d to format %d", file.path, older, FORMAT)
 

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -48,7 +49,6 @@ class IndexFile:
         connection: The connection.
         path: The file; `None` for an index in memory.
         read_only: Whether writes are refused.
-        format: The format of the tables; whoever converts them sets it.
     """
 
     def __init__(
@@ -68,10 +68,14 @@ class IndexFile:
             self._reserve = path.with_name(f"{path.name}-reserve")
             stat = os.fstat(descriptor)
             self._identity = stat.st_dev, stat.st_ino
-            self._version = int.from_bytes(self.header()[journal.USER_VERSION], "big")
-            self._versions = {self._version}
+            [(self._version,)] = connection.execute("PRAGMA user_version").fetchall()  # the journal may have another
+            self._versions = {self._version, int.from_bytes(self.header()[journal.USER_VERSION], "big")}
             self._at_rest = not journal.has_writes(self._journal)
-        self.format = journal.format_of(self._version)
+
+    @property
+    def format(self) -> int:
+        """The format of the tables."""
+        return journal.format_of(self._version)
 
     def header(self) -> bytes:
         """Return the header of the file, as it is on disk without its journal."""
@@ -129,6 +133,20 @@ class IndexFile:
         if self.path is not None:
             self.connection.execute(f"PRAGMA user_version = {self._version}")
 
+    def convert(self, format: int, convert_tables: Callable[[sqlite3.Connection], None]) -> None:
+        """Convert the tables to another format. They and the number of the format are changed together, or not at all.
+
+        Args:
+            format: The new format.
+            convert_tables: A function that changes the tables, within the transaction that is open.
+        """
+        with self.transaction():
+            convert_tables(self.connection)
+            version = journal.with_format(self._version, format)
+            self._versions |= {version}
+            self.connection.execute(f"PRAGMA user_version = {version}")
+        self._version = version
+
     def commit(self) -> None:
         """Commit the transaction.
 
@@ -156,7 +174,10 @@ class IndexFile:
         """Bring the journal to rest if it is large, or if the disk is full and whatever it holds counts."""
         if self.path is None:
             return
-        if self._short_of_space or self._journal.stat().st_size > _LARGE_JOURNAL:
+        large = False
+        with contextlib.suppress(OSError):  # what is committed must not be refused any more
+            large = self._journal.stat().st_size > _LARGE_JOURNAL
+        if self._short_of_space or large:
             self.rest()
         if self._short_of_space:
             self._keep_reserve()
@@ -180,7 +201,9 @@ class IndexFile:
 
     def _checkpoint(self) -> None:
         """Fold the journal into the file, with a new mark, by which a copy that is being made notices it."""
-        version = journal.marked(self.format, unlike=self._version)
+        # The format is read, because a conversion may have been interrupted just after it was committed.
+        [(stored,)] = self.connection.execute("PRAGMA user_version").fetchall()
+        version = journal.marked(journal.format_of(stored), unlike=self._version)
         self._versions |= {version}
         try:
             self.connection.execute("BEGIN IMMEDIATE")

@@ -14,7 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["HEADER_SIZE", "USER_VERSION", "belongs", "format_of", "has_writes", "marked", "path_beside", "set_aside"]
+__all__ = [
+    "HEADER_SIZE",
+    "USER_VERSION",
+    "belongs",
+    "format_of",
+    "has_writes",
+    "marked",
+    "path_beside",
+    "set_aside",
+    "with_format",
+]
 
 HEADER_SIZE = 100
 """The bytes of the header of a database."""
@@ -50,6 +60,11 @@ def marked(format: int, *, unlike: int = 0) -> int:
 def format_of(version: int) -> int:
     """Return the format in a number of the header; 0 or less if nextk did not write the number."""
     return version & ((1 << _FORMAT_BITS) - 1) if version > 0 else version
+
+
+def with_format(version: int, format: int) -> int:
+    """Return a number for the header with the mark of another one and a format from 1 to 255."""
+    return version >> _FORMAT_BITS << _FORMAT_BITS | format
 
 
 def has_writes(journal: Path) -> bool:
