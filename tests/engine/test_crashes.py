@@ -8,17 +8,19 @@ import contextlib
 import os
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nextk.engine.engine import EmbeddedEngine
+from tests.support import format_one
 from tests.support.faulty_connection import plan_steps
-from tests.support.stored_states import PREPARATION, START, WRITES, observed, opened
+from tests.support.format_one import OldRecord
+from tests.support.stored_states import PREPARATION, START, WRITES, State, Stored, observed, open_stored, opened
 from tests.support.write_ahead_log import end_of_commits, frames
 
 SEQUENCE = ["new", "replaced", "both", "namespace", "texts", "fields", "text", "ids", "schema", "reset", "replace"]
@@ -48,10 +50,11 @@ class Disk:
     Args:
         path: The file of the index, before it is opened.
         folder: The folder in which copies are made.
+        open_copy: Opens a copy. Default: as an index that embeds texts.
     """
 
-    def __init__(self, path: Path, folder: Path) -> None:
-        self._path, self._folder = path, folder
+    def __init__(self, path: Path, folder: Path, open_copy: Callable[[Path], EmbeddedEngine] = opened) -> None:
+        self._path, self._folder, self._open_copy = path, folder, open_copy
         self._descriptor = os.open(path, os.O_RDONLY)
         self._known: dict[tuple[bytes, bytes], list[Any]] = {}
 
@@ -74,15 +77,16 @@ class Disk:
             copy.write_bytes(main)
             if journal:
                 journal_of(copy).write_bytes(journal)
-            with closing(opened(copy)) as engine:
+            with closing(self._open_copy(copy)) as engine:
                 self._known[main, journal] = observed(engine)
         return self._known[main, journal]
 
 
 @contextlib.contextmanager
 def running(path: Path, folder: Path) -> Iterator[tuple[EmbeddedEngine, Disk]]:
-    """Open an index, and yield its engine and its files."""
+    """Open an index whose journal comes to rest at the end alone, and yield its engine and its files."""
     with closing(Disk(path, folder)) as disk, closing(opened(path)) as engine:
+        engine._storage.after_commit = lambda: None
         yield engine, disk
 
 
@@ -100,7 +104,8 @@ def test_between_any_two_steps(path: Path, tmp_path: Path, monkeypatch: pytest.M
                 WRITES[name].run(engine)
             state = after
             crashes.append((disk.contents(), [state.listed()]))
-        plan.observe = lambda: None
+        with plan.observed(lambda: crashes.append((disk.contents(), [state.listed()]))):
+            assert engine._rest()
         for contents, allowed in crashes:
             assert disk.held(*contents) in allowed
         assert len(crashes) > 5 * len(SEQUENCE)
@@ -112,7 +117,7 @@ class WrittenJournal:
 
     Attributes:
         disk: Its files.
-        main: What was in the file of the index before the writes.
+        main: What is in the file of the index, which lacks the writes.
         journal: What was in the journal after them.
         ends: The position in the journal behind each write, ascending, and the state after it.
     """
@@ -134,12 +139,11 @@ class TestJournal:
     def written(self, path: Path, tmp_path: Path) -> Iterator[WrittenJournal]:
         """The journal of the writes."""
         with running(path, tmp_path / "copies") as (engine, disk):
-            main, journal = disk.contents()
             state, ends = START, [(0, START.listed())]
             for name in SEQUENCE:
                 WRITES[name].run(engine)
                 state = WRITES[name].after(state)
-                _, journal = disk.contents()
+                main, journal = disk.contents()
                 ends.append((end_of_commits(journal), state.listed()))
             assert len({end for end, _ in ends}) == len(ends)
             yield WrittenJournal(disk, main, journal, ends)
@@ -177,3 +181,18 @@ def test_in_mid_checkpoint(path: Path, tmp_path: Path) -> None:
         dice = random.Random(3)  # noqa: S311 - no secret depends on it
         for cut in [0, *dice.sample(range(len(after)), 20), len(after)]:
             assert state.listed() == disk.held(after[:cut] + before[cut:], journal), cut
+
+
+def test_in_mid_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies while a file of format 1 is converted leaves one that can be opened and holds everything."""
+    records = {"a": Stored((1.0, 0.0), {"n": 1}, "text"), "b": Stored((0.0, 1.0))}
+    path, plan = tmp_path / "index", plan_steps(monkeypatch)
+    format_one.write(path, [OldRecord("", id_, *astuple(record)) for id_, record in records.items()])
+    with closing(Disk(path, tmp_path / "copies", open_stored)) as disk:
+        crashes = []
+        with plan.observed(lambda: crashes.append(disk.contents())):
+            open_stored(path).close()
+        crashes.append(disk.contents())
+        for contents in crashes:
+            assert State({"": records}).listed() == disk.held(*contents)
+    assert len(set(crashes)) > 3

@@ -12,12 +12,20 @@ import pytest
 
 from nextk.bodies import Fetch, Range, TextQuery, VectorQuery
 from nextk.engine.engine import EmbeddedEngine
-from nextk.engine.factory import open_engine
 from nextk.errors import ClientError, RefusedError
 from tests.support import format_one
 from tests.support.faulty_connection import StepFault, StepPlan, plan_steps
 from tests.support.format_one import OldRecord
-from tests.support.stored_states import PREPARATION, START, WRITES, State, Stored, observed, opened
+from tests.support.stored_states import (
+    PREPARATION,
+    START,
+    WRITES,
+    State,
+    Stored,
+    observed,
+    open_stored,
+    opened,
+)
 
 MARKER = WRITES["namespace"]
 """A write by which an engine shows that it goes on working."""
@@ -88,6 +96,31 @@ class TestWrites:
             MARKER.run(again)
             assert MARKER.after(write.after(START)).listed() == observed(again)
 
+    @pytest.mark.parametrize("fault", StepFault, ids=lambda fault: fault.value)
+    def test_rest(self, path: Path, plan: StepPlan, fault: StepFault) -> None:
+        """A fault while the journal is brought to rest loses nothing, and a later attempt succeeds."""
+        plan.fault = fault
+        engine = opened(path)
+        for step in itertools.count(1):
+            MARKER.run(engine)
+            with plan.armed(step), contextlib.suppress(KeyboardInterrupt):
+                engine._rest()
+            assert engine._rest()
+            assert MARKER.after(START).listed() == observed(engine)
+            if not plan.struck:
+                break
+        assert step > 4
+        self.reopened(engine, path, MARKER.after(START).listed()).close()
+
+    def test_after_the_commit(self, path: Path, tmp_path: Path) -> None:
+        """A write that is committed is not refused because its journal cannot be looked at."""
+        with closing(opened(path)) as engine:
+            file = engine._storage._file
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(file, "_journal", tmp_path / "absent")
+                MARKER.run(engine)
+            assert MARKER.after(START).listed() == observed(engine)
+
     @staticmethod
     def reopened(engine: EmbeddedEngine, path: Path, expected: list[object]) -> EmbeddedEngine:
         """Close an engine, open its file again, and check that it holds what is expected."""
@@ -121,13 +154,14 @@ class TestReads:
 class TestOpening:
     """A fault at every step of an opening. The error is kept, and still nobody holds the file."""
 
+    error: BaseException | None = None
+
     @pytest.mark.parametrize("fault", StepFault, ids=lambda fault: fault.value)
     def test_stored(self, path: Path, plan: StepPlan, fault: StepFault) -> None:
         """An index that could not be opened holds what it held."""
         plan.fault = fault
         for step in itertools.count(1):
-            kept = self.failure(opened, path, plan, step)
-            if kept is None:
+            if not self.struck(opened, path, plan, step):
                 break
             with closing(opened(path)) as engine:
                 assert START.listed() == observed(engine)
@@ -139,8 +173,7 @@ class TestOpening:
         plan.fault = fault
         for step in itertools.count(1):
             path = tmp_path / f"index{step}"
-            kept = self.failure(opened, path, plan, step)
-            if kept is None:
+            if not self.struck(opened, path, plan, step):
                 break
             with closing(opened(path)) as engine:
                 assert State({"": {}}).listed() == observed(engine)
@@ -158,8 +191,7 @@ class TestOpening:
         plan.fault = fault
         for step in itertools.count(1):
             path = Path(shutil.copy(old, tmp_path / f"index{step}"))
-            kept = self.failure(open_stored, path, plan, step)
-            if kept is None:
+            if not self.struck(open_stored, path, plan, step):
                 break
             dumped = format_one.dump(path)
             assert before == dumped or dumped[0] > before[0]
@@ -167,23 +199,14 @@ class TestOpening:
                 assert State({"": records}).listed() == observed(engine)
         assert step > 15
 
-    @staticmethod
-    def failure(
-        open_path: Callable[[Path], EmbeddedEngine], path: Path, plan: StepPlan, step: int
-    ) -> BaseException | None:
-        """Open and close an index with a fault at one step; return the error, or `None` if there are fewer steps."""
+    def struck(self, open_path: Callable[[Path], EmbeddedEngine], path: Path, plan: StepPlan, step: int) -> bool:
+        """Open and close an index with a fault at one step; return whether the fault has struck, and keep the error."""
         failure: type[BaseException] = KeyboardInterrupt if plan.fault is StepFault.CUT_OFF else ClientError
+        self.error = None
         try:
             with plan.armed(step):
                 open_path(path).close()
         except failure as error:
-            return error
-        assert not plan.struck
-        return None
-
-
-def open_stored(path: Path) -> EmbeddedEngine:
-    """Open the engine of an index that has no model of its own."""
-    engine = open_engine(path, {})
-    assert isinstance(engine, EmbeddedEngine)
-    return engine
+            assert plan.struck
+            self.error = error
+        return plan.struck

@@ -1,10 +1,12 @@
 """A connection to SQLite that fails at a step of one's choice.
 
-The steps are its statements, the rows that are fetched, its commits and its rollbacks. An observer may look at the
-files before each of them.
+The steps are its statements, the rows that are fetched, its commits and its rollbacks, and what nextk writes into the
+file by itself. An observer may look at the files before each of them.
 """
 
 import contextlib
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +15,8 @@ from enum import Enum
 from typing import Any, TypeVar
 
 import pytest
+
+from nextk.engine import index_file
 
 T = TypeVar("T")
 
@@ -32,6 +36,7 @@ _ERRORS = {
     StepFault.FULL: ("database or disk is full", sqlite3.SQLITE_FULL, "SQLITE_FULL"),
     StepFault.BROKEN: ("disk I/O error", sqlite3.SQLITE_IOERR_WRITE, "SQLITE_IOERR_WRITE"),
 }
+_NUMBERS = {StepFault.FULL: errno.ENOSPC, StepFault.BROKEN: errno.EIO}
 
 
 @dataclass
@@ -68,7 +73,7 @@ class StepPlan:
         finally:
             self.observe = lambda: None
 
-    def carry_out(self, step: Callable[[], T], connection: sqlite3.Connection) -> T:
+    def carry_out(self, step: Callable[[], T], connection: sqlite3.Connection | None = None) -> T:
         """Carry out a step, or fail."""
         if self._thread != threading.get_ident():
             return step()
@@ -83,6 +88,8 @@ class StepPlan:
             with contextlib.suppress(StopIteration):
                 step()
             raise KeyboardInterrupt
+        if connection is None:
+            raise OSError(_NUMBERS[self.fault], os.strerror(_NUMBERS[self.fault]))
         if self.fault is StepFault.FULL:
             sqlite3.Connection.rollback(connection)
         raise _error(*_ERRORS[self.fault])
@@ -145,8 +152,9 @@ class FaultyConnection(sqlite3.Connection):
         self.plan.carry_out(super().commit, self)
 
     def rollback(self) -> None:
-        """Roll back."""
-        self.plan.carry_out(super().rollback, self)
+        """Roll back. Without a transaction there is nothing to do, and nothing that could fail."""
+        if self.in_transaction:
+            self.plan.carry_out(super().rollback, self)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> Any:
         # Like the code in C, which calls neither `commit` nor `rollback` of a subclass.
@@ -163,7 +171,7 @@ class FaultyConnection(sqlite3.Connection):
 
 def plan_steps(patch: pytest.MonkeyPatch) -> StepPlan:
     """Make every new connection one whose steps follow the plan that is returned, until the patch is undone."""
-    plan, connect = StepPlan(), sqlite3.connect
+    plan, connect, write_at = StepPlan(), sqlite3.connect, index_file.write_at
 
     def connect_faulty(*arguments: Any, **keywords: Any) -> sqlite3.Connection:
         kind = keywords.pop("factory", sqlite3.Connection)
@@ -172,4 +180,5 @@ def plan_steps(patch: pytest.MonkeyPatch) -> StepPlan:
         return connect(*arguments, **keywords, factory=factory)
 
     patch.setattr(sqlite3, "connect", connect_faulty)
+    patch.setattr(index_file, "write_at", lambda *arguments: plan.carry_out(lambda: write_at(*arguments)))
     return plan

@@ -62,6 +62,13 @@ def opened(path: Path) -> EmbeddedEngine:
     return engine
 
 
+def open_stored(path: Path) -> EmbeddedEngine:
+    """Open the engine of an index that exists, and has no model of its own."""
+    engine = open_engine(path, {})
+    assert isinstance(engine, EmbeddedEngine)
+    return engine
+
+
 def observed(engine: EmbeddedEngine) -> list[Any]:
     """Read everything that an engine holds, from its storage and by a search, as `State.listed` lists it."""
     listed: list[Any] = [engine.schema.weighting]

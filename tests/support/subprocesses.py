@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nextk
@@ -11,10 +12,16 @@ ROOT = str(Path(nextk.__file__).parents[1])
 _REPOSITORY = str(Path(__file__).parents[2])
 
 
-def python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start a piece of code, which may import nextk and the helpers of these tests; its streams are pipes."""
+def python(code: str, *arguments: object, under: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Start a piece of code, which may import nextk and the helpers of these tests; its streams are pipes.
+
+    Args:
+        code: The code.
+        arguments: What it finds in `sys.argv`.
+        under: The command that starts the interpreter, such as `unshare`. Default: none.
+    """
     return subprocess.Popen(  # noqa: S603 - our own interpreter and code
-        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        [*under, sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, _REPOSITORY])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -23,9 +30,9 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def output(code: str, *arguments: object) -> str:
+def output(code: str, *arguments: object, under: Sequence[str] = ()) -> str:
     """What a piece of code prints; it must succeed."""
-    with python(code, *arguments) as process:
+    with python(code, *arguments, under=under) as process:
         printed, complaints = process.communicate()
     assert 0 == process.returncode, complaints
     return printed.strip()
