@@ -8,11 +8,13 @@ Nothing here takes a lock: the engine serialises its calls.
 """
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Self
 
 from nextk.engine.columns import Columns
+from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
-from nextk.engine.values import RowVectors
+from nextk.engine.stored import not_finite
 
 _LOAD_BATCH = 10_000  # records whose vectors are decoded together when an index is opened
 
@@ -33,6 +35,7 @@ class EngineCache:
         self.keys = storage.namespaces()
         for key in self.keys.values():
             self.columns(key)
+        storage.compare_indexes()
 
     def current(self) -> Self:
         """Return the cache, after reading the schema and the namespaces from storage again if it is stale.
@@ -51,7 +54,7 @@ class EngineCache:
     def columns(self, key: int) -> Columns:
         """Return the columns of a namespace, and read them from storage if they are not in memory."""
         if key not in self._columns:
-            self._columns[key] = _load_columns(self._storage, key)
+            self._columns[key] = _load_columns(self._storage, key, self.schema)
         return self._columns[key]
 
     def invalidate(self, *keys: int | None) -> None:
@@ -81,14 +84,13 @@ class EngineCache:
         self._stale = False
 
 
-def _load_columns(storage: Storage, key: int) -> Columns:
-    """Read the vectors of a namespace into memory."""
+def _load_columns(storage: Storage, key: int, schema: Schema) -> Columns:
+    """Read the vectors of a namespace into memory, but for those that are damaged beyond use."""
     columns = Columns()
-    batch: list[RowVectors] = []
-    for stored in storage.vectors(key):
-        batch.append(stored)
-        if len(batch) == _LOAD_BATCH:
-            columns.append(batch)
-            batch = []
-    columns.append(batch)
+    vectors = storage.vectors(key, schema)
+    while batch := list(islice(vectors, _LOAD_BATCH)):
+        damaged = not_finite(batch)
+        for row in damaged:
+            storage.damaged.add(row)
+        columns.append([each for each in batch if each[0] not in damaged] if damaged else batch)
     return columns

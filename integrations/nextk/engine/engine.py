@@ -6,7 +6,6 @@ not enter it. Records that are deleted later, or whose metadata no longer passes
 """
 
 import functools
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,8 @@ from nextk.engine.open_queries import Clock, OpenQueries
 from nextk.engine.protocol import RangePage, Stats
 from nextk.engine.rest_timer import RestTimer
 from nextk.engine.schema import Schema
-from nextk.engine.storage import Storage, StoredRecord
+from nextk.engine.storage import Storage
+from nextk.engine.stored import StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
 from nextk.engine.values import Match
 from nextk.errors import RefusedError
@@ -189,9 +189,11 @@ class EmbeddedEngine:
 
     def query(self, namespace: str, query: Query) -> list[Match]:
         """Return the best `top_k` matches, best first."""
-        rank = self._search(namespace, query)
-        depth = max(search.ONE_SHOT_DEPTH, query.top_k)
-        return [] if rank is None else self._read(rank(depth=depth), query.top_k, query)
+        found = self._search(namespace, query)
+        if found is None:
+            return []
+        key, rank = found
+        return self._read(rank(depth=max(search.ONE_SHOT_DEPTH, query.top_k)), query.top_k, key, query)
 
     def start(self, namespace: str, query: Query, max_idle: int) -> tuple[str, list[Match]]:
         """Open a resumable query and read its first page of `top_k` matches.
@@ -207,11 +209,13 @@ class EmbeddedEngine:
         Raises:
             TooManyQueries: `max_open_queries` queries are open already.
         """
-        rank = self._search(namespace, query)
-        if rank is None:
+        found = self._search(namespace, query)
+        if found is None:
             return "", []
+        key, rank = found
         self._open_queries.require_room()
-        return self._open_queries.start(rank(), functools.partial(self._read, query=query), max_idle, query.top_k)
+        read = functools.partial(self._read, key=key, query=query)
+        return self._open_queries.start(rank(), read, max_idle, query.top_k)
 
     def require_open(self, uuid: str) -> None:
         """Raise `QueryNotFound` unless the resumable query is open."""
@@ -241,11 +245,12 @@ class EmbeddedEngine:
         """Drop the resumable queries that have been idle for longer than their `max_idle`."""
         self._open_queries.sweep()
 
-    def _search(self, namespace: str, query: Query) -> Callable[..., Order] | None:
-        """Take the snapshot that is searched, and return a function that ranks it without the lock.
+    def _search(self, namespace: str, query: Query) -> tuple[int, Callable[..., Order]] | None:
+        """Take the snapshot that is searched.
 
         Returns:
-            The function, or `None` if the namespace does not exist, or if nothing was ever written.
+            The key of the namespace, and a function that ranks the snapshot without the lock; `None` if the namespace
+            does not exist, or if nothing was ever written.
         """
         self._open_queries.sweep()
         if self.schema.undecided:
@@ -263,15 +268,15 @@ class EmbeddedEngine:
             visible = all_rows
             if filtered:
                 visible = all_rows.restricted_to(self._storage.rows_where(key, query.filter))
-        return functools.partial(search.order, components, schema, all_rows, visible)
+        return key, functools.partial(search.order, components, schema, all_rows, visible)
 
-    def _read(self, order: Order, count: int, query: Query) -> list[Match]:
-        """Read the next `count` matches that still exist and still pass the filter."""
+    def _read(self, order: Order, count: int, key: int, query: Query) -> list[Match]:
+        """Read the next `count` matches that still exist, still pass the filter, and are not damaged."""
 
         def load(rows: Sequence[int]) -> Mapping[int, Match]:
             with self._lock:
                 self._cache.current()
-                return self._storage.load(rows, query, query.filter)
+                return self._storage.load(key, rows, query, query.filter)
 
         return pages.read(order, count, load)
 
@@ -282,39 +287,41 @@ class EmbeddedEngine:
 
         Returns:
             For ids, one element each, in the given order, `None` if there is no such record; for a prefix, at
-            most 1,000 records, those whose ids sort first.
+            most 1,000 records, those whose ids sort first. Damaged records are left out of the latter.
+
+        Raises:
+            RefusedError: Records that were named by their ids are damaged.
         """
         with self._lock:
             key = self._cache.current().keys.get(namespace)
             if key is None:
                 return [None] * len(fetch.ids or ())
             if fetch.ids is None:
-                rows = self._storage.rows_by_prefix(key, fetch.prefix or "", limit=MAX_ROWS)
-                return list(self._storage.load(rows, fetch).values())
-            found = self._storage.load(self._storage.rows_by_id(key, fetch.ids), fetch)
-        by_id = {match.id: match for match in found.values()}
-        return [by_id.get(id_) for id_ in fetch.ids]
+                return [*self._storage.load_prefix(key, fetch.prefix or "", fetch, MAX_ROWS)]
+            found = self._storage.fetch(key, fetch.ids, fetch)
+        return [found.get(id_) for id_ in fetch.ids]
 
     def range(self, namespace: str, request: Range) -> RangePage:
-        """Read a page of records in insertion order. The cursor is the number of the last record that was read."""
+        """Read a page of records in insertion order. The cursor is the number of the last record that was read.
+
+        Damaged records are left out, so a page may be short, or empty, although there is a next one.
+        """
         with self._lock:
             key = self._cache.current().keys.get(namespace)
             if key is None:
                 return RangePage("", [])
             numbered = self._storage.numbers_after(key, int(request.cursor or 0), request.prefix, request.limit + 1)
             page = numbered[: request.limit]
-            found = self._storage.load([row for _, row in page], request)
-        return RangePage(str(page[-1][0]) if len(numbered) > len(page) else "", [found[row] for _, row in page])
+            found = self._storage.load(key, [row for _, row in page], request)
+        cursor = str(page[-1][0]) if len(numbered) > len(page) else ""
+        return RangePage(cursor, [found[row] for _, row in page if row in found])
 
     def random(self, namespace: str) -> Match | None:
-        """Return a random record with its vectors, or `None` if the namespace has no records."""
+        """Return a random record with its vectors, or `None` if the namespace has no records that are whole."""
         with self._lock:
             key = self._cache.current().keys.get(namespace)
             count = 0 if key is None else len(self._cache.columns(key))
-            if key is None or not count:
-                return None
-            row = self._storage.row_at(key, random.randrange(count))  # noqa: S311 - no secret depends on it
-            return None if row is None else self._storage.load([row], _VECTORS)[row]
+            return self._storage.random(key, count, _VECTORS) if key is not None and count else None
 
     def stats(self) -> Stats:
         """Return the size of the index in bytes and the number of records in each namespace."""

@@ -150,8 +150,8 @@ def explain(error: sqlite3.Error | OSError, path: Path | None) -> ClientError:
         message = f"{path} is not a nextk index: {error}"
     elif failure is _DAMAGED:
         message = (
-            f"the index at {path} is damaged{_detail(error)}: see what is lost with `nextk check {path}`, restore it "
-            "from a copy, or build it anew"
+            f"the index at {path} is damaged{_detail(error)}: restore it from a backup, build it anew, or copy its "
+            f"whole records to a new file with: nextk check {path} --rescue NEW"
         )
     else:
         message = f"cannot open an index at {path}: {failure.reason}{_detail(error)}"

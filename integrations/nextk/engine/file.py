@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 
 from nextk.engine.failures import explain
-from nextk.engine.formats import FORMAT, convert, create_tables
+from nextk.engine.formats import FORMAT, convert, create_tables, seal
 from nextk.engine.index_file import IndexFile, locks, read_at
 from nextk.engine.journal import HEADER_SIZE, belongs, format_of, has_writes, path_beside, set_aside
 from nextk.engine.schema import Schema
@@ -277,7 +277,7 @@ def _create(connection: sqlite3.Connection, schema: Schema) -> None:
     create_tables(connection)
     properties = {"id": secrets.token_hex(8), "schema": orjson.dumps(schema.to_dict()).decode()}
     connection.executemany("INSERT INTO properties VALUES (?, ?)", properties.items())
-    connection.execute("INSERT INTO namespaces (name) VALUES ('')")
+    seal(connection)
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     connection.execute("COMMIT")
 

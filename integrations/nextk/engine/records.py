@@ -26,7 +26,7 @@ from nextk.bodies import (
 )
 from nextk.engine.schema import MAX_DIMENSION, IndexType, Schema
 from nextk.engine.search import QueryComponents
-from nextk.engine.storage import StoredRecord
+from nextk.engine.stored import StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
 from nextk.engine.values import SparseArrays
 from nextk.errors import ClientError, NextKError, RefusedError

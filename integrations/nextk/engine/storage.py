@@ -11,66 +11,28 @@ Nothing here takes a lock: the engine serialises its calls.
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
-from nextk.bodies import MAX_ID_BYTES, Delete, Include
-from nextk.engine import file
-from nextk.engine.filter import sql as filters
-from nextk.engine.filter.syntax import parse
+from nextk.engine import file, formats, stored
 from nextk.engine.index_file import IndexFile
+from nextk.engine.reader import RecordReader
 from nextk.engine.schema import Schema
-from nextk.engine.values import Match, RowVectors, SparseArrays
+from nextk.engine.statements import chunks, placeholders
+from nextk.engine.stored import StoredRecord, StoredRow
 
-_FLOAT, _INT = np.dtype("<f4"), np.dtype("<i4")  # the types in the file, on any machine
-_MAX_VARIABLES = 500  # well below what any SQLite allows in one statement
-_LAST = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)  # sorts behind every id that could follow a prefix
-
-_METADATA = "metadata.json"  # with its table, because json_each has a column json, too
-
-_UPSERT = """
-INSERT INTO records (number, namespace, id, vector, sparse_indices, sparse_values, data) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (namespace, id) DO UPDATE SET vector = excluded.vector, sparse_indices = excluded.sparse_indices,
-    sparse_values = excluded.sparse_values, data = excluded.data
-RETURNING row, number
+_INSERT = """
+INSERT INTO records (vector, sparse_indices, sparse_values, data, checksum, row, id, namespace, number)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_REPLACE = "UPDATE records SET vector = ?, sparse_indices = ?, sparse_values = ?, data = ?, checksum = ? WHERE row = ?"
+_FREE_ROW = """
+SELECT 1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'records'), 0),
+    coalesce((SELECT max(row) FROM records), 0))
 """
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
-    """A record as it is written.
-
-    Attributes:
-        id: The id of the record.
-        vector: The dense vector, float32 (dimension,), or `None` if the index has none.
-        sparse: The sparse vector, or `None` if the index has none.
-        metadata: The metadata as JSON text, or `None`.
-        data: The text of the record, or `None`.
-    """
-
-    id: str
-    vector: NDArray[np.float32] | None
-    sparse: SparseArrays | None
-    metadata: str | None
-    data: str | None
-
-    def columns(self) -> tuple[str | bytes | None, ...]:
-        """Return the values of the record in the file, the metadata last. They are equal for equal records."""
-        sparse = self.sparse
-        return (
-            self.id,
-            None if self.vector is None else self.vector.astype(_FLOAT).tobytes(),
-            None if sparse is None else sparse.indices.astype(_INT).tobytes(),
-            None if sparse is None else sparse.values.astype(_FLOAT).tobytes(),
-            self.data,
-            self.metadata,
-        )
-
-
-class Storage:
+class Storage(RecordReader):
     """The records, namespaces and properties of one index in one SQLite file, or in memory.
 
     Args:
@@ -78,17 +40,22 @@ class Storage:
 
     Attributes:
         after_commit: A function that is called after every write. Default: nothing happens.
+
+    Raises:
+        sqlite3.DatabaseError: The properties or the namespaces are damaged.
     """
 
     def __init__(self, file: IndexFile) -> None:
+        super().__init__(file.connection)
         self._file = file
-        self._connection = file.connection
         self.after_commit: Callable[[], None] = lambda: None
         self._kept_schema: Schema | None = None
-        filters.register(self._connection)
         try:
+            self._connection.execute("PRAGMA cell_size_check = ON")  # a damaged page is noticed when it is read
+            formats.register(self._connection)
             self.id = self._property("id")
             self.schema = self.stored_schema()
+            formats.require_sealed(self._connection)
         except BaseException:  # at once, because whoever keeps the error keeps this object, which holds the file
             file.close()
             raise
@@ -156,8 +123,9 @@ class Storage:
 
     def save_schema(self, schema: Schema) -> None:
         """Store a schema whose dimension has been decided."""
-        stored = orjson.dumps(schema.to_dict()).decode()
-        self._connection.execute("UPDATE properties SET value = ? WHERE name = 'schema'", (stored,))
+        value = orjson.dumps(schema.to_dict()).decode()
+        self._connection.execute("UPDATE properties SET value = ? WHERE name = 'schema'", (value,))
+        formats.seal(self._connection)
 
     # Namespaces
 
@@ -167,11 +135,17 @@ class Storage:
 
     def add_namespace(self, name: str) -> int:
         """Create a namespace and return its key."""
-        return file.scalar(self._connection.execute("INSERT INTO namespaces (name) VALUES (?) RETURNING key", (name,)))
+        insert = "INSERT INTO namespaces (name) VALUES (?) RETURNING key"
+        key = file.scalar(self._connection.execute(insert, (name,)))
+        self._save_next_number(key, 1)
+        return key
 
     def rename_namespace(self, key: int, name: str) -> None:
         """Rename a namespace."""
-        self._connection.execute("UPDATE namespaces SET name = ? WHERE key = ?", (name, key))
+        self._connection.execute(
+            "UPDATE namespaces SET name = ?1, checksum = nextk_checksum(key, ?1, next_number) WHERE key = ?2",
+            (name, key),
+        )
 
     def drop_namespace(self, key: int) -> None:
         """Delete a namespace and its records."""
@@ -186,18 +160,31 @@ class Storage:
         self._connection.execute("DELETE FROM records WHERE namespace = ?", (key,))
         self._save_next_number(key, 1)
 
-    # Records
+    # Records; those that only read are in `RecordReader`
 
     def upsert(self, key: int, records: Sequence[StoredRecord]) -> list[int]:
-        """Insert records, or replace those with the same ids, and return their rows in the given order."""
+        """Insert records, or replace those with the same ids, and return their rows in the given order.
+
+        Args:
+            key: The key of the namespace.
+            records: The records, whose ids are distinct.
+
+        Raises:
+            sqlite3.DatabaseError: The index of the ids is damaged, so that another record would be replaced.
+        """
         number = file.scalar(self._connection.execute("SELECT next_number FROM namespaces WHERE key = ?", (key,)))
+        row = file.scalar(self._connection.execute(_FREE_ROW))
+        known = self._numbered(self._rows_of_ids(key, [record.id for record in records]))
         rows: list[int] = []
         for record in records:
-            values = (number, key, *record.columns()[:-1])
-            [(row, kept)] = self._connection.execute(_UPSERT, values).fetchall()
-            rows.append(row)
-            if kept == number:  # the record is new
-                number += 1
+            statement, (its_row, its_number) = _REPLACE, known.get(record.id, (row, number))
+            identity: tuple[object, ...] = (its_row,)
+            if record.id not in known:
+                statement, identity = _INSERT, (its_row, record.id, key, its_number)
+                row, number = row + 1, number + 1
+            checksum = stored.checksum_of(its_row, key, its_number, record)
+            self._connection.execute(statement, (*record.columns()[1:-1], checksum, *identity))
+            rows.append(its_row)
         self._save_next_number(key, number)
         self._connection.executemany(
             "INSERT INTO metadata VALUES (?, ?) ON CONFLICT (row) DO UPDATE SET json = excluded.json",
@@ -205,131 +192,17 @@ class Storage:
         )
         return rows
 
-    def read(self, key: int, id: str) -> StoredRecord | None:
-        """Read all columns of one record; return `None` if it does not exist."""
-        found = self._connection.execute(
-            "SELECT id, vector, sparse_indices, sparse_values, json, data FROM records JOIN metadata USING (row)"
-            " WHERE namespace = ? AND id = ?",
-            (key, id),
-        ).fetchone()
-        if found is None:
-            return None
-        return StoredRecord(found[0], _floats(found[1]), _sparse(found[2], found[3]), found[4], found[5])
-
-    def vectors(self, key: int) -> Iterator[RowVectors]:
-        """Yield every row of a namespace with its vectors, in ascending order of the rows."""
-        # No variable holds a cursor: with the traceback of an interrupt, its open statement would hold the file.
-        for row, vector, indices, values in self._connection.execute(
-            "SELECT row, vector, sparse_indices, sparse_values FROM records WHERE namespace = ? ORDER BY number", (key,)
-        ):
-            yield row, _floats(vector), _sparse(indices, values)
-
-    def rows_where(self, key: int, filter: str) -> list[int]:
-        """Return the rows whose metadata passes a filter, ascending."""
-        condition, values = _condition(filter)
-        # The rows of a namespace come from the index of its numbers: neither vectors nor texts are read.
-        where = f"namespace = ? AND {condition}"
-        statement = f"SELECT row FROM records JOIN metadata USING (row) WHERE {where} ORDER BY number"  # noqa: S608
-        return [row for (row,) in self._connection.execute(statement, (key, *values))]
-
-    def rows_selected(self, key: int, selection: Delete) -> list[int]:
-        """Return the rows that a delete request selects."""
-        if selection.ids is not None:
-            return self.rows_by_id(key, selection.ids)
-        if selection.prefix is not None:
-            return self.rows_by_prefix(key, selection.prefix)
-        return self.rows_where(key, selection.filter or "")
-
-    def rows_by_id(self, key: int, ids: Sequence[str]) -> list[int]:
-        """Return the rows of the given ids; ids that do not exist are skipped."""
-        return [
-            row
-            for chunk in _chunks(list(dict.fromkeys(ids)))
-            for (row,) in self._connection.execute(
-                f"SELECT row FROM records WHERE namespace = ? AND id IN ({_placeholders(chunk)})",  # noqa: S608
-                (key, *chunk),
-            )
-        ]
-
-    def rows_by_prefix(self, key: int, prefix: str, *, limit: int = -1) -> list[int]:
-        """Return the rows whose ids start with a prefix, in the order of the ids.
-
-        Args:
-            key: The key of the namespace.
-            prefix: The prefix.
-            limit: The largest number of rows; -1 returns all of them.
-        """
-        found = self._connection.execute(
-            "SELECT row FROM records WHERE namespace = ? AND id BETWEEN ? AND ? ORDER BY id LIMIT ?",
-            (key, prefix, prefix + _LAST, limit),
-        ).fetchall()
-        return [row for (row,) in found]
-
-    def numbers_after(self, key: int, number: int, prefix: str, limit: int) -> list[tuple[int, int]]:
-        """Return the next records of a namespace in insertion order.
-
-        Args:
-            key: The key of the namespace.
-            number: The number after which to begin.
-            prefix: The prefix that the ids have.
-            limit: The largest number of records.
-
-        Returns:
-            The number and the row of each record.
-        """
-        # The plus keeps SQLite from the index of the ids, by which it would read and sort all of them for every page.
-        return self._connection.execute(
-            "SELECT number, row FROM records WHERE namespace = ? AND number > ? AND +id BETWEEN ? AND ?"
-            " ORDER BY number LIMIT ?",
-            (key, number, prefix, prefix + _LAST, limit),
-        ).fetchall()
-
-    def row_at(self, key: int, position: int) -> int | None:
-        """Return the row at a position in insertion order, counted from 0; `None` beyond the end."""
-        found = self._connection.execute(
-            "SELECT row FROM records WHERE namespace = ? ORDER BY number LIMIT 1 OFFSET ?", (key, position)
-        ).fetchone()
-        return None if found is None else found[0]
-
     def delete(self, rows: Sequence[int]) -> int:
         """Delete the records of rows. Returns how many of them existed."""
         deleted = 0
-        for chunk in _chunks(rows):
-            selected = f"WHERE row IN ({_placeholders(chunk)})"
+        for chunk in chunks(rows):
+            selected = f"WHERE row IN ({placeholders(chunk)})"
             self._connection.execute(f"DELETE FROM metadata {selected}", chunk)  # noqa: S608
             deleted += self._connection.execute(f"DELETE FROM records {selected}", chunk).rowcount  # noqa: S608
         return deleted
 
-    def load(self, rows: Iterable[int], include: Include, filter: str = "") -> dict[int, Match]:
-        """Read records for an answer.
-
-        Args:
-            rows: The rows to read. Rows that do not exist any more are left out of the result.
-            include: The fields to read besides the id.
-            filter: Rows whose metadata does not pass this filter now are left out as well.
-
-        Returns:
-            The records by row; their score is `None`.
-        """
-        columns = ", ".join(
-            column if included else "NULL"
-            for column, included in (
-                ("vector", include.include_vectors),
-                ("sparse_indices", include.include_vectors),
-                ("sparse_values", include.include_vectors),
-                (_METADATA, include.include_metadata),
-                ("data", include.include_data),
-            )
-        )
-        condition, values = _condition(filter)
-        table = "records JOIN metadata USING (row)" if include.include_metadata or values else "records"
-        found: dict[int, Match] = {}
-        for chunk in _chunks(list(rows)):
-            statement = f"SELECT row, id, {columns} FROM {table} WHERE row IN ({_placeholders(chunk)}) AND {condition}"  # noqa: S608
-            for row, id_, vector, indices, weights, metadata, data in self._connection.execute(
-                statement, (*chunk, *values)
-            ):
-                found[row] = Match(id_, None, _floats(vector), _sparse(indices, weights), metadata, data)
+    def _stored_rows(self, statement: str, values: Sequence[object], rows: Iterable[int]) -> list[StoredRow]:
+        found = super()._stored_rows(statement, values, rows)
         if self.read_only:  # another process may write to the file, and has changed it while this was read
             self.require_unchanged()
         return found
@@ -342,7 +215,10 @@ class Storage:
         return pages * file.scalar(self._connection.execute("PRAGMA page_size"))
 
     def _save_next_number(self, key: int, number: int) -> None:
-        self._connection.execute("UPDATE namespaces SET next_number = ? WHERE key = ?", (number, key))
+        self._connection.execute(
+            "UPDATE namespaces SET next_number = ?1, checksum = nextk_checksum(key, name, ?1) WHERE key = ?2",
+            (number, key),
+        )
 
     def _property(self, name: str) -> str:
         found = self._connection.execute("SELECT value FROM properties WHERE name = ?", (name,)).fetchone()
@@ -350,30 +226,3 @@ class Storage:
             message = f"malformed: it has no {name}"
             raise sqlite3.DatabaseError(message)
         return str(found[0])
-
-
-def _condition(filter: str) -> tuple[str, Sequence[object]]:
-    node = parse(filter)
-    return ("TRUE", ()) if node is None else filters.to_sql(node, _METADATA)
-
-
-def _placeholders(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _chunks(values: Sequence[object]) -> Iterator[Sequence[object]]:
-    for start in range(0, len(values), _MAX_VARIABLES):
-        yield values[start : start + _MAX_VARIABLES]
-
-
-def _floats(blob: bytes | None) -> NDArray[np.float32] | None:
-    return None if blob is None else np.frombuffer(blob, _FLOAT).astype(np.float32, copy=False)
-
-
-def _sparse(indices: bytes | None, values: bytes | None) -> SparseArrays | None:
-    if indices is None or values is None:
-        return None
-    return SparseArrays(
-        np.frombuffer(indices, _INT).astype(np.int32, copy=False),
-        np.frombuffer(values, _FLOAT).astype(np.float32, copy=False),
-    )

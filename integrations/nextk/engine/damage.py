@@ -1,0 +1,106 @@
+"""Damage to the file of an index: the words for it, and a log that names each damaged record once."""
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+
+from nextk.engine import checksums
+from nextk.errors import RefusedError
+
+log = logging.getLogger("nextk.engine")
+
+_NAMED = 20  # ids in one message
+
+
+def refusal(ids: Sequence[str]) -> RefusedError:
+    """Return the refusal of a request for damaged records, which names them and says what to do.
+
+    Args:
+        ids: The ids of the damaged records, at least one.
+    """
+    names = ", ".join(map(repr, ids[:_NAMED])) + (f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else "")
+    which, them = ("record", "it") if len(ids) == 1 else ("records", "them")
+    message = (
+        f"Damaged in the file of the index: the {which} {names}. Upsert {them} anew, or delete {them} by id; "
+        "`nextk check PATH --rescue NEW` copies all whole records to a new file"
+    )
+    return RefusedError(message, 500)
+
+
+def structure_refusal(error: Exception) -> RefusedError:
+    """Return the refusal of a request that SQLite cannot carry out, because the structure of the file is damaged.
+
+    Args:
+        error: The failure.
+    """
+    message = (
+        f"The file of the index is damaged ({error}): close the index and restore its file from a copy, or run "
+        "`nextk check PATH --rescue NEW`, which copies all whole records to a new file"
+    )
+    return RefusedError(message, 500)
+
+
+def is_structural(error: Exception) -> bool:
+    """Return whether an error says that the structure of the file is damaged."""
+    return isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error)
+
+
+def malformed(reason: str) -> sqlite3.DatabaseError:
+    """Return an error in the way of SQLite's own about a damaged structure."""
+    return sqlite3.DatabaseError(f"malformed: {reason}")
+
+
+class DamageLog:
+    """A log of the damaged records of one file, which names each of them once.
+
+    Args:
+        connection: The connection to the file.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._named: set[int] = set()
+
+    def add(self, row: int) -> None:
+        """Log that the record of a row is damaged and left out, unless that was logged before."""
+        if row not in self._named:
+            self._named.add(row)
+            log.error(
+                "left out %s of %s, which is damaged: upsert it anew or delete it by its id, or run "
+                "`nextk check PATH --rescue NEW`, which copies all whole records to a new file",
+                self._name(row),
+                self._file(),
+            )
+
+    def add_structure(self, reason: str) -> None:
+        """Log that records cannot be found, because the structure of the file is damaged.
+
+        Args:
+            reason: The contradiction in the file.
+        """
+        log.error(
+            "records of %s may be missing, because %s: restore it from a copy, or run "
+            "`nextk check PATH --rescue NEW`, which copies all whole records to a new file",
+            self._file(),
+            reason,
+        )
+
+    def _name(self, row: int) -> str:
+        """Return the id and the namespace of a record, as far as they can be read."""
+        try:
+            # The index of the numbers has the id, too, and is not damaged together with the record.
+            found = self._connection.execute(
+                "SELECT CAST(id AS BLOB), CAST(name AS BLOB) FROM records INDEXED BY numbers"
+                " JOIN namespaces ON namespace = key WHERE row = ?",
+                (row,),
+            ).fetchone()
+        except sqlite3.DatabaseError:
+            found = None
+        if found is None:
+            return f"the record of row {row}"
+        id_, namespace = map(checksums.decode, found)
+        return f"the record {id_!r}" + (f" of the namespace {namespace!r}" if namespace else "")
+
+    def _file(self) -> str:
+        (_, _, path), *_ = self._connection.execute("SELECT seq, name, CAST(file AS BLOB) FROM pragma_database_list")
+        return checksums.decode(path) or "an index in memory"

@@ -1,0 +1,282 @@
+"""Read the records in the file of an index, and notice those that are damaged.
+
+The checksum of a record is checked whenever the record is read for an answer or for an update. It covers all of the
+record, whichever fields are asked for. A damaged record is refused where it is named by its id, and left out elsewhere,
+and the log names it once. The vectors that are loaded into memory are an exception: they only have to be usable.
+
+Two indexes lead to the records: one by their ids and one by their numbers. What they say is compared with the records
+that they lead to.
+"""
+
+import random
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from nextk.bodies import MAX_ID_BYTES, Delete, Include
+from nextk.engine import checksums, damage, file, stored
+from nextk.engine.filter import sql as filters
+from nextk.engine.filter.syntax import parse
+from nextk.engine.schema import Schema
+from nextk.engine.statements import chunks, over_rows, placeholders
+from nextk.engine.stored import StoredRecord, StoredRow
+from nextk.engine.values import Match, RowVectors
+
+_LAST = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)  # sorts behind every id that could follow a prefix
+
+_RECORDS = f"SELECT {stored.COLUMNS}, TRUE FROM {stored.TABLES} WHERE TRUE"  # noqa: S608
+# The index of the numbers is compared with the table itself, from which a record is read by its row.
+_VECTORS = """
+SELECT numbered.row, held.vector, held.sparse_indices, held.sparse_values,
+    held.namespace = numbered.namespace AND held.number = numbered.number AND held.id = numbered.id
+FROM records AS numbered INDEXED BY numbers LEFT JOIN records AS held ON held.row = numbered.row
+WHERE numbered.namespace = ? ORDER BY numbered.number
+"""
+
+_COUNTS = "SELECT namespace, count(*) FROM records INDEXED BY {index} GROUP BY namespace"
+
+
+class RecordReader:
+    """The half of the storage that reads records.
+
+    Args:
+        connection: The connection to the file.
+
+    Attributes:
+        damaged: The log of the damaged records.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        connection.text_factory = checksums.decode
+        filters.register(connection)
+        self._connection = connection
+        self.damaged = damage.DamageLog(connection)
+
+    def read(self, key: int, id: str) -> StoredRecord | None:
+        """Read all columns of one record; return `None` if it does not exist.
+
+        Raises:
+            RefusedError: The record is damaged.
+        """
+        found = self._whole_by_id(key, [id])
+        return stored.record_of(found[id]) if found else None
+
+    def fetch(self, key: int, ids: Sequence[str], include: Include) -> dict[str, Match]:
+        """Read records for an answer, by their ids. Ids that do not exist are left out.
+
+        Raises:
+            RefusedError: Some of the records are damaged; the message names them.
+        """
+        return {id_: stored.match_of(row, include) for id_, row in self._whole_by_id(key, ids).items()}
+
+    def vectors(self, key: int, schema: Schema) -> Iterator[RowVectors]:
+        """Yield the rows of a namespace with their vectors, in the order of their numbers.
+
+        A record is left out, and logged, if its vectors cannot be those of a record of this index. Its checksum is not
+        checked, because that would read its text and its metadata.
+
+        Args:
+            key: The key of the namespace.
+            schema: The schema of the index.
+        """
+        dimension = schema.dimension or 0 if schema.dense else None
+        sparse = schema.sparse
+        for row, vector, indices, values, agrees in self._connection.execute(_VECTORS, (key,)):
+            usable = agrees and stored.is_vector(vector, dimension)
+            if usable and stored.is_sparse_vector(indices, values, expected=sparse):
+                yield row, *stored.vectors_of(vector, indices, values)
+            else:
+                self.damaged.add(row)
+
+    def compare_indexes(self) -> None:
+        """Log whether the two indexes and the table hold different numbers of records, or some of no namespace.
+
+        That is how records show that have vanished from one of them. It reads no record, only the indexes.
+        """
+        by_number, by_id = (
+            dict(self._connection.execute(_COUNTS.format(index=index)))
+            for index in ("numbers", "sqlite_autoindex_records_1")
+        )
+        count = file.scalar(self._connection.execute("SELECT count(*) FROM records NOT INDEXED"))
+        keys = {key for (key,) in self._connection.execute("SELECT key FROM namespaces")}
+        if by_number != by_id or sum(by_id.values()) != count or not by_id.keys() <= keys:
+            reason = f"its table holds {count}, and its indexes {sum(by_number.values())} and {sum(by_id.values())}"
+            self.damaged.add_structure(reason)
+
+    def rows_where(self, key: int, filter: str) -> list[int]:
+        """Return the rows whose metadata passes a filter, ascending by number.
+
+        Metadata that are lost, or no JSON, pass no filter, and the log names their record. Whether other metadata match
+        the checksum of their record is not checked.
+        """
+        condition, values = _condition(filter)
+        # The rows of a namespace come from the index of its numbers: neither vectors nor texts are read.
+        lost = "metadata.row IS NULL"
+        statement = f"SELECT records.row, {lost} FROM {stored.TABLES} WHERE ({lost} OR {condition})"  # noqa: S608
+        try:
+            found = self._connection.execute(
+                f"{statement} AND namespace = ? ORDER BY number", (*values, key)
+            ).fetchall()
+        except sqlite3.DatabaseError:  # SQLite fails at the first metadata that are no JSON
+            rows = self._connection.execute("SELECT row FROM records WHERE namespace = ? ORDER BY number", (key,))
+            found = self._run(statement, values, [row for (row,) in rows])
+        for row in [row for row, is_lost in found if is_lost]:
+            self.damaged.add(row)
+        return [row for row, is_lost in found if not is_lost]
+
+    def rows_selected(self, key: int, selection: Delete) -> list[int]:
+        """Return the rows that a delete request selects.
+
+        Raises:
+            sqlite3.DatabaseError: The index of the ids is damaged, so that another record would be deleted.
+        """
+        if selection.filter is not None:
+            return self.rows_where(key, selection.filter)
+        selected = (
+            self._rows_with_prefix(key, selection.prefix or "")
+            if selection.ids is None
+            else self._rows_of_ids(key, selection.ids)
+        )
+        self._numbered(selected)
+        return list(selected)
+
+    def load_prefix(self, key: int, prefix: str, include: Include, limit: int) -> list[Match]:
+        """Read records for an answer: those whose ids start with a prefix, in the order of the ids.
+
+        Args:
+            key: The key of the namespace.
+            prefix: The prefix.
+            include: The fields to read besides the id.
+            limit: The largest number of records.
+        """
+        rows = self._rows_with_prefix(key, prefix, limit=limit)
+        found = self.load(key, rows, include)
+        for row in [row for row, match in found.items() if match.id != rows[row]]:  # the index leads elsewhere
+            self.damaged.add(row)
+            del found[row]
+        return [found[row] for row in rows if row in found]
+
+    def _rows_of_ids(self, key: int, ids: Sequence[str]) -> dict[int, str]:
+        """Return the rows of the given ids with these ids; ids that do not exist are skipped."""
+        return dict(
+            found
+            for chunk in chunks(list(dict.fromkeys(ids)))
+            for found in self._connection.execute(
+                f"SELECT row, id FROM records WHERE namespace = ? AND id IN ({placeholders(chunk)})",  # noqa: S608
+                (key, *chunk),
+            )
+        )
+
+    def _rows_with_prefix(self, key: int, prefix: str, *, limit: int = -1) -> dict[int, str]:
+        """Return rows and ids of the records whose ids start with a prefix, in the order of the ids."""
+        return dict(
+            self._connection.execute(
+                "SELECT row, id FROM records WHERE namespace = ? AND id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+                (key, prefix, prefix + _LAST, limit),
+            )
+        )
+
+    def _numbered(self, ids: Mapping[int, str]) -> dict[str, tuple[int, int]]:
+        """Return row and number by id, for rows and ids that come from the index of the ids.
+
+        Raises:
+            sqlite3.DatabaseError: The records themselves have other ids, so SQLite could not write to them properly.
+        """
+        statement = "SELECT row, id, number FROM records NOT INDEXED WHERE TRUE"
+        found = {id_: (row, number) for row, id_, number in self._run(statement, (), ids)}
+        if found.keys() != set(ids.values()):
+            reason = "its index of the ids leads to other records"
+            raise damage.malformed(reason)
+        return found
+
+    def numbers_after(self, key: int, number: int, prefix: str, limit: int) -> list[tuple[int, int]]:
+        """Return the next records of a namespace in insertion order.
+
+        Args:
+            key: The key of the namespace.
+            number: The number after which to begin.
+            prefix: The prefix that the ids have.
+            limit: The largest number of records.
+
+        Returns:
+            The number and the row of each record.
+        """
+        # The plus keeps SQLite from the index of the ids, by which it would read and sort all of them for every page.
+        return self._connection.execute(
+            "SELECT number, row FROM records WHERE namespace = ? AND number > ? AND +id BETWEEN ? AND ?"
+            " ORDER BY number LIMIT ?",
+            (key, number, prefix, prefix + _LAST, limit),
+        ).fetchall()
+
+    def random(self, key: int, count: int, include: Include) -> Match | None:
+        """Read a random record for an answer, or return `None` if no record is whole.
+
+        Args:
+            key: The key of the namespace.
+            count: The number of its records.
+            include: The fields to read besides the id.
+        """
+        first = random.randrange(count)  # noqa: S311 - no secret depends on it
+        statement = "SELECT row FROM records WHERE namespace = ? ORDER BY number LIMIT 1 OFFSET ?"
+        for position in (*range(first, count), *range(first)):
+            rows = [row for (row,) in self._connection.execute(statement, (key, position))]
+            if found := list(self.load(key, rows, include).values()):
+                return found[0]
+        return None
+
+    def load(self, key: int, rows: Iterable[int], include: Include, filter: str = "") -> dict[int, Match]:
+        """Read records for an answer. Damaged ones are left out, and logged.
+
+        Args:
+            key: The key of the namespace.
+            rows: The rows to read. Rows that do not exist any more are left out of the result.
+            include: The fields to read besides the id.
+            filter: Rows whose metadata does not pass this filter now are left out as well.
+
+        Returns:
+            The records by row; their score is `None`.
+        """
+        condition, values = _condition(filter)
+        statement = f"SELECT {stored.COLUMNS}, {condition} FROM {stored.TABLES} WHERE TRUE"  # noqa: S608
+        found: dict[int, Match] = {}
+        for row in self._stored_rows(statement, values, rows):
+            if not stored.is_whole(row) or row[1] != key:
+                self.damaged.add(row[0])
+            elif row[-1]:  # it passes
+                found[row[0]] = stored.match_of(row, include)
+        return found
+
+    def _whole_by_id(self, key: int, ids: Sequence[str]) -> dict[str, StoredRow]:
+        """Read records by their ids. Ids that do not exist are left out.
+
+        Raises:
+            RefusedError: Some of the records are damaged; the message names them.
+        """
+        indexed = self._rows_of_ids(key, ids)
+        found = {row[0]: row for row in self._stored_rows(_RECORDS, (), indexed) if stored.is_whole(row)}
+        whole = {
+            id_: found[row]
+            for row, id_ in indexed.items()
+            if row in found and (found[row][1], found[row][4].decode()) == (key, id_)
+        }
+        if damaged := {row: id_ for row, id_ in indexed.items() if id_ not in whole}:
+            for row in damaged:
+                self.damaged.add(row)
+            raise damage.refusal(list(damaged.values()))
+        return whole
+
+    def _stored_rows(self, statement: str, values: Sequence[object], rows: Iterable[int]) -> list[StoredRow]:
+        """Run a statement that reads records; see `_run`."""
+        self._connection.text_factory = stored.TEXT_FACTORY
+        try:
+            return self._run(statement, values, rows)
+        finally:
+            self._connection.text_factory = checksums.decode
+
+    def _run(self, statement: str, values: Sequence[object], rows: Iterable[int]) -> list[StoredRow]:
+        """Run a statement over rows; see `over_rows`. A row at which SQLite fails is left out, and logged."""
+        return list(over_rows(self._connection, statement, values, list(rows), self.damaged.add))
+
+
+def _condition(filter: str) -> tuple[str, Sequence[object]]:
+    node = parse(filter)
+    return ("TRUE", ()) if node is None else filters.to_sql(node, stored.METADATA)

@@ -1,0 +1,47 @@
+"""Statements over many rows, of which SQLite fails at some if the file is damaged."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+_MAX_VARIABLES = 500  # well below what any SQLite allows in one statement
+
+
+def over_rows(
+    connection: sqlite3.Connection,
+    statement: str,
+    values: Sequence[object],
+    rows: Sequence[int],
+    on_failure: Callable[[int], None],
+) -> Iterator[tuple[Any, ...]]:
+    """Run a statement over rows of the records, and yield what it selects.
+
+    Args:
+        connection: The connection to the file.
+        statement: The statement, up to a condition to which a further one is added.
+        values: The values of the placeholders in it.
+        rows: The rows.
+        on_failure: A function that is called with each row at which SQLite fails; the row is left out.
+    """
+    for chunk in chunks(rows):
+        selected = f"{statement} AND records.row IN ({placeholders(chunk)})"
+        try:
+            yield from connection.execute(selected, (*values, *chunk)).fetchall()
+        except sqlite3.DatabaseError:
+            if len(chunk) == 1:
+                on_failure(chunk[0])
+                continue
+            half = len(chunk) // 2
+            for part in (chunk[:half], chunk[half:]):
+                yield from over_rows(connection, statement, values, part, on_failure)
+
+
+def placeholders(values: Sequence[object]) -> str:
+    """Return a placeholder for each value."""
+    return ", ".join("?" * len(values))
+
+
+def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield the values in parts that one statement can take."""
+    for start in range(0, len(values), _MAX_VARIABLES):
+        yield values[start : start + _MAX_VARIABLES]
