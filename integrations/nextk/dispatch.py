@@ -33,7 +33,6 @@ from nextk.bodies import (
     VectorStart,
     sized_namespace,
 )
-from nextk.engine import damage
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
 from nextk.plain import record_name
@@ -111,10 +110,8 @@ def dispatch(engine: Engine, target: str, body: object, *, read_only: bool = Fal
         return command.run(engine, Request(_namespace(path.lstrip("/").partition("/")[2]), body, flags))
     except RefusedError:
         raise
-    except Exception as error:
+    except Exception:
         log.exception("a request to %s failed", target.partition("?")[0])
-        if damage.is_structural(error):
-            raise damage.structure_refusal(error) from None
         message = "Internal server error"
         raise RefusedError(message, 500) from None
 

@@ -157,6 +157,7 @@ def test_help_and_query_load_nothing_that_they_do_not_need(texts: Path) -> None:
         (["query", "x"], "rich", "pip install 'nextk[local]'"),
         (["ingest", "."], "rich", "pip install 'nextk[local]'"),
         (["info"], "rich", "pip install 'nextk[local]'"),
+        (["check", "x"], "numpy", "pip install 'nextk[local]'"),
         (["serve"], "uvicorn", "pip install 'nextk[server]'"),
         (["demo"], "llama_index.core", "pip install 'nextk[all]'"),
     ],

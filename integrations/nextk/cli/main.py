@@ -1,8 +1,8 @@
 """The command `nextk`: it finds the command that is meant, runs it, and turns errors into exit codes.
 
-The exit code is 0 if the command succeeded, 1 if the demo found a difference between the frameworks, 2 if the user can
-correct the fault (one line on stderr says how), 130 if the command was interrupted, and 141 if the reader of the output
-has gone. With NEXTK_DEBUG=1 the line on stderr comes with its traceback.
+The exit code is 0 if the command succeeded, 1 if the demo found a difference between the frameworks or the check found
+damage, 2 if the user can correct the fault (one line on stderr says how), 130 if the command was interrupted, and 141
+if the reader of the output has gone. With NEXTK_DEBUG=1 the line on stderr comes with its traceback.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, Protocol
 
-from nextk.cli import demo, info, ingest, query, serve
+from nextk.cli import check, demo, info, ingest, query, serve
 from nextk.errors import NextKError
 
 _MISTAKE, _INTERRUPTED, _UNREAD = 2, 130, 141
@@ -37,7 +37,14 @@ class CommandModule(Protocol):
         ...
 
 
-COMMANDS: Mapping[str, CommandModule] = {"demo": demo, "ingest": ingest, "query": query, "info": info, "serve": serve}
+COMMANDS: Mapping[str, CommandModule] = {
+    "demo": demo,
+    "ingest": ingest,
+    "query": query,
+    "info": info,
+    "check": check,
+    "serve": serve,
+}
 
 
 class _Parser(argparse.ArgumentParser):

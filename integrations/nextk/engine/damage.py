@@ -11,6 +11,9 @@ log = logging.getLogger("nextk.engine")
 
 _NAMED = 20  # ids in one message
 
+READ_FAILURES = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""The errors of sqlite3 about a damaged file; the latter if SQLite's message quotes bytes that are no UTF-8."""
+
 
 def refusal(ids: Sequence[str]) -> RefusedError:
     """Return the refusal of a request for damaged records, which names them and says what to do.
@@ -27,22 +30,11 @@ def refusal(ids: Sequence[str]) -> RefusedError:
     return RefusedError(message, 500)
 
 
-def structure_refusal(error: Exception) -> RefusedError:
-    """Return the refusal of a request that SQLite cannot carry out, because the structure of the file is damaged.
-
-    Args:
-        error: The failure.
-    """
-    message = (
-        f"The file of the index is damaged ({error}): close the index and restore its file from a copy, or run "
-        "`nextk check PATH --rescue NEW`, which copies all whole records to a new file"
-    )
-    return RefusedError(message, 500)
-
-
 def is_structural(error: Exception) -> bool:
     """Return whether an error says that the structure of the file is damaged."""
-    return isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error)
+    return isinstance(error, UnicodeDecodeError) or (
+        isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error)
+    )
 
 
 def malformed(reason: str) -> sqlite3.DatabaseError:
@@ -60,6 +52,7 @@ class DamageLog:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._named: set[int] = set()
+        self._reasons: set[str] = set()
 
     def add(self, row: int) -> None:
         """Log that the record of a row is damaged and left out, unless that was logged before."""
@@ -73,17 +66,19 @@ class DamageLog:
             )
 
     def add_structure(self, reason: str) -> None:
-        """Log that records cannot be found, because the structure of the file is damaged.
+        """Log that records may be missing, because the structure is damaged, unless that was logged before.
 
         Args:
             reason: The contradiction in the file.
         """
-        log.error(
-            "records of %s may be missing, because %s: restore it from a copy, or run "
-            "`nextk check PATH --rescue NEW`, which copies all whole records to a new file",
-            self._file(),
-            reason,
-        )
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            log.error(
+                "records of %s may be missing, because %s: restore it from a copy, or run "
+                "`nextk check PATH --rescue NEW`, which copies all whole records to a new file",
+                self._file(),
+                reason,
+            )
 
     def _name(self, row: int) -> str:
         """Return the id and the namespace of a record, as far as they can be read."""

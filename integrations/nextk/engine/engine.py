@@ -310,11 +310,9 @@ class EmbeddedEngine:
             key = self._cache.current().keys.get(namespace)
             if key is None:
                 return RangePage("", [])
-            numbered = self._storage.numbers_after(key, int(request.cursor or 0), request.prefix, request.limit + 1)
-            page = numbered[: request.limit]
-            found = self._storage.load(key, [row for _, row in page], request)
-        cursor = str(page[-1][0]) if len(numbered) > len(page) else ""
-        return RangePage(cursor, [found[row] for _, row in page if row in found])
+            start, limit = int(request.cursor or 0), request.limit
+            matches, last = self._storage.range(key, start, request.prefix, request, limit)
+        return RangePage("" if last is None else str(last), matches)
 
     def random(self, namespace: str) -> Match | None:
         """Return a random record with its vectors, or `None` if the namespace has no records that are whole."""

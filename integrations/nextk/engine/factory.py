@@ -1,14 +1,13 @@
 """Open the engine of an index by the keywords of `Index.embedded`, and create the index if it does not exist."""
 
 import logging
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nextk.engine.engine import EmbeddedEngine
-from nextk.engine.failures import explain
+from nextk.engine.failures import FAILURES, explain
 from nextk.engine.file import connect
 from nextk.engine.protocol import Engine
 from nextk.engine.records import Models
@@ -60,9 +59,9 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
     except BaseException as error:
         if storage is not None:
             storage.close()
-        if isinstance(error, RefusedError) and isinstance(error.__cause__, sqlite3.Error | OSError):
+        if isinstance(error, RefusedError) and isinstance(error.__cause__, FAILURES):
             raise explain(error.__cause__, path) from error.__cause__
-        if isinstance(error, sqlite3.Error | OSError):
+        if isinstance(error, FAILURES):
             raise explain(error, path) from error
         raise
     return engine

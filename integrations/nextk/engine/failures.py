@@ -15,7 +15,13 @@ from typing import Any, TypeVar
 
 from nextk.errors import ClientError, IndexLocked, RefusedError
 
-__all__ = ["explain", "refusal", "refusing_failures"]
+__all__ = ["FAILURES", "Failure", "explain", "refusal", "refusing_failures"]
+
+Failure = sqlite3.Error | OSError | UnicodeDecodeError
+"""An error of SQLite or of the operating system; the last one where SQLite quotes a damaged text in its own error."""
+
+FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""The classes of `Failure`."""
 
 _EngineClass = TypeVar("_EngineClass", bound=type)
 
@@ -59,7 +65,8 @@ _DISK = _Failure(
 _DAMAGED = _Failure(
     500,
     "its file is damaged",
-    f"{_NO_CHANGE}: see what is lost with `nextk check PATH`, or restore the file from a copy",
+    f"{_NO_CHANGE}: close the index and restore its file from a backup, or run `nextk check PATH --rescue NEW`, which "
+    "copies all whole records to a new file",
 )
 _NOT_OPENED = _Failure(
     500,
@@ -116,14 +123,14 @@ def _refusing(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
         try:
             return method(self, *arguments, **keywords)
-        except (sqlite3.Error, OSError) as error:
+        except FAILURES as error:
             # In no variable here: an error that its own traceback refers to would live on, with open statements.
             raise refusal(error, self.name) from error
 
     return call
 
 
-def refusal(error: sqlite3.Error | OSError, name: str) -> RefusedError:
+def refusal(error: Failure, name: str) -> RefusedError:
     """Return the error of a call that a failure of the storage has prevented.
 
     Args:
@@ -135,7 +142,7 @@ def refusal(error: sqlite3.Error | OSError, name: str) -> RefusedError:
     return RefusedError(message, failure.status)
 
 
-def explain(error: sqlite3.Error | OSError, path: Path | None) -> ClientError:
+def explain(error: Failure, path: Path | None) -> ClientError:
     """Return the error that tells a user why an index cannot be opened.
 
     Args:
@@ -158,7 +165,7 @@ def explain(error: sqlite3.Error | OSError, path: Path | None) -> ClientError:
     return ClientError(message)
 
 
-def _failure_of(error: sqlite3.Error | OSError) -> _Failure:
+def _failure_of(error: Failure) -> _Failure:
     if isinstance(error, OSError):
         return _BY_ERRNO.get(error.errno, _DISK)
     code = getattr(error, "sqlite_errorcode", None)
@@ -169,12 +176,14 @@ def _failure_of(error: sqlite3.Error | OSError) -> _Failure:
     return _CLOSED if "closed" in str(error) else _OTHER
 
 
-def _is_undecodable(error: sqlite3.Error | OSError) -> bool:
-    """Return whether Python's module has found a stored text that is not UTF-8. That error has no code."""
-    return isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
+def _is_undecodable(error: Failure) -> bool:
+    """Return whether Python's module has found a text that is not UTF-8. Such an error has no code."""
+    return isinstance(error, UnicodeDecodeError) or (
+        isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
+    )
 
 
-def _detail(error: sqlite3.Error | OSError) -> str:
+def _detail(error: Failure) -> str:
     """Return what the error says of itself, in parentheses, without any value that is stored."""
     if isinstance(error, OSError):
         detail = error.strerror or type(error).__name__

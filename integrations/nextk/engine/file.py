@@ -14,16 +14,14 @@ from pathlib import Path
 
 import orjson
 
-from nextk.engine.failures import explain
-from nextk.engine.formats import FORMAT, convert, create_tables, seal
+from nextk.engine.failures import FAILURES, explain
+from nextk.engine.formats import APPLICATION_ID, FORMAT, convert, create_tables, seal
 from nextk.engine.index_file import IndexFile, locks, read_at
 from nextk.engine.journal import HEADER_SIZE, belongs, format_of, has_writes, path_beside, set_aside
 from nextk.engine.schema import Schema
 from nextk.errors import ClientError
 
 log = logging.getLogger("nextk.engine")
-
-_APPLICATION_ID = 0x6E78746B  # "nxtk", in the header field that SQLite keeps for it
 
 _APPLICATION = slice(68, 72)  # where the header has it
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -57,7 +55,7 @@ def connect(path: Path | None, new_schema: Callable[[], Schema] | None) -> Index
             _make(path, new_schema)
         writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)
         return _open_for_writing(path) if writable else _open_for_reading(path)
-    except (sqlite3.Error, OSError) as error:
+    except FAILURES as error:
         raise explain(error, path) from error
 
 
@@ -189,7 +187,7 @@ def _locked(path: Path) -> IndexFile:
 def _owns_journal(descriptor: int, path: Path) -> bool:
     """Return whether the journal beside a file may be replayed. The journals of other applications are their own."""
     header = read_at(descriptor, HEADER_SIZE, 0)
-    return int.from_bytes(header[_APPLICATION], "big") != _APPLICATION_ID or belongs(header, path_beside(path))
+    return int.from_bytes(header[_APPLICATION], "big") != APPLICATION_ID or belongs(header, path_beside(path))
 
 
 def _lock(connection: sqlite3.Connection) -> None:
@@ -246,7 +244,7 @@ def _require_index(connection: sqlite3.Connection, path: Path) -> None:
     application = scalar(connection.execute("PRAGMA application_id"))
     version = scalar(connection.execute("PRAGMA user_version"))
     tables = scalar(connection.execute("SELECT count(*) FROM sqlite_schema"))
-    if application != _APPLICATION_ID and (tables or application or version):
+    if application != APPLICATION_ID and (tables or application or version):
         message = f"{path} is a database, but not a nextk index"
         raise ClientError(message)
     if not tables:
@@ -278,7 +276,7 @@ def _create(connection: sqlite3.Connection, schema: Schema) -> None:
     properties = {"id": secrets.token_hex(8), "schema": orjson.dumps(schema.to_dict()).decode()}
     connection.executemany("INSERT INTO properties VALUES (?, ?)", properties.items())
     seal(connection)
-    connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute("COMMIT")
 
 

@@ -12,7 +12,10 @@ import orjson
 
 from nextk.engine import checksums
 
-__all__ = ["FORMAT", "convert", "create_tables", "register", "require_sealed", "seal"]
+__all__ = ["APPLICATION_ID", "FORMAT", "convert", "create_tables", "register", "require_sealed", "seal"]
+
+APPLICATION_ID = 0x6E78746B
+"""The bytes "nxtk", in the field of the header that SQLite keeps for the application."""
 
 FORMAT = 2
 """The format that is written. Every format from 1 up to it can be opened."""

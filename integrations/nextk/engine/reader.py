@@ -23,7 +23,6 @@ from nextk.engine.values import Match, RowVectors
 
 _LAST = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)  # sorts behind every id that could follow a prefix
 
-_RECORDS = f"SELECT {stored.COLUMNS}, TRUE FROM {stored.TABLES} WHERE TRUE"  # noqa: S608
 # The index of the numbers is compared with the table itself, from which a record is read by its row.
 _VECTORS = """
 SELECT numbered.row, held.vector, held.sparse_indices, held.sparse_values,
@@ -32,6 +31,14 @@ FROM records AS numbered INDEXED BY numbers LEFT JOIN records AS held ON held.ro
 WHERE numbered.namespace = ? ORDER BY numbered.number
 """
 
+_NOT_FOUND = """
+SELECT count(*) FROM records AS numbered INDEXED BY numbers WHERE namespace = ? AND NOT EXISTS (
+    SELECT 1 FROM records AS named INDEXED BY sqlite_autoindex_records_1
+    WHERE named.namespace = numbered.namespace AND named.id = numbered.id AND named.row = numbered.row
+)
+"""
+_NUMBERS_DISAGREE = "its index of the numbers leads to other records"
+_IDS_DISAGREE = "its index of the ids leads to other records"
 _COUNTS = "SELECT namespace, count(*) FROM records INDEXED BY {index} GROUP BY namespace"
 
 
@@ -49,6 +56,7 @@ class RecordReader:
         connection.text_factory = checksums.decode
         filters.register(connection)
         self._connection = connection
+        self._compared: dict[int, bool] = {}  # whether the two indexes agree, by the key of the namespace
         self.damaged = damage.DamageLog(connection)
 
     def read(self, key: int, id: str) -> StoredRecord | None:
@@ -81,8 +89,9 @@ class RecordReader:
         dimension = schema.dimension or 0 if schema.dense else None
         sparse = schema.sparse
         for row, vector, indices, values, agrees in self._connection.execute(_VECTORS, (key,)):
-            usable = agrees and stored.is_vector(vector, dimension)
-            if usable and stored.is_sparse_vector(indices, values, expected=sparse):
+            if not agrees:
+                self.damaged.add_structure(_NUMBERS_DISAGREE)
+            elif stored.is_vector(vector, dimension) and stored.is_sparse_vector(indices, values, expected=sparse):
                 yield row, *stored.vectors_of(vector, indices, values)
             else:
                 self.damaged.add(row)
@@ -156,24 +165,45 @@ class RecordReader:
         return [found[row] for row in rows if row in found]
 
     def _rows_of_ids(self, key: int, ids: Sequence[str]) -> dict[int, str]:
-        """Return the rows of the given ids with these ids; ids that do not exist are skipped."""
-        return dict(
-            found
-            for chunk in chunks(list(dict.fromkeys(ids)))
-            for found in self._connection.execute(
+        """Return the rows of the given ids with these ids; ids that do not exist are skipped.
+
+        Raises:
+            sqlite3.DatabaseError: The index of the ids is damaged, so that ids that are not found may exist.
+        """
+        distinct = list(dict.fromkeys(ids))
+        found = dict(
+            pair
+            for chunk in chunks(distinct)
+            for pair in self._connection.execute(
                 f"SELECT row, id FROM records WHERE namespace = ? AND id IN ({placeholders(chunk)})",  # noqa: S608
                 (key, *chunk),
             )
         )
+        if len(found) < len(distinct) and not self._finds_ids(key):
+            raise damage.malformed(_IDS_DISAGREE)
+        return found
 
     def _rows_with_prefix(self, key: int, prefix: str, *, limit: int = -1) -> dict[int, str]:
         """Return rows and ids of the records whose ids start with a prefix, in the order of the ids."""
+        self._finds_ids(key)
         return dict(
             self._connection.execute(
                 "SELECT row, id FROM records WHERE namespace = ? AND id BETWEEN ? AND ? ORDER BY id LIMIT ?",
                 (key, prefix, prefix + _LAST, limit),
             )
         )
+
+    def _finds_ids(self, key: int) -> bool:
+        """Return whether the index of the ids finds every record that the index of the numbers has.
+
+        They are compared when an id is not found for the first time, and the log says if they disagree. SQLite keeps
+        them equal from then on.
+        """
+        if key not in self._compared:
+            self._compared[key] = not file.scalar(self._connection.execute(_NOT_FOUND, (key,)))
+        if not self._compared[key]:
+            self.damaged.add_structure(_IDS_DISAGREE)
+        return self._compared[key]
 
     def _numbered(self, ids: Mapping[int, str]) -> dict[str, tuple[int, int]]:
         """Return row and number by id, for rows and ids that come from the index of the ids.
@@ -184,28 +214,37 @@ class RecordReader:
         statement = "SELECT row, id, number FROM records NOT INDEXED WHERE TRUE"
         found = {id_: (row, number) for row, id_, number in self._run(statement, (), ids)}
         if found.keys() != set(ids.values()):
-            reason = "its index of the ids leads to other records"
-            raise damage.malformed(reason)
+            raise damage.malformed(_IDS_DISAGREE)
         return found
 
-    def numbers_after(self, key: int, number: int, prefix: str, limit: int) -> list[tuple[int, int]]:
-        """Return the next records of a namespace in insertion order.
+    def range(self, key: int, number: int, prefix: str, include: Include, limit: int) -> tuple[list[Match], int | None]:
+        """Read the next records of a namespace in insertion order. Damaged ones are left out, and logged.
 
         Args:
             key: The key of the namespace.
             number: The number after which to begin.
             prefix: The prefix that the ids have.
+            include: The fields to read besides the id.
             limit: The largest number of records.
 
         Returns:
-            The number and the row of each record.
+            The records, and the number after which the next ones begin, `None` if there are none.
         """
         # The plus keeps SQLite from the index of the ids, by which it would read and sort all of them for every page.
-        return self._connection.execute(
+        numbered = self._connection.execute(
             "SELECT number, row FROM records WHERE namespace = ? AND number > ? AND +id BETWEEN ? AND ?"
             " ORDER BY number LIMIT ?",
-            (key, number, prefix, prefix + _LAST, limit),
+            (key, number, prefix, prefix + _LAST, limit + 1),
         ).fetchall()
+        page = numbered[:limit]
+        found = {row[0]: row for row in self._whole(key, [row for _, row in page])}
+        matches = []
+        for its_number, row in page:
+            if row in found and found[row][2] != its_number:
+                self.damaged.add_structure(_NUMBERS_DISAGREE)
+            elif row in found:
+                matches.append(stored.match_of(found[row], include))
+        return matches, page[-1][0] if len(numbered) > limit else None
 
     def random(self, key: int, count: int, include: Include) -> Match | None:
         """Read a random record for an answer, or return `None` if no record is whole.
@@ -235,15 +274,17 @@ class RecordReader:
         Returns:
             The records by row; their score is `None`.
         """
+        return {row[0]: stored.match_of(row, include) for row in self._whole(key, rows, filter)}
+
+    def _whole(self, key: int, rows: Iterable[int], filter: str = "") -> Iterator[StoredRow]:
+        """Yield the records of a namespace that are whole and pass a filter now; log those that are damaged."""
         condition, values = _condition(filter)
         statement = f"SELECT {stored.COLUMNS}, {condition} FROM {stored.TABLES} WHERE TRUE"  # noqa: S608
-        found: dict[int, Match] = {}
         for row in self._stored_rows(statement, values, rows):
             if not stored.is_whole(row) or row[1] != key:
                 self.damaged.add(row[0])
             elif row[-1]:  # it passes
-                found[row[0]] = stored.match_of(row, include)
-        return found
+                yield row
 
     def _whole_by_id(self, key: int, ids: Sequence[str]) -> dict[str, StoredRow]:
         """Read records by their ids. Ids that do not exist are left out.
@@ -252,7 +293,7 @@ class RecordReader:
             RefusedError: Some of the records are damaged; the message names them.
         """
         indexed = self._rows_of_ids(key, ids)
-        found = {row[0]: row for row in self._stored_rows(_RECORDS, (), indexed) if stored.is_whole(row)}
+        found = {row[0]: row for row in self._stored_rows(stored.RECORDS, (), indexed) if stored.is_whole(row)}
         whole = {
             id_: found[row]
             for row, id_ in indexed.items()

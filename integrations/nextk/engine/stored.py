@@ -24,6 +24,9 @@ COLUMNS = (
 TABLES = "records LEFT JOIN metadata USING (row)"
 """The tables that have these columns. If the row of its metadata is lost, the record is read, and is not whole."""
 
+RECORDS = f"SELECT {COLUMNS}, TRUE FROM {TABLES} WHERE TRUE"  # noqa: S608
+"""The statement that reads records, up to a condition that is added."""
+
 StoredRow: TypeAlias = tuple[Any, ...]
 """The values of `COLUMNS` and a further one, read as `TEXT_FACTORY` says, whatever damage there is to them."""
 
