@@ -110,10 +110,7 @@ def test_damaged_records_are_named(path: Path, capsys: pytest.CaptureFixture[str
         ("UPDATE namespaces SET next_number = 3 WHERE key = 1", "3 records with a number that is still to be given"),
         ("UPDATE records SET number = 1 WHERE row = 3", "1 record with the number of another record"),
         ("DELETE FROM namespaces WHERE key = 2", "5 records of no namespace"),
-        (
-            "UPDATE properties SET value = 'x' WHERE name = 'id'",
-            "its properties do not match their checksum",
-        ),
+        ("UPDATE properties SET value = 'x' WHERE name = 'id'", "its properties do not match their checksum"),
         (
             "UPDATE namespaces SET name = 'it' WHERE key = 2",
             "the namespace 'it' does not match its checksum",
@@ -126,7 +123,7 @@ def test_the_rest_of_the_file(path: Path, statement: str, complaint: str, capsys
     """What does not fit together beside the records is said, too, with exit code 1."""
     change(path, statement)
     code, said = checked(capsys, path)
-    assert (1, True) == (code, f"the file: {complaint}" in said)
+    assert (1, True) == (code, any(line.startswith(f"the file: {complaint}") for line in said))
 
 
 def test_rescue(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,19 +1,23 @@
 """Damaged records: none is served, each is named with a way out, and the others are served as if nothing had been."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nextk import AsyncIndex, Index
+from nextk.engine import checksums, stored
+from nextk.engine.check import open_file
+from nextk.engine.file import connect
+from nextk.engine.reader import RecordReader
 from nextk.errors import ClientError, RefusedError
 from nextk.transport.in_process import InProcessTransport
 from nextk.types import FetchResult, MetadataUpdateMode
 from tests.support import format_one
 from tests.support.bare_engine import Rig
-from tests.support.damaged_files import change
+from tests.support.damaged_files import change, change_table_alone
 from tests.support.format_one import OldRecord
 from tests.support.transports import Opener
 
@@ -186,6 +190,50 @@ class TestWayOut:
         with Index.embedded(path) as index, pytest.raises(RefusedError, match=r"Damaged.*'c'"):
             index.update("c", **fields, metadata_update_mode=MetadataUpdateMode.PATCH)
         assert before == path.read_bytes()
+
+
+class TestIndexes:
+    """Indexes of SQLite that lead to other records than they should."""
+
+    @pytest.fixture
+    def swapped(self, path: Path) -> Path:
+        """The file, in which the whole records "b" and "c" stand in each other's place, unnoticed by the indexes."""
+        with Index.embedded(path) as index:
+            index.upsert([("b", *RECORDS[2][1:]), ("c", *RECORDS[1][1:])])
+        change_table_alone(path, "UPDATE records SET id = char(197 - unicode(id)) WHERE row IN (2, 3)")
+        connection = connect(path, None)
+        reader = RecordReader(connection)
+        for row in reader._stored_rows(stored.RECORDS, (), [2, 3]):
+            checksum = checksums.of_record(*row[:3], *row[4:10])
+            connection.execute("UPDATE records SET checksum = ? WHERE row = ?", (checksum, row[0]))
+        connection.close()
+        return path
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda index: index.fetch(["b"]),
+            lambda index: index.upsert([("b", [9.0, 9.0], ([1], [1.0]))]),
+            lambda index: index.delete(["b"]),
+            lambda index: index.delete(prefix="b"),
+            lambda index: index.update("b", data="new"),
+        ],
+        ids=["fetch", "upsert", "delete", "delete by prefix", "update"],
+    )
+    def test_no_other_record_is_touched(
+        self, swapped: Path, call: Callable[[Index], object], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A call for a record is refused in words, and never reads, replaces or deletes another one in its place."""
+        with Index.embedded(swapped) as index:
+            with pytest.raises(RefusedError, match=r"[Dd]amaged.*nextk check PATH --rescue NEW"):
+                call(index)
+            kept = index.range("", 9, include_data=True).vectors
+            assert [f"text {id_}" for id_ in "abcde"] == sorted(str(record.data) for record in kept)
+            assert list("abcde") == sorted(record.id for record in kept)
+        assert any("its index of the numbers leads to other records" in message for message in errors(caplog))
+        with open_file(swapped) as file:
+            result = file.check()
+        assert (5, 0, True) == (result.whole, result.lost, bool(result.problems))
 
 
 async def test_refusals_over_every_transport(open_index: Opener) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 
 from nextk import Index
 from nextk.engine.file import connect
+from nextk.engine.formats import seal
 from nextk.engine.text.identity import identify
 from nextk.errors import ClientError
 from nextk.types import Data
@@ -481,4 +482,5 @@ def forget(path: Path, *names: str) -> None:
     with file.transaction():
         stored = orjson.dumps(schema).decode()
         file.connection.execute("UPDATE properties SET value = ? WHERE name = 'schema'", (stored,))
+        seal(file.connection)
     file.close()

@@ -236,7 +236,8 @@ class CheckedFile:
         try:
             formats.require_sealed(self._connection)
         except READ_FAILURES as error:
-            yield str(error).removeprefix("malformed: ")
+            complaint = str(error).removeprefix("malformed: ")
+            yield f"{complaint}. A rescued file takes it as it stands: look at it by `nextk info`"
         try:
             for (fault,) in self._connection.execute(f"PRAGMA integrity_check({_FAULTS})"):
                 if fault != "ok":

@@ -1,5 +1,6 @@
 """Damage to the file of an index: the words for it, and a log that names each damaged record once."""
 
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Sequence
@@ -10,6 +11,21 @@ from nextk.errors import RefusedError
 log = logging.getLogger("nextk.engine")
 
 _NAMED = 20  # ids in one message
+_NAMES = (
+    """
+    SELECT CAST(id AS BLOB), CAST(name AS BLOB) FROM records AS held JOIN namespaces ON namespace = key
+    WHERE row = ? AND EXISTS (
+        SELECT 1 FROM records AS named INDEXED BY sqlite_autoindex_records_1
+        WHERE named.namespace = held.namespace AND named.id = held.id AND named.row = held.row
+    )
+    """,
+    # Another id than in the index is a damaged one. The index of the numbers has the id, too, and is read as a whole.
+    """
+    SELECT CAST(id AS BLOB), CAST(name AS BLOB) FROM records INDEXED BY numbers JOIN namespaces ON namespace = key
+    WHERE row = ?
+    """,
+)
+"""The statements that find the id of a row and the name of its namespace, the quickest first."""
 
 READ_FAILURES = (sqlite3.DatabaseError, UnicodeDecodeError)
 """The errors of sqlite3 about a damaged file; the latter if SQLite's message quotes bytes that are no UTF-8."""
@@ -82,15 +98,9 @@ class DamageLog:
 
     def _name(self, row: int) -> str:
         """Return the id and the namespace of a record, as far as they can be read."""
-        try:
-            # The index of the numbers has the id, too, and is not damaged together with the record.
-            found = self._connection.execute(
-                "SELECT CAST(id AS BLOB), CAST(name AS BLOB) FROM records INDEXED BY numbers"
-                " JOIN namespaces ON namespace = key WHERE row = ?",
-                (row,),
-            ).fetchone()
-        except sqlite3.DatabaseError:
-            found = None
+        found = None
+        with contextlib.suppress(sqlite3.DatabaseError):
+            found = next(filter(None, (self._connection.execute(name, (row,)).fetchone() for name in _NAMES)), None)
         if found is None:
             return f"the record of row {row}"
         id_, namespace = map(checksums.decode, found)

@@ -71,8 +71,9 @@ _CONVERSIONS: Mapping[int, tuple[str, ...]] = {
         """,
         "UPDATE namespaces SET checksum = nextk_checksum(key, name, next_number)",
         """
-        UPDATE records SET checksum = nextk_checksum_if_whole(row, namespace, number, CAST(id AS BLOB), vector,
-            sparse_indices, sparse_values, CAST(data AS BLOB), CAST(metadata AS BLOB))
+        UPDATE records SET checksum = nextk_checksum_if_whole(row, namespace, number, CAST(id AS BLOB),
+            CAST(vector AS BLOB), CAST(sparse_indices AS BLOB), CAST(sparse_values AS BLOB), CAST(data AS BLOB),
+            CAST(metadata AS BLOB))
         """,
         _METADATA,
         "INSERT INTO metadata SELECT row, metadata FROM records ORDER BY row",

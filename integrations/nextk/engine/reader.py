@@ -212,7 +212,8 @@ class RecordReader:
             sqlite3.DatabaseError: The records themselves have other ids, so SQLite could not write to them properly.
         """
         statement = "SELECT row, id, number FROM records NOT INDEXED WHERE TRUE"
-        found = {id_: (row, number) for row, id_, number in self._run(statement, (), ids)}
+        rows = self._run(statement, (), ids)
+        found = {id_: (row, number) for row, id_, number in rows if isinstance(number, int)}
         if found.keys() != set(ids.values()):
             raise damage.malformed(_IDS_DISAGREE)
         return found
