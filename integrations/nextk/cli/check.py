@@ -6,9 +6,14 @@ The exit code is 0 if everything is whole, and 1 if not. The damaged records are
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nextk.cli.locations import index_to_read
 from nextk.extras import require
+
+if TYPE_CHECKING:
+    from nextk.cli.screen import Screen
+    from nextk.engine.check import CheckResult
 
 SUMMARY = "find out whether an index is damaged, and save what is whole"
 
@@ -30,33 +35,37 @@ def run(arguments: argparse.Namespace) -> int:
     for module in ("numpy", "orjson", "rich"):
         require(module, extra="local")
     from nextk.cli import screen
-    from nextk.engine.check import CheckResult, open_file
+    from nextk.engine.check import open_file
     from nextk.engine.rescue import require_free, rescue
 
-    path, copied = index_to_read(arguments.path), 0
-    if arguments.rescue:
-        require_free(arguments.rescue)
+    path, new = index_to_read(arguments.path), arguments.rescue
+    if new:
+        require_free(new)
+    out = screen.Screen()
     with open_file(path) as file:
         with screen.progress() as bar:
             task = bar.add_task("checking", total=len(file))
-            result: CheckResult = file.check(lambda count: bar.advance(task, count))
-        if arguments.rescue:
+            result = file.check(lambda count: bar.advance(task, count))
+        _show(out, result, screen.short_path(path))
+        if new:
             with screen.progress() as bar:
                 task = bar.add_task("copying", total=len(file))
-                copied = rescue(file, arguments.rescue, lambda count: bar.advance(task, count))
-    out = screen.Screen()
-    out.say((f"{_records(result.whole)} whole", "bold"), f" in {screen.short_path(path)}")
-    for namespace, ids in result.damaged.items():
-        where = f" in the namespace {namespace!r}" if namespace else ""
-        out.say(f"{_records(len(ids))} damaged{where}: {', '.join(map(repr, ids))}")
-    for problem in result.problems:
-        out.say(f"the file: {problem}")
-    if arguments.rescue:
-        out.say((f"{_records(copied)} copied", "bold"), f" to {screen.short_path(arguments.rescue)}")
-        out.say(f"{_records(result.lost)} lost" if result.lost else "no record lost")
-    elif result.is_damaged:
+                copied = rescue(file, new, lambda count: bar.advance(task, count))
+            out.say((f"{_records(copied)} copied", "bold"), f" to {screen.short_path(new)}")
+            out.say(f"{_records(result.lost)} lost" if result.lost else "no record lost")
+    if result.is_damaged and not new:
         out.copyable(f"nextk check {shlex.quote(str(path))} --rescue NEW", "copies the whole records to a new file")
     return 1 if result.is_damaged else 0
+
+
+def _show(out: "Screen", result: "CheckResult", where: str) -> None:
+    """Print how many records are whole, the ids of the others, and the other complaints."""
+    out.say((f"{_records(result.whole)} whole", "bold"), f" in {where}")
+    for namespace, ids in result.damaged.items():
+        inside = f" in the namespace {namespace!r}" if namespace else ""
+        out.say(f"{_records(len(ids))} damaged{inside}: {', '.join(map(repr, ids))}")
+    for problem in result.problems:
+        out.say(f"the file: {problem}")
 
 
 def _records(count: int) -> str:
