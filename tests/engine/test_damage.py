@@ -201,12 +201,13 @@ class TestIndexes:
         with Index.embedded(path) as index:
             index.upsert([("b", *RECORDS[2][1:]), ("c", *RECORDS[1][1:])])
         change_table_alone(path, "UPDATE records SET id = char(197 - unicode(id)) WHERE row IN (2, 3)")
-        connection = connect(path, None)
-        reader = RecordReader(connection)
-        for row in reader._stored_rows(stored.RECORDS, (), [2, 3]):
-            checksum = checksums.of_record(*row[:3], *row[4:10])
-            connection.execute("UPDATE records SET checksum = ? WHERE row = ?", (checksum, row[0]))
-        connection.close()
+        file = connect(path, None)
+        reader = RecordReader(file.connection)
+        with file.transaction():
+            for row in reader._stored_rows(stored.RECORDS, (), [2, 3]):
+                checksum = checksums.of_record(*row[:3], *row[4:10])
+                file.connection.execute("UPDATE records SET checksum = ? WHERE row = ?", (checksum, row[0]))
+        file.close()
         return path
 
     @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from nextk.errors import ClientError, IndexLocked, RefusedError
 
-__all__ = ["FAILURES", "Failure", "explain", "refusal", "refusing_failures"]
+__all__ = ["FAILURES", "Failure", "explain", "is_damage", "refusal", "refusing_failures"]
 
 Failure = sqlite3.Error | OSError | UnicodeDecodeError
 """An error of SQLite or of the operating system; the last one where SQLite quotes a damaged text in its own error."""
@@ -163,6 +163,12 @@ def explain(error: Failure, path: Path | None) -> ClientError:
     else:
         message = f"cannot open an index at {path}: {failure.reason}{_detail(error)}"
     return ClientError(message)
+
+
+def is_damage(error: Failure) -> bool:
+    """Return whether a failure says that what is read is damaged, and not, say, that the disk failed."""
+    # SQLite has no code of its own for metadata that are no JSON.
+    return _failure_of(error) is _DAMAGED or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
 
 
 def _failure_of(error: Failure) -> _Failure:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nextk.bodies import MAX_ID_BYTES, Delete, Include
 from nextk.engine import checksums, damage, file, stored
+from nextk.engine.failures import is_damage
 from nextk.engine.filter import sql as filters
 from nextk.engine.filter.syntax import parse
 from nextk.engine.schema import Schema
@@ -125,7 +126,9 @@ class RecordReader:
             found = self._connection.execute(
                 f"{statement} AND namespace = ? ORDER BY number", (*values, key)
             ).fetchall()
-        except sqlite3.DatabaseError:  # SQLite fails at the first metadata that are no JSON
+        except damage.READ_FAILURES as error:  # SQLite fails at the first metadata that are no JSON
+            if not is_damage(error):
+                raise
             rows = self._connection.execute("SELECT row FROM records WHERE namespace = ? ORDER BY number", (key,))
             found = self._run(statement, values, [row for (row,) in rows])
         for row in [row for row, is_lost in found if is_lost]:

@@ -4,6 +4,9 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from nextk.engine.damage import READ_FAILURES
+from nextk.engine.failures import is_damage
+
 _MAX_VARIABLES = 500  # well below what any SQLite allows in one statement
 
 
@@ -21,13 +24,15 @@ def over_rows(
         statement: The statement, up to a condition to which a further one is added.
         values: The values of the placeholders in it.
         rows: The rows.
-        on_failure: A function that is called with each row at which SQLite fails; the row is left out.
+        on_failure: A function that is called with each row that SQLite finds damaged; the row is left out.
     """
     for chunk in chunks(rows):
         selected = f"{statement} AND records.row IN ({placeholders(chunk)})"
         try:
             yield from connection.execute(selected, (*values, *chunk)).fetchall()
-        except sqlite3.DatabaseError:
+        except READ_FAILURES as error:
+            if not is_damage(error):
+                raise
             if len(chunk) == 1:
                 on_failure(chunk[0])
                 continue
