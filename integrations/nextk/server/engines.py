@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nextk.engine.engine import MAX_NAMESPACES
+from nextk.engine.base import MAX_NAMESPACES
 from nextk.engine.factory import open_engine
 from nextk.engine.protocol import Engine
 from nextk.errors import ClientError

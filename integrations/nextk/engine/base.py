@@ -1,0 +1,167 @@
+"""The base of the embedded engine: its lock, its storage and its cache, and the calls about an index as a whole."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from nextk.engine import records
+from nextk.engine.cache import EngineCache
+from nextk.engine.failures import refusing_failures
+from nextk.engine.open_queries import Clock, OpenQueries
+from nextk.engine.protocol import Stats
+from nextk.engine.rest_timer import RestTimer
+from nextk.engine.schema import Schema
+from nextk.engine.storage import Storage
+from nextk.engine.text import DenseModel, SparseModel
+from nextk.errors import RefusedError
+
+MAX_OPEN_QUERIES = 100
+MAX_NAMESPACES = 10_000
+
+
+@refusing_failures
+class BaseEngine:
+    """The half of the embedded engine that handles the index as a whole: schema, namespaces, figures and its end.
+
+    Args:
+        storage: The storage that holds the records.
+        name: The name by which error messages call the index.
+        dense_model: The model that embeds texts as dense vectors, or `None`.
+        sparse_model: The model that embeds texts as sparse vectors, or `None`.
+        max_open_queries: The number of resumable queries that may be open at the same time.
+        max_namespaces: The number of namespaces at which no further one is made. The default namespace counts.
+        clock: The clock that measures the idle time of resumable queries, in seconds; tests replace it.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        name: str = "default",
+        dense_model: DenseModel | None = None,
+        sparse_model: SparseModel | None = None,
+        max_open_queries: int = MAX_OPEN_QUERIES,
+        max_namespaces: int = MAX_NAMESPACES,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._max_namespaces = max_namespaces
+        self._storage = storage
+        self._cache = EngineCache(storage)
+        self._models = records.Models(dense_model, sparse_model)
+        self._lock = threading.RLock()
+        self._open_queries = OpenQueries(max_open_queries, clock)
+        self._rest_timer = RestTimer(self._rest)
+        storage.after_commit = self._rest_timer.start
+
+    @property
+    def schema(self) -> Schema:
+        """The fixed properties of the index, such as its type and its similarity function."""
+        return self._cache.schema
+
+    @property
+    def id(self) -> str:
+        """A random name that the index was given when it was created."""
+        return self._storage.id
+
+    def complete_schema(self, complete: Callable[[Schema], Schema]) -> None:
+        """Store what a later opening of the index decides about its schema.
+
+        Args:
+            complete: Returns the completed schema for the present one, or raises to change nothing.
+        """
+        with self._lock:
+            cache = self._cache.current()
+            schema = complete(cache.schema)
+            if schema == cache.schema:
+                return
+            cache.invalidate()
+            if self._storage.read_only:
+                self._storage.keep_schema(schema)
+            else:
+                with self._storage.transaction():
+                    self._storage.save_schema(schema)
+            cache.schema = schema
+            cache.validate({})
+
+    def stats(self) -> Stats:
+        """Return the size of the index in bytes and the number of records in each namespace."""
+        with self._lock:
+            cache = self._cache.current()
+            counts = {name: len(cache.columns(key)) for name, key in cache.keys.items()}
+            return Stats(self._storage.size(), counts)
+
+    # Namespaces
+
+    def list_namespaces(self) -> list[str]:
+        """Return the names of all namespaces, the default namespace first."""
+        with self._lock:
+            return list(self._cache.current().keys)
+
+    def delete_namespace(self, namespace: str) -> None:
+        """Delete a namespace and its records. Open queries on it have no further pages.
+
+        Raises:
+            RefusedError: The namespace does not exist, or is the default one.
+        """
+        if not namespace:
+            message = "The default namespace cannot be deleted; reset it instead"
+            raise RefusedError(message, 422)
+        with self._lock:
+            key = self._require_namespace(namespace)
+            self._cache.invalidate(key)
+            with self._storage.transaction(frees_space=True):
+                self._storage.drop_namespace(key)
+            del self._cache.keys[namespace]
+            self._cache.validate({})
+
+    def rename_namespace(self, namespace: str, new: str, *, replace: bool) -> bool:
+        """Rename a namespace. Open queries on it go on.
+
+        Args:
+            namespace: The name of the namespace.
+            new: The new name.
+            replace: Whether an existing namespace of the new name is deleted first.
+
+        Returns:
+            `False` if the namespace already has that name.
+
+        Raises:
+            RefusedError: The namespace does not exist, one of the two is the default one, or the new name is taken and
+                `replace` is false.
+        """
+        if not namespace or not new:
+            message = "The default namespace can be neither renamed nor replaced"
+            raise RefusedError(message, 422)
+        with self._lock:
+            key = self._require_namespace(namespace)
+            if namespace == new:
+                return False
+            target = self._cache.keys.get(new)
+            if target is not None and not replace:
+                message = f"Namespace {new} for the index {self.name} already exists; set deleteExisting to replace it"
+                raise RefusedError(message, 422)
+            self._cache.invalidate(target)
+            with self._storage.transaction():
+                if target is not None:
+                    self._storage.drop_namespace(target)
+                self._storage.rename_namespace(key, new)
+            self._cache.rename(namespace, new)
+            return True
+
+    def close(self) -> None:
+        """Close the storage. Further calls do nothing."""
+        self._rest_timer.stop()
+        with self._lock:
+            self._storage.close()
+
+    def _rest(self) -> bool:
+        with self._lock:
+            return self._storage.rest()
+
+    def _require_namespace(self, namespace: str) -> int:
+        key = self._cache.current().keys.get(namespace)
+        if key is None:
+            message = f"Namespace {namespace} for the index {self.name} does not exist"
+            raise RefusedError(message, 404)
+        return key
