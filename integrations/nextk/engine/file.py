@@ -18,6 +18,7 @@ from nextk.engine.failures import FAILURES, explain
 from nextk.engine.formats import APPLICATION_ID, FORMAT, convert, create_tables, seal
 from nextk.engine.index_file import IndexFile, locks, read_at
 from nextk.engine.journal import HEADER_SIZE, belongs, format_of, has_writes, path_beside, set_aside
+from nextk.engine.publish import publish
 from nextk.engine.schema import Schema
 from nextk.errors import ClientError
 
@@ -121,26 +122,10 @@ def _make(path: Path, new_schema: Callable[[], Schema] | None) -> None:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA journal_mode = WAL")
             _create(connection, schema)
-        _publish(new, path)
+        with contextlib.suppress(FileExistsError):
+            publish(new, path)
     finally:
         new.unlink(missing_ok=True)
-
-
-def _publish(new: Path, path: Path) -> None:
-    """Give a finished file its name, unless another one has it by now."""
-    try:
-        os.link(new, path)
-    except FileExistsError:
-        return
-    except OSError:  # a file system without links
-        if not path.exists():
-            new.rename(path)
-    if hasattr(os, "O_DIRECTORY"):  # the name is durable, too
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _open_for_writing(path: Path) -> IndexFile:

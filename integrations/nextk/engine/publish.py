@@ -1,0 +1,39 @@
+"""Give a finished file its name, so that nobody ever finds half a file under it."""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def publish(new: Path, path: Path, *, overwrite: bool = False) -> None:
+    """Give a finished file its name, in one step and so that it survives a power cut.
+
+    Args:
+        new: The file, in the same folder as `path`. It may still have this name as well afterwards.
+        path: The name.
+        overwrite: Whether a file of this name is replaced. Default `False`.
+
+    Raises:
+        FileExistsError: There is something of this name, and it may not be replaced.
+    """
+    if overwrite:
+        new.replace(path)
+    else:
+        _give_free_name(new, path)
+    with contextlib.suppress(OSError):  # not every system can sync a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _give_free_name(new: Path, path: Path) -> None:
+    try:
+        os.link(new, path)  # does not overwrite, as a rename would
+    except FileExistsError:
+        raise
+    except OSError as error:  # a file system without links
+        if path.exists():
+            raise FileExistsError(path) from error
+        new.rename(path)
