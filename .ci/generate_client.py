@@ -24,6 +24,7 @@ SUBSTITUTIONS: Mapping[str, str] = {
     "async def ": "def ",
     "await ": "",
     "asend": "send",
+    "abackup": "backup",
     "aclose": "close",
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",

@@ -6,8 +6,10 @@ A refused argument raises `ClientError`, and the message begins with the name of
 import difflib
 import math
 import operator
+import os
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar, overload
 
@@ -163,6 +165,23 @@ def require_number(value: object, name: str, low: float = -math.inf, high: float
         bounds = "finite" if math.isinf(low) else f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
         message = f"{name}={value!r} must be a number, {bounds}"
         raise ClientError(message)
+
+
+def real_path(given: str | os.PathLike[str], name: str) -> Path:
+    """Return the path that an argument names, absolute, with `~` and symbolic links replaced by what they stand for.
+
+    Args:
+        given: The argument.
+        name: The name of the argument, for the error message.
+
+    Raises:
+        ClientError: The argument is no path, or one that no file can have.
+    """
+    try:
+        return Path(given).expanduser().resolve()
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        message = f"{name}={shown(given)} cannot be used: {error}"
+        raise ClientError(message) from error
 
 
 def require_id(value: object, name: str = "id") -> str:

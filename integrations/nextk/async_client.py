@@ -3,6 +3,7 @@
 `.ci/generate_client.py` makes `nextk.client` of this file, so change only this one.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -60,6 +61,25 @@ class AsyncIndex(BaseClient):
     async def close(self) -> None:
         """Close the connections to the server, or the embedded engine. Calling it again does nothing."""
         await self._transport.aclose()
+
+    async def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Copy an embedded index, on disk or in memory, into a file that is an index by itself.
+
+        The copy holds every write that had returned before this call. A write that happens meanwhile is in it whole, or
+        not at all. The index can be searched and written meanwhile; only an index in memory, and one that is written
+        without a pause, lets writes and searches wait for the copy. A copy of its file by other means is whole only
+        about a second after the last write.
+
+        Args:
+            path: The file to make. Its folder must exist. The file appears when it is whole.
+            overwrite: Whether an index that is in the file already is replaced. A file that is no index never is, nor
+                is an index that is open.
+
+        Raises:
+            ClientError: The index is behind a server; there is a file already; it is the index itself; or the file
+                cannot be written. Nothing is left behind.
+        """
+        await self._transport.abackup(path, overwrite=overwrite)
 
     async def __aenter__(self) -> Self:
         return self

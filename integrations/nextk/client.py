@@ -4,6 +4,7 @@
 `nextk.async_client` has the same client with `await`.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -61,6 +62,25 @@ class Index(BaseClient):
     def close(self) -> None:
         """Close the connections to the server, or the embedded engine. Calling it again does nothing."""
         self._transport.close()
+
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Copy an embedded index, on disk or in memory, into a file that is an index by itself.
+
+        The copy holds every write that had returned before this call. A write that happens meanwhile is in it whole, or
+        not at all. The index can be searched and written meanwhile; only an index in memory, and one that is written
+        without a pause, lets writes and searches wait for the copy. A copy of its file by other means is whole only
+        about a second after the last write.
+
+        Args:
+            path: The file to make. Its folder must exist. The file appears when it is whole.
+            overwrite: Whether an index that is in the file already is replaced. A file that is no index never is, nor
+                is an index that is open.
+
+        Raises:
+            ClientError: The index is behind a server; there is a file already; it is the index itself; or the file
+                cannot be written. Nothing is left behind.
+        """
+        self._transport.backup(path, overwrite=overwrite)
 
     def __enter__(self) -> Self:
         return self

@@ -158,6 +158,7 @@ def test_help_and_query_load_nothing_that_they_do_not_need(texts: Path) -> None:
         (["ingest", "."], "rich", "pip install 'nextk[local]'"),
         (["info"], "rich", "pip install 'nextk[local]'"),
         (["check", "x"], "numpy", "pip install 'nextk[local]'"),
+        (["backup", "x"], "rich", "pip install 'nextk[local]'"),
         (["serve"], "uvicorn", "pip install 'nextk[server]'"),
         (["demo"], "llama_index.core", "pip install 'nextk[all]'"),
     ],
@@ -451,7 +452,7 @@ def test_the_folder_of_the_indexes_is_the_platforms(
     assert home_folder() == tmp_path / folder / "nextk"
 
 
-@pytest.mark.parametrize("command", [["query", "x"], ["info"]])
+@pytest.mark.parametrize("command", [["query", "x"], ["info"], ["backup", "copy"]])
 def test_reading_never_makes_an_index(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A path without an index, an empty file, a file of another kind and a folder are refused and left as they are."""
     (tmp_path / "empty").touch()

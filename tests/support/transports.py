@@ -88,6 +88,14 @@ class Recording:
         self._note(operation)
         return await self.inner.asend(operation)
 
+    def backup(self, path: Any, *, overwrite: bool) -> None:
+        """Back up what is inside."""
+        self.inner.backup(path, overwrite=overwrite)
+
+    async def abackup(self, path: Any, *, overwrite: bool) -> None:
+        """Back up what is inside."""
+        await self.inner.abackup(path, overwrite=overwrite)
+
     def close(self) -> None:
         """Close what is inside."""
         self.inner.close()

@@ -9,8 +9,8 @@ from nextk.extras import require
 LOCATIONS_HELP = """\
 Indexes are kept in $NEXTK_HOME, or if it is not set in the user's data folder, which on Linux is
 $XDG_DATA_HOME/nextk or ~/.local/share/nextk. `nextk demo` fills demo.nextk, and `nextk ingest`
-fills default.nextk. Without --index, `nextk query` and `nextk info` read default.nextk, or
-demo.nextk if there is no default.nextk."""
+fills default.nextk. Without --index, `nextk query`, `nextk info` and `nextk backup` read
+default.nextk, or demo.nextk if there is no default.nextk."""
 """The paragraph about locations at the end of each command's `--help`."""
 
 

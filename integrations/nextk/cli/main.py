@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, Protocol
 
-from nextk.cli import check, demo, info, ingest, query, serve
+from nextk.cli import backup, check, demo, info, ingest, query, serve
 from nextk.errors import NextKError
 
 _MISTAKE, _INTERRUPTED, _UNREAD = 2, 130, 141
@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, CommandModule] = {
     "query": query,
     "info": info,
     "check": check,
+    "backup": backup,
     "serve": serve,
 }
 

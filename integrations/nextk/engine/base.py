@@ -1,10 +1,11 @@
 """The base of the embedded engine: its lock, its storage and its cache, and the calls about an index as a whole."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
 
-from nextk.engine import records
+from nextk.engine import backup, records
 from nextk.engine.cache import EngineCache
 from nextk.engine.failures import refusing_failures
 from nextk.engine.open_queries import Clock, OpenQueries
@@ -148,6 +149,10 @@ class BaseEngine:
                 self._storage.rename_namespace(key, new)
             self._cache.rename(namespace, new)
             return True
+
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool, abandoned: Callable[[], bool]) -> None:
+        """Copy the index, as it is now, into a file of its own; see `nextk.engine.backup.back_up_storage`."""
+        backup.back_up_storage(self._storage, self._lock, path, overwrite=overwrite, abandoned=abandoned)
 
     def close(self) -> None:
         """Close the storage. Further calls do nothing."""

@@ -163,11 +163,7 @@ class EmbeddedEngine(BaseEngine):
         return self._open_queries.fetch_next(uuid, count)
 
     def stop(self, uuid: str) -> None:
-        """Stop an open query.
-
-        Raises:
-            QueryNotFound: The query was stopped already, has expired, or never existed.
-        """
+        """Stop an open query. Raises `QueryNotFound` if it was stopped already, has expired, or never existed."""
         self._open_queries.stop(uuid)
 
     def open_queries(self) -> int:

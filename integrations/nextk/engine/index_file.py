@@ -77,6 +77,11 @@ class IndexFile:
         """The format of the tables."""
         return journal.format_of(self._version)
 
+    @property
+    def descriptor(self) -> int:
+        """The descriptor of the file, by which others may read while the file is open; -1 for an index in memory."""
+        return self._descriptor
+
     def header(self) -> bytes:
         """Return the header of the file, as it is on disk without its journal."""
         return read_at(self._descriptor, journal.HEADER_SIZE, 0)

@@ -5,6 +5,7 @@ The methods take validated requests (`nextk.bodies`). A request that the engine 
 reason. The methods block, and an engine is safe to call from several threads.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -171,6 +172,22 @@ class Engine(Protocol):
 
     def sweep(self) -> None:
         """Drop the resumable queries that have been idle for longer than their `max_idle`."""
+        ...
+
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool, abandoned: Callable[[], bool]) -> None:
+        """Copy the index, as it is now, into a file of its own, while it may be searched and written.
+
+        No command of the protocol calls this: a server makes no files at the wish of a client.
+
+        Args:
+            path: The file to make.
+            overwrite: Whether an index that is in the file already is replaced.
+            abandoned: Returns whether nobody wants the copy any more. Then `concurrent.futures.CancelledError` is
+                raised, and nothing is left behind.
+
+        Raises:
+            ClientError: The copy cannot be made at this path, or the index cannot be read. Nothing is left behind.
+        """
         ...
 
     def close(self) -> None:

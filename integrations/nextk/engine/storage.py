@@ -11,6 +11,7 @@ Nothing here takes a lock: the engine serialises its calls.
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import orjson
 
@@ -68,6 +69,11 @@ class Storage(RecordReader):
             file.close()
 
     @property
+    def path(self) -> Path | None:
+        """The file of the index; `None` if it is in memory."""
+        return self._file.path
+
+    @property
     def read_only(self) -> bool:
         """Whether the file cannot be written to."""
         return self._file.read_only
@@ -75,6 +81,22 @@ class Storage(RecordReader):
     def require_unchanged(self) -> None:
         """Raise `RefusedError` if the file was removed, replaced or overwritten since it was opened."""
         self._file.require_unchanged()
+
+    def descriptor(self) -> int:
+        """Return a descriptor by which the file can be read, and which must not be closed."""
+        self._connection.execute("SELECT 1")  # an error if the file is closed
+        return self._file.descriptor
+
+    def copy_to(self, target: sqlite3.Connection, pages: int, progress: Callable[..., None]) -> None:
+        """Copy everything into another database.
+
+        Args:
+            target: The connection to the other database.
+            pages: The number of pages that are copied at once.
+            progress: Called each time; whatever it raises ends the copy.
+        """
+        self.roll_back()
+        self._connection.backup(target, pages=pages, progress=progress)
 
     def rest(self) -> bool:
         """Bring the journal into the file. Returns whether nothing is left in it."""

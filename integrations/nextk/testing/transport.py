@@ -1,6 +1,7 @@
 """A transport around another one, on which requests fail as a plan says."""
 
 import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -84,6 +85,19 @@ class FaultyTransport:
         while (answer := await self._aattempt(kind, operation, attempts)) is None:
             pass
         return answer.value
+
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+        """Copy the index inside; see `nextk.transport.Transport`.
+
+        Args:
+            path: The file to make.
+            overwrite: Whether an index that is in the file already is replaced.
+        """
+        self._inner.backup(path, overwrite=overwrite)
+
+    async def abackup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+        """Copy the index inside without blocking the event loop; see `nextk.transport.Transport`."""
+        await self._inner.abackup(path, overwrite=overwrite)
 
     def close(self) -> None:
         """Close the transport inside."""

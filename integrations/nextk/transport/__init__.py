@@ -3,6 +3,7 @@
 Each transport serves both the blocking and the asynchronous client.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -57,6 +58,22 @@ class Transport(Protocol):
 
     async def asend(self, operation: Operation[T]) -> T:
         """Carry an operation to the index without blocking the event loop; see `send` for the rest."""
+        ...
+
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+        """Copy the index into a file on this machine, if it is embedded in this process.
+
+        Args:
+            path: The file to make.
+            overwrite: Whether an index that is in the file already is replaced.
+
+        Raises:
+            ClientError: The index is behind a server, the transport is closed, or the copy cannot be made.
+        """
+        ...
+
+    async def abackup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+        """Copy the index without blocking the event loop; see `backup` for the rest."""
         ...
 
     def close(self) -> None:

@@ -2,12 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from nextk.arguments import shown
+from nextk.arguments import real_path
 from nextk.engine.factory import join_engine, open_engine
-from nextk.errors import ClientError
 from nextk.transport.in_process import InProcessTransport, SharedEngine, share_engine
 
 
@@ -22,11 +20,7 @@ def open_transport(path: str | os.PathLike[str] | None, keywords: Mapping[str, A
         ClientError: A keyword is unknown or contradicts the stored index; a model of the caller's own is missing; the
             file is not an index; or another process has it open.
     """
-    try:
-        real = None if path is None else Path(path).expanduser().resolve()
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
-        message = f"path={shown(path)} cannot be used: {error}"
-        raise ClientError(message) from error
+    real = None if path is None else real_path(path, "path")
 
     def reopen() -> SharedEngine:
         shared, new = share_engine(real, lambda: open_engine(real, keywords))

@@ -128,6 +128,26 @@ class HttpTransport:
                 return answer.value
             await asyncio.sleep(attempts.pause)
 
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:  # noqa: ARG002 - refused
+        """Refuse: a server makes no files at the wish of a client.
+
+        Args:
+            path: Not used.
+            overwrite: Not used.
+
+        Raises:
+            ClientError: Always.
+        """
+        message = (
+            "backup copies the file of an embedded index, and this index is behind a server: run "
+            "`nextk backup TARGET --index FILE` on the machine of the server"
+        )
+        raise ClientError(message)
+
+    async def abackup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+        """Refuse; see `backup`."""
+        self.backup(path, overwrite=overwrite)
+
     def close(self) -> None:
         """Stop the orphans and close the connections of blocking calls.
 

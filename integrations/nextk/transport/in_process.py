@@ -142,6 +142,19 @@ class InProcessTransport:
                 future.add_done_callback(self._disown)
             raise
 
+    def backup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+        """Copy the index into a file; see `nextk.transport.Transport`."""
+        self._open().engine.backup(path, overwrite=overwrite, abandoned=lambda: False)
+
+    async def abackup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
+        """Copy the index in a thread of the engine. If the caller is cancelled, the copy is given up and removed."""
+        shared, abandoned = self._open(), threading.Event()
+        future = shared.executor.submit(shared.engine.backup, path, overwrite=overwrite, abandoned=abandoned.is_set)
+        try:
+            await asyncio.wrap_future(future)
+        finally:
+            abandoned.set()
+
     def close(self) -> None:
         """Stop the orphans and release the engine; the last transport to do so closes it."""
         for hook in tuple(self.closing_hooks):
