@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, Generic, TypeVar, Unpack
+from typing import Annotated, Any, Generic, TypeVar, Unpack
 from urllib.parse import quote
 
 from pydantic import TypeAdapter
@@ -27,6 +27,7 @@ from nextk.types import (
     QueryResult,
     RangeResult,
     SparseLike,
+    UntilFirstFault,
 )
 
 T = TypeVar("T")
@@ -116,7 +117,12 @@ def _reads(kind: Any) -> Callable[[Any], Any]:
     return read
 
 
-_matches: Callable[[Any], list[QueryResult]] = _reads(list[QueryResult])
+_Matches = Annotated[list[QueryResult], UntilFirstFault()]
+
+_matches: Callable[[Any], list[QueryResult]] = _reads(_Matches)
+_lists_of_matches: Callable[[Any], list[list[QueryResult]]] = _reads(Annotated[list[_Matches], UntilFirstFault()])
+_records: Callable[[Any], list[FetchResult | None]] = _reads(Annotated[list[FetchResult | None], UntilFirstFault()])
+_texts: Callable[[Any], list[str]] = _reads(Annotated[list[str], UntilFirstFault()])
 _text: Callable[[Any], str] = _reads(str)
 
 
@@ -155,7 +161,7 @@ def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operat
     path = target("query-data" if parts[0][0] else "query", namespace)
     if len(parts) == 1:  # a batch of one is answered without the outer list, so it is not sent as one
         return Operation(path, parts[0][1], lambda result: [_matches(result)])
-    return Operation(path, [body for _, body in parts], _reads(list[list[QueryResult]]))
+    return Operation(path, [body for _, body in parts], _lists_of_matches)
 
 
 def _one_of_many(position: int, request: QueryRequest) -> tuple[bool, dict[str, Any]]:
@@ -246,7 +252,7 @@ def fetch(
         body["ids"] = id_list(ids)
     if prefix is not None:
         body["prefix"] = prefix
-    return Operation(target("fetch", namespace), body, _reads(list[FetchResult | None]))
+    return Operation(target("fetch", namespace), body, _records)
 
 
 def range_(
@@ -303,7 +309,7 @@ def info() -> Operation[InfoResult]:
 
 def list_namespaces() -> Operation[list[str]]:
     """Return the operation that lists the names of all namespaces."""
-    return Operation("list-namespaces", None, _reads(list[str]))
+    return Operation("list-namespaces", None, _texts)
 
 
 def delete_namespace(namespace: str) -> Operation[None]:

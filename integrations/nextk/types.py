@@ -9,10 +9,11 @@ HTTP; from an index in this process it is the float32 itself.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, TypeAlias, TypedDict, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, TypedDict, cast, runtime_checkable
 
-from pydantic import ConfigDict
+from pydantic import AllowInfNan, ConfigDict, GetCoreSchemaHandler, Strict
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema
 
 __all__ = [
     "DEFAULT_NAMESPACE",
@@ -88,6 +89,21 @@ class QueryMode(StrEnum):
 _WIRE = ConfigDict(alias_generator=to_camel, extra="ignore")
 
 
+@dataclass(frozen=True, slots=True)
+class UntilFirstFault:
+    """Marks a list of a reply that is read up to its first fault, so that a million faults cost no more than one."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of the list, with pydantic's `fail_fast`, whose own mark cannot be part of a union."""
+        return cast("CoreSchema", {**handler(source), "fail_fast": True})
+
+
+# A number of a reply is a finite JSON number: `true`, `"0.5"` and NaN are none.
+_Number: TypeAlias = Annotated[float, Strict(), AllowInfNan(False)]
+_Numbers: TypeAlias = Annotated[list[_Number], UntilFirstFault()]
+_Indices: TypeAlias = Annotated[list[Annotated[int, Strict()]], UntilFirstFault()]
+
+
 @dataclass
 class SparseVector:
     """A vector with few non-zero values.
@@ -99,8 +115,8 @@ class SparseVector:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(arbitrary_types_allowed=True)
 
-    indices: IndicesLike
-    values: DenseLike
+    indices: _Indices | SupportsToList
+    values: _Numbers | SupportsToList
 
 
 TupleAsSparseVectorT: TypeAlias = tuple[IndicesLike, DenseLike]
@@ -158,7 +174,7 @@ class FetchResult:
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
     id: str
-    vector: list[float] | None = None
+    vector: _Numbers | None = None
     metadata: dict[str, Any] | None = None
     data: str | None = None
     sparse_vector: SparseVector | None = None
@@ -181,8 +197,8 @@ class QueryResult:
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
     id: str
-    score: float
-    vector: list[float] | None = None
+    score: _Number
+    vector: _Numbers | None = None
     metadata: dict[str, Any] | None = None
     data: str | None = None
     sparse_vector: SparseVector | None = None
@@ -213,7 +229,7 @@ class RangeResult:
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
 
     next_cursor: str
-    vectors: list[FetchResult]
+    vectors: Annotated[list[FetchResult], UntilFirstFault()]
 
 
 @dataclass
