@@ -46,10 +46,13 @@ class AsyncIndex(BaseClient):
         retry_interval: The longest pause before the first repeat, in seconds. The pause has jitter and doubles with
             each repeat, up to a minute. After a 429 it is at least as long as the server's `Retry-After`.
         allow_telemetry: Accepted because the documented SDK has it. Nothing is ever sent.
-        timeout: The seconds that connecting, sending, and waiting for a reply may take, each by itself.
+        timeout: The seconds that one attempt at a request may take in all, from connecting to the last byte of the
+            reply. Large writes over a slow line need more than the default.
 
     Raises:
-        ClientError: There is no URL or no token.
+        ClientError: There is no URL or no token, the URL or the token cannot be used, or the environment names a proxy
+            (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`) or certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR`) that cannot be
+            used. The environment is read once, here.
     """
 
     def to_sync(self) -> "Index":

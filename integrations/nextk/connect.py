@@ -1,7 +1,6 @@
 """Open a transport: to a server, by a URL or by the environment, or to an engine in this process."""
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +8,13 @@ from nextk.arguments import require_count, require_number
 from nextk.errors import ClientError
 from nextk.extras import require
 from nextk.transport import Transport
+from nextk.transport.address import usable_token, usable_url
 from nextk.transport.http import HttpTransport
 
 URL_VARIABLE = "UPSTASH_VECTOR_REST_URL"
 TOKEN_VARIABLE = "UPSTASH_VECTOR_REST_TOKEN"  # noqa: S105 - a name, not a secret
+
+_ONE_DAY = 86_400  # seconds; clocks of the system overflow somewhere above
 
 
 def http_transport(
@@ -25,18 +27,20 @@ def http_transport(
         token: The token of the index; `None` to read `UPSTASH_VECTOR_REST_TOKEN`.
         retries: How often an operation may be repeated.
         retry_interval: The longest pause before the first repeat, in seconds; see `nextk.transport.retries`.
-        timeout: Seconds for connecting, sending and waiting each.
+        timeout: Seconds that an attempt may take, from connecting to the last byte of the reply.
 
     Raises:
-        ClientError: The URL or the token is missing or cannot be sent, or one of the numbers is out of range.
+        ClientError: The URL or the token is missing or cannot be sent, one of the numbers is out of range, or the
+            environment names a proxy or certificates that cannot be used. The message names the argument or the
+            environment variable at fault.
     """
     count: object = retries
     require_count(max(count, 0) if isinstance(count, int) else count, "retries", least=0)  # below 0 is as good as 0
-    require_number(retry_interval, "retry_interval", low=0)
-    require_number(timeout, "timeout", low=0)
+    require_number(retry_interval, "retry_interval", low=0, high=_ONE_DAY)
+    require_number(timeout, "timeout", low=0, high=_ONE_DAY)
     return HttpTransport(
-        _given_or_set(url, "url", URL_VARIABLE),
-        _sendable(_given_or_set(token, "token", TOKEN_VARIABLE)),
+        usable_url(*_given_or_set(url, "url", URL_VARIABLE)),
+        usable_token(*_given_or_set(token, "token", TOKEN_VARIABLE)),
         retries=retries,
         retry_interval=retry_interval,
         timeout=timeout,
@@ -61,23 +65,13 @@ def embedded_transport(path: str | os.PathLike[str] | None, keywords: Mapping[st
     return open_transport(path, keywords)
 
 
-def _given_or_set(value: str | None, name: str, variable: str) -> str:
-    found = value or os.environ.get(variable)
+def _given_or_set(value: str | None, name: str, variable: str) -> tuple[str, str]:
+    """Return a setting, and the name of the argument or the environment variable that it comes from."""
+    found, source = (value, name) if value else (os.environ.get(variable), variable)
     if found and not isinstance(found, str):
         message = f"{name}= must be a string, not {type(found).__name__}"
         raise ClientError(message)
     if not found:
         message = f"no {name}: pass {name}=, or set {variable}; an index without a server is Index.embedded(path)"
         raise ClientError(message)
-    return found
-
-
-def _sendable(token: str) -> str:
-    """Return the token if a header can carry it; refuse it otherwise, without showing it."""
-    if not re.fullmatch("[!-~]+", token):
-        message = (
-            "the token holds a character that no header can carry, such as a line's end, a space or a letter "
-            "beyond ASCII: was it read from a file without being stripped?"
-        )
-        raise ClientError(message)
-    return token
+    return found, source

@@ -63,12 +63,12 @@ async def test_by_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same where another task closes the asynchronous index."""
     send, waiting = httpx.AsyncClient.send, 0
 
-    async def send_late(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    async def send_late(client: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
         nonlocal waiting
         if waiting:
             waiting -= 1
             await asyncio.create_task(index.close())
-        return await send(client, request)
+        return await send(client, request, **options)
 
     monkeypatch.setattr(httpx.AsyncClient, "send", send_late)
     with ScriptedServer(result([""]), STARTED) as server:

@@ -63,25 +63,6 @@ FAILED = error(500, "Internal server error")
 REFUSED = error(422, "Invalid vector dimension: 1, expected: 2")
 
 
-@pytest.fixture(params=["sync", "async"])
-def colour(request: pytest.FixtureRequest) -> str:
-    """Both colours of the client."""
-    return str(request.param)
-
-
-@pytest.fixture
-def client(colour: str) -> Callable[..., AsyncIndex]:
-    """Makes a client of either colour that does not wait between attempts."""
-
-    def make(server: ScriptedServer | str, retries: int = 2, **options: Any) -> AsyncIndex:
-        url = server if isinstance(server, str) else server.url
-        if colour == "async":
-            return AsyncIndex(url, TOKEN, retries, 0.0, **options)
-        return cast("AsyncIndex", Awaitable(Index(url, TOKEN, retries, 0.0, **options)))
-
-    return make
-
-
 Client = Callable[..., AsyncIndex]
 
 
@@ -370,14 +351,6 @@ class TestOthers:
                 seen.headers["content-type"],
             )
             assert not [name for name in seen.headers if "telemetry" in name]
-
-    @pytest.mark.parametrize("url", ["ftp://host", "no scheme", "http://host:port"])
-    async def test_unusable_url(self, client: Client, url: str) -> None:
-        """A URL that no request can be sent to is the caller's fault."""
-        index = client(url)
-        async with index:
-            with pytest.raises(ClientError):
-                await index.info()
 
 
 class Gate:
@@ -800,17 +773,6 @@ class TestErrors:
                     shown.append(repr(pickle.dumps(caught.value)))
                 stopped(handle)
         assert TOKEN not in "\n".join([*shown, caplog.text])
-
-    @pytest.mark.parametrize("bad", [TOKEN + "\n", TOKEN + "\x00", TOKEN + "ü"], ids=repr)
-    async def test_unusable_token(self, colour: str, bad: str) -> None:
-        """A token that no header can hold, as one read with its line's end, is refused without being shown."""
-        with ScriptedServer() as server:
-            with pytest.raises(ClientError) as caught:
-                _ = Index(server.url, bad, 0) if colour == "sync" else AsyncIndex(server.url, bad, 0)
-            failure: BaseException | None = caught.value
-            while failure is not None:
-                assert TOKEN not in f"{failure} {failure!r} {failure.args} {vars(failure)}"
-                failure = failure.__cause__ or failure.__context__
 
 
 def test_nothing_is_collected_late() -> None:

@@ -28,7 +28,7 @@ def connections(listener: socket.socket) -> int:
 def places() -> list[str]:
     """The servers whose queues are kept in memory."""
     gc.collect()
-    return [server.safe_url for server in Orphans._known]
+    return [server.url for server in Orphans._known]
 
 
 class TestExit:

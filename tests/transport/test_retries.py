@@ -49,22 +49,21 @@ def test_nesting_without_end_is_refused_or_unusable() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"retries": None}, {"retry_interval": "a"}, {"timeout": -1}, {"timeout": None}], ids=str
+    "wrong",
+    [
+        {"retries": None},
+        {"retry_interval": "a"},
+        {"retry_interval": 1e300},
+        {"timeout": -1},
+        {"timeout": None},
+        {"timeout": 1e10},
+    ],
+    ids=str,
 )
 def test_numbers_that_are_none(wrong: dict[str, Any]) -> None:
-    """A number that is not one is refused by the name of its argument."""
+    """A number that is not one, or seconds that no clock can count, are refused by the name of the argument."""
     with pytest.raises(ClientError, match=next(iter(wrong))):
         Index("http://127.0.0.1:1", "t", **wrong)
-
-
-def test_a_password_in_the_url_never_shows() -> None:
-    """Neither a representation nor an error holds the user and password of a URL."""
-    with Index("http://user:pa55word@127.0.0.1:1", "t", retries=0) as index:
-        assert "pa55word" not in repr(index)
-        with pytest.raises(TransportError) as caught:
-            index.info()
-        assert "pa55word" not in str(caught.value)
-        assert "127.0.0.1:1" in str(caught.value)
 
 
 class TestPauses:

@@ -55,7 +55,7 @@ def write_json(body: Any) -> bytes:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def decode(body: bytes) -> dict[str, Any] | None:
+def decode(body: bytes | bytearray) -> dict[str, Any] | None:
     """Return a reply's JSON object, or `None` if the body is anything else, such as the error page of a gateway."""
     try:
         found = from_json(body)

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
-from urllib.parse import urlsplit, urlunsplit
 
 from nextk.operations import Operation, stop
 
@@ -18,16 +17,10 @@ log = logging.getLogger("nextk.transport")
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """The base URL of a server and the token for it. The token never shows in a representation."""
+    """The base URL of a server, which holds no secret, and the token for it, which no representation shows."""
 
     url: str
     token: str = field(repr=False)
-
-    @property
-    def safe_url(self) -> str:
-        """The URL without the user and password that it may hold, so that an error may show it."""
-        parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class Orphans(deque[str]):

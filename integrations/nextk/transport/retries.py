@@ -8,8 +8,10 @@
 | a JSON refusal from 500 on                   | `PageUncertain`          | its error                          |
 | the connection broke, or timed out           | `PageUncertain`          | repeat                             |
 | the answer is not JSON (a gateway's page)    | `PageUncertain`          | repeat                             |
+| a redirect                                   | `PageUncertain`          | repeat                             |
 | a result under a status from 400 on          | as a refusal             | below 500 its error, else repeat   |
 | the answer is JSON of another shape          | `PageUncertain`          | `TransportError`                   |
+| the answer has more than `MAX_REPLY` bytes   | `PageUncertain`          | `TransportError`                   |
 | "no such query" for a repeated stop          |                          | success: an earlier one got through |
 
 The pause before a repeat is `retry_interval` at first and then doubles, up to a minute. Each pause is shortened at
@@ -22,7 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from nextk.errors import (
     AuthenticationError,
@@ -37,6 +39,11 @@ from nextk.operations import Operation, Repeat
 
 T = TypeVar("T")
 
+
+MAX_REASON = 10_000
+"""Characters of a server's reason that the text of an error shows at the most."""
+
+_REDIRECT = "a redirect, which is not followed, since the token would go with it. Pass the URL that it leads to"
 
 MAX_PAUSE = 60.0
 """Seconds that a pause between two attempts lasts at the most, unless `retry_interval` itself is longer."""
@@ -82,11 +89,12 @@ class Attempts(Generic[T]):
         self._repeats = 0
         self._sent_before = False
 
-    def no_reply(self, error: Exception, *, sent: bool, where: str = "this process") -> None:
+    def no_reply(self, error: Exception, reason: str | None = None, *, sent: bool, where: str = "this process") -> None:
         """Take note that no reply arrived. If this returns, the operation is to be sent again after `pause` seconds.
 
         Args:
             error: The failure.
+            reason: What has failed, for the error's text; `None` for the type and the text of `error`.
             sent: Whether the server may have seen the request.
             where: Where the request went, for the error's text. Default "this process".
 
@@ -94,12 +102,24 @@ class Attempts(Generic[T]):
             PageUncertain: The server may have advanced, so the operation must not be sent again.
             TransportError: No attempts are left.
         """
-        text = f"{self._operation.command} at {where}: {type(error).__name__}: {error}"
+        text = f"{self._operation.command} at {where}: {reason or f'{type(error).__name__}: {error}'}"
         if sent and self._operation.repeat is Repeat.UNLESS_SENT:
             raise _uncertain(text) from error
         hint = "" if sent else ". Is the server running, and the URL right?"
         self._spend(TransportError(text + hint), error)
         self._sent_before |= sent
+
+    def no_use(self, error: Exception) -> NoReturn:
+        """Take note that a reply arrived which cannot be read, and which would not be another one the next time.
+
+        Args:
+            error: Why it cannot be read.
+
+        Raises:
+            PageUncertain: The server may have advanced.
+            TransportError: The operation is none that advances the server.
+        """
+        self._give_up(f"{self._operation.command}: {error}", error)
 
     def reply(
         self, status: int, envelope: dict[str, Any] | None, *, retry_after: str | None = None
@@ -130,11 +150,12 @@ class Attempts(Generic[T]):
             raise _uncertain(f"{self._operation.command}: status {status}, {text}")
         if refused:
             return self._refused(_refusal(self._operation, status, text))
-        if envelope is not None and "result" in envelope and status < 400:
+        if envelope is not None and "result" in envelope and 200 <= status < 300:
             return Answer(self._parse(envelope["result"]))
         if self._operation.repeat is Repeat.UNLESS_SENT:
             raise _uncertain(f"{self._operation.command}: status {status}, {text}")
-        self._spend(TransportError(f"{self._operation.command}: status {status}, not a JSON envelope"), None)
+        missing = _REDIRECT if 300 <= status < 400 else "not a JSON envelope"
+        self._spend(TransportError(f"{self._operation.command}: status {status}, {missing}"), None)
         self._sent_before = True
         return None
 
@@ -148,9 +169,12 @@ class Attempts(Generic[T]):
             return self._operation.parse(result)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             text = f"{self._operation.command}: the reply is not of the documented shape: {error}"
-            if self._operation.repeat is Repeat.UNLESS_SENT:
-                raise _uncertain(text) from error
-            raise TransportError(text) from error
+            self._give_up(text, error)
+
+    def _give_up(self, text: str, cause: Exception) -> NoReturn:
+        """Raise the error for a reply that a repeat would not improve."""
+        kind = _uncertain(text) if self._operation.repeat is Repeat.UNLESS_SENT else TransportError(text)
+        raise kind from cause
 
     def _spend(self, final: NextKError, cause: Exception | None) -> None:
         if not self._left:
@@ -189,8 +213,17 @@ def _reason(envelope: dict[str, Any] | None, status: int) -> str:
     """Return what the reply says went wrong; a proxy has other words for it than the server."""
     for key in ("error", "detail", "message"):
         if envelope and key in envelope:
-            return str(envelope[key])
-    return f"HTTP status {status} without a reason"
+            return _shown(envelope[key])
+    return _REDIRECT if 300 <= status < 400 else f"HTTP status {status} without a reason"
+
+
+def _shown(reason: object) -> str:
+    """Return a reason as text: it may be as long as a whole reply, or nested more deeply than can be written."""
+    try:
+        text = str(reason)
+    except RecursionError:
+        return "the reason is nested too deeply to be shown"
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
 
 
 def _uncertain(text: str) -> PageUncertain:
