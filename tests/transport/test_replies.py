@@ -99,6 +99,18 @@ class TestSize:
         finally:
             tracemalloc.stop()
 
+    def test_memory_of_small_pieces(self) -> None:
+        """A body that comes in pieces of two bytes takes no more memory than one that comes at once."""
+        reply = HttpReply(200, {})
+        tracemalloc.start()
+        try:
+            for _ in range(100_000):
+                reply.add(b"xy")
+            assert tracemalloc.get_traced_memory()[1] < MIB
+        finally:
+            tracemalloc.stop()
+        assert bytearray(b"xy" * 100_000) == reply.take_content()
+
 
 BODY = b'{"result": []}'
 UNREADABLE = {
@@ -124,7 +136,7 @@ class TestCompression:
         bounds = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
         for start, end in pairwise(bounds):
             reply.add(whole[start:end])
-        assert body == reply.take_content()
+        assert bytearray(body) == reply.take_content()
 
     @pytest.mark.parametrize("step", [1, 2, 3, 255, 256, 257])
     def test_any_step(self, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -133,7 +145,7 @@ class TestCompression:
         for size in range(250, 275):
             reply = HttpReply(200, {"Content-Encoding": "gzip"})
             reply.add(gzip.compress(b"x" * size))
-            assert b"x" * size == reply.take_content()
+            assert bytearray(b"x" * size) == reply.take_content()
 
     @pytest.mark.parametrize("act", UNREADABLE.values(), ids=UNREADABLE)
     async def test_unreadable(self, client: Client, act: Act) -> None:

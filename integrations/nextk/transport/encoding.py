@@ -56,7 +56,11 @@ def write_json(body: Any) -> bytes:
 
 
 def decode(body: bytes | bytearray) -> dict[str, Any] | None:
-    """Return a reply's JSON object, or `None` if the body is anything else, such as the error page of a gateway."""
+    """Return a reply's JSON object, or `None` if the body is anything else, such as the error page of a gateway.
+
+    Args:
+        body: JSON in UTF-8.
+    """
     try:
         found = from_json(body)
     except ValueError:  # also raised for more than 200 levels and lone surrogates, which the standard library reads

@@ -15,6 +15,7 @@ ACCEPTED_ENCODING = "gzip"
 """The value of `Accept-Encoding`: the one compression that is read, because its output can be bounded step by step."""
 
 _STEP = 1024 * 1024  # bytes that are decompressed at once
+_PIECE = 64 * 1024  # bytes from which on a piece is not added to any more; smaller ones would take more than they hold
 
 
 class ReplyTooLarge(Exception):
@@ -42,7 +43,7 @@ class HttpReply:
         self.status = status
         self._headers = headers
         self._encoding = headers.get("Content-Encoding", "").strip().lower() or "identity"
-        self._chunks: deque[bytes] = deque()
+        self._pieces: deque[bytearray] = deque()
         self._size = 0
 
     @property
@@ -62,7 +63,10 @@ class HttpReply:
         self._size += len(chunk)
         if self._size > MAX_REPLY:
             raise ReplyTooLarge
-        self._chunks.append(chunk)
+        if self._pieces and len(self._pieces[-1]) < _PIECE:
+            self._pieces[-1] += chunk
+        else:
+            self._pieces.append(bytearray(chunk))
 
     def takes_longer_than(self, size: int) -> bool:
         """Return whether the body may take longer to read than one of some bytes that is not compressed.
@@ -72,7 +76,7 @@ class HttpReply:
         """
         return self._size > (size if self._encoding == "identity" else size // 16)
 
-    def take_content(self) -> bytes | bytearray | None:
+    def take_content(self) -> bytearray | None:
         """Return the body, decompressed; `None` if it is compressed in a way that was not asked for, or damaged.
 
         The bytes that came over the wire are released on the way, so this works once.
@@ -84,19 +88,16 @@ class HttpReply:
             return self._decompressed()
         if self._encoding != "identity":
             return None
-        content = self._chunks.popleft() if self._chunks else b""
-        return content if not self._chunks else self._joined(bytearray(content))
-
-    def _joined(self, content: bytearray) -> bytearray:
-        while self._chunks:
-            content += self._chunks.popleft()
+        content = self._pieces.popleft() if self._pieces else bytearray()
+        while self._pieces:
+            content += self._pieces.popleft()
         return content
 
     def _decompressed(self) -> bytearray | None:
         content, decompressor = bytearray(), zlib.decompressobj(zlib.MAX_WBITS | 16)
         try:
-            while self._chunks:
-                rest = self._chunks.popleft()
+            while self._pieces and not decompressor.eof:
+                rest: bytes | bytearray = self._pieces.popleft()
                 while rest:
                     content += decompressor.decompress(rest, _STEP)
                     rest = decompressor.unconsumed_tail
@@ -105,4 +106,5 @@ class HttpReply:
             content += decompressor.flush()  # the few bytes that the last step left
         except zlib.error:
             return None
-        return content if decompressor.eof and not decompressor.unused_data else None
+        whole = decompressor.eof and not decompressor.unused_data and not self._pieces
+        return content if whole else None
