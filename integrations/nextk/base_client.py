@@ -36,7 +36,8 @@ class BaseClient:
             The client.
 
         Raises:
-            ClientError: One of the two variables is not set.
+            ClientError: One of the two variables is not set or cannot be used, or the environment names a proxy or
+                certificates that cannot be used.
         """
         return cls(None, None, retries, retry_interval, allow_telemetry)
 

@@ -32,7 +32,7 @@ def http_transport(
     Raises:
         ClientError: The URL or the token is missing or cannot be sent, one of the numbers is out of range, or the
             environment names a proxy or certificates that cannot be used. The message names the argument or the
-            environment variable at fault.
+            environment variable at fault, or shows the URL if nothing in it can be secret.
     """
     count: object = retries
     require_count(max(count, 0) if isinstance(count, int) else count, "retries", least=0)  # below 0 is as good as 0

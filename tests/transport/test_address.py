@@ -38,6 +38,8 @@ UNUSABLE = {
     "a byte order mark": "\ufeffhttps://host.example",
     "quotes": '"https://host.example"',
     "single quotes": "'https://host.example'",
+    "a lone surrogate": "https://host.example/\udc80",
+    "a byte that is no text": "https://host\udcff.example",
     "backslashes": "https:\\\\host.example",
     "an empty label": "https://host..example",
     "a label too long": f"https://{'x' * 64}.example",
@@ -80,6 +82,7 @@ class TestUrl:
         with pytest.raises(ClientError) as caught:
             Index()
         assert URL_VARIABLE in str(caught.value) or repr(url) in str(caught.value)
+        assert SECRET not in shown(caught.value)
 
     @pytest.mark.parametrize(
         ("path", "expected"),

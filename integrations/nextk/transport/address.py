@@ -92,8 +92,11 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _fault_of(url: str) -> str | None:
     """Return what is wrong with a URL; `None` if nothing is."""
-    if re.search(r"[\s\x00-\x1f\x7f\ufeff\"\\]", url):
-        return "it holds a blank, a line's end, a quote or a backslash. Was it read from a file without being stripped?"
+    if re.search(r"[\s\x00-\x1f\x7f\ufeff\ud800-\udfff\"\\]", url):
+        return (
+            "it holds a blank, a line's end, a quote, a backslash or what is no text. Was it read from a file without "
+            "being stripped?"
+        )
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         return "it has to begin with https:// or http://"
