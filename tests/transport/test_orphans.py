@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from nextk import AsyncIndex, Index
-from nextk.transport.http import _stop_queries
+from nextk.transport.exit import _empty
 from nextk.transport.orphans import Orphans, ServerAddress
 from tests.support.scripted_server import HANG_UP, TOKEN, Act, ScriptedServer, error, result
 from tests.support.subprocesses import output
@@ -154,13 +154,13 @@ async def test_async_close_stops_them() -> None:
         assert ["resumable-query-end"] == server.commands
 
 
-def test_a_way_that_is_gone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_way_that_is_gone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """At the end of the process, queries of a server that cannot be reached any more are left to expire, in words."""
     caplog.set_level(logging.INFO, "nextk")
     monkeypatch.setenv("HTTP_PROXY", "ftp://host")
     monkeypatch.delenv("http_proxy", raising=False)
     queue = Orphans(ServerAddress("http://index.example", TOKEN))
     queue.append("u")
-    _stop_queries(queue, time.monotonic() + 1)
+    await _empty(queue, time.monotonic() + 1)
     assert ([], {}) == (list(queue), Orphans.waiting)
     assert "HTTP_PROXY is not the URL of a proxy" in caplog.text
