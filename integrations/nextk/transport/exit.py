@@ -52,6 +52,8 @@ def _stop_together(queues: list[Orphans], deadline: float) -> None:
     keyboard ends it at once.
     """
     loop = asyncio.SelectorEventLoop()
+    # An interrupted connection fails in callbacks, too, and the end of a process is no place for a traceback.
+    loop.set_exception_handler(lambda _, context: log.info("a query cannot be stopped: %s", context.get("message")))
     try:
         loop.set_default_executor(_InlineExecutor())
         stopping = loop.create_task(_stop_all(queues, deadline))
