@@ -17,8 +17,9 @@ from nextk.engine.filter.syntax import parse
 from nextk.engine.fusion import Order
 from nextk.engine.protocol import RangePage
 from nextk.engine.stored import StoredRecord
-from nextk.engine.values import Match
+from nextk.engine.values import Match, TextVectors
 from nextk.errors import RefusedError
+from nextk.types import QueryMode
 
 _VECTORS = Include.model_validate({"includeVectors": True})
 
@@ -208,6 +209,10 @@ class EmbeddedEngine(BaseEngine):
                 return self._storage.load(key, rows, query, query.filter)
 
         return pages.read(order, count, load)
+
+    def embed_query(self, text: str, mode: QueryMode) -> TextVectors:
+        """Embed the text of a query by the models of the index, and search nothing; see `records.embed_query`."""
+        return records.embed_query(text, mode, self.schema, self._models)
 
     # Reading
 

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from nextk.bodies import Delete, Fetch, Query, Range, Record, TextRecord, Update
 from nextk.engine.schema import Schema
-from nextk.engine.values import Match
+from nextk.engine.values import Match, TextVectors
+from nextk.types import QueryMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,18 @@ class Engine(Protocol):
 
         Returns:
             The uuid of the query (`""` if the namespace does not exist), and the first page, best first.
+        """
+        ...
+
+    def embed_query(self, text: str, mode: QueryMode) -> TextVectors:
+        """Embed the text of a query by the models of the index, and search nothing.
+
+        Args:
+            text: The text.
+            mode: The vectors of a hybrid index that are wanted.
+
+        Returns:
+            The dense and the sparse vector; `None` for a kind that the index does not have or the mode leaves out.
         """
         ...
 

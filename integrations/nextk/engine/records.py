@@ -28,7 +28,7 @@ from nextk.engine.schema import MAX_DIMENSION, IndexType, Schema
 from nextk.engine.search import QueryComponents
 from nextk.engine.stored import StoredRecord
 from nextk.engine.text import DenseModel, SparseModel
-from nextk.engine.values import SparseArrays
+from nextk.engine.values import SparseArrays, TextVectors
 from nextk.errors import ClientError, NextKError, RefusedError
 from nextk.plain import record_name
 from nextk.types import MetadataUpdateMode, QueryMode, WeightingStrategy
@@ -54,9 +54,7 @@ class Models:
     dense: DenseModel | None
     sparse: SparseModel | None
 
-    def embed(
-        self, texts: Sequence[str], schema: Schema
-    ) -> list[tuple[NDArray[np.float32] | None, SparseArrays | None]]:
+    def embed(self, texts: Sequence[str], schema: Schema) -> list[TextVectors]:
         """Embed texts that are to be stored.
 
         Returns:
@@ -192,7 +190,7 @@ def components_of(query: Query, schema: Schema, models: Models) -> QueryComponen
         RefusedError: A vector is missing or unsupported, or a model is missing or failed.
     """
     if query.data is not None:
-        vector, sparse = _embed_query(query.data, query.query_mode, schema, models)
+        vector, sparse = embed_query(query.data, query.query_mode, schema, models)
     else:
         vector, sparse = _query_components(query, schema)
     weighted = query.weighting_strategy is WeightingStrategy.IDF
@@ -264,9 +262,16 @@ def _query_components(query: Query, schema: Schema) -> tuple[NDArray[np.float32]
     return vector, sparse
 
 
-def _embed_query(
-    text: str, mode: QueryMode, schema: Schema, models: Models
-) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
+def embed_query(text: str, mode: QueryMode, schema: Schema, models: Models) -> TextVectors:
+    """Embed the text of a query by the models of an index.
+
+    Returns:
+        The dense and the sparse vector; `None` for a kind that the index does not have, or that the mode leaves out. An
+        index with one kind of vectors has no mode.
+
+    Raises:
+        RefusedError: The index lacks a model, or a model failed.
+    """
     both = schema.dense and schema.sparse
     dense = schema.dense and not (both and mode is QueryMode.SPARSE)
     sparse = schema.sparse and not (both and mode is QueryMode.DENSE)

@@ -14,6 +14,9 @@ class SparseArrays(NamedTuple):
     values: NDArray[np.float32]
 
 
+TextVectors: TypeAlias = tuple[NDArray[np.float32] | None, SparseArrays | None]
+"""The dense vector of a text, float32 (dimension,), and its sparse vector; `None` for a kind that it lacks."""
+
 RowVectors: TypeAlias = tuple[int, NDArray[np.float32] | None, SparseArrays | None]
 """A row with its dense vector, float32 (dimension,), and its sparse vector; `None` for a kind that the index lacks."""
 

@@ -72,7 +72,7 @@ class Embedder:
         filled = replace(
             template,
             vector=None if dense is None else list(map(float, dense.embed_query(query))),
-            sparse_vector=None if sparse is None else sparse.embed([query]),
+            sparse_vector=None if sparse is None else sparse.embed(query),
         )
         return connection.with_weighting(filled)
 
@@ -87,7 +87,7 @@ class Embedder:
         filled = replace(
             template,
             vector=None if dense is None else list(map(float, await dense.aembed_query(query))),
-            sparse_vector=None if sparse is None else await sparse.aembed([query]),
+            sparse_vector=None if sparse is None else await sparse.aembed(query),
         )
         return await connection.awith_weighting(filled)
 

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.base.embeddings.base import BaseEmbedding, mean_agg
 from llama_index.core.schema import QueryBundle, QueryType
 from llama_index.core.settings import Settings
 
 from nextk.errors import ClientError
+from nextk.payloads import plain_list
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.sparse_model import SparseQueryModel
 from nextk.retrievers.writing import aembed_sparsely, embed_sparsely
 from nextk.sessions import RetrievalMode, SearchQuery, resolve_mode
-from nextk.types import SparseVector
+from nextk.transport import QueryEmbedder
+from nextk.types import QueryMode, SparseVector
 
 
 class Embedder:
@@ -62,7 +64,10 @@ class Embedder:
         """Fill a query in.
 
         Args:
-            bundle: The query. If it has a vector already, that is the dense vector.
+            bundle: The query. Its `embedding_strs` make the dense vector, as the mean of their embeddings, and its
+                `query_str` makes the sparse vector. If it has a vector already, that is the dense vector, except where
+                the index embeds: the vector may be that of another retriever's model. An index that embeds is sent a
+                single text of `embedding_strs` as it is, for both vectors.
             template: The mode, the filter and everything else that the search has besides the query.
             connection: The connection to the index. Where there is no model, or no weighting is set, the index is
                 asked once whether it embeds text, and which weighting it wants.
@@ -71,28 +76,29 @@ class Embedder:
             The template with the text, or with the vectors that its mode needs, and with the weighting.
 
         Raises:
-            ClientError: If the query is empty, or if nobody embeds it.
+            ClientError: If the query is empty, if nobody embeds it, or if it is put in several ways and is left to an
+                index whose models are not in this process.
         """
         if not self._given and (self._index_embeds or connection.embeds_text(template.mode)):
-            return connection.with_weighting(replace(template, data=single_text(bundle)))
+            return connection.with_weighting(_filled_by_index(bundle, template, connection))
         vector = sparse_vector = None
         if _needs_dense(template):
-            vector = bundle.embedding or self._dense_model().get_agg_embedding_from_queries(embedding_texts(bundle))
+            vector = _own_vector(bundle) or self._dense_model().get_agg_embedding_from_queries(embedding_texts(bundle))
         if _needs_sparse(template):
-            sparse_vector = self._sparse_model().embed(embedding_texts(bundle))
+            sparse_vector = self._sparse_model().embed(_keyword_text(bundle))
         return connection.with_weighting(replace(template, vector=vector, sparse_vector=sparse_vector))
 
     async def aembed(self, bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
         """Fill a query in without blocking the event loop; see `embed`."""
         if not self._given and (self._index_embeds or await connection.aembeds_text(template.mode)):
-            return await connection.awith_weighting(replace(template, data=single_text(bundle)))
+            return await connection.awith_weighting(await _afilled_by_index(bundle, template, connection))
         vector = sparse_vector = None
         if _needs_dense(template):
-            vector = bundle.embedding or await self._dense_model().aget_agg_embedding_from_queries(
+            vector = _own_vector(bundle) or await self._dense_model().aget_agg_embedding_from_queries(
                 embedding_texts(bundle)
             )
         if _needs_sparse(template):
-            sparse_vector = await self._sparse_model().aembed(embedding_texts(bundle))
+            sparse_vector = await self._sparse_model().aembed(_keyword_text(bundle))
         return await connection.awith_weighting(replace(template, vector=vector, sparse_vector=sparse_vector))
 
     def keeps_vectors(self, connection: Connection) -> bool:
@@ -210,17 +216,90 @@ def embedding_texts(bundle: QueryBundle) -> list[str]:
     return texts
 
 
-def single_text(bundle: QueryBundle) -> str:
-    """Return the one text of a query, for an index that embeds.
+def _keyword_text(bundle: QueryBundle) -> str:
+    """Return the text of a query for its sparse vector: `query_str`, or all texts to embed if that is blank.
 
     Raises:
-        ClientError: If the query is empty, or if it is put in several ways.
+        ClientError: If the query is empty.
     """
     texts = embedding_texts(bundle)
-    if len(texts) > 1:
+    return bundle.query_str if bundle.query_str.strip() else " ".join(texts)
+
+
+def _own_vector(bundle: QueryBundle) -> list[float] | None:
+    """Return the dense vector that a query has already; `None` if it has none.
+
+    Raises:
+        ClientError: If it is neither a list nor has `tolist()`.
+    """
+    return None if bundle.embedding is None else plain_list(bundle.embedding, "QueryBundle.embedding") or None
+
+
+def _filled_by_index(bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
+    """Fill a query in for an index that embeds: with its one text, or with vectors that the models of the index make.
+
+    Raises:
+        ClientError: If the query is empty, or if it is put in several ways and the models are not in this process.
+    """
+    text = _single_text(bundle, template)
+    if text is not None:
+        return replace(template, data=text)
+    embedder = _embedder_of(connection, bundle)
+    dense = [embedder.embed_query(text, QueryMode.DENSE)[0] for text in embedding_texts(bundle)]
+    sparse = embedder.embed_query(_keyword_text(bundle), QueryMode.SPARSE)[1] if _searches_sparse(template) else None
+    return _by_vectors(bundle, template, dense, sparse)
+
+
+async def _afilled_by_index(bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
+    """Fill a query in for an index that embeds without blocking the event loop; see `_filled_by_index`."""
+    text = _single_text(bundle, template)
+    if text is not None:
+        return replace(template, data=text)
+    embedder = _embedder_of(connection, bundle)
+    dense = [(await embedder.aembed_query(text, QueryMode.DENSE))[0] for text in embedding_texts(bundle)]
+    sparse = None
+    if _searches_sparse(template):
+        sparse = (await embedder.aembed_query(_keyword_text(bundle), QueryMode.SPARSE))[1]
+    return _by_vectors(bundle, template, dense, sparse)
+
+
+def _single_text(bundle: QueryBundle, template: SearchQuery) -> str | None:
+    """Return the one text that an index embeds for a query; `None` if it is put in several ways."""
+    if not _needs_dense(template):
+        return _keyword_text(bundle)
+    texts = embedding_texts(bundle)
+    return texts[0] if len(texts) == 1 else None
+
+
+def _searches_sparse(template: SearchQuery) -> bool:
+    """Return whether an index that embeds searches sparse vectors, if it has any: without a mode it does."""
+    return template.mode is None or template.mode.sparse
+
+
+def _embedder_of(connection: Connection, bundle: QueryBundle) -> QueryEmbedder:
+    embedder = connection.query_embedder()
+    if embedder is None:
         message = (
-            f"the index embeds one text, but the question has {len(texts)} custom_embedding_strs: "
-            "pass embed_model=, which can take their mean"
+            f"the index embeds one text, but the question has {len(embedding_texts(bundle))} custom_embedding_strs: "
+            "pass embed_model=, which can take their mean (and sparse_embedding= for a hybrid search)"
         )
         raise ClientError(message)
-    return texts[0]
+    return embedder
+
+
+def _by_vectors(
+    bundle: QueryBundle, template: SearchQuery, dense: list[list[float] | None], sparse: SparseVector | None
+) -> SearchQuery:
+    """Fill a query in with the mean of the dense vectors of its texts, as LlamaIndex takes it, and its sparse vector.
+
+    Args:
+        bundle: The query.
+        template: The query without its vectors.
+        dense: The dense vector of each text, float (dimension,); `None` for each if the index has no dense vectors.
+        sparse: The sparse vector; `None` if none is searched.
+    """
+    known = [vector for vector in dense if vector is not None]
+    if not known:  # an index of sparse vectors alone, which embeds the words of the query itself
+        return replace(template, data=_keyword_text(bundle))
+    mode = template.mode if sparse is not None or not _needs_sparse(template) else None  # the index is dense alone
+    return replace(template, vector=mean_agg(known), sparse_vector=sparse, mode=mode)

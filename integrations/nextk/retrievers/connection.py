@@ -9,6 +9,7 @@ from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError, NextKError
 from nextk.sessions.query import RetrievalMode, SearchQuery, explaining_models
+from nextk.transport import QueryEmbedder
 from nextk.types import UNDECIDED, InfoResult, QueryResult, WeightingStrategy
 
 
@@ -62,6 +63,11 @@ class Connection:
     async def aembeds_text(self, mode: RetrievalMode | None) -> bool:
         """Return whether the index itself embeds a query in a mode, without blocking the event loop."""
         return has_text_models(await self._afetch_info(), mode)
+
+    def query_embedder(self) -> QueryEmbedder | None:
+        """Return who embeds queries by the models of the index; `None` if these are not in this process."""
+        transport = self.index._transport  # noqa: SLF001 - no method of the documented client embeds
+        return transport if isinstance(transport, QueryEmbedder) else None
 
     def query(self, query: SearchQuery, top_k: int) -> list[QueryResult]:
         """Run one plain query.

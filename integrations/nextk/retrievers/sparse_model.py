@@ -1,7 +1,6 @@
 """Embedding queries by the caller's sparse model, whichever library it is from."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from nextk.arguments import shown, sparse_parts
@@ -40,26 +39,23 @@ class SparseQueryModel:
         self._model = model
         self._method = name
 
-    def embed(self, texts: Sequence[str]) -> SparseVector:
+    def embed(self, text: str) -> SparseVector:
         """Embed a query.
 
         Args:
-            texts: The text of the query, or several texts that put it in different words.
-
-        Returns:
-            The sparse vector of the text, or the mean of those of several texts.
+            text: The text of the query.
 
         Raises:
             ClientError: If the model returned something that is not a sparse vector.
         """
-        return _mean([sparse_vector_of(self._embed(text)) for text in texts])
+        return sparse_vector_of(self._embed(text))
 
-    async def aembed(self, texts: Sequence[str]) -> SparseVector:
+    async def aembed(self, text: str) -> SparseVector:
         """Embed a query without blocking the event loop; see `embed`. A blocking model runs in a thread."""
         embed_async = getattr(self._model, f"a{self._method}", None)
         if embed_async is None:
-            return await asyncio.to_thread(self.embed, texts)
-        return _mean([sparse_vector_of(await embed_async(text)) for text in texts])
+            return await asyncio.to_thread(self.embed, text)
+        return sparse_vector_of(await embed_async(text))
 
     def _embed(self, text: str) -> Any:
         if self._method is not None:
@@ -88,13 +84,3 @@ def sparse_vector_of(given: Any) -> SparseVector:
         raise ClientError(message)
     indices, values = plain_list(parts[0], "indices"), plain_list(parts[1], "values")
     return SparseVector([int(index) for index in indices], [float(value) for value in values])
-
-
-def _mean(vectors: Sequence[SparseVector]) -> SparseVector:
-    if len(vectors) == 1:
-        return vectors[0]
-    total: dict[int, float] = {}
-    for vector in vectors:
-        for index, value in zip(vector.indices, vector.values, strict=True):  # type: ignore[arg-type]
-            total[index] = total.get(index, 0.0) + value / len(vectors)
-    return SparseVector(list(total), list(total.values()))

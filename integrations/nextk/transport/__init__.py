@@ -6,9 +6,10 @@ Each transport serves both the blocking and the asynchronous client.
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from nextk.operations import Operation
+from nextk.types import QueryMode, SparseVector
 
 T = TypeVar("T")
 
@@ -82,4 +83,33 @@ class Transport(Protocol):
 
     async def aclose(self) -> None:
         """Stop the orphans and close what belongs to the running event loop, without blocking it."""
+        ...
+
+
+@runtime_checkable
+class QueryEmbedder(Protocol):
+    """A transport that can have a query embedded without a search, because the models of the index are in this process.
+
+    The protocol of the wire has no such request.
+    """
+
+    def embed_query(self, text: str, mode: QueryMode) -> tuple[list[float] | None, SparseVector | None]:
+        """Embed the text of a query by the models of the index.
+
+        Args:
+            text: The text.
+            mode: The vectors of a hybrid index that are wanted.
+
+        Returns:
+            The dense vector, float (dimension,), and the sparse one; `None` for a kind that the index does not have or
+            the mode leaves out.
+
+        Raises:
+            ClientError: The transport is closed.
+            RefusedError: The index has no model for it, or a model failed.
+        """
+        ...
+
+    async def aembed_query(self, text: str, mode: QueryMode) -> tuple[list[float] | None, SparseVector | None]:
+        """Embed the text of a query without blocking the event loop; see `embed_query`."""
         ...

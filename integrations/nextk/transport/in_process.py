@@ -24,6 +24,7 @@ from nextk.transport import CLOSE_TIMEOUT
 from nextk.transport.encoding import plain_body
 from nextk.transport.results import public_result
 from nextk.transport.retries import Attempts
+from nextk.types import QueryMode, SparseVector
 
 T = TypeVar("T")
 
@@ -141,6 +142,18 @@ class InProcessTransport:
                 self._abandoned.append(future)
                 future.add_done_callback(self._disown)
             raise
+
+    def embed_query(self, text: str, mode: QueryMode) -> tuple[list[float] | None, SparseVector | None]:
+        """Embed the text of a query by the models of the index; see `nextk.transport.QueryEmbedder`."""
+        dense, sparse = self._open().engine.embed_query(text, mode)
+        return (
+            None if dense is None else dense.tolist(),
+            None if sparse is None else SparseVector(sparse.indices.tolist(), sparse.values.tolist()),
+        )
+
+    async def aembed_query(self, text: str, mode: QueryMode) -> tuple[list[float] | None, SparseVector | None]:
+        """Embed the text of a query in a thread of the engine; see `nextk.transport.QueryEmbedder`."""
+        return await asyncio.wrap_future(self._open().executor.submit(self.embed_query, text, mode))
 
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
         """Copy the index into a file; see `nextk.transport.Transport`."""
