@@ -17,6 +17,8 @@ from nextk.errors import ClientError
 
 EnumT = TypeVar("EnumT", bound=Enum)
 
+T = TypeVar("T")
+
 NONE = "none"
 """The word for none of an enum's members, where leaving the argument out means something else."""
 
@@ -26,6 +28,7 @@ class NoOthers(TypedDict):
 
 
 _PAIR = 2
+_ID_BITS = 8_000  # as many as an id may have; Python writes no number of many more
 
 
 @overload
@@ -51,11 +54,33 @@ def choose(kind: type[EnumT], given: EnumT | str | None, name: str) -> EnumT | N
         return given
     members = {str(member.value).lower(): member for member in kind}
     word = given.value if isinstance(given, Enum) else given
+    found = members.get(str.lower(word)) if isinstance(word, str) else None
+    if found is None:
+        message = f"{name}={written(given)} is not one of {', '.join(map(repr, members))}"
+        raise ClientError(message)
+    return found
+
+
+def written(given: object) -> str:
+    """Return a value as an error writes it, whatever the value is.
+
+    Args:
+        given: The value.
+
+    Returns:
+        The text that `repr` makes, cut at 1,200 characters, with an escape in the place of each lone surrogate; where
+        Python cannot write the value, because it is nested too deeply, is a whole number of too many digits, or has a
+        method that raises, its type in angle brackets.
+    """
     try:
-        return members[str(word).lower()]
-    except KeyError:
-        message = f"{name}={given!r} is not one of {', '.join(map(repr, members))}"
-        raise ClientError(message) from None
+        text = repr(given)
+    except Exception:
+        text = f"<{type(given).__name__}>"
+    text = text if len(text) <= _WRITTEN else f"{text[:_WRITTEN]}..."
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+_WRITTEN = 1_200
 
 
 def shown(given: object) -> str:
@@ -71,7 +96,7 @@ def shown(given: object) -> str:
     if isinstance(given, type):
         return f"the class {given.__name__}"
     plain = given is None or type(given) in (str, int, float, bool)
-    return repr(given) if plain else f"an object of the type {type(given).__name__}"
+    return written(given) if plain else f"an object of the type {type(given).__name__}"
 
 
 def choose_or_none(kind: type[EnumT], given: EnumT | str | None, name: str) -> EnumT | None:
@@ -125,7 +150,48 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
 
 
 def _folded(name: object) -> str:
-    return str(name).lower().replace("_", "")
+    return (name if isinstance(name, str) else written(name)).lower().replace("_", "")
+
+
+def require_kind(given: object, kind: type[T], name: str) -> T:
+    """Return an argument that is an instance of a class.
+
+    Args:
+        given: The argument.
+        kind: The class.
+        name: The name of the argument, for the error message.
+
+    Raises:
+        ClientError: The argument is something else. The message names the argument and the class.
+    """
+    if not isinstance(given, kind):
+        message = f"{name}={shown(given)} has to be of the type {kind.__name__}"
+        raise ClientError(message)
+    return given
+
+
+def require_callable(given: object, name: str) -> None:
+    """Require that an argument is a function, or another object that can be called.
+
+    Args:
+        given: The argument.
+        name: The name of the argument, for the error message.
+
+    Raises:
+        ClientError: It cannot be called. The message names the argument.
+    """
+    if not callable(given):
+        message = f"{name}={shown(given)} cannot be called: give a function"
+        raise ClientError(message)
+
+
+def elements_of(given: object) -> list[Any] | None:
+    """Return the elements of an iterable; `None` if it cannot be iterated over, as an array without axes cannot."""
+    try:
+        iterator = iter(given) if isinstance(given, Iterable) else None
+    except TypeError:
+        return None
+    return None if iterator is None else list(iterator)
 
 
 def require_count(value: object, name: str, least: int = 1) -> None:
@@ -140,7 +206,7 @@ def require_count(value: object, name: str, least: int = 1) -> None:
         ClientError: The argument is not a whole number, or is smaller than `least`. The message names the argument.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        message = f"{name}={value!r} must be a whole number, at least {least}"
+        message = f"{name}={written(value)} must be a whole number, at least {least}"
         raise ClientError(message)
 
 
@@ -163,7 +229,7 @@ def require_number(value: object, name: str, low: float = -math.inf, high: float
         number = False
     if not number or not low <= value <= high:  # type: ignore[operator]
         bounds = "finite" if math.isinf(low) else f"at least {low}" if math.isinf(high) else f"from {low} to {high}"
-        message = f"{name}={value!r} must be a number, {bounds}"
+        message = f"{name}={written(value)} must be a number, {bounds}"
         raise ClientError(message)
 
 
@@ -199,9 +265,9 @@ def require_id(value: object, name: str = "id") -> str:
         text = str.__str__(value)
     else:
         number = _whole_number(value)
-        text = "" if number is None else str(number)
+        text = "" if number is None or number.bit_length() > _ID_BITS else str(number)
     if not text:
-        message = f"{name}={value!r} is no id: give a text that is not empty, or a whole number"
+        message = f"{name}={written(value)} is no id: give a text that is not empty, or a whole number"
         raise ClientError(message)
     return text
 
@@ -217,9 +283,10 @@ def id_list(ids: object) -> list[Any]:
     """
     if isinstance(ids, str) or _whole_number(ids) is not None:
         return [ids]
-    if isinstance(ids, Iterable) and not isinstance(ids, bytes | bytearray | memoryview | Mapping):
-        return list(ids)
-    message = f"ids={ids!r} must be an id or a list of ids"
+    listed = None if isinstance(ids, bytes | bytearray | memoryview | Mapping) else elements_of(ids)
+    if listed is not None:
+        return listed
+    message = f"ids={written(ids)} must be an id or a list of ids"
     raise ClientError(message)
 
 

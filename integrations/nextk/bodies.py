@@ -42,6 +42,8 @@ MAX_ID_BYTES = 1_000
 MAX_NAMESPACE_BYTES = 1_000
 MAX_DATA_BYTES = 1_000_000
 MAX_METADATA_BYTES = 48 * 1024
+MAX_METADATA_DEPTH = 250
+"""How many levels of objects and lists metadata may have: fewer than any writer or reader of JSON in use here takes."""
 MAX_IDLE_SECONDS = 86_400
 DEFAULT_IDLE_SECONDS = 3_600
 DEFAULT_TOP_K = 10
@@ -157,12 +159,30 @@ def metadata_fault(metadata: dict[str, Any], encoded: bytes) -> str | None:
         metadata: The metadata as plain values.
         encoded: The metadata as JSON in UTF-8.
     """
+    if encoded.count(b"{") + encoded.count(b"[") > MAX_METADATA_DEPTH and (fault := nesting_fault(metadata)):
+        return fault
     if len(encoded) > MAX_METADATA_BYTES:
         return f"Metadata is {len(encoded)} bytes; at most {MAX_METADATA_BYTES} are allowed{_largest(metadata)}"
     if b"\\u0000" in encoded and (path := path_to(metadata, "metadata", _holds_nul)):
         # SQLite ends a string there, so a filter would take "acme\0x" for "acme".
         return f"Metadata must not contain the NUL character; {path} does"
     return large_number_fault(metadata) if _LONG_NUMBER.search(encoded) else None
+
+
+def nesting_fault(metadata: dict[str, Any]) -> str | None:
+    """Say that metadata are nested too deeply to be stored; `None` if they are not."""
+    level: list[Any] = [metadata]
+    for _ in range(MAX_METADATA_DEPTH):  # level by level, because values may be nested more deeply than calls
+        level = [
+            part
+            for value in level
+            if isinstance(value, dict | list)
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return None
+    deeper = any(isinstance(value, dict | list) for value in level)
+    return f"Metadata is nested too deeply; at most {MAX_METADATA_DEPTH} levels are allowed" if deeper else None
 
 
 def large_number_fault(metadata: dict[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter
 
-from nextk.arguments import choose, did_you_mean, id_list, require_count
+from nextk.arguments import choose, did_you_mean, elements_of, id_list, require_count, require_kind, written
 from nextk.errors import ClientError
 from nextk.payloads import QueryFields, Upsertable, query_fields, record_fields, sparse_field, vector_field
 from nextk.types import (
@@ -93,13 +93,15 @@ def target(command: str, namespace: str | None) -> str:
     Raises:
         ClientError: The namespace is not text, or holds lone surrogates.
     """
-    if namespace is None or namespace == "":
+    if namespace is None:
         return command
     try:
-        segments = [quote(segment, safe="") for segment in namespace.split("/")]
-    except (UnicodeEncodeError, AttributeError, TypeError) as error:  # 0 and b"" must not mean the default namespace
-        message = f"namespace={namespace!r} is not text that can be sent"
+        segments = [quote(segment, safe="") for segment in str.split(namespace, "/")]
+    except (UnicodeEncodeError, TypeError) as error:  # 0 and b"" must not mean the default namespace
+        message = f"namespace={written(namespace)} is not text that can be sent"
         raise ClientError(message) from error
+    if segments == [""]:
+        return command
     # Dot segments would be folded away on the way; encoded they arrive.
     return "/".join([command, *(part.replace(".", "%2E") if set(part) == {"."} else part for part in segments)])
 
@@ -151,7 +153,11 @@ def query(namespace: str | None, **fields: Unpack[QueryFields]) -> Operation[lis
 
 def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operation[list[list[QueryResult]]]:
     """Return the operation that runs several queries in one request: all by vectors, or all by text."""
-    parts = [_one_of_many(position, request) for position, request in enumerate(queries)]
+    listed = None if isinstance(queries, str | bytes | Mapping) else elements_of(queries)
+    if listed is None:
+        message = f"queries={written(queries)} has to be a list of dicts, one for each query"
+        raise ClientError(message)
+    parts = [_one_of_many(position, request) for position, request in enumerate(listed)]
     if not parts:
         message = "query_many needs at least one query"
         raise ClientError(message)
@@ -181,14 +187,16 @@ def _known_fields(position: int, request: QueryRequest) -> QueryRequest:
         ClientError: It is no dict, or has another key. The message names the key and the nearest parameter.
     """
     if not isinstance(request, Mapping):
-        message = f"query {position} of query_many has to be a dict of the parameters of query, not {request!r}"
+        message = f"query {position} of query_many has to be a dict of the parameters of query, not {written(request)}"
         raise ClientError(message)
     for key in request:
         if key == "namespace":
             message = f"query {position} has the key 'namespace': all queries search one, query_many(namespace=...)"
             raise ClientError(message)
         if key not in QueryRequest.__annotations__:
-            message = f"query {position} has the unknown key {key!r}{did_you_mean(key, QueryRequest.__annotations__)}"
+            message = (
+                f"query {position} has the unknown key {written(key)}{did_you_mean(key, QueryRequest.__annotations__)}"
+            )
             raise ClientError(message)
     return request
 
@@ -299,7 +307,8 @@ def delete(
 
 def reset(namespace: str | None, *, all: bool) -> Operation[str]:
     """Return the operation that empties one namespace, or all of them."""
-    return Operation("reset?all" if all else target("reset", namespace), None, _text)
+    path = target("reset", namespace)
+    return Operation("reset?all" if require_kind(all, bool, "all") else path, None, _text)
 
 
 def info() -> Operation[InfoResult]:
@@ -318,7 +327,8 @@ def delete_namespace(namespace: str) -> Operation[None]:
     Raises:
         ClientError: It is the default namespace.
     """
-    if not namespace:
+    path = target("delete-namespace", namespace)
+    if path == "delete-namespace":
         message = "the default namespace cannot be deleted; use reset()"
         raise ClientError(message)
-    return Operation(target("delete-namespace", namespace), None, _nothing)
+    return Operation(path, None, _nothing)

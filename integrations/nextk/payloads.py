@@ -1,9 +1,9 @@
 """Turn the arguments of a call into the fields of a request body, in every form that the documented SDK takes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, TypedDict
 
-from nextk.arguments import choose, nearest, sparse_parts
+from nextk.arguments import choose, elements_of, nearest, sparse_parts, written
 from nextk.errors import ClientError
 from nextk.plain import record_name
 from nextk.types import (
@@ -51,7 +51,7 @@ def plain_list(value: object, name: str) -> list[Any]:
     """
     if isinstance(value, list):
         return value
-    if isinstance(value, SupportsToList):
+    if isinstance(value, SupportsToList) and callable(value.tolist):
         elements = value.tolist()
         if isinstance(elements, list):
             return elements
@@ -163,10 +163,11 @@ def record_fields(records: Sequence[Upsertable]) -> tuple[bool, list[dict[str, A
             The message names the record that is wrong by its position and its id.
     """
     one = isinstance(records, (Vector, Data, Mapping, str))
-    if one or not isinstance(records, Iterable):
+    listed = None if one else elements_of(records)
+    if listed is None:
         message = f"upsert takes a list of records, not one {type(records).__name__}"
         raise ClientError(message)
-    read = [_read(position, record) for position, record in enumerate(records)]
+    read = [_read(position, record) for position, record in enumerate(listed)]
     if not read:
         message = "upsert needs at least one record"
         raise ClientError(message)
@@ -229,14 +230,14 @@ def _record(given: Upsertable) -> Vector | Data:
 
 def _from_mapping(given: Mapping[str, Any]) -> Vector:
     if "id" not in given:
-        message = f"a record needs an id; this dict has the keys {sorted(map(str, given))}"
+        message = f"a record needs an id; this dict has the keys {written(list(given))}"
         raise ClientError(message)
     if "namespace" in given:
         message = "a record has the key 'namespace': all records of a call are stored in one, upsert(namespace=...)"
         raise ClientError(message)
     for key in given:
         if key not in _RECORD_KEYS and (near := nearest(key, _RECORD_KEYS)):
-            message = f"a record has the unknown key {key!r} (did you mean {near}?)"
+            message = f"a record has the unknown key {written(key)} (did you mean {near}?)"
             raise ClientError(message)
     # Keys that are like none of these are ignored, as the documented SDK does.
     return Vector(**{key: given[key] for key in _RECORD_KEYS if key in given})

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from nextk.arguments import written
 from nextk.errors import ClientError
 from nextk.types import SupportsToList
 
@@ -85,6 +86,15 @@ def finite(value: float) -> float:
     return value
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether UTF-8 can express a text, because it has no lone surrogates."""
+    try:
+        str.encode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def plain_metadata(metadata: object, record: str) -> dict[str, Any]:
     """Return the metadata of a record as JSON has it.
 
@@ -116,7 +126,11 @@ def record_name(position: int, id_: object = None) -> str:
         id_: Its id, if it has a readable one; whatever else is given is left out. Default `None`.
     """
     readable = isinstance(id_, str | int) and not isinstance(id_, bool)
-    return f"record {position} (id {str(id_)!r})" if readable else f"record {position}"
+    return f"record {position} (id {_id_text(id_)})" if readable else f"record {position}"
+
+
+def _id_text(id_: object) -> str:
+    return written(str.__str__(id_)) if isinstance(id_, str) else f"'{written(id_)}'"
 
 
 def fault_of(value: Any, path: str, error: Exception) -> str:
@@ -187,18 +201,20 @@ def _builtin(value: Any) -> Any:
             return convert(value)
     if isinstance(value, SupportsToList):
         return value.tolist()
-    message = f"{value!r} of type {type(value).__name__} is no JSON"
+    message = f"what is of the type {type(value).__name__} is no JSON"
     raise TypeError(message)
 
 
 def _fault(value: Any, path: str) -> str:
     """Descend to the first part that is not plain, and describe it."""
     if not isinstance(value, dict | list | tuple | str | int | float) and isinstance(value, SupportsToList):
-        return _fault(value.tolist(), path)
+        return f"{path} is {_description(value)}" if _fails(_tolist, value) else _fault(value.tolist(), path)
     if isinstance(value, dict):
         for key, part in value.items():
             if _fails(_key, key):
-                return f"{path or 'the request'} has the key {key!a}: keys have to be texts that UTF-8 can express"
+                return (
+                    f"{path or 'the request'} has the key {written(key)}: keys have to be texts that UTF-8 can express"
+                )
             if _fails(plain, part):
                 return _fault(part, path + _step(key) if path else str(key))
     elif isinstance(value, list | tuple):
@@ -216,9 +232,13 @@ def _fails(read: Callable[[Any], Any], value: Any) -> bool:
     return False
 
 
+def _tolist(value: SupportsToList) -> Any:
+    return value.tolist()
+
+
 def _step(step: object) -> str:
     """Return one step of a path: `.key`, `['a key']` or `[3]`."""
-    return f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]"
+    return f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{written(step)}]"
 
 
 def _description(value: Any) -> str:
@@ -226,7 +246,7 @@ def _description(value: Any) -> str:
     if isinstance(value, float):
         return f"{value!r}, for which JSON has no word: give None, or leave it out"
     if isinstance(value, str):
-        return f"{value!a}, which has lone surrogates, so UTF-8 cannot express it"
+        return f"{written(value)}, which has lone surrogates, so UTF-8 cannot express it"
     if isinstance(value, int):
         return "a whole number beyond all floats: give a text"
     remedies = (remedy for kind, remedy in _REMEDIES.items() if isinstance(value, kind))

@@ -153,9 +153,9 @@ class TestRetrieve:
         assert (5, 5) == (retriever.similarity_top_k, len(retriever.retrieve(QUESTION)))
         retriever.similarity_top_k = 3
         assert 3 == len(retriever.retrieve(QUESTION))
-        with pytest.raises(ClientError, match="must be at least 1"):
+        with pytest.raises(ClientError, match="must be a whole number, at least 1"):
             retriever.similarity_top_k = 0
-        with pytest.raises(ClientError, match="must be at least 1"):
+        with pytest.raises(ClientError, match="must be a whole number, at least 1"):
             ResumableRetriever(index, similarity_top_k=0)
 
     async def test_either_colour_in_a_loop(self, index: Index) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypedDict
 
-from nextk.arguments import require_count
+from nextk.arguments import require_count, written
+from nextk.errors import ClientError
+from nextk.plain import is_utf8
 from nextk.sessions.cursor import Cursor
 
 MAX_SEARCHES = 8
@@ -198,7 +200,8 @@ def plan_search(view: MemoryView, query: str, limits: ToolLimits) -> CallPlan | 
     Returns:
         The page to show, or the reason why there is none.
     """
-    if not query.strip():
+    given: object = query
+    if not isinstance(given, str) or not given.strip():
         return Refusal.BLANK
     search_id = search_id_of(query, view.memory)
     entry = view.memory["searches"].get(search_id)
@@ -268,9 +271,9 @@ def continuable(memory: SearchMemory) -> list[tuple[str, str]]:
     return [(id_, entry["query"]) for id_, entry in memory["searches"].items() if entry["cursor"] is not None]
 
 
-def read_id(search_id: str) -> str:
+def read_id(search_id: object) -> str:
     """Return the id of a search in its own spelling, whatever quotes, spaces and capitals a model adds to it."""
-    return search_id.strip().strip("\"'`").lower()
+    return search_id.strip().strip("\"'`").lower() if isinstance(search_id, str) else ""
 
 
 def search_id_of(query: str, memory: SearchMemory) -> str:
@@ -292,6 +295,22 @@ def search_id_of(query: str, memory: SearchMemory) -> str:
         if entry is None or fold(entry["query"]) == folded:
             return search_id
         length += 1  # another query has it
+
+
+def require_tool_name(given: object, name: str) -> str:
+    """Return the name of a tool.
+
+    Args:
+        given: The name.
+        name: The name of the argument, for the error message.
+
+    Raises:
+        ClientError: It is no text, is empty, or holds a NUL or a lone surrogate.
+    """
+    if not isinstance(given, str) or not given or "\0" in given or not is_utf8(given):
+        message = f"{name}={written(given)} is no name of a tool: give a word such as 'search'"
+        raise ClientError(message)
+    return given
 
 
 def fold(query: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nextk.arguments import require_count, require_kind
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.failures import FAILURES, explain
 from nextk.engine.file import connect
@@ -104,11 +105,19 @@ def _given_models(keywords: Mapping[str, Any]) -> Models:
     return Models(dense_model(keywords.get("embedding")), sparse_model(keywords.get("sparse_embedding")))
 
 
+def _given(keywords: Mapping[str, Any], name: str, default: Any) -> Any:
+    """Return the value of a keyword; the default if it was left out, or is an empty text."""
+    value = keywords.get(name)
+    return default if value is None or (isinstance(value, str) and not value) else value
+
+
 def _new_schema(keywords: Mapping[str, Any], models: Models) -> Schema:
     """Return the schema of an index that is created by these keywords and models."""
     dense, sparse = models.dense, models.sparse
     dimension = keywords.get("dimension")
     if dense is not None and dense.dimension is not None:
+        if dimension is not None:
+            require_count(dimension, "dimension")
         if dimension not in (None, dense.dimension):
             message = (
                 f"dimension={dimension}, but the embedding makes vectors of {dense.dimension}: leave one of them out"
@@ -118,11 +127,11 @@ def _new_schema(keywords: Mapping[str, Any], models: Models) -> Schema:
     return Schema.create(
         type=keywords.get("type"),
         dimension=dimension,
-        similarity=keywords.get("similarity") or "cosine",
+        similarity=_given(keywords, "similarity", "cosine"),
         embedding="" if dense is None else dense.name,
         sparse_embedding="" if sparse is None else sparse.name,
-        fusion_order=keywords.get("fusion_order") or "global",
-        weighting=keywords.get("weighting") or keywords.get("default_weighting"),
+        fusion_order=_given(keywords, "fusion_order", "global"),
+        weighting=_given(keywords, "weighting", keywords.get("default_weighting")),
         embedding_identity="" if dense is None else dense.identity,
         sparse_embedding_identity="" if sparse is None else sparse.identity,
     )
@@ -184,7 +193,7 @@ def _reopened(schema: Schema, keywords: Mapping[str, Any], models: Models) -> Sc
         ClientError: A keyword or a model differs from the stored one; the message names both.
     """
     schema = schema.reopened(keywords)
-    accepted = bool(keywords.get("same_model"))
+    accepted = require_kind(_given(keywords, "same_model", default=False), bool, "same_model")
     for keyword, model in (("embedding", models.dense), ("sparse_embedding", models.sparse)):
         if model is not None:
             schema = schema.with_model(keyword, model.name, model.identity, accepted=accepted)

@@ -23,6 +23,7 @@ from nextk.bodies import (
     Vectors,
     large_number_fault,
     metadata_fault,
+    nesting_fault,
 )
 from nextk.engine.schema import MAX_DIMENSION, IndexType, Schema
 from nextk.engine.search import QueryComponents
@@ -222,7 +223,8 @@ def encode_metadata(metadata: dict[str, Any] | None) -> str | None:
     try:
         encoded = orjson.dumps(metadata)
     except (TypeError, RecursionError) as error:
-        message = large_number_fault(metadata) or f"Metadata cannot be stored: {error}"
+        fault = nesting_fault(metadata) or large_number_fault(metadata)
+        message = fault or f"Metadata cannot be stored: {error}"
         raise RefusedError(message, 422) from error
     if (fault := metadata_fault(metadata, encoded)) is not None:
         raise RefusedError(fault, 422)
@@ -332,6 +334,8 @@ def _sparse(given: SparseBody | None) -> SparseArrays | None:
 def _updated_metadata(stored: str | None, update: Update) -> str | None:
     if update.metadata_update_mode is MetadataUpdateMode.OVERWRITE:
         return encode_metadata(update.metadata)
+    if update.metadata is not None and (fault := nesting_fault(update.metadata)) is not None:
+        raise RefusedError(fault, 422)  # before the patch is merged, level by level
     return encode_metadata(merge_patch(orjson.loads(stored) if stored else {}, update.metadata))
 
 

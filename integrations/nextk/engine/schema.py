@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import Enum, StrEnum
 from typing import Any, Self
 
-from nextk.arguments import choose, require_count
+from nextk.arguments import choose, require_count, written
 from nextk.errors import ClientError
 
 MAX_DIMENSION = 5_376  # of the largest plan of the hosted service
@@ -57,7 +57,7 @@ class IndexWeighting(StrEnum):
 def _require_dimension(dimension: int) -> None:
     require_count(dimension, "dimension")
     if dimension > MAX_DIMENSION:
-        message = f"dimension={dimension} is not in 1..{MAX_DIMENSION}"
+        message = f"dimension={written(dimension)} is not in 1..{MAX_DIMENSION}"
         raise ClientError(message)
 
 
@@ -300,5 +300,5 @@ def _refuse_contradiction(schema: Schema, name: str, requested: Any) -> None:
     given = choose(type(stored), requested, name) if isinstance(stored, Enum) else requested
     if given != stored:
         held = stored.value.lower() if isinstance(stored, Enum) else stored
-        message = f"this index was made with {name}={held!r}; it cannot be opened with {requested!r}"
+        message = f"this index was made with {name}={held!r}; it cannot be opened with {written(requested)}"
         raise ClientError(message)

@@ -1,11 +1,11 @@
 """Conversion between LangChain's documents and the records of an index: matches to documents, texts to records."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
 
-from nextk.arguments import require_id
+from nextk.arguments import elements_of, require_id, written
 from nextk.errors import ClientError
 from nextk.plain import plain_metadata, record_name
 from nextk.retrievers.record_text import read_text
@@ -90,7 +90,7 @@ def records_of(
             of another kind, or metadata is not JSON or has a reserved key. The message names the record.
         RefusedError: If a text, an id or metadata is one that no index stores.
     """
-    metadatas = [{}] * len(texts) if metadatas is None else list(metadatas)
+    metadatas = [{}] * len(texts) if metadatas is None else listed_metadatas(metadatas)
     given = [None] * len(texts) if ids is None else listed_ids(ids)
     if not len(texts) == len(metadatas) == len(given):
         message = f"{len(texts)} texts, {len(metadatas)} metadatas and {len(given)} ids: give one for each text"
@@ -104,7 +104,7 @@ def records_of(
 def _record(name: str, text: object, metadata: object, id_: str | None, reserved: Sequence[str]) -> Data:
     """Make the record of one text, whose name in errors is given."""
     if not isinstance(text, str):
-        message = f"{name}: its text is {text!r}, and has to be a string"
+        message = f"{name}: its text is {written(text)}, and has to be a string"
         raise ClientError(message)
     made = plain_metadata(metadata, name)
     if taken := [key for key in reserved if key in made]:
@@ -127,10 +127,24 @@ def listed_ids(ids: Iterable[str | int | None]) -> list[str | None]:
         ClientError: If it is one text instead of several ids, or if an id is empty or of another kind. The message says
             at which position the id stands.
     """
-    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-        message = f"ids={ids!r} has to be a list, with one id for each text"
+    given = None if isinstance(ids, str | bytes) else elements_of(ids)
+    if given is None:
+        message = f"ids={written(ids)} has to be a list, with one id for each text"
         raise ClientError(message)
-    return [None if id_ is None else require_id(id_, f"ids[{position}]") for position, id_ in enumerate(ids)]
+    return [None if id_ is None else require_id(id_, f"ids[{position}]") for position, id_ in enumerate(given)]
+
+
+def listed_metadatas(metadatas: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the metadata of texts as a list. What is in it is not checked.
+
+    Raises:
+        ClientError: If it is one dict instead of several, or nothing that can be listed.
+    """
+    given = None if isinstance(metadatas, str | bytes | Mapping) else elements_of(metadatas)
+    if given is None:
+        message = f"metadatas={written(metadatas)} has to be a list, with one dict for each text"
+        raise ClientError(message)
+    return given
 
 
 def parts_of(

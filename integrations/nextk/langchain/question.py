@@ -8,6 +8,7 @@ from langchain_core.embeddings import Embeddings
 from nextk.errors import ClientError
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.sparse_model import SparseQueryModel
+from nextk.retrievers.writing import dense_vector_of
 from nextk.sessions import RetrievalMode, SearchQuery, resolve_mode
 from nextk.sessions.query import require_text
 
@@ -71,7 +72,7 @@ class Embedder:
             return connection.with_weighting(replace(template, data=query))
         filled = replace(
             template,
-            vector=None if dense is None else list(map(float, dense.embed_query(query))),
+            vector=None if dense is None else dense_vector_of(dense.embed_query(query), "embedding"),
             sparse_vector=None if sparse is None else sparse.embed(query),
         )
         return connection.with_weighting(filled)
@@ -86,7 +87,7 @@ class Embedder:
             return await connection.awith_weighting(replace(template, data=query))
         filled = replace(
             template,
-            vector=None if dense is None else list(map(float, await dense.aembed_query(query))),
+            vector=None if dense is None else dense_vector_of(await dense.aembed_query(query), "embedding"),
             sparse_vector=None if sparse is None else await sparse.aembed(query),
         )
         return await connection.awith_weighting(filled)

@@ -147,6 +147,11 @@ class Settings(ClosingMixin, BaseRetriever):
                 require_policy(fields["until"], "until")
             if "filter" in fields:
                 require_filter(fields["filter"])
+            for name, kind in (("retrieval_mode", RetrievalMode), ("fusion", FusionAlgorithm)):
+                if not isinstance(fields.get(name), str):
+                    choose(kind, fields.get(name), name)
+            if not isinstance(fields.get("weighting"), str):
+                choose_or_none(WeightingStrategy, fields.get("weighting"), "weighting")
             super().__init__(**fields)
             self._resolve()
 

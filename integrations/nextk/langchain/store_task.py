@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from langchain_core.embeddings import Embeddings
 
+from nextk.arguments import elements_of
 from nextk.errors import ClientError
 from nextk.langchain.documents import records_of
 from nextk.langchain.settings import Settings
@@ -12,6 +13,7 @@ from nextk.plain import record_name
 from nextk.retrievers.writing import (
     BATCH,
     aembed_sparsely,
+    dense_vector_of,
     embed_sparsely,
     in_batches,
     require_as_many,
@@ -108,11 +110,11 @@ class StoreTask:
         self, batch: Sequence[Data], dense: list[list[float]] | None, sparse: list[SparseVector] | None
     ) -> list[Vector]:
         if dense is not None:
-            require_as_many(dense, len(batch), "embedding")
+            dense = require_as_many(dense, len(batch), "embedding")
         return [
             Vector(
                 record.id,
-                None if dense is None else list(map(float, dense[position])),
+                None if dense is None else dense_vector_of(dense[position], "embedding"),
                 {**(record.metadata or {}), **({} if self._key is None else {self._key: record.data})},
                 record.data if self._key is None else None,
                 None if sparse is None else sparse[position],
@@ -133,10 +135,11 @@ def text_list(texts: Iterable[str]) -> list[str]:
     Raises:
         ClientError: If it is one text instead of several, or nothing that can be listed.
     """
-    if not isinstance(texts, Iterable):
-        message = f"texts has to be a list, not {type(texts).__name__}"
-        raise ClientError(message)
     if isinstance(texts, str):
         message = "texts is one string, and each of its letters would be a document: give a list"
         raise ClientError(message)
-    return list(texts)
+    listed = elements_of(texts)
+    if listed is None:
+        message = f"texts has to be a list, not {type(texts).__name__}"
+        raise ClientError(message)
+    return listed

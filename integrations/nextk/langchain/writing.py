@@ -11,7 +11,7 @@ from langchain_core.embeddings import Embeddings
 from nextk.arguments import id_list
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
-from nextk.langchain.documents import listed_ids, parts_of, records_of
+from nextk.langchain.documents import listed_ids, listed_metadatas, parts_of, records_of
 from nextk.langchain.settings import Settings
 from nextk.langchain.store_task import StoreTask, text_list
 from nextk.retrievers.connection import Connection
@@ -183,7 +183,7 @@ class Writing(Settings):
             MissingExtraError: If the engine is not installed.
         """
         texts, ids = text_list(texts), None if ids is None else listed_ids(ids)
-        metadatas = None if metadatas is None else list(metadatas)
+        metadatas = None if metadatas is None else listed_metadatas(metadatas)
         records_of(texts, metadatas, ids)  # checked before an index is made
         retriever = cls._embedded(path, embedding, sparse_embedding, kwargs, same_model=same_model)
         try:
@@ -210,7 +210,7 @@ class Writing(Settings):
     ) -> Self:
         """Make a retriever over texts without blocking the event loop; see `from_texts`."""
         texts, ids = text_list(texts), None if ids is None else listed_ids(ids)
-        metadatas = None if metadatas is None else list(metadatas)
+        metadatas = None if metadatas is None else listed_metadatas(metadatas)
         records_of(texts, metadatas, ids)
         opening = asyncio.create_task(
             asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs, same_model=same_model)
@@ -286,11 +286,12 @@ class Writing(Settings):
 
 def _delete_requests(ids: str | int | Iterable[str | int] | None, filter: str | None) -> list[dict[str, Any]]:
     """Return the requests that remove the records, each as keywords of `Index.delete`."""
+    if filter is not None:
+        require_filter(filter)
     if (ids is None) == (not filter):
         message = "delete() takes ids, or a filter that is not empty: exactly one of the two"
         raise ClientError(message)
     if ids is None:
-        require_filter(filter)
         return [{"filter": filter}]
     listed = id_list(ids)
     return [{"ids": listed[start : start + MAX_ROWS]} for start in range(0, len(listed), MAX_ROWS)]

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryType
 from llama_index.core.vector_stores.types import MetadataFilters
 
-from nextk.arguments import NoOthers, did_you_mean, shown
+from nextk.arguments import NoOthers, did_you_mean, elements_of, shown, written
 from nextk.errors import ClientError
+from nextk.llama_index.question import bundle_of
 from nextk.retrievers.foreign_names import LLAMA_INDEX
 from nextk.sessions.config import Overrides
 
@@ -51,8 +53,40 @@ def _require_kinds(embed_model: object, embedding: object, filters: object) -> N
         )
         raise ClientError(message)
     if filters is not None and not isinstance(filters, MetadataFilters):
-        message = f"filters={filters!r} is no MetadataFilters: a string in the index's language goes into filter="
+        message = (
+            f"filters={written(filters)} is no MetadataFilters: a string in the index's language goes into filter="
+        )
         raise ClientError(message)
+
+
+def postprocessor_list(given: object) -> list[BaseNodePostprocessor]:
+    """Return node postprocessors as a list.
+
+    Raises:
+        ClientError: If it is no list, or if one of them is no node postprocessor.
+    """
+    listed = elements_of(given)
+    if listed is None:
+        message = f"node_postprocessors={shown(given)} has to be a list"
+        raise ClientError(message)
+    for position, each in enumerate(listed):
+        if not callable(getattr(each, "postprocess_nodes", None)):
+            message = f"node_postprocessors[{position}]={shown(each)} has no postprocess_nodes(nodes)"
+            raise ClientError(message)
+    return listed
+
+
+def text_key_list(given: object) -> list[str]:
+    """Return the metadata keys that may hold a text as a list.
+
+    Raises:
+        ClientError: If it is neither a text nor a list of texts.
+    """
+    listed = [given] if isinstance(given, str) else elements_of(given)
+    if listed is None or not all(isinstance(key, str) for key in listed):
+        message = f"text_key={written(given)} has to be a key of the metadata, or a list of keys"
+        raise ClientError(message)
+    return listed
 
 
 if TYPE_CHECKING:
@@ -78,12 +112,12 @@ class RefusingKeywords(_Base):
             TypeError: If a keyword is given. The message says where it goes.
         """
         _refuse_keywords("retrieve", unknown, type(self))
-        return super().retrieve(str_or_query_bundle)
+        return super().retrieve(bundle_of(str_or_query_bundle))
 
     async def aretrieve(self, str_or_query_bundle: QueryType, **unknown: Unpack[NoOthers]) -> list[NodeWithScore]:
         """Retrieve nodes without blocking the event loop; see `retrieve`."""
         _refuse_keywords("aretrieve", unknown, type(self))
-        return await super().aretrieve(str_or_query_bundle)
+        return await super().aretrieve(bundle_of(str_or_query_bundle))
 
 
 def _refuse_keywords(method: str, keywords: Mapping[str, Any], retriever: type) -> None:

@@ -3,7 +3,7 @@
 from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
-from nextk.arguments import choose
+from nextk.arguments import choose, require_count, written
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.sessions import RetrievalMode
@@ -38,12 +38,15 @@ def mode_of(
     mode = _mode_of(retrieval_mode, query_mode)
     if alpha is None:
         return mode
-    if alpha not in (0, 1):
-        message = f"alpha={alpha!r} is not supported, only 0 (sparse) and 1 (dense): leave it out for both"
+    weight: object = alpha
+    if not isinstance(weight, int | float) or weight not in (0, 1):
+        message = f"alpha={written(alpha)} is not supported, only 0 (sparse) and 1 (dense): leave it out for both"
         raise ClientError(message)
     weighed = RetrievalMode.DENSE if alpha else RetrievalMode.SPARSE
     if mode not in (None, RetrievalMode.HYBRID, weighed):
-        message = f"alpha={alpha!r} is a {weighed.value} search, and the mode is {mode.value!r}: leave one of them out"
+        message = (
+            f"alpha={written(alpha)} is a {weighed.value} search, and the mode is {mode.value!r}: leave one of them out"
+        )
         raise ClientError(message)
     return weighed
 
@@ -61,9 +64,8 @@ def _mode_of(
         message = f"vector_store_query_mode={chosen.value!r} is not supported; these are: {able}"
         raise ClientError(message)
     if mode not in (None, translated):
-        message = (
-            f"retrieval_mode={retrieval_mode!r} and vector_store_query_mode={chosen.value!r} contradict each other"
-        )
+        given = f"retrieval_mode={written(retrieval_mode)} and vector_store_query_mode={chosen.value!r}"
+        message = f"{given} contradict each other"
         raise ClientError(message)
     return translated
 
@@ -85,9 +87,7 @@ class TopK:
 
     @similarity_top_k.setter
     def similarity_top_k(self, count: int) -> None:
-        if count < 1:
-            message = f"similarity_top_k={count} must be at least 1"
-            raise ClientError(message)
+        require_count(count, "similarity_top_k")
         self._cap = count
 
     @property

@@ -8,12 +8,14 @@ from llama_index.core.base.embeddings.base import BaseEmbedding, mean_agg
 from llama_index.core.schema import QueryBundle, QueryType
 from llama_index.core.settings import Settings
 
+from nextk.arguments import elements_of, shown, written
 from nextk.errors import ClientError
 from nextk.payloads import plain_list
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.sparse_model import SparseQueryModel
 from nextk.retrievers.writing import aembed_sparsely, embed_sparsely
 from nextk.sessions import RetrievalMode, SearchQuery, resolve_mode
+from nextk.sessions.query import require_text
 from nextk.transport import QueryEmbedder
 from nextk.types import QueryMode, SparseVector
 
@@ -189,8 +191,16 @@ def _needs_sparse(template: SearchQuery) -> bool:
 
 
 def bundle_of(query: QueryType) -> QueryBundle:
-    """Return a query as a bundle, whether it came as a string or as a bundle."""
-    return QueryBundle(query) if isinstance(query, str) else query
+    """Return a query as a bundle, whether it came as a string or as a bundle.
+
+    Raises:
+        ClientError: It is neither, or a bundle whose `query_str` is no text.
+    """
+    bundle: Any = QueryBundle(query) if isinstance(query, str) else query
+    if not isinstance(bundle, QueryBundle) or not isinstance(bundle.query_str, str):
+        message = f"the question is {shown(query)}: give a text, or a QueryBundle of one"
+        raise ClientError(message)
+    return bundle
 
 
 def cursor_texts(bundle: QueryBundle) -> list[str]:
@@ -209,11 +219,22 @@ def embedding_texts(bundle: QueryBundle) -> list[str]:
     Raises:
         ClientError: If the query is empty.
     """
-    texts = [text for text in bundle.embedding_strs if text]
+    texts = [text for text in _strings(bundle.embedding_strs) if text]
     if not texts:
         message = "the question is empty"
         raise ClientError(message)
+    for text in texts:
+        require_text(text)
     return texts
+
+
+def _strings(given: object) -> list[str]:
+    """Return the texts of a bundle, of which LlamaIndex checks nothing."""
+    listed = None if isinstance(given, str) else elements_of(given)
+    if listed is None or not all(isinstance(text, str) for text in listed):
+        message = f"custom_embedding_strs={written(given)} has to be a list of texts"
+        raise ClientError(message)
+    return listed
 
 
 def _keyword_text(bundle: QueryBundle) -> str:

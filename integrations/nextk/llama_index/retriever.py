@@ -12,10 +12,10 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
-from nextk.arguments import NONE, NoOthers, choose, choose_or_none
+from nextk.arguments import NONE, NoOthers, choose, choose_or_none, written
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
-from nextk.llama_index.arguments import RefusingKeywords, refuse_wrong
+from nextk.llama_index.arguments import RefusingKeywords, postprocessor_list, refuse_wrong, text_key_list
 from nextk.llama_index.filters import translate
 from nextk.llama_index.from_store import FromStores
 from nextk.llama_index.instrumentation import announce, observed
@@ -174,7 +174,7 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         self._embedder = Embedder(embed_model, sparse_embedding, mode, embedding=embedding)
         translation = translate(filters, doc_ids, node_ids)
         residual = None if translation.residual is None else MetadataPolicy(translation.residual)
-        self._restrictions = Restrictions(translation.filter, residual, list(node_postprocessors))
+        self._restrictions = Restrictions(translation.filter, residual, postprocessor_list(node_postprocessors))
         self._template = SearchQuery(
             mode=self._embedder.mode,
             filter=self._restrictions.joined(filter),
@@ -189,14 +189,14 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         )
         self._plain = until is None and not self._restrictions.checked_here  # the index decides what is returned
         self._url, self._own_filter = url, filter
-        self._text_keys = [text_key] if isinstance(text_key, str) else list(text_key)
+        self._text_keys = text_key_list(text_key)
         top_k = top_k_of(similarity_top_k, hybrid_top_k, self._template.mode)
         if top_k is not None:
             self.similarity_top_k = top_k
         self._connection = Connection(index, url, token)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._connection!r}, similarity_top_k={self.similarity_top_k})"
+        return f"{type(self).__name__}({self._connection!r}, similarity_top_k={written(self.similarity_top_k)})"
 
     @property
     def index(self) -> Index:

@@ -10,6 +10,7 @@ from llama_index.core.schema import BaseNode, Document, TransformComponent
 from llama_index.core.settings import Settings
 from llama_index.core.vector_stores.types import ExactMatchFilter, MetadataFilters
 
+from nextk.arguments import written
 from nextk.errors import ClientError
 from nextk.llama_index.filters import NO_DOCUMENT, translate
 from nextk.llama_index.nodes import StorableNode, listed_nodes, require_storable_embeddings, storable_nodes
@@ -221,7 +222,7 @@ def _of_document(ref_doc_id: Any) -> str:
 
 
 def _refusal(ref_doc_id: Any, reason: str) -> str:
-    shown = repr(ref_doc_id)
+    shown = written(ref_doc_id)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
     return (
         f"ref_doc_id={shown} {reason}. Nothing was removed; "

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+from nextk.arguments import shown
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError, NextKError
@@ -26,7 +27,7 @@ class Connection:
         owned: Whether `close` also closes an index that was handed over.
 
     Raises:
-        ClientError: If there is an index as well as a URL, or neither.
+        ClientError: If there is an index as well as a URL, or neither, or if it is no index of nextk's.
     """
 
     def __init__(
@@ -39,6 +40,9 @@ class Connection:
     ) -> None:
         if index is not None and (url is not None or token is not None):
             message = "an index is given, so url= and token= are not used: leave them out, or leave out index="
+            raise ClientError(message)
+        if index is not None and not isinstance(index, Index | AsyncIndex):
+            message = f"index={shown(index)} has to be a nextk Index or AsyncIndex"
             raise ClientError(message)
         self._made_from = (index, url, token, owned)
         self._owned = owned or index is None
@@ -54,7 +58,7 @@ class Connection:
 
     def made_from(self, index: Index | AsyncIndex | None, url: str | None, token: str | None) -> bool:
         """Return whether this connection was made from these arguments."""
-        return self._made_from[:3] == (index, url, token)
+        return self._made_from[0] is index and self._made_from[1:3] == (url, token)
 
     def embeds_text(self, mode: RetrievalMode | None) -> bool:
         """Return whether the index itself embeds a query in a mode. It is asked once."""

@@ -1,6 +1,7 @@
 """Embedding queries by the caller's sparse model, whichever library it is from."""
 
 import asyncio
+import operator
 from typing import Any
 
 from nextk.arguments import shown, sparse_parts
@@ -61,9 +62,13 @@ class SparseQueryModel:
         if self._method is not None:
             return getattr(self._model, self._method)(text)
         result = self._model([text])
-        if isinstance(result, tuple) and len(result) == _PAIR:  # the indices of all texts, the values of all texts
-            return tuple(part[0] for part in result)
-        return result[0]
+        try:
+            if isinstance(result, tuple) and len(result) == _PAIR:  # the indices of all texts, the values of all texts
+                return tuple(part[0] for part in result)
+            return result[0]
+        except (TypeError, IndexError, KeyError) as error:
+            message = f"sparse_embedding returned {type(result).__name__} where a list of one vector was expected"
+            raise ClientError(message) from error
 
 
 def sparse_vector_of(given: Any) -> SparseVector:
@@ -73,7 +78,7 @@ def sparse_vector_of(given: Any) -> SparseVector:
         given: An object with `indices` and `values`, a pair of the two, or a dict from index to value.
 
     Raises:
-        ClientError: If it is none of these.
+        ClientError: If it is none of these, or holds something else than numbers.
     """
     parts = sparse_parts(given)
     if parts is None:
@@ -83,4 +88,8 @@ def sparse_vector_of(given: Any) -> SparseVector:
         )
         raise ClientError(message)
     indices, values = plain_list(parts[0], "indices"), plain_list(parts[1], "values")
-    return SparseVector([int(index) for index in indices], [float(value) for value in values])
+    try:
+        return SparseVector([operator.index(index) for index in indices], [float(value) for value in values])
+    except (TypeError, ValueError, OverflowError) as error:
+        message = f"sparse_embedding returned a sparse vector whose indices or values are no numbers: {error}"
+        raise ClientError(message) from error

@@ -5,11 +5,11 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from nextk.arguments import require_count
+from nextk.arguments import elements_of, require_count, require_kind, written
 from nextk.bodies import MAX_DATA_BYTES, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_ROWS, metadata_fault
 from nextk.client import Index
 from nextk.connect import embedded_transport
@@ -89,8 +89,9 @@ def in_batches(
         MissingExtraError: If the library for the bar is not installed.
     """
     require_count(size, "batch_size")
+    require_kind(show_progress, bool, "show_progress")
     if size > MAX_ROWS:
-        message = f"batch_size={size}: one request stores at most {MAX_ROWS:,} records"
+        message = f"batch_size={written(size)}: one request stores at most {MAX_ROWS:,} records"
         raise ClientError(message)
     kept = list({id_: position for position, id_ in enumerate(ids)}.values())
     records = [records[position] for position in kept]
@@ -130,10 +131,10 @@ def listed(given: object, kind: type[T], name: str) -> list[T]:
         ClientError: If it is one object instead of several, or if one of them is of another class. The message names
             that one by its position.
     """
-    if isinstance(given, kind | str | bytes) or not isinstance(given, Iterable):
+    objects = None if isinstance(given, kind | str | bytes) else elements_of(given)
+    if objects is None:
         message = f"give a list of {name}, not one {type(given).__name__}"
         raise ClientError(message)
-    objects = list(given)
     for position, each in enumerate(objects):
         if not isinstance(each, kind):
             message = f"{record_name(position)} is of the type {type(each).__name__}: give a list of {name}"
@@ -191,21 +192,44 @@ async def aembed_sparsely(model: Any, texts: Sequence[str]) -> list[SparseVector
     return _sparse_vectors(await embed_async(list(texts)), len(texts))
 
 
-def require_as_many(vectors: Sequence[T], count: int, name: str) -> Sequence[T]:
-    """Return vectors if there is one for each text.
+def require_as_many(given: object, count: int, name: str) -> list[Any]:
+    """Return the vectors that a model has made, if there is one for each text.
 
     Args:
-        vectors: The vectors.
+        given: The vectors, in any iterable.
         count: The number of texts.
         name: The argument that has brought the model, for the error.
 
     Raises:
-        ClientError: If there are more or fewer vectors than texts.
+        ClientError: If they cannot be listed, or if there are more or fewer vectors than texts.
     """
+    vectors = None if isinstance(given, str | bytes | Mapping) else elements_of(given)
+    if vectors is None:
+        message = f"{name} returned {type(given).__name__} where a list of vectors was expected"
+        raise ClientError(message)
     if len(vectors) != count:
         message = f"{name} made {len(vectors)} vectors of {count} texts"
         raise ClientError(message)
     return vectors
+
+
+def dense_vector_of(given: Any, name: str) -> list[float]:
+    """Read a dense vector that a model of the caller's has made.
+
+    Args:
+        given: The numbers, in any iterable. Whether they are finite is not checked.
+        name: The argument that has brought the model, for the error.
+
+    Raises:
+        ClientError: If it is no list of numbers.
+    """
+    try:
+        if not isinstance(given, str | bytes | Mapping):
+            return list(map(float, given))
+    except (TypeError, ValueError, OverflowError):  # refused below
+        pass
+    message = f"{name} returned {written(given)} where a vector, a list of numbers, was expected"
+    raise ClientError(message)
 
 
 def require_storable(record: str, id_: str, metadata: dict[str, Any], text: str = "") -> None:
@@ -283,8 +307,9 @@ def content_id(text: str, metadata: Mapping[str, Any]) -> str:
 
 def _sparse_vectors(given: Any, count: int) -> list[SparseVector]:
     if isinstance(given, tuple) and len(given) == 2:  # the indices of all texts, the values of all
-        given = list(zip(*given, strict=True))
-    return [sparse_vector_of(vector) for vector in require_as_many(list(given), count, "sparse_embedding")]
+        parts = [require_as_many(part, count, "sparse_embedding") for part in given]
+        given = list(zip(*parts, strict=True))
+    return [sparse_vector_of(vector) for vector in require_as_many(given, count, "sparse_embedding")]
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         PolicyMismatch: A policy that the search had, and that may drop matches, is missing or differs.
     """
 
+    _client_type = AsyncIndex
     _handle_type = AsyncResumableQueryHandle
 
     def __init__(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, TypeVar
 
+from nextk.arguments import elements_of, require_callable, require_kind, written
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
@@ -29,6 +30,7 @@ class BaseSession(Generic[T, Client, Handle]):
     The arguments are documented at `RetrievalSession`.
     """
 
+    _client_type: type[Client]
     _handle_type: type[Handle]
 
     def __init__(
@@ -42,12 +44,18 @@ class BaseSession(Generic[T, Client, Handle]):
         cursor: Mapping[str, Any] | ReadCursor | None,
         without_policies: bool,
     ) -> None:
+        self._config = SearchConfig() if config is None else require_kind(config, SearchConfig, "config")
+        require_kind(index, self._client_type, "index")
+        require_kind(query, SearchQuery, "query")
+        require_kind(reader, RowReader, "reader")
+        require_kind(without_policies, bool, "without_policies")
+        if embed is not None:
+            require_callable(embed, "embed")
         self._index: Client = index
         self._transport = index._transport  # noqa: SLF001 - the queries are open on it
         self._identity = self._transport.identity  # read now: a cursor may be wanted when the index is closed
         self._pool = pool_of(self._transport)
         self._embed = embed
-        self._config = config or SearchConfig()
         position = None
         self._parked_key: str | None = None  # the cursor's digest, until its parked query has been looked for
         if cursor is not None:
@@ -55,7 +63,7 @@ class BaseSession(Generic[T, Client, Handle]):
             position, self._parked_key = read.position, read.digest
             read.require(self._identity, query, self._config.always_on)
             query = position.with_weighting(query)
-        self._machine = SearchMachine(query, reader, texts, self._config, position)
+        self._machine = SearchMachine(query, reader, _text_list(texts), self._config, position)
         self._state = self._machine.state
         self._stopped = False
         self._handle: Handle | None = None
@@ -177,6 +185,19 @@ class BaseSession(Generic[T, Client, Handle]):
         slot, self._slot = self._slot, None
         if slot is not None:
             slot.release()
+
+
+def _text_list(texts: object) -> list[str]:
+    """Return the texts of a query as a list.
+
+    Raises:
+        ClientError: It is one text, nothing that can be listed, or holds something else than texts.
+    """
+    listed = None if isinstance(texts, str) else elements_of(texts)
+    if listed is None:
+        message = f"texts={written(texts)} has to be a list of texts"
+        raise ClientError(message)
+    return [require_kind(text, str, f"texts[{position}]") for position, text in enumerate(listed)]
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
 
-from nextk.arguments import did_you_mean, require_count, require_number
+from nextk.arguments import did_you_mean, require_callable, require_count, require_kind, require_number, written
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
+from nextk.plain import is_utf8
 from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.until.counting import MaxResults
 from nextk.until.policy import Policy, require_policy
@@ -118,7 +119,8 @@ class SearchConfig:
             reads `report.shortfall`.
 
     Raises:
-        ClientError: `until` is not a policy, a number is out of range, or `cursor_key` is not a text.
+        ClientError: `until` or `always` is not a policy, another attribute is not of its type, a number is out of
+            range, or `cursor_key` is not a text.
     """
 
     until: Policy | None = None
@@ -133,8 +135,13 @@ class SearchConfig:
     warns: bool = True
 
     def __post_init__(self) -> None:
-        if self.until is not None:
-            require_policy(self.until, "until")
+        for name in ("until", "always"):
+            if getattr(self, name) is not None:
+                require_policy(getattr(self, name), name)
+        for name in ("guards", "limits"):
+            require_kind(getattr(self, name), Limits, name)
+        require_callable(self.clock, "clock")
+        require_kind(self.warns, bool, "warns")
         require_count(self.max_idle, "max_idle")
         if self.max_recovery is not None:
             require_count(self.max_recovery, "max_recovery", 0)
@@ -250,17 +257,9 @@ def _refuse_unknown(overrides: Mapping[str, Any]) -> None:
 
 
 def _require_key(key: object) -> None:
-    if key is not None and not (isinstance(key, str) and key.strip() and _is_utf8(key)):
+    if key is not None and not (isinstance(key, str) and key.strip() and is_utf8(key)):
         message = "cursor_key= is a secret text, for example from secrets.token_hex(32), or None for no signature"
         raise ClientError(message)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 _COUNT = "a single call takes k, and an opened search is asked by fetch_next(n)"
@@ -291,7 +290,7 @@ def require_n(n: object) -> int:
     except TypeError:
         number = 0
     if isinstance(n, bool) or number < 1:
-        message = f"fetch_next({n!r}): ask for at least 1, a whole number"
+        message = f"fetch_next({written(n)}): ask for at least 1, a whole number"
         raise ClientError(message)
     return number
 

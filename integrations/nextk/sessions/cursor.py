@@ -16,10 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
+from nextk.arguments import written
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError, PolicyMismatch
 from nextk.payloads import plain_list
+from nextk.plain import plain
 from nextk.sessions.digest import digest_of, fingerprint, refuse_other_signature
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.report import Phase, Report
@@ -151,7 +154,7 @@ class Position(BaseModel):
             index=fingerprint(index),
             scope=scope_of(replace(template, weighting=query.weighting, weighting_of_index=query.weighting_of_index)),
             data=query.data,
-            vector=None if vector is None else plain_list(vector, "vector"),
+            vector=None if vector is None else plain(plain_list(vector, "vector")),
             sparse=None if sparse is None else _plain(sparse),
             phases=[_phase_data(phase) for phase in report.phases],
             dropped=dict(report.dropped),
@@ -180,12 +183,14 @@ class Position(BaseModel):
         fields = dict(cursor)
         digest = fields.pop("digest", None)
         version = fields.get("version")
-        if version != VERSION:
-            message = f"this is a cursor of version {version!r}, and this nextk reads version {VERSION}: search anew"
+        if not isinstance(version, int) or version != VERSION:
+            message = (
+                f"this is a cursor of version {written(version)}, and this nextk reads version {VERSION}: search anew"
+            )
             raise ClientError(message)
         refuse_other_signature(digest, key)
         try:
-            whole = hmac.compare_digest(str(digest), digest_of(fields, key))
+            whole = isinstance(digest, str) and hmac.compare_digest(digest, digest_of(fields, key))
             position = cls.model_validate_json(json.dumps(fields)) if whole else None
         except (ValidationError, TypeError, ValueError, RecursionError):
             position = None
@@ -369,13 +374,14 @@ def scope_of(query: SearchQuery) -> dict[str, str]:
 
 
 def _plain(vector: SparseVector) -> tuple[list[int], list[float]]:
-    return plain_list(vector.indices, "indices"), plain_list(vector.values, "values")
+    return plain(plain_list(vector.indices, "indices")), plain(plain_list(vector.values, "values"))
 
 
 def _json(policy: str, memory: Mapping[str, Any]) -> dict[str, Any]:
     try:
         carried: dict[str, Any] = json.loads(json.dumps(memory, allow_nan=False))
-    except (TypeError, ValueError) as error:
+        to_json(carried)  # as the cursor will be written: no lone surrogates, and not too deep
+    except (TypeError, ValueError, RecursionError) as error:
         message = f"the policy {policy} remembers what is not JSON, so there can be no cursor: {error}"
         raise ClientError(message) from error
     if carried != memory:

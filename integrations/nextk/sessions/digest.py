@@ -34,7 +34,7 @@ def refuse_other_signature(digest: object, key: str | None) -> None:
     Raises:
         ClientError: The cursor is signed, and there is no key; or it is not, and there is one.
     """
-    signed = str(digest).startswith(_SIGNED)
+    signed = isinstance(digest, str) and digest.startswith(_SIGNED)
     if signed and key is None:
         message = "this cursor is signed: resume it with the cursor_key= that it was made with"
         raise ClientError(message)

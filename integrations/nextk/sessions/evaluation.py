@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from nextk.arguments import require_callable
 from nextk.errors import LimitReached
 from nextk.sessions.config import DEFAULT_PAGE, MAX_PULL, PullGrowth
 from nextk.sessions.effects import CallCheck, Effects
@@ -37,11 +38,18 @@ class RowReader(Generic[T]):
         text_of: A function that returns the text of a result; default `str`.
         text_keys: The metadata keys in which `convert` looks for the text of a match, for the warning about matches
             without text; `None` where leaving out a match needs no warning.
+
+    Raises:
+        ClientError: One of the functions cannot be called.
     """
 
     convert: Callable[[QueryResult], T | None]
     text_of: Callable[[T], str] = str
     text_keys: Sequence[str] | None = ()
+
+    def __post_init__(self) -> None:
+        require_callable(self.convert, "convert")
+        require_callable(self.text_of, "text_of")
 
     def read(self, matches: Sequence[QueryResult]) -> list[T]:
         """Convert all matches of one call, in order; those that hold no text are left out with one warning.

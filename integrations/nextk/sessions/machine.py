@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from nextk.arguments import choose
+from nextk.arguments import choose, require_kind
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError, LimitReached
 from nextk.sessions.config import UNBOUNDED, SearchConfig, require_n
@@ -173,7 +173,7 @@ class SearchMachine(Generic[T]):
         yield from self.state.log.catch_up()
 
     def _embed(self) -> Effects[None]:
-        self.state.query = yield Embed(self.state.template)
+        self.state.query = require_kind((yield Embed(self.state.template)), SearchQuery, "the query that embed= made")
 
     def _plain_count(self, stopping: Policy | None) -> int:
         """Return the number of matches to request if one page has to do: the limit, if no policy drops matches."""

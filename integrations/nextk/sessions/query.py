@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
+from nextk.arguments import require_kind, written
 from nextk.errors import ClientError, RefusedError
 from nextk.filter_text import quoted
+from nextk.plain import INT64, is_utf8
 from nextk.types import FusionAlgorithm, QueryMode, SparseVector, WeightingStrategy
 
 
@@ -39,6 +41,14 @@ class RetrievalMode(StrEnum):
         return self is not RetrievalMode.DENSE
 
 
+_KINDS: dict[str, type] = {
+    "sparse_vector": SparseVector,
+    "mode": RetrievalMode,
+    "fusion": FusionAlgorithm,
+    "weighting": WeightingStrategy,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class SearchQuery:
     """The query of a search, without the number of results.
@@ -58,7 +68,7 @@ class SearchQuery:
             cursor tells it.
 
     Raises:
-        ClientError: `filter` is not a string.
+        ClientError: `filter` or `namespace` is not a string, or another attribute is not of its type.
     """
 
     data: str | None = None
@@ -133,6 +143,11 @@ class SearchQuery:
 
     def __post_init__(self) -> None:
         require_filter(self.filter)
+        require_kind(self.namespace, str, "namespace")
+        require_kind(self.weighting_of_index, bool, "weighting_of_index")
+        for name, kind in _KINDS.items():
+            if getattr(self, name) is not None:
+                require_kind(getattr(self, name), kind, name)
 
     def within(self, *, filter: str | None = None, namespace: str | None = None) -> "SearchQuery":
         """Return this query through another filter, or in another namespace.
@@ -187,10 +202,10 @@ def require_filter(filter: object) -> None:
     """
     if isinstance(filter, str):
         return
-    written = _written(filter) if isinstance(filter, Mapping) else None
-    example = "as \"lang = 'de' AND year > 2020\"" if written is None else f"here {written!r}"
+    meant = _as_filter(filter) if isinstance(filter, Mapping) else None
+    example = "as \"lang = 'de' AND year > 2020\"" if meant is None else f"here {meant!r}"
     message = (
-        f"filter={filter!r} is not a string in the index's language, {example}: "
+        f"filter={written(filter)} is not a string in the index's language, {example}: "
         "LlamaIndex's MetadataFilters go into filters="
     )
     raise ClientError(message)
@@ -200,19 +215,19 @@ _PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _OPERATORS = {"$eq": "=", "$ne": "!=", "$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
-def _written(filter: Mapping[Any, Any]) -> str | None:
+def _as_filter(filter: Mapping[Any, Any]) -> str | None:
     """Return a dict of conditions as a filter; `None` if it is empty, or holds more than plain comparisons."""
     tests: list[str | None] = []
     for key, condition in filter.items():
         conditions = condition if isinstance(condition, Mapping) else {"$eq": condition}
         tests += [_comparison(key, operator, value) for operator, value in conditions.items()]
-    written = [test for test in tests if test is not None]
-    return " AND ".join(written) if tests and len(written) == len(tests) else None
+    known = [test for test in tests if test is not None]
+    return " AND ".join(known) if tests and len(known) == len(tests) else None
 
 
 def _comparison(key: Any, operator: Any, value: Any) -> str | None:
     literal = _literal(value)
-    if operator not in _OPERATORS or literal is None or not _PATH.fullmatch(str(key)):
+    if operator not in _OPERATORS or literal is None or not isinstance(key, str) or not _PATH.fullmatch(key):
         return None
     return f"{key} {_OPERATORS[operator]} {literal}"
 
@@ -222,14 +237,16 @@ def _literal(value: Any) -> str | None:
         return quoted(value)
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    if isinstance(value, int):
+        return repr(value) if value in INT64 else None
+    return repr(value) if isinstance(value, float) and math.isfinite(value) else None
 
 
 def require_text(text: str) -> None:
-    """Refuse a query text without words, to which any answer would be arbitrary.
+    """Refuse a query text without words, to which any answer would be arbitrary, and one that no model can read.
 
     Raises:
-        ClientError: The text is not a string, or is blank.
+        ClientError: The text is not a string, is blank, or has lone surrogates.
     """
     if not isinstance(text, str):
         message = (
@@ -239,6 +256,9 @@ def require_text(text: str) -> None:
         raise ClientError(message)
     if not text.strip():
         message = "the question is empty: give some text to search for"
+        raise ClientError(message)
+    if not is_utf8(text):
+        message = f"the question is {written(text)}, which has lone surrogates, so UTF-8 cannot express it"
         raise ClientError(message)
 
 

@@ -51,6 +51,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         PolicyMismatch: A policy that the search had, and that may drop matches, is missing or differs.
     """
 
+    _client_type = Index
     _handle_type = ResumableQueryHandle
 
     def __init__(

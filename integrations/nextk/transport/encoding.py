@@ -78,7 +78,7 @@ def estimated_size(operation: Operation[Any]) -> int:
 
 
 def _length(value: object) -> int:
-    return len(value) if isinstance(value, Sized) else 0
+    return len(value) if isinstance(value, str | list) or (isinstance(value, Sized) and is_float_array(value)) else 0
 
 
 def _fields(

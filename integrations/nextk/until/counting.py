@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nextk.arguments import require_count
+from nextk.arguments import require_count, written
 from nextk.errors import ClientError
 from nextk.until.policy import BatchCheck, Candidate, Policy, PolicyState
 
@@ -70,10 +70,10 @@ class Accepted(Policy):
     def __post_init__(self) -> None:
         require_count(self.n, "n")
         if not callable(self.check):
-            message = f"check={self.check!r} cannot be called: give a function from list to list[bool]"
+            message = f"check={written(self.check)} cannot be called: give a function from list to list[bool]"
             raise ClientError(message)
         if _return_annotation(self.check) in (bool, "bool"):
-            message = f"check={self.check!r} returns one bool: {_ONE_BOOL_EACH}"
+            message = f"check={written(self.check)} returns one bool: {_ONE_BOOL_EACH}"
             raise ClientError(message)
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
@@ -182,7 +182,7 @@ class DistinctBy(Policy):
         require_count(self.n, "n")
         require_count(self.per_key, "per_key")
         if not isinstance(self.key, str) and not callable(self.key):
-            message = f"key={self.key!r} is neither a key of the metadata nor a function"
+            message = f"key={written(self.key)} is neither a key of the metadata nor a function"
             raise ClientError(message)
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:
@@ -201,10 +201,11 @@ class DistinctBy(Policy):
         key = candidate.metadata.get(self.key) if isinstance(self.key, str) else self.key(candidate.item)
         if key is None:
             return None
-        if not isinstance(key, str | int | float):
-            message = f"the key of row {candidate.id!r} is {key!r}: it has to be a string, a number or a bool"
-            raise ClientError(message)
-        return json.dumps(key)
+        try:
+            return json.dumps(key if isinstance(key, str | int | float) else {key})
+        except (TypeError, ValueError):  # also for a whole number of more digits than Python writes
+            message = f"the key of row {candidate.id!r} is {written(key)}: it has to be a string, a number or a bool"
+            raise ClientError(message) from None
 
 
 class _DistinctState(PolicyState):

@@ -27,6 +27,9 @@ from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespac
 from typing import Any, TypeAlias
 from uuid import UUID
 
+from nextk.errors import ClientError
+from nextk.plain import INT64
+
 _Json: TypeAlias = Any
 _Path: TypeAlias = tuple[object, ...]
 """The objects within which a value was found, so that an object that holds itself has an end."""
@@ -41,8 +44,16 @@ _PLAIN = (str, Real, Enum, *_WRITTEN_AS_TEXT)
 
 
 def describe(holder: object) -> str:
-    """Return a text that identifies a policy, or another object that does not change, by its class and attributes."""
-    return json.dumps(_describe_fields(holder, (holder,)))
+    """Return a text that identifies a policy, or another object that does not change, by its class and attributes.
+
+    Raises:
+        ClientError: An attribute is nested too deeply.
+    """
+    try:
+        return json.dumps(_describe_fields(holder, (holder,)))
+    except RecursionError:
+        message = f"a parameter of {type(holder).__name__} is nested too deeply to be recognised by a resumed search"
+        raise ClientError(message) from None
 
 
 def _describe_fields(holder: object, path: _Path) -> _Json:
@@ -77,11 +88,12 @@ def _describe(value: object, path: _Path) -> _Json:
 def _describe_number(value: Real) -> _Json:
     """Describe a number, so that 1, 1.0 and the 1 of numpy are one value."""
     if isinstance(value, Integral):
-        return int(value)
-    number = float(value)
-    if not math.isfinite(number):
-        return ["number", str(number)]
-    return int(number) if number.is_integer() else number
+        number = int(value)
+        return number if number in INT64 else hex(number)  # Python does not write every one in decimal digits
+    real = float(value)
+    if not math.isfinite(real):
+        return ["number", str(real)]
+    return _describe(int(real), ()) if real.is_integer() else real
 
 
 def _describe_object(value: object, path: _Path) -> _Json:

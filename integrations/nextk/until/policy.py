@@ -53,6 +53,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
+from nextk.arguments import written
 from nextk.errors import ClientError
 from nextk.until.identity import describe
 
@@ -309,11 +310,22 @@ class BatchObserver(PolicyState):
         """
 
 
+_MAX_DEPTH = 100
+
+
 class _Combination(Policy):
     """A policy made of others. It has no state: a search makes the states of its leaves."""
 
+    depth: int
+
     def __init__(self, *parts: Policy) -> None:
-        self.parts = parts
+        # Parts of the same kind are joined as equals, so that only a change between | and & makes a combination deeper.
+        same = [part.parts if type(part) is type(self) else (part,) for part in parts]
+        self.parts: tuple[Policy, ...] = tuple(part for group in same for part in group)
+        self.depth = 1 + max(part.depth if isinstance(part, _Combination) else 0 for part in self.parts)
+        if self.depth > _MAX_DEPTH:
+            message = f"| and & take turns more than {_MAX_DEPTH} levels deep: join fewer policies"
+            raise ClientError(message)
 
     @property
     def name(self) -> str:
@@ -362,7 +374,7 @@ class _Both(_Combination):
 
 def _require_operand(given: object) -> Policy:
     if not isinstance(given, Policy):
-        message = f"{given!r} is not a policy: join policies of nextk.until with | and &"
+        message = f"{written(given)} is not a policy: join policies of nextk.until with | and &"
         raise ClientError(message)
     return given
 
@@ -378,6 +390,6 @@ def require_policy(given: object, name: str) -> Policy:
         ClientError: The value is not a policy; the message names the argument.
     """
     if not isinstance(given, Policy):
-        message = f"{name}={given!r} is not a policy: give one of nextk.until, such as MaxResults(10)"
+        message = f"{name}={written(given)} is not a policy: give one of nextk.until, such as MaxResults(10)"
         raise ClientError(message)
     return given

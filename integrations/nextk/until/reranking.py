@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
-from nextk.arguments import require_count
+from nextk.arguments import elements_of, require_count, written
 from nextk.errors import ClientError
 from nextk.until.policy import BatchObserver, Candidate, Policy, PolicyState
 
@@ -192,7 +192,11 @@ class Ranking(Generic[T]):
         """
         if n is not None:
             require_count(n, "n")
-        return sorted(items, key=lambda item: -self.score(item))[:n]
+        rows = elements_of(items)
+        if rows is None:
+            message = f"items={written(items)} has to be a list of rows that this ranking has scored"
+            raise ClientError(message)
+        return sorted(rows, key=lambda item: -self.score(item))[:n]
 
 
 def read_scores(answer: object, count: int) -> list[float]:
@@ -208,10 +212,10 @@ def read_scores(answer: object, count: int) -> list[float]:
     Raises:
         ClientError: The answer is not one finite number for each match. The message shows no match.
     """
-    if isinstance(answer, str | bytes | dict | set | frozenset) or not isinstance(answer, Iterable):
+    scores = None if isinstance(answer, str | bytes | dict | set | frozenset) else elements_of(answer)
+    if scores is None:
         message = f"the reranker returned {type(answer).__name__}: it has to return a list of scores, one for each row"
         raise ClientError(message)
-    scores = list(answer)
     if len(scores) != count:
         message = f"the reranker returned {len(scores)} scores for {count} rows: it has to return one for each row"
         raise ClientError(message)
@@ -234,5 +238,5 @@ def _number(one: object) -> float:
 
 def _require_reranker(rerank: object) -> None:
     if not callable(rerank):
-        message = f"rerank={rerank!r} cannot be called: give a function from list to list[float]"
+        message = f"rerank={written(rerank)} cannot be called: give a function from list to list[float]"
         raise ClientError(message)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from nextk.arguments import require_count
+from nextk.arguments import require_count, require_kind, written
 from nextk.errors import ClientError
 from nextk.until.policy import Candidate, Policy, PolicyState
 
@@ -21,7 +21,11 @@ def estimate_tokens(text: str) -> int:
 
     Args:
         text: The text.
+
+    Raises:
+        ClientError: It is not a text.
     """
+    require_kind(text, str, "text")
     return math.ceil(len(text.encode(errors="surrogatepass")) / _BYTES_PER_TOKEN)
 
 
@@ -51,7 +55,9 @@ class TokenBudget(Policy):
         require_count(self.n, "n")
         require_count(self.patience, "patience")
         if not callable(self.count):
-            message = f"count={self.count!r} cannot be called: give a function from a text to its number of tokens"
+            message = (
+                f"count={written(self.count)} cannot be called: give a function from a text to its number of tokens"
+            )
             raise ClientError(message)
 
     def new_state(self, memory: dict[str, Any]) -> PolicyState:  # noqa: ARG002
@@ -70,7 +76,8 @@ class TokenBudget(Policy):
         count: object = self.count(candidate.text)
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             message = (
-                f"the counter of TokenBudget returned {count!r} for row {candidate.id!r}: it has to return an int >= 0"
+                f"the counter of TokenBudget returned {written(count)} for row {candidate.id!r}: "
+                "it has to return an int >= 0"
             )
             raise ClientError(message)
         return count

@@ -10,6 +10,7 @@ from langgraph.runtime import Runtime
 
 from nextk.agents import prompts
 from nextk.agents.memory import MAX_SEARCHES
+from nextk.arguments import written
 from nextk.errors import ClientError
 from nextk.langchain import ResumableRetriever
 from nextk.langchain.agents.state import MORE_TOOL, SEARCH_TOOL, ResumableSearchState, new_scope
@@ -136,8 +137,9 @@ class ResumableSearchMiddleware(AgentMiddleware[Any, Any]):
         per_call: Callable[[ToolRuntime], Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
-        if scope not in ("thread", "run"):
-            message = f"scope={scope!r} is neither 'thread' nor 'run'"
+        given: object = scope
+        if not isinstance(given, str) or given not in ("thread", "run"):
+            message = f"scope={written(scope)} is neither 'thread' nor 'run'"
             raise ClientError(message)
         self._scope = scope
         self._search_tool = search_tool

@@ -6,7 +6,7 @@ from typing import Annotated, Any, NotRequired, TypeAlias, TypedDict
 from langchain.agents.middleware.types import AgentState, PrivateStateAttr
 from langchain_core.documents import Document
 
-from nextk.agents.memory import MemoryUpdate, apply_update, empty_memory
+from nextk.agents.memory import MemoryUpdate, apply_update, empty_memory, require_tool_name
 
 SEARCH_TOOL, MORE_TOOL = "search", "more_results"
 STATE_KEY = "resumable_searches"
@@ -98,5 +98,9 @@ def new_scope(*, search_tool: str = SEARCH_TOOL) -> dict[str, Any]:
 
     Args:
         search_tool: The name of the tool whose searches are forgotten.
+
+    Raises:
+        ClientError: It is no name.
     """
+    require_tool_name(search_tool, "search_tool")
     return {STATE_KEY: {search_tool: None}}

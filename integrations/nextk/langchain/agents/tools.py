@@ -20,7 +20,16 @@ from nextk.agents import prompts
 from nextk.agents.call import CallEffects, CallResult, SearchTools, arun_call, run_call
 from nextk.agents.fence import Excerpt
 from nextk.agents.labels import labels_of
-from nextk.agents.memory import MAX_SEARCHES, MemoryView, SearchMemory, ToolLimits, empty_memory, memory_digest
+from nextk.agents.memory import (
+    MAX_SEARCHES,
+    MemoryView,
+    SearchMemory,
+    ToolLimits,
+    empty_memory,
+    memory_digest,
+    require_tool_name,
+)
+from nextk.arguments import shown
 from nextk.errors import ClientError
 from nextk.langchain import ResumableRetriever
 from nextk.langchain.agents.state import MORE_TOOL, SEARCH_TOOL, STATE_KEY, SearchArtifact
@@ -116,8 +125,10 @@ def _limits(
     max_searches: int,
 ) -> ToolLimits:
     if not isinstance(retriever, ResumableRetriever):
-        message = f"retriever={retriever!r} has to be a nextk.langchain.ResumableRetriever"
+        message = f"retriever={shown(retriever)} has to be a nextk.langchain.ResumableRetriever"
         raise ClientError(message)
+    for name, tool in (("search_tool", search_tool), ("more_tool", more_tool)):
+        require_tool_name(tool, name)
     if search_tool == more_tool:
         message = f"search_tool and more_tool are both {search_tool!r}: a model could not tell them apart"
         raise ClientError(message)

@@ -25,7 +25,9 @@ from nextk.agents.memory import (
     apply_update,
     forget_search,
     read_id,
+    require_tool_name,
 )
+from nextk.arguments import shown
 from nextk.errors import ClientError
 from nextk.llama_index.agents import context
 from nextk.llama_index.agents.excerpts import excerpts_by
@@ -117,8 +119,10 @@ class ResumableSearchToolSpec(BaseToolSpec):
         per_call: PerCall | None = None,
     ) -> None:
         if not isinstance(retriever, ResumableRetriever):
-            message = f"retriever={retriever!r} has to be a nextk.llama_index.ResumableRetriever"
+            message = f"retriever={shown(retriever)} has to be a nextk.llama_index.ResumableRetriever"
             raise ClientError(message)
+        for name, tool in (("search_tool", search_tool), ("more_tool", more_tool), ("close_tool", close_tool)):
+            require_tool_name(tool, name)
         if len({search_tool, more_tool, close_tool}) < len(self.spec_functions):
             message = f"{search_tool!r}, {more_tool!r}, {close_tool!r}: a model could not tell tools of one name apart"
             raise ClientError(message)

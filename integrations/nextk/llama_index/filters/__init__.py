@@ -15,6 +15,7 @@ from typing import Any
 
 from llama_index.core.vector_stores.types import MetadataFilters
 
+from nextk.arguments import elements_of
 from nextk.errors import ClientError
 from nextk.llama_index.filters.expressions import EVERYTHING, all_of, any_of
 from nextk.llama_index.filters.pushdown import one_of, pushed_down
@@ -105,7 +106,8 @@ class _Residual:
 def _ids(ids: Any, name: str) -> frozenset[str] | None:
     if ids is None:
         return None
-    if isinstance(ids, str) or not isinstance(ids, Collection) or not all(isinstance(one, str) for one in ids):
+    listed = elements_of(ids) if isinstance(ids, Collection) and not isinstance(ids, str) else None
+    if listed is None or not all(isinstance(one, str) for one in listed):
         message = f"{name}= must be a list of strings"
         raise ClientError(message)
-    return frozenset(ids) or None
+    return frozenset(listed) or None
