@@ -214,12 +214,12 @@ def bundle_from_texts(texts: Sequence[str]) -> QueryBundle:
 
 
 def embedding_texts(bundle: QueryBundle) -> list[str]:
-    """Return the texts to embed of a query: more than one if it is put in several ways.
+    """Return the texts to embed of a query: more than one if it is put in several ways. Blank ones are left out.
 
     Raises:
-        ClientError: If the query is empty.
+        ClientError: If the query is empty, or if a text has lone surrogates.
     """
-    texts = [text for text in _strings(bundle.embedding_strs) if text]
+    texts = [text for text in _strings(bundle.embedding_strs) if text.strip()]
     if not texts:
         message = "the question is empty"
         raise ClientError(message)
@@ -244,7 +244,9 @@ def _keyword_text(bundle: QueryBundle) -> str:
         ClientError: If the query is empty.
     """
     texts = embedding_texts(bundle)
-    return bundle.query_str if bundle.query_str.strip() else " ".join(texts)
+    text = bundle.query_str if bundle.query_str.strip() else " ".join(texts)
+    require_text(text)
+    return text
 
 
 def _own_vector(bundle: QueryBundle) -> list[float] | None:
