@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -60,6 +61,7 @@ def _stop_together(queues: list[Orphans], deadline: float) -> None:
         try:
             loop.run_until_complete(stopping)
         except KeyboardInterrupt:
+            warnings.simplefilter("ignore", ResourceWarning)  # of a connection that was just being made
             stopping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 loop.run_until_complete(stopping)
