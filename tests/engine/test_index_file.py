@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -321,6 +322,19 @@ class TestAtRest:
                 time.sleep(0.02)
             assert failures < 0
             assert ["a"] == stored(index)
+
+    def test_without_a_thread(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A write succeeds where no thread can be started any more, as at the end of a process."""
+
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with Index.embedded(path, type="dense", dimension=1) as index:
+            monkeypatch.setattr(threading.Thread, "start", refuse)
+            index.upsert([("a", [1.0])])
+            monkeypatch.undo()
+            index.upsert([("b", [1.0])])
+        assert ["a", "b"] == ids(path)
 
     def test_an_index_that_was_only_read_is_not_written(self, path: Path) -> None:
         """Opening an index and searching it leaves its file as it is, to the byte."""

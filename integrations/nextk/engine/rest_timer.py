@@ -41,19 +41,23 @@ class RestTimer:
                 self._timer = None
 
     def _wait(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, self._ring)
-        self._timer.daemon = True  # what it would do is done at the next opening as well
-        self._timer.start()
+        timer = threading.Timer(seconds, self._ring)
+        timer.daemon = True  # what it would do is done at the next opening as well
+        try:
+            timer.start()
+        except RuntimeError:  # no thread can be started, as at the end of a process: the next write tries again
+            return
+        self._timer = timer
 
     def _ring(self) -> None:
         with self._lock:
             if self._timer is not threading.current_thread():  # it was stopped
                 return
+            self._timer = None
             early = self._due - time.monotonic()
             if early > 0:
                 self._wait(early)
                 return
-            self._timer = None
         rest = self._rest()
         if rest is None or rest():
             return
