@@ -60,7 +60,7 @@ class TestInterrupted:
     def test_while_reading(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """Whoever keeps the error of a read that was interrupted does not keep the file."""
 
-        def interrupted(_: bytes) -> None:
+        def interrupted(*_: bytes) -> None:
             raise KeyboardInterrupt
 
         path = tmp_path / "index"
@@ -68,7 +68,7 @@ class TestInterrupted:
             rig.upsert(*({"id": id_, "vector": [1.0]} for id_ in "abc"))
             rig.engine._cache.invalidate(1)
             with monkeypatch.context() as patch:
-                patch.setattr("nextk.engine.storage._floats", interrupted)
+                patch.setattr("nextk.engine.stored.vectors_of", interrupted)
                 with pytest.raises(KeyboardInterrupt) as kept:
                     rig.query(vector=[1.0])
         with Rig(path=path) as rig:
@@ -76,9 +76,9 @@ class TestInterrupted:
         assert kept.value.__traceback__ is not None
 
     def test_left_open(self, tmp_path: Path) -> None:
-        """A transaction that was begun but never entered does not keep the next one from beginning."""
+        """A transaction that was begun but never left does not keep the next one from beginning."""
         with Rig(dimension=1, path=tmp_path / "index") as rig:
-            rig.engine._storage.transaction()
+            rig.engine._storage.transaction().__enter__()
             rig.upsert({"id": "a", "vector": [1.0]})
             assert [("a", 1.0)] == rig.query(vector=[1.0])
 
