@@ -1,5 +1,6 @@
 """The file of an index in the hands of others: copied, restored, replaced, removed, overwritten, or read-only."""
 
+import errno
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 from nextk import AsyncIndex, Index
 from nextk.engine import index_file, journal, rest_timer
+from nextk.engine.file import connect
 from nextk.errors import ClientError, RefusedError
 from nextk.langchain import ResumableRetriever
 from tests.support import format_one
@@ -29,6 +31,16 @@ index = Index.embedded(sys.argv[1], type="dense", dimension=1)
 for start in range(0, int(sys.argv[2]), 20):
     index.upsert([(f"lost {n}", [1.0], {}, "x" * 500) for n in range(start, start + 20)])
 os.kill(os.getpid(), 9)
+"""
+
+SPILLED = """
+import os, sys
+from nextk import Index
+from nextk.engine.index_file import IndexFile
+index = Index.embedded(sys.argv[1])
+index._transport._open().engine._storage._connection.execute("PRAGMA cache_size = 1")
+IndexFile.commit = lambda file: os.kill(os.getpid(), 9)
+index.upsert([(f"lost {n}", [1.0], {}, "x" * 5000) for n in range(200)])
 """
 
 HELD = """
@@ -158,6 +170,57 @@ class TestRestored:
             orphan(path, count)
             assert [*numbered("old"), *numbered("lost", count)] == ids(path)
         assert [path] == list(path.parent.iterdir())
+
+    def test_nothing_was_committed(self, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """What a killed process has left of a write that was not committed is no write, and no journal to set aside."""
+        fill(path, "old")
+        with python(SPILLED, path) as process:
+            process.communicate()
+        assert journal.path_beside(path).stat().st_size > 100_000
+        output(
+            "import sys; from nextk import Index; Index.embedded(sys.argv[1]).backup(sys.argv[2])", path, tmp_path / "b"
+        )
+        assert numbered("old") == ids(path) == ids(tmp_path / "b")
+        assert "" == caplog.text
+
+    def test_a_failure_to_set_aside(self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If a stale journal cannot be renamed, the opening fails, and the restored file is as it was."""
+        fill(path, "old")
+        shutil.copyfile(path, tmp_path / "backup")
+        left = orphan(path)
+        moved(tmp_path / "backup", path)
+        before, journal_before = path.read_bytes(), left.read_bytes()
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("nextk.engine.journal.publish", refuse)
+            for _ in range(3):
+                with pytest.raises(ClientError, match="Permission denied"):
+                    Index.embedded(path)
+        assert (before, journal_before) == (path.read_bytes(), left.read_bytes())
+        assert numbered("old") == ids(path)
+
+    def test_overwritten_on_a_full_disk(
+        self, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The file that others have overwritten is spared also if the journal cannot be kept."""
+        fill(tmp_path / "other", "other")
+        fill(path, "old")
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        index = Index.embedded(path)
+        index.upsert([("unsaved", [1.0])])
+        copied(tmp_path / "other", path)
+        monkeypatch.setattr(shutil, "copyfile", full)
+        index.close()
+        monkeypatch.undo()
+        assert "is lost: [Errno 28]" in caplog.text
+        assert numbered("other") == ids(path)
+        assert {path, tmp_path / "other"} == {each for each in tmp_path.iterdir() if "reserve" not in each.name}
 
     def test_moved_together(self, path: Path, tmp_path: Path) -> None:
         """A file that is moved with its journal keeps what is in the journal."""
@@ -335,6 +398,37 @@ class TestAtRest:
             monkeypatch.undo()
             index.upsert([("b", [1.0])])
         assert ["a", "b"] == ids(path)
+
+    def test_an_index_in_memory_needs_no_timer(self) -> None:
+        """A write to an index in memory starts no thread."""
+        before = threading.active_count()
+        with Index.embedded(type="dense", dimension=1) as index:
+            index.upsert([("a", [1.0])])
+            assert before == threading.active_count()
+
+    def test_no_attempt_after_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A timer that is stopped while its function runs, and fails, does not call it again."""
+        monkeypatch.setattr(rest_timer, "QUIET", 0.001)
+
+        class Failing:
+            calls = 0
+            timer: rest_timer.RestTimer
+
+            def rest(self) -> bool:
+                self.calls += 1
+                self.timer.stop()
+                called.set()
+                return False
+
+        failing, called = Failing(), threading.Event()
+        failing.timer = rest_timer.RestTimer(failing.rest)
+        failing.timer.start()
+        thread = failing.timer._timer
+        assert thread is not None
+        thread.join(30)
+        assert called.is_set()
+        assert failing.timer._timer is None
+        assert 1 == failing.calls
 
     def test_an_index_that_was_only_read_is_not_written(self, path: Path) -> None:
         """Opening an index and searching it leaves its file as it is, to the byte."""
@@ -517,6 +611,26 @@ class TestLocks:
                 printed, complaints = other.communicate()
             assert "" == printed
             assert "another process" in complaints
+
+    def test_a_read_only_opening_beside_a_writer(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that this process writes to is not opened again for reading, which would take the lock away."""
+        fill(path, "old")
+        os.link(path, path.with_name("link"))
+        with Index.embedded(path):
+            monkeypatch.setattr(os, "access", lambda *_: False)
+            with pytest.raises(ClientError, match="open for writing in this process"):
+                Index.embedded(path.with_name("link"))
+            with python(HELD, path) as other:
+                assert "another process" in other.communicate()[1]
+
+    def test_a_closed_file(self, path: Path) -> None:
+        """A closed file is not looked at any more: its descriptor may be that of another file by now."""
+        fill(path, "old")
+        file = connect(path, None)
+        file.close()
+        with path.open("rb"), pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            file.require_unchanged()
+        assert file.rest()
 
     def test_after_a_refused_opening(self, path: Path) -> None:
         """Openings that fail on the way do not take the lock of the one that is open away."""

@@ -19,7 +19,7 @@ from nextk.engine.copying import CopySource, copy_files, journal_header
 from nextk.engine.file import scalar
 from nextk.engine.formats import APPLICATION_ID
 from nextk.engine.journal import format_of, marked, path_beside
-from nextk.engine.publish import publish
+from nextk.engine.publish import publish, sync
 from nextk.engine.storage import Storage
 from nextk.errors import ClientError
 
@@ -263,7 +263,7 @@ def _complete(partial: Path, name: str, abandoned: Callable[[], bool]) -> int:
             raise sqlite3.DatabaseError(complaint.splitlines()[-1])
         records = scalar(connection.execute("SELECT count(*) FROM records"))
     with partial.open("r+b") as written:
-        os.fsync(written.fileno())
+        sync(written.fileno())
     return records
 
 

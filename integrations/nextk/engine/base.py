@@ -53,7 +53,8 @@ class BaseEngine:
         self._lock = threading.RLock()
         self._open_queries = OpenQueries(max_open_queries, clock)
         self._rest_timer = RestTimer(self._rest)
-        storage.after_commit = self._rest_timer.start
+        if storage.path is not None:
+            storage.after_commit = self._rest_timer.start
 
     @property
     def schema(self) -> Schema:

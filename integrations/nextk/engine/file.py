@@ -16,11 +16,11 @@ import orjson
 
 from nextk.engine.failures import FAILURES, explain
 from nextk.engine.formats import APPLICATION_ID, FORMAT, convert, create_tables, seal
-from nextk.engine.index_file import IndexFile, locks, read_at
-from nextk.engine.journal import HEADER_SIZE, belongs, format_of, has_writes, path_beside, set_aside
+from nextk.engine.index_file import IndexFile, is_held_here, locks, read_at
+from nextk.engine.journal import HEADER_SIZE, belongs, empty, format_of, has_writes, path_beside, set_aside
 from nextk.engine.publish import publish
 from nextk.engine.schema import Schema
-from nextk.errors import ClientError
+from nextk.errors import ClientError, IndexLocked
 
 log = logging.getLogger("nextk.engine")
 
@@ -142,37 +142,58 @@ def _open_for_writing(path: Path) -> IndexFile:
 
 
 def _locked(path: Path) -> IndexFile:
-    """Lock a file. A journal that does not belong to it is set aside, and then not replayed."""
-    while True:
-        with locks:
-            connection = _connection(path)
-            descriptor = -1
-            try:
-                _lock(connection)
-                descriptor = os.open(path, os.O_RDWR | _FLAGS)
-                if _owns_journal(descriptor, path):
-                    _require_index(connection, path)
-                    return IndexFile(connection, path, descriptor)
-                aside = set_aside(path_beside(path))
-            except BaseException:
-                connection.close()
-                if descriptor >= 0:
-                    os.close(descriptor)
-                raise
+    """Lock a file, without replaying a journal that does not belong to it."""
+    with locks:
+        _set_stale_journal_aside(path)
+        connection = _connection(path)
+        descriptor = -1
+        try:
+            _lock(connection)
+            descriptor = os.open(path, os.O_RDWR | _FLAGS)
+            if not _owns_journal(read_at(descriptor, HEADER_SIZE, 0), path_beside(path)):
+                empty(path_beside(path))
+                message = f"{path} was replaced while it was being opened: open it again"
+                raise ClientError(message)
+            _require_index(connection, path)
+            return IndexFile(connection, path, descriptor)
+        except BaseException:
             connection.close()
-            os.close(descriptor)
-        log.warning(
-            "%s was put in the place of another file, whose journal had been left beside it: the journal is kept in %s "
-            "and not used",
-            path,
-            aside,
-        )
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise
 
 
-def _owns_journal(descriptor: int, path: Path) -> bool:
+def _set_stale_journal_aside(path: Path) -> None:
+    """Rename a journal that does not belong to the file beside it, before SQLite finds it.
+
+    That needs no lock. The file and the journal of another process that has them open belong together at any time, and
+    if it has made its journal just now, the journal gets its name back.
+    """
+    if is_held_here(path):  # to open and close the file here would drop the lock
+        return
+    journal, header = path_beside(path), _header(path)
+    if _owns_journal(header, journal) or header != _header(path):
+        return
+    aside = set_aside(journal)
+    if _owns_journal(_header(path), aside):
+        aside.rename(journal)
+        return
+    log.warning(
+        "%s was put in the place of another file, whose journal had been left beside it: the journal was renamed to %s "
+        "and is not used",
+        path,
+        aside,
+    )
+
+
+def _header(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEADER_SIZE)
+
+
+def _owns_journal(header: bytes, journal: Path) -> bool:
     """Return whether the journal beside a file may be replayed. The journals of other applications are their own."""
-    header = read_at(descriptor, HEADER_SIZE, 0)
-    return int.from_bytes(header[_APPLICATION], "big") != APPLICATION_ID or belongs(header, path_beside(path))
+    return int.from_bytes(header[_APPLICATION], "big") != APPLICATION_ID or belongs(header, journal)
 
 
 def _lock(connection: sqlite3.Connection) -> None:
@@ -193,25 +214,37 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 def _open_for_reading(path: Path) -> IndexFile:
     """Open a file that cannot be written to. It is not locked, so several processes may read it at once."""
+    if is_held_here(path):
+        message = f"{path} is open for writing in this process: close it there first"
+        raise IndexLocked(message)
     descriptor = os.open(path, os.O_RDONLY | _FLAGS)
-    connection = _connection(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    try:
+        connection = _connection(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+    except BaseException:
+        os.close(descriptor)
+        raise
     try:
         _require_index(connection, path)
         file = IndexFile(connection, path, descriptor, read_only=True)
-        if has_writes(path_beside(path)):
-            _refuse_journal(file, path)
-        if file.format < FORMAT:
-            message = (
-                f"{path} has format {file.format} and has to be converted, but cannot be written to: open it once where"
-                " it can be"
-            )
-            raise ClientError(message)
+        _require_readable(file, path)
     except BaseException:
         connection.close()
         os.close(descriptor)
         raise
     log.info("%s cannot be written to, and is open for reading only", path)
     return file
+
+
+def _require_readable(file: IndexFile, path: Path) -> None:
+    """Raise `ClientError` if a file cannot be read as it is, without a write to it."""
+    if has_writes(path_beside(path)):
+        _refuse_journal(file, path)
+    if file.format < FORMAT:
+        message = (
+            f"{path} has format {file.format} and has to be converted, but cannot be written to: open it once where it "
+            "can be"
+        )
+        raise ClientError(message)
 
 
 def _refuse_journal(file: IndexFile, path: Path) -> None:

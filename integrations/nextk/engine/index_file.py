@@ -8,19 +8,21 @@ import contextlib
 import logging
 import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from nextk.engine import journal
+from nextk.engine.publish import sync
 from nextk.errors import RefusedError
 
 log = logging.getLogger("nextk.engine")
 
 RESERVE = 512 * 1024
 """Bytes of disk space that are kept for the journal, so that records can be deleted when the disk is full."""
+
+_CAN_RESERVE = hasattr(os, "posix_fallocate") and hasattr(os, "statvfs")
 
 _LARGE_JOURNAL = (
     16 * 1024 * 1024
@@ -29,6 +31,18 @@ _LARGE_JOURNAL = (
 locks = threading.RLock()
 """Held while a file is locked or let go. A process that closes any descriptor of a file loses all its POSIX locks on
 the file, so nobody may lock one between the end of a connection and the end of the descriptor beside it."""
+
+_held: set[tuple[int, int]] = set()  # device and number of the files that this process has open for writing
+
+
+def is_held_here(path: Path) -> bool:
+    """Return whether this process has a file open for writing, under whatever name.
+
+    Nobody else in the process may then open and close the file, which would drop the lock.
+    """
+    stat = path.stat()
+    return (stat.st_dev, stat.st_ino) in _held
+
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=locks.acquire, after_in_parent=locks.release, after_in_child=locks.release)
@@ -68,6 +82,8 @@ class IndexFile:
             self._reserve = path.with_name(f"{path.name}-reserve")
             stat = os.fstat(descriptor)
             self._identity = stat.st_dev, stat.st_ino
+            if not read_only:
+                _held.add(self._identity)
             [(self._version,)] = connection.execute("PRAGMA user_version").fetchall()  # the journal may have another
             self._versions = {self._version, int.from_bytes(self.header()[journal.USER_VERSION], "big")}
             self._at_rest = not journal.has_writes(self._journal)
@@ -87,7 +103,14 @@ class IndexFile:
         return read_at(self._descriptor, journal.HEADER_SIZE, 0)
 
     def require_unchanged(self) -> None:
-        """Raise `RefusedError` if the path leads to another file by now, or the file has other contents."""
+        """Raise `RefusedError` if the path leads to another file by now, or the file has other contents.
+
+        Raises:
+            sqlite3.ProgrammingError: The file is closed, so that its descriptor may be that of another file by now.
+        """
+        if self._closed:
+            message = "the file is closed"
+            raise sqlite3.ProgrammingError(message)
         if change := self._change():
             message = (
                 f"the file of this index, {self.path}, has been {change} since it was opened here. Nothing is read "
@@ -194,7 +217,7 @@ class IndexFile:
             Whether the journal is at rest. If it is not, because the disk is full or the file has changed, nothing is
             lost: the journal still holds what it held.
         """
-        if self.path is None or self.read_only or self._at_rest:
+        if self.path is None or self.read_only or self._at_rest or self._closed:
             return True
         try:
             self.require_unchanged()
@@ -225,11 +248,12 @@ class IndexFile:
             self._at_rest = True
 
     def _keep_reserve(self) -> None:
-        """Take some disk space in advance, unless there is none or it is taken already."""
+        """Take some disk space in advance, unless there is none, or the system has no way to do so."""
+        if not _CAN_RESERVE:
+            return
         try:
             with self._reserve.open("wb") as file:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, RESERVE)
+                os.posix_fallocate(file.fileno(), 0, RESERVE)
             self._short_of_space = False
         except OSError as error:
             log.debug("there is no reserve for %s: %s", self.path, error)
@@ -237,7 +261,7 @@ class IndexFile:
 
     def _release_reserve(self) -> None:
         """Give the reserve to the journal if the disk has no other space for it."""
-        if self.path is not None and hasattr(os, "statvfs"):
+        if self.path is not None and _CAN_RESERVE:
             disk = os.statvfs(self.path)
             if disk.f_bavail * disk.f_frsize < RESERVE:
                 self._short_of_space = True
@@ -251,30 +275,32 @@ class IndexFile:
 
     def close(self) -> None:
         """Bring the journal to rest and close the file. Further calls do nothing."""
+        if self._closed:
+            return
+        try:
+            if not self.rest():
+                self._abandon_journal()
+            if self.path is not None and not self.read_only and not self._change():
+                self._drop_reserve()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         with locks:
             if self._closed:
                 return
             self._closed = True
-            try:
-                if not self.rest():
-                    self._abandon_journal()
-                if self.path is not None and not self.read_only and not self._change():
-                    self._drop_reserve()
-            finally:
-                self.connection.close()
-                if self._descriptor >= 0:
-                    os.close(self._descriptor)
+            self.connection.close()
+            if self.path is not None:
+                os.close(self._descriptor)
+                if not self.read_only:
+                    _held.discard(self._identity)
 
     def _abandon_journal(self) -> None:
         """Keep SQLite from writing a journal into contents that others have put into the file."""
         if self._change() != "overwritten" or not journal.has_writes(self._journal):
             return  # SQLite itself leaves a file alone that was removed or replaced
-        try:
-            aside = journal.set_aside(self._journal)
-        except OSError as error:
-            os.truncate(self._journal, 0)
-            log.error("%s was overwritten while it was open; what was not yet in it is lost: %s", self.path, error)
-        else:
+        if aside := journal.empty(self._journal):
             log.warning("%s was overwritten while it was open; what was not yet in it is kept in %s", self.path, aside)
 
 
@@ -316,8 +342,4 @@ def write_at(descriptor: int, content: bytes, offset: int) -> None:
     else:
         os.lseek(descriptor, offset, os.SEEK_SET)
         os.write(descriptor, content)
-    os.fsync(descriptor)
-    if sys.platform == "darwin":  # where fsync leaves it in the drive's cache
-        import fcntl
-
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    sync(descriptor)

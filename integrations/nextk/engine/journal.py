@@ -7,12 +7,18 @@ transaction writes the page with the header. A journal therefore belongs to the 
 """
 
 import contextlib
+import itertools
+import logging
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from nextk.engine.publish import publish
+
+log = logging.getLogger("nextk.engine")
 
 __all__ = [
     "HEADER_SIZE",
@@ -88,26 +94,42 @@ def belongs(header: bytes, journal: Path) -> bool:
 
 
 def set_aside(journal: Path) -> Path:
-    """Copy a journal to a name that SQLite does not look for, and empty it.
+    """Rename a journal that no connection has open, so that SQLite does not find it. Returns its new path."""
+    for aside in _names_aside(journal):
+        with contextlib.suppress(FileExistsError):
+            publish(journal, aside)
+            break
+    journal.unlink(missing_ok=True)
+    return aside
 
-    It is emptied and not renamed, because the connection that holds the lock has it open already, and would write what
-    it has read into the file when it is closed.
+
+def empty(journal: Path) -> Path | None:
+    """Empty a journal that a connection has open, and keep a copy of it.
+
+    The connection has read the journal, and would write it into the file when it is closed. So the journal is emptied
+    also if it cannot be copied, which is logged.
 
     Returns:
-        The path of the copy, which did not exist before.
+        The path of the copy; `None` if there is none.
     """
-    for number in range(1, 10_000):
-        aside = journal.with_name(f"{journal.name}.stale-{number}")
-        with contextlib.suppress(FileExistsError), journal.open("rb") as source, aside.open("xb") as target:
-            shutil.copyfileobj(source, target)
-            target.flush()
-            os.fsync(target.fileno())
-            break
+    aside = next(name for name in _names_aside(journal) if not name.exists())
+    partial = aside.with_name(f".{aside.name}.partial")
+    try:
+        shutil.copyfile(journal, partial)
+        publish(partial, aside)
+    except OSError as error:
+        log.error("the journal %s cannot be kept, and is lost: %s", journal, error)
+        return None
     else:
-        message = f"too many journals beside {journal} were set aside already: remove those that nobody needs"
-        raise FileExistsError(message)
-    os.truncate(journal, 0)
-    return aside
+        return aside
+    finally:
+        os.truncate(journal, 0)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _names_aside(journal: Path) -> Iterator[Path]:
+    return (journal.with_name(f"{journal.name}.stale-{number}") for number in itertools.count(1))
 
 
 def _marks(journal: Path) -> Iterator[int | None]:
@@ -120,10 +142,15 @@ def _marks(journal: Path) -> Iterator[int | None]:
 
 
 def _marks_of_frames(file: BinaryIO, page_size: int, *, salts: bytes) -> Iterator[int | None]:
+    """Yield the marks up to the last commit. SQLite does not replay what a killed transaction has left behind it."""
+    uncommitted: list[int | None] = []
     while len(frame := file.read(_FRAME_HEADER + USER_VERSION.stop)) == _FRAME_HEADER + USER_VERSION.stop:
         if frame[8:16] != salts:  # what follows is left from before the journal was begun anew
             return
         page = frame[_FRAME_HEADER:]
         first = int.from_bytes(frame[:4], "big") == 1
-        yield int.from_bytes(page[USER_VERSION], "big") >> _FORMAT_BITS if first else None
+        uncommitted.append(int.from_bytes(page[USER_VERSION], "big") >> _FORMAT_BITS if first else None)
+        if frame[4:8] != bytes(4):  # the size of the file, which is given by the last frame of a transaction alone
+            yield from uncommitted
+            uncommitted.clear()
         file.seek(page_size - USER_VERSION.stop, os.SEEK_CUR)

@@ -2,7 +2,17 @@
 
 import contextlib
 import os
+import sys
 from pathlib import Path
+
+
+def sync(descriptor: int) -> None:
+    """Return when what was written to a file is on its disk."""
+    os.fsync(descriptor)
+    if sys.platform == "darwin":  # where fsync leaves it in the drive's cache
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
 
 
 def publish(new: Path, path: Path, *, overwrite: bool = False) -> None:
@@ -14,7 +24,8 @@ def publish(new: Path, path: Path, *, overwrite: bool = False) -> None:
         overwrite: Whether a file of this name is replaced. Default `False`.
 
     Raises:
-        FileExistsError: There is something of this name, and it may not be replaced.
+        FileExistsError: There is something of this name, and it may not be replaced. On a file system without links,
+            something that appears at the very same moment is replaced nevertheless.
     """
     if overwrite:
         new.replace(path)
@@ -23,7 +34,7 @@ def publish(new: Path, path: Path, *, overwrite: bool = False) -> None:
     with contextlib.suppress(OSError):  # not every system can sync a folder
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            sync(folder)
         finally:
             os.close(folder)
 

@@ -24,10 +24,12 @@ class RestTimer:
         self._due = 0.0  # when it is to be called, by `time.monotonic`
         self._pause = QUIET
         self._timer: threading.Timer | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Take note of a write."""
         with self._lock:
+            self._stopped = False
             self._due = time.monotonic() + QUIET
             if self._timer is None:
                 self._pause = QUIET
@@ -36,6 +38,7 @@ class RestTimer:
     def stop(self) -> None:
         """Do not call the function any more, unless there is another write."""
         with self._lock:
+            self._stopped = True
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -59,9 +62,11 @@ class RestTimer:
                 self._wait(early)
                 return
         rest = self._rest()
-        if rest is None or rest():
-            return
+        if rest is not None and not rest():
+            self._try_later()
+
+    def _try_later(self) -> None:
         with self._lock:
-            if self._timer is None:
+            if self._timer is None and not self._stopped:
                 self._pause = min(2 * self._pause, _LONGEST)
                 self._wait(self._pause)
