@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -611,6 +612,35 @@ class TestLocks:
                 printed, complaints = other.communicate()
             assert "" == printed
             assert "another process" in complaints
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has locks that belong to a descriptor")
+    def test_a_copy_in_the_same_process(self, path: Path, tmp_path: Path) -> None:
+        """To read the file in the process that has it open does not let another process write to it as well."""
+        fill(path, "old")
+        with Index.embedded(path) as index:
+            for _ in range(2):
+                shutil.copyfile(path, tmp_path / "copy")
+                with python(HELD, path) as other:
+                    assert "another process" in other.communicate()[1]
+                index.upsert([("b", [1.0])])
+        assert [*numbered("old"), "b"] == ids(path)
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_a_child_does_not_keep_the_lock(self, path: Path) -> None:
+        """A forked process that lives on does not keep the index from being opened when its parent is done."""
+        fill(path, "old")
+        with Index.embedded(path):
+            read, write = os.pipe()
+            child = os.fork()
+            if not child:
+                os.close(write)
+                os.read(read, 1)  # until the parent has closed the pipe
+                os._exit(0)
+        with python(HELD, path) as other:
+            assert "30\n" == other.communicate("")[0]
+        os.close(write)
+        os.close(read)
+        os.waitpid(child, 0)
 
     def test_a_read_only_opening_beside_a_writer(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that this process writes to is not opened again for reading, which would take the lock away."""

@@ -151,8 +151,7 @@ def explain(error: Failure, path: Path | None) -> ClientError:
     """
     failure = _failure_of(error)
     if failure is _HELD:
-        message = f"{path} is held by another process. Share an index between processes with: nextk serve --data DIR"
-        return IndexLocked(message)
+        return held(path)
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
         message = f"{path} is not a nextk index: {error}"
     elif failure is _DAMAGED:
@@ -163,6 +162,12 @@ def explain(error: Failure, path: Path | None) -> ClientError:
     else:
         message = f"cannot open an index at {path}: {failure.reason}{_detail(error)}"
     return ClientError(message)
+
+
+def held(path: Path | None) -> IndexLocked:
+    """Return the error that tells a user that another process has a file open."""
+    message = f"{path} is held by another process. Share an index between processes with: nextk serve --data DIR"
+    return IndexLocked(message)
 
 
 def is_damage(error: Failure) -> bool:

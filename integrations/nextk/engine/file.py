@@ -14,9 +14,9 @@ from pathlib import Path
 
 import orjson
 
-from nextk.engine.failures import FAILURES, explain
+from nextk.engine.failures import FAILURES, explain, held
 from nextk.engine.formats import APPLICATION_ID, FORMAT, convert, create_tables, seal
-from nextk.engine.index_file import IndexFile, is_held_here, locks, read_at
+from nextk.engine.index_file import IndexFile, hold, is_held_here, locks, read_at
 from nextk.engine.journal import HEADER_SIZE, belongs, empty, format_of, has_writes, path_beside, set_aside
 from nextk.engine.publish import publish
 from nextk.engine.schema import Schema
@@ -144,38 +144,46 @@ def _open_for_writing(path: Path) -> IndexFile:
 def _locked(path: Path) -> IndexFile:
     """Lock a file, without replaying a journal that does not belong to it."""
     with locks:
-        _set_stale_journal_aside(path)
-        connection = _connection(path)
-        descriptor = -1
+        if is_held_here(path):  # to open and close the file here would drop the lock
+            message = f"{path} is held by this process already, perhaps under another name"
+            raise IndexLocked(message)
+        descriptor = os.open(path, os.O_RDWR | _FLAGS)
         try:
-            _lock(connection)
-            descriptor = os.open(path, os.O_RDWR | _FLAGS)
-            if not _owns_journal(read_at(descriptor, HEADER_SIZE, 0), path_beside(path)):
-                empty(path_beside(path))
-                message = f"{path} was replaced while it was being opened: open it again"
-                raise ClientError(message)
-            _require_index(connection, path)
-            return IndexFile(connection, path, descriptor)
+            if not hold(descriptor):
+                raise held(path)
+            _set_stale_journal_aside(path, descriptor)
+            return _lock_and_check(path, descriptor)
         except BaseException:
-            connection.close()
-            if descriptor >= 0:
-                os.close(descriptor)
+            os.close(descriptor)
             raise
 
 
-def _set_stale_journal_aside(path: Path) -> None:
+def _lock_and_check(path: Path, descriptor: int) -> IndexFile:
+    connection = _connection(path)
+    try:
+        _lock(connection)
+        if not _owns_journal(read_at(descriptor, HEADER_SIZE, 0), path_beside(path)):
+            empty(path_beside(path))
+            message = f"{path} was replaced while it was being opened: open it again"
+            raise ClientError(message)
+        _require_index(connection, path)
+        return IndexFile(connection, path, descriptor)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _set_stale_journal_aside(path: Path, descriptor: int) -> None:
     """Rename a journal that does not belong to the file beside it, before SQLite finds it.
 
-    That needs no lock. The file and the journal of another process that has them open belong together at any time, and
-    if it has made its journal just now, the journal gets its name back.
+    Where there is no lock but SQLite's, another process may have the file open. Its file and its journal belong
+    together at any time, and if it has made the journal just now, the journal gets its name back.
     """
-    if is_held_here(path):  # to open and close the file here would drop the lock
-        return
-    journal, header = path_beside(path), _header(path)
-    if _owns_journal(header, journal) or header != _header(path):
+    journal, header = path_beside(path), read_at(descriptor, HEADER_SIZE, 0)
+    if _owns_journal(header, journal) or header != read_at(descriptor, HEADER_SIZE, 0):
         return
     aside = set_aside(journal)
-    if _owns_journal(_header(path), aside):
+    if _owns_journal(read_at(descriptor, HEADER_SIZE, 0), aside):
         aside.rename(journal)
         return
     log.warning(
@@ -184,11 +192,6 @@ def _set_stale_journal_aside(path: Path) -> None:
         path,
         aside,
     )
-
-
-def _header(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEADER_SIZE)
 
 
 def _owns_journal(header: bytes, journal: Path) -> bool:

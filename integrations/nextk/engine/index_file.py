@@ -5,9 +5,12 @@ its place, and it leaves what was written in a journal beside the file until tha
 """
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
+import struct
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,9 @@ from nextk.engine import journal
 from nextk.engine.publish import sync
 from nextk.errors import RefusedError
 
+if sys.platform == "linux":
+    import fcntl
+
 log = logging.getLogger("nextk.engine")
 
 RESERVE = 512 * 1024
@@ -24,28 +30,52 @@ RESERVE = 512 * 1024
 
 _CAN_RESERVE = hasattr(os, "posix_fallocate") and hasattr(os, "statvfs")
 
-_LARGE_JOURNAL = (
-    16 * 1024 * 1024
-)  # bytes, from which on a write brings it to rest, and does not wait for a quiet moment
+_LARGE_JOURNAL = 16 * 1024 * 1024  # bytes from which on a write brings it to rest without waiting for a quiet moment
 
 locks = threading.RLock()
 """Held while a file is locked or let go. A process that closes any descriptor of a file loses all its POSIX locks on
 the file, so nobody may lock one between the end of a connection and the end of the descriptor beside it."""
 
-_held: set[tuple[int, int]] = set()  # device and number of the files that this process has open for writing
+_held: dict[tuple[int, int], int] = {}  # the descriptors of the files that are open for writing, by device and number
+
+_LOCKED_BYTE = 0x40000200  # the first one behind those that SQLite locks
 
 
 def is_held_here(path: Path) -> bool:
     """Return whether this process has a file open for writing, under whatever name.
 
-    Nobody else in the process may then open and close the file, which would drop the lock.
+    Nobody else in the process may then open and close the file, which would drop the lock of SQLite.
     """
     stat = path.stat()
     return (stat.st_dev, stat.st_ino) in _held
 
 
+def hold(descriptor: int) -> bool:
+    """Lock a file beside SQLite's own lock, for as long as a descriptor is open. Returns whether nobody else has it.
+
+    SQLite's lock is lost as soon as anybody in this process opens the file and closes it, as to copy it. This one
+    belongs to the descriptor. Where the system has no such locks, SQLite's has to do.
+    """
+    if sys.platform != "linux":
+        return True
+    lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)  # a struct flock of 64 bits
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+    except OSError as error:
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
+
+
+def _let_go_in_child() -> None:
+    """In a forked child: the lock would live as long as the copies of the descriptors."""
+    for descriptor in _held.values():
+        os.close(descriptor)
+    _held.clear()
+    locks.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=locks.acquire, after_in_parent=locks.release, after_in_child=locks.release)
+    os.register_at_fork(before=locks.acquire, after_in_parent=locks.release, after_in_child=_let_go_in_child)
 
 
 class IndexFile:
@@ -82,11 +112,11 @@ class IndexFile:
             self._reserve = path.with_name(f"{path.name}-reserve")
             stat = os.fstat(descriptor)
             self._identity = stat.st_dev, stat.st_ino
-            if not read_only:
-                _held.add(self._identity)
             [(self._version,)] = connection.execute("PRAGMA user_version").fetchall()  # the journal may have another
             self._versions = {self._version, int.from_bytes(self.header()[journal.USER_VERSION], "big")}
             self._at_rest = not journal.has_writes(self._journal)
+            if not read_only:
+                _held[self._identity] = descriptor
 
     @property
     def format(self) -> int:
@@ -294,7 +324,7 @@ class IndexFile:
             if self.path is not None:
                 os.close(self._descriptor)
                 if not self.read_only:
-                    _held.discard(self._identity)
+                    _held.pop(self._identity, None)
 
     def _abandon_journal(self) -> None:
         """Keep SQLite from writing a journal into contents that others have put into the file."""
