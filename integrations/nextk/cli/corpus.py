@@ -19,6 +19,7 @@ from typing import NamedTuple
 from nextk.bodies import MAX_ID_BYTES
 from nextk.cli.splitting import split_text, without_title
 from nextk.errors import ClientError
+from nextk.plain import is_utf8
 
 __all__ = ["Passage", "SkippedFile", "read_folder", "root_name", "standard_library"]
 
@@ -119,7 +120,7 @@ def read_folder(
     if not (root.is_dir() or root.is_file()):
         message = f"{root} is neither a folder nor a file. Write what it yields to a file, and name that one."
         raise ClientError(message)
-    if not _is_utf8(root_name(root)):
+    if not is_utf8(root_name(root)):
         message = (
             f"the name of {str(root)!r} is not UTF-8, and ids begin with it. Rename it, or name a folder above it."
         )
@@ -241,7 +242,7 @@ def _check_name(name: str) -> None:
     Raises:
         _NotRead: The name is not UTF-8, or is too long.
     """
-    if not _is_utf8(name):
+    if not is_utf8(name):
         raise _NotRead("its name is not UTF-8")
     if len(name.encode()) + _LONGEST_NUMBER > MAX_ID_BYTES:
         raise _NotRead("its path is too long for an id")
@@ -269,15 +270,6 @@ def _text_of(path: Path) -> str:
     if not text.strip():
         raise _NotRead("empty")
     return text
-
-
-def _is_utf8(name: str) -> bool:
-    """Return whether a name holds no bytes that Python could only represent by lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _files(
