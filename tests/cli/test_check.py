@@ -7,6 +7,9 @@ import pytest
 
 from nextk import Index
 from nextk.cli.main import main
+from nextk.engine.check import open_file
+from nextk.engine.rescue import rescue
+from nextk.errors import ClientError
 from nextk.types import Data, FetchResult
 from tests.support import format_one
 from tests.support.damaged_files import change
@@ -182,6 +185,28 @@ def test_rescue_overwrites_nothing(path: Path, tmp_path: Path, taken: str, capsy
     code, said = checked(capsys, path, "--rescue", new)
     assert (2, [f"nextk: there is something at {new} already: name a file that does not exist"]) == (code, said)
     assert before is None or before == content(path.parent)
+
+
+def test_rescue_leaves_alone_what_appears_meanwhile(path: Path, tmp_path: Path) -> None:
+    """An index that another process makes at the path during a rescue stays as it is, and that is said."""
+    new = tmp_path / "new.nextk"
+
+    def appear(_: int) -> None:
+        new.write_bytes(b"of another process")
+
+    with open_file(path) as file, pytest.raises(ClientError, match="name a file that does not exist"):
+        rescue(file, new, appear)
+    assert b"of another process" == new.read_bytes()
+    assert {path.name, new.name} == set(content(tmp_path))
+
+
+def test_rescue_gives_the_name_to_a_whole_file_only(path: Path, tmp_path: Path) -> None:
+    """While records are copied there is nothing at the path, so that a killed rescue leaves no empty index there."""
+    new, seen = tmp_path / "new.nextk", list[bool]()
+    with open_file(path) as file:
+        assert 10 == rescue(file, new, lambda _: seen.append(new.exists()))
+    assert {False} == set(seen)
+    assert {path.name, new.name} == set(content(tmp_path))
 
 
 def test_an_unreadable_schema_is_not_rescued(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,21 +1,27 @@
 """Copy the whole records of a damaged file to a new index."""
 
+import contextlib
+import secrets
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 from nextk.engine import checksums, formats, stored
 from nextk.engine.check import CheckedFile
 from nextk.engine.file import connect
+from nextk.engine.journal import has_writes, path_beside
+from nextk.engine.publish import publish
 from nextk.errors import ClientError
 
 _BATCH = 500  # records
+_SUFFIXES = ("", "-wal", "-reserve")  # of the files of an index
 
 
 def rescue(damaged: CheckedFile, path: Path, on_progress: Callable[[int], None] = lambda _: None) -> int:
     """Make a new index that has the schema, the id and the namespaces of a damaged one, and its whole records.
+
+    It is made under another name beside its path, and takes the path when it is whole.
 
     The records keep their order and their range cursors. A namespace whose name is lost gets a name that says so.
 
@@ -33,19 +39,31 @@ def rescue(damaged: CheckedFile, path: Path, on_progress: Callable[[int], None] 
     """
     require_free(path)
     schema = damaged.schema()
+    partial = path.with_name(f"nextk-rescue-{secrets.token_hex(4)}.partial")
     try:
-        with closing(connect(path, lambda: schema)) as file, file.transaction():
-            return _copy(damaged, file.connection, on_progress)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+        with contextlib.closing(connect(partial, lambda: schema)) as file, file.transaction():
+            copied = _copy(damaged, file.connection, on_progress)
+        if has_writes(path_beside(partial)):
+            message = f"cannot complete {path}: its journal could not be folded in; free some space, then try again"
+            raise ClientError(message)
+        publish(partial, path)
+    except FileExistsError as error:
+        raise ClientError(_taken(path)) from error
+    finally:
+        for suffix in _SUFFIXES:
+            with contextlib.suppress(OSError):  # where nothing could be made there is nothing to remove
+                partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+    return copied
 
 
 def require_free(path: Path) -> None:
     """Raise `ClientError` if there is something at a path."""
     if path.exists() or path.is_symlink():
-        message = f"there is something at {path} already: name a file that does not exist"
-        raise ClientError(message)
+        raise ClientError(_taken(path))
+
+
+def _taken(path: Path) -> str:
+    return f"there is something at {path} already: name a file that does not exist"
 
 
 def _copy(damaged: CheckedFile, new: sqlite3.Connection, on_progress: Callable[[int], None]) -> int:
