@@ -1,5 +1,6 @@
 """`nextk check`: it finds every damage, changes nothing, and saves what is whole."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -252,3 +253,17 @@ def test_files_that_have_no_checksums(tmp_path: Path, capsys: pytest.CaptureFixt
         (tmp_path, f"{tmp_path} is a folder: name the file of an index"),
     ):
         assert (2, [f"nextk: {words}"]) == checked(capsys, path)
+
+
+def test_a_file_that_is_cut_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands in the pages that are left of a file is saved."""
+    path, new = tmp_path / "notes.nextk", tmp_path / "new.nextk"
+    with Index.embedded(path, type="dense", dimension=1) as index:
+        index.upsert([(f"a{number}", [1.0], {"n": number}, "x" * 900) for number in range(100)])
+    os.truncate(path, path.stat().st_size - 4096)
+    assert 1 == main(["check", str(path), "--rescue", str(new)])
+    capsys.readouterr()
+    with Index.embedded(new) as index:
+        found = index.range("", 1_000, include_metadata=True, include_data=True).vectors
+    assert 50 < len(found) < 100
+    assert all((record.metadata, record.data) == ({"n": int(record.id[1:])}, "x" * 900) for record in found)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextk import Index
 from nextk.cli.corpus import Passage, SkippedFile, read_folder, standard_library
 from nextk.cli.splitting import PASSAGE_LIMIT, split_text, without_title
 from nextk.errors import ClientError
@@ -402,3 +403,21 @@ class TestReadFolder:
         """A path that does not exist is refused at once, before the first passage is read."""
         with pytest.raises(ClientError, match=r"nowhere does not exist\. Name a folder or a text file"):
             read_folder(tmp_path / "nowhere")
+
+
+def test_the_index_itself_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of an index that this process has open is not opened, since its lock would be lost with that."""
+    (tmp_path / "note.txt").write_text("words")
+    with Index.embedded(tmp_path / "index.txt", type="dense", dimension=1):
+        opened: list[Path] = []
+        real = Path.open
+
+        def noted(path: Path, *arguments: Any, **keywords: Any) -> Any:
+            opened.append(path)
+            return real(path, *arguments, **keywords)
+
+        monkeypatch.setattr(Path, "open", noted)
+        skipped: list[SkippedFile] = []
+        assert ["note.txt\n\nwords"] == [passage.text for passage in read_folder(tmp_path, skipped.append)]
+    assert [tmp_path / "note.txt"] == opened
+    assert (tmp_path / "index.txt", "an index that is open") in [(each.path, each.reason) for each in skipped]

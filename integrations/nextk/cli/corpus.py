@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from nextk.bodies import MAX_ID_BYTES
 from nextk.cli.splitting import split_text, without_title
+from nextk.engine.index_file import is_held_here
 from nextk.errors import ClientError
 from nextk.plain import is_utf8
 
@@ -99,8 +100,9 @@ def read_folder(
     Args:
         path: The folder, or one file.
         on_skip: A function that is called for every other file that is not read: it is of another kind, is no UTF-8
-            text, is larger than 32 MiB, is a pipe, a socket or a device, has a path that is not UTF-8 or too long for
-            an id, or the system does not let us read it. It is called for folders that cannot be listed, too.
+            text, is larger than 32 MiB, is an index that is open here, is a pipe, a socket or a device, has a path that
+            is not UTF-8 or too long for an id, or the system does not let us read it. It is called for folders that
+            cannot be listed, too.
         on_file: A function that is called with the path of every file that is going to be read.
 
     Yields:
@@ -258,6 +260,8 @@ def _text_of(path: Path) -> str:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for somebody to write to it
         raise _NotRead("not a regular file")
+    if is_held_here(path):  # to open and close it would drop the lock of the index
+        raise _NotRead("an index that is open")
     if status.st_size > _LARGEST_FILE:
         raise _NotRead(f"larger than {_LARGEST_FILE // 2**20} MiB")
     try:

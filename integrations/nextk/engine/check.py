@@ -117,7 +117,10 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             shutil.copy(journal, folder / "copy-wal")
             path, options = Path(shutil.copy(path, folder / "copy")), "mode=rw"
-        yield stack.enter_context(contextlib.closing(_connect(path, options)))
+        connection = stack.enter_context(contextlib.closing(_connect(path, options)))
+        # With this SQLite reads a file that was cut short as far as it goes; otherwise it would read none of it.
+        connection.execute("PRAGMA writable_schema = ON")
+        yield connection
 
 
 def _header(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from nextk.errors import ClientError, IndexLocked, RefusedError
 
-__all__ = ["FAILURES", "Failure", "explain", "is_damage", "refusal", "refusing_failures"]
+__all__ = ["FAILURES", "Failure", "explain", "held", "is_damage", "refusal", "refusing_failures"]
 
 Failure = sqlite3.Error | OSError | UnicodeDecodeError
 """An error of SQLite or of the operating system; the last one where SQLite quotes a damaged text in its own error."""

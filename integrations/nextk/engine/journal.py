@@ -24,6 +24,7 @@ __all__ = [
     "HEADER_SIZE",
     "USER_VERSION",
     "belongs",
+    "empty",
     "format_of",
     "has_writes",
     "marked",
