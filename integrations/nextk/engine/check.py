@@ -39,7 +39,12 @@ _SOURCES = (
     f"SELECT row FROM {_BY_NUMBER}",  # noqa: S608
     f"SELECT row FROM {_BY_ID}",  # noqa: S608
 )
-_NAMES = tuple(f"SELECT row, namespace, id FROM {source}" for source in (_BY_NUMBER, _BY_ID, "records NOT INDEXED"))  # noqa: S608
+_NAME_STATEMENTS = tuple(
+    f"SELECT row, namespace, id FROM {source}"  # noqa: S608
+    for source in (_BY_NUMBER, _BY_ID, "records NOT INDEXED")
+)
+"""The statements that name records by the keys of their namespaces and their ids, each from another place."""
+
 _RELATIONS = {
     "{} without a row of metadata": "SELECT count(*) FROM records WHERE row NOT IN (SELECT row FROM metadata)",
     "{} whose row of metadata alone is left": (
@@ -211,7 +216,9 @@ class CheckedFile:
         try:
             return Schema.from_dict(orjson.loads(found["schema"]))
         except (ValueError, KeyError, TypeError) as error:
-            message = "the schema of the index is damaged beyond reading: restore the file from a copy or build it anew"
+            message = (
+                "the schema of the index is damaged beyond reading: restore the file from a backup or build it anew"
+            )
             raise ClientError(message) from error
 
     def id(self) -> str:
@@ -257,7 +264,7 @@ class CheckedFile:
     def _names(self, rows: Set[int]) -> list[tuple[int, str]]:
         """Return the key of the namespace and the id for each of some rows, in the order of the rows."""
         names: dict[int, tuple[int, str]] = {}
-        for source in _NAMES if rows else ():
+        for source in _NAME_STATEMENTS if rows else ():
             for row, key, id_ in self._select(source):
                 if row in rows:
                     names.setdefault(row, (key, str(id_)))

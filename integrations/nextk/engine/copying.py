@@ -2,11 +2,13 @@
 
 An index on disk is its main file and, since the last write, the journal beside it, which is SQLite's write-ahead log. A
 commit goes to the journal. A checkpoint moves the pages of the journal into the main file, the first page before all
-others, and then empties the journal. The first page holds a counter that every commit raises.
+others, and then empties the journal. The first page holds a mark that every checkpoint renews, and the first write
+after it once more (`nextk.engine.journal`).
 
-So the journal is copied before the main file, and the counter is read before and after both. If it has not changed, no
-checkpoint began in the meantime. One that had begun before can only have moved pages that the copied journal has, too,
-provided that this journal is still there. Then the two copies together are the index as it was at one moment.
+So the journal is copied before the main file, and the first page is read before and after both. If it has not changed,
+no checkpoint began in the meantime. A checkpoint that had begun before can only have moved pages that the copied
+journal has, too, provided that this journal is still there. Then the two copies together are the index as it was at
+one moment.
 """
 
 import os

@@ -11,7 +11,7 @@ from nextk.errors import RefusedError
 log = logging.getLogger("nextk.engine")
 
 _NAMED = 20  # ids in one message
-_NAMES = (
+_NAME_STATEMENTS = (
     """
     SELECT CAST(id AS BLOB), CAST(name AS BLOB) FROM records AS held JOIN namespaces ON namespace = key
     WHERE row = ? AND EXISTS (
@@ -31,7 +31,7 @@ READ_FAILURES = (sqlite3.DatabaseError, UnicodeDecodeError)
 """The errors of sqlite3 about a damaged file; the latter if SQLite's message quotes bytes that are no UTF-8."""
 
 
-def refusal(ids: Sequence[str]) -> RefusedError:
+def damaged_records_error(ids: Sequence[str]) -> RefusedError:
     """Return the refusal of a request for damaged records, which names them and says what to do.
 
     Args:
@@ -90,7 +90,7 @@ class DamageLog:
         if reason not in self._reasons:
             self._reasons.add(reason)
             log.error(
-                "records of %s may be missing, because %s: restore it from a copy, or run "
+                "records of %s may be missing, because %s: restore it from a backup, or run "
                 "`nextk check PATH --rescue NEW`, which copies all whole records to a new file",
                 self._file(),
                 reason,
@@ -100,7 +100,9 @@ class DamageLog:
         """Return the id and the namespace of a record, as far as they can be read."""
         found = None
         with contextlib.suppress(sqlite3.DatabaseError):
-            found = next(filter(None, (self._connection.execute(name, (row,)).fetchone() for name in _NAMES)), None)
+            found = next(
+                filter(None, (self._connection.execute(name, (row,)).fetchone() for name in _NAME_STATEMENTS)), None
+            )
         if found is None:
             return f"the record of row {row}"
         id_, namespace = map(checksums.decode, found)

@@ -285,7 +285,7 @@ def _require_known_format(version: int, path: Path) -> None:
     if version > FORMAT:
         message = f"{path} has format {version}; this nextk reads up to {FORMAT}. Upgrade nextk"
     elif version < 1:
-        message = f"{path} has format {version}, which no nextk has written; restore it from a copy or build it anew"
+        message = f"{path} has format {version}, which no nextk has written; restore it from a backup or build it anew"
     else:
         return
     raise ClientError(message)

@@ -306,7 +306,7 @@ class RecordReader:
         if damaged := {row: id_ for row, id_ in indexed.items() if id_ not in whole}:
             for row in damaged:
                 self.damaged.add(row)
-            raise damage.refusal(list(damaged.values()))
+            raise damage.damaged_records_error(list(damaged.values()))
         return whole
 
     def _stored_rows(self, statement: str, values: Sequence[object], rows: Iterable[int]) -> list[StoredRow]:
