@@ -126,6 +126,26 @@ UNREADABLE = {
 }
 
 
+class TestValues:
+    """The number of values in a reply."""
+
+    @pytest.mark.parametrize(("value", "bound"), [(b"[],", "lists and objects"), (b"{},", "lists"), (b"7,", "values")])
+    def test_many_values(self, value: bytes, bound: str) -> None:
+        """A body that would take far more memory as values than as text is refused before it is read as JSON."""
+        content = b'{"result":[' + value * (replies.MAX_VALUES + 1) + b"0]}"
+        reply = HttpReply(200, {"Content-Encoding": "gzip"})
+        reply.add(gzip.compress(content, 1))
+        with pytest.raises(replies.ReplyTooLarge, match=bound):
+            reply.take_content()
+
+    def test_as_many_values_as_may_be(self) -> None:
+        """The numbers of the largest page are not too many."""
+        content = b'{"result":[' + b"7," * (1_000 * 5_376) + b"0]}"
+        reply = HttpReply(200, {})
+        reply.add(content)
+        assert content == bytes(reply.take_content() or b"")
+
+
 class TestCompression:
     """Which compressed replies are read."""
 

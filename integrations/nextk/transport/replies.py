@@ -11,6 +11,15 @@ The largest page that a server has reason to send takes about 119 million: 1,000
 dimensions, of 13 characters each, and 48 KiB of metadata. Longer texts come in smaller pages.
 """
 
+MAX_VALUES = 8_000_000
+"""Values that a reply may hold at most: numbers, texts and so on, counted by commas and brackets.
+
+A value takes up to fifty times as many bytes in memory as in JSON. The page above has 5.4 million numbers.
+"""
+
+MAX_CONTAINERS = 2_000_000
+"""Lists and objects that a reply may hold at most; each takes more memory than any other value."""
+
 ACCEPTED_ENCODING = "gzip"
 """The value of `Accept-Encoding`: the one compression that is read, because its output can be bounded step by step."""
 
@@ -19,12 +28,16 @@ _PIECE = 64 * 1024  # bytes from which on a piece is not added to any more; smal
 
 
 class ReplyTooLarge(Exception):
-    """A reply has more than `MAX_REPLY` bytes. What follows it on the connection was not read."""
+    """A reply has more bytes or values than it may have. What follows it on the connection was not read.
 
-    def __init__(self) -> None:
+    Args:
+        bound: What it may have at most, in words. Default `""`, for the number of bytes.
+    """
+
+    def __init__(self, bound: str = "") -> None:
+        bound = bound or f"{MAX_REPLY // 1024 // 1024} MiB"
         super().__init__(
-            f"the reply has more than {MAX_REPLY // 1024 // 1024} MiB. Ask for fewer records at a time, or leave out "
-            "vectors, metadata or data"
+            f"the reply has more than {bound}. Ask for fewer records at a time, or leave out vectors, metadata or data"
         )
 
 
@@ -82,12 +95,19 @@ class HttpReply:
         The bytes that came over the wire are released on the way, so this works once.
 
         Raises:
-            ReplyTooLarge: Decompressed it has too many bytes.
+            ReplyTooLarge: Decompressed it has too many bytes, or it has too many values.
         """
         if self._encoding in ("gzip", "x-gzip"):
-            return self._decompressed()
-        if self._encoding != "identity":
-            return None
+            content = self._decompressed()
+        elif self._encoding == "identity":
+            content = self._joined()
+        else:
+            content = None
+        if content is not None and len(content) > MAX_CONTAINERS:  # else it cannot hold so many
+            _require_few_values(content)
+        return content
+
+    def _joined(self) -> bytearray:
         content = self._pieces.popleft() if self._pieces else bytearray()
         while self._pieces:
             content += self._pieces.popleft()
@@ -108,3 +128,12 @@ class HttpReply:
             return None
         whole = decompressor.eof and not decompressor.unused_data and not self._pieces
         return content if whole else None
+
+
+def _require_few_values(content: bytearray) -> None:
+    """Raise `ReplyTooLarge` for a body that would take far more memory once it is read as JSON."""
+    containers = content.count(b"[") + content.count(b"{")
+    if containers > MAX_CONTAINERS:
+        raise ReplyTooLarge(f"{MAX_CONTAINERS:,} lists and objects")
+    if containers + content.count(b",") > MAX_VALUES:
+        raise ReplyTooLarge(f"{MAX_VALUES:,} values")
