@@ -27,21 +27,24 @@ log = logging.getLogger("nextk.transport")
 T = TypeVar("T")
 
 _MAX_STOPS = 8  # requests to one server at a time when the process ends
+_ROUNDS = 3  # in which queries are stopped that daemon threads have opened in the meantime
 _watched_pid = 0  # the process of multiprocessing whose end we watch
 
 
 @atexit.register
 def _stop_queries_at_exit() -> None:
     """Stop all queries that are still open, as far as `CLOSE_TIMEOUT` for all of them together allows."""
-    orphan_all()
-    queues = list(Orphans.waiting.values())
-    if not queues:
-        return
-    try:
-        _stop_together(queues, time.monotonic() + CLOSE_TIMEOUT)
-    except Exception as error:  # the end of a process is no place for a traceback
-        log.info("queries cannot be stopped at the end of the process: %r", error)
-    for queue in queues:
+    deadline = time.monotonic() + CLOSE_TIMEOUT
+    for _ in range(_ROUNDS):
+        orphan_all()
+        queues = list(Orphans.waiting.values())
+        if not queues:
+            return
+        try:
+            _stop_together(queues, deadline)
+        except Exception as error:  # the end of a process is no place for a traceback
+            log.info("queries cannot be stopped at the end of the process: %r", error)
+    for queue in list(Orphans.waiting.values()):
         if queue:
             queue.abandon("the process ends")
 
