@@ -33,7 +33,10 @@ _watched_pid = 0  # the process of multiprocessing whose end we watch
 
 @atexit.register
 def _stop_queries_at_exit() -> None:
-    """Stop all queries that are still open, as far as `CLOSE_TIMEOUT` for all of them together allows."""
+    """Stop all queries that are still open, as far as `CLOSE_TIMEOUT` for all of them together allows.
+
+    The look-up of a server's name is not bounded by that, since it blocks and a process that ends can start no thread.
+    """
     deadline = time.monotonic() + CLOSE_TIMEOUT
     for _ in range(_ROUNDS):
         orphan_all()
