@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextk.engine import copying
-from nextk.engine.copying import CopySource, FileState, copy_files, journal_header, one_moment
-from nextk.engine.journal import path_beside
+from nextk.engine.copying import CopySource, FileState, copy_files, one_moment
+from nextk.engine.journal import header_of, path_beside
 from nextk.errors import ClientError
 
 BATCH = 7
@@ -147,7 +147,7 @@ def batches_in(copy: Path) -> int:
 
 
 def during_the_copy(events: Callable[[], object]) -> Callable[[], bool]:
-    """What a copy asks before each part that it copies, to do something then; the copy is always wanted."""
+    """A function that a copy calls before each part, which does something then. The copy is always wanted."""
 
     def abandoned() -> bool:
         events()
@@ -305,7 +305,7 @@ def test_a_journal_without_pages(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "index-wal"
     if content is not None:
         path.write_bytes(content)
-    assert b"" == journal_header(path)
+    assert b"" == header_of(path)
 
 
 def test_a_reserve_behind_the_journal(writer: Writer, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ The copy is made beside its target, under a name of its own, and takes the targe
 
 import contextlib
 import os
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -15,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextk.arguments import real_path
-from nextk.engine.copying import CopySource, copy_files, journal_header
+from nextk.engine.copying import CopySource, copy_files
 from nextk.engine.file import scalar
 from nextk.engine.formats import APPLICATION_ID
-from nextk.engine.journal import format_of, marked, path_beside
-from nextk.engine.publish import publish, sync
+from nextk.engine.journal import format_of, header_of, marked, path_beside
+from nextk.engine.publish import FILES_BESIDE, partial_file, publish, sync
 from nextk.engine.storage import Storage
 from nextk.errors import ClientError
 
-_SUFFIXES = ("-wal", "-shm", "-journal", "-reserve")  # of the files that are beside a main file
 _PAGES = 1_000  # of an index in memory that are copied before the next look whether the copy is still wanted
 _PAUSES_WITH_LOCK = (0.02, 0.1)  # in seconds
 _PAUSES_WITHOUT_LOCK = (*[0.01] * 20, *[0.1] * 20, *[1.0] * 5)
@@ -123,27 +121,23 @@ def _make(
     """Make the backup from a copy, and leave nothing behind if it fails."""
     target = real_path(path, "path")
     name = "the index in memory" if source is None else str(source)
-    partial = target.parent / f"nextk-backup-{secrets.token_hex(4)}.partial"
     try:
-        _require_usable_target(source, target, overwrite=overwrite)
-        copy(partial)
-        records = _complete(partial, name, abandoned)
-        size = partial.stat().st_size
-        if source is not None:
-            shutil.copymode(source, partial)
-        if abandoned():
-            raise CancelledError
-        publish(partial, target, overwrite=overwrite)
+        with partial_file(target, "backup") as partial:
+            _require_usable_target(source, target, overwrite=overwrite)
+            copy(partial)
+            records = _complete(partial, name, abandoned)
+            size = partial.stat().st_size
+            if source is not None:
+                shutil.copymode(source, partial)
+            if abandoned():
+                raise CancelledError
+            publish(partial, target, overwrite=overwrite)
     except FileExistsError as error:
         raise ClientError(_exists(target)) from error
     except (OSError, sqlite3.Error) as error:
         if abandoned():
             raise CancelledError from error
         raise _in_words(error, name, target) from error
-    finally:
-        for suffix in ("", *_SUFFIXES):
-            with contextlib.suppress(OSError):  # where nothing could be made there is nothing to remove
-                partial.with_name(partial.name + suffix).unlink(missing_ok=True)
     return Backup(target, records, size)
 
 
@@ -173,7 +167,7 @@ def _require_usable_target(source: Path | None, target: Path, *, overwrite: bool
 
 def _is_of(source: Path, target: Path) -> bool:
     """Return whether a target is the main file of an index by any name, or one that SQLite keeps beside it."""
-    beside = [source.with_name(source.name + suffix) for suffix in _SUFFIXES]
+    beside = [source.with_name(source.name + suffix) for suffix in FILES_BESIDE]
     return target in beside or (target.exists() and target.samefile(source))
 
 
@@ -188,7 +182,7 @@ def _reason_to_keep(target: Path) -> str:
 
     The file is only read, and only by SQLite, because it may be an index that this process has open.
     """
-    if journal_header(path_beside(target)):
+    if header_of(path_beside(target)):
         return (
             f"the journal {path_beside(target)} holds writes that are not in {target} yet, because an index is open "
             "there or was left by a process that was killed; name another file"

@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nextk.engine.index_file import read_at
-from nextk.engine.journal import HEADER_SIZE, belongs, path_beside
+from nextk.engine.journal import HEADER_SIZE, belongs, header_of, path_beside, read_header
 from nextk.errors import ClientError
 
 _MAGIC = b"SQLite format 3\0"
-_JOURNAL_HEADER = 32  # bytes
-_JOURNAL_MAGIC = (0x377F0682, 0x377F0683)
 
 _CHUNK = 1024 * 1024  # bytes that are read at once
 
@@ -102,21 +100,6 @@ def one_moment(before: FileState, after: FileState) -> bool:
     return before.header == after.header and before.journal in (b"", after.journal)
 
 
-def journal_header(journal: Path) -> bytes:
-    """Return the header of a journal; `b""` if there is no journal, or no page in it."""
-    try:
-        with journal.open("rb", buffering=0) as opened:
-            return _header_if_filled(opened)
-    except FileNotFoundError:
-        return b""
-
-
-def _header_if_filled(journal: BinaryIO) -> bytes:
-    header = journal.read(_JOURNAL_HEADER)
-    filled = len(header) == _JOURNAL_HEADER and int.from_bytes(header[:4], "big") in _JOURNAL_MAGIC
-    return header if filled else b""
-
-
 def copy_files(source: CopySource, copy: Path, abandoned: Callable[[], bool]) -> None:
     """Copy the main file and the journal of an index as they are at one moment.
 
@@ -176,7 +159,7 @@ def _copy_journal(journal: Path, copy: BinaryIO, abandoned: Callable[[], bool]) 
         return b""
     with opened:
         size = os.fstat(opened.fileno()).st_size
-        header = chunk = _header_if_filled(opened)
+        header = chunk = read_header(opened)
         while chunk:
             _go_on(abandoned)
             copy.write(chunk)
@@ -199,7 +182,7 @@ def _copy_main(source: CopySource, copy: Path, before: FileState, abandoned: Cal
             chunk = source.read(offset, min(_CHUNK, size - offset))
             _go_on(abandoned)
             _write(written, offset, chunk)
-            now = FileState(source.read(0, HEADER_SIZE), journal_header(path_beside(source.path)))
+            now = FileState(source.read(0, HEADER_SIZE), header_of(path_beside(source.path)))
             succeeds = succeeds and one_moment(before, now)
             if not (succeeds or first):
                 return False

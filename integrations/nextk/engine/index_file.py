@@ -12,9 +12,8 @@ import sqlite3
 import struct
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 
 from nextk.engine import journal
 from nextk.engine.publish import sync
@@ -163,8 +162,9 @@ class IndexFile:
 
     # Writing
 
-    def transaction(self, *, frees_space: bool = False) -> "Transaction":
-        """Begin a transaction: all writes in the context manager are durable when it ends, or none happens.
+    @contextlib.contextmanager
+    def transaction(self, *, frees_space: bool = False) -> Iterator[None]:
+        """Return a context manager for one transaction: all writes in it are durable when it ends, or none happens.
 
         A transaction that an interrupt has left open is rolled back first.
 
@@ -176,7 +176,11 @@ class IndexFile:
         """
         self.connection.rollback()
         self._begin(frees_space=frees_space)
-        return Transaction(self)
+        try:
+            yield
+            self.commit()
+        finally:
+            self.connection.rollback()  # does nothing after a commit
 
     def _begin(self, *, frees_space: bool) -> None:
         if self.read_only:
@@ -332,29 +336,6 @@ class IndexFile:
             return  # SQLite itself leaves a file alone that was removed or replaced
         if aside := journal.empty(self._journal):
             log.warning("%s was overwritten while it was open; what was not yet in it is kept in %s", self.path, aside)
-
-
-class Transaction:
-    """A context manager that commits what is written in it, or rolls it back if an exception leaves it.
-
-    Args:
-        file: The file, on which the transaction has begun.
-    """
-
-    def __init__(self, file: IndexFile) -> None:
-        self._file = file
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                self._file.commit()
-        finally:
-            self._file.connection.rollback()  # does nothing after a commit
 
 
 def read_at(descriptor: int, size: int, offset: int) -> bytes:

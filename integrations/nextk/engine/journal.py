@@ -27,8 +27,10 @@ __all__ = [
     "empty",
     "format_of",
     "has_writes",
+    "header_of",
     "marked",
     "path_beside",
+    "read_header",
     "set_aside",
     "with_format",
 ]
@@ -72,6 +74,21 @@ def format_of(version: int) -> int:
 def with_format(version: int, format: int) -> int:
     """Return a number for the header with the mark of another one and a format from 1 to 255."""
     return version >> _FORMAT_BITS << _FORMAT_BITS | format
+
+
+def header_of(journal: Path) -> bytes:
+    """Return the header of a journal; `b""` if there is no journal, or no frame in it."""
+    try:
+        with journal.open("rb", buffering=0) as file:
+            return read_header(file)
+    except FileNotFoundError:
+        return b""
+
+
+def read_header(file: BinaryIO) -> bytes:
+    """Read the header of an open journal from where the file stands; `b""` if the journal has no frame."""
+    header = file.read(_LOG_HEADER)
+    return header if len(header) == _LOG_HEADER and int.from_bytes(header[:4], "big") in _MAGIC else b""
 
 
 def has_writes(journal: Path) -> bool:
@@ -136,9 +153,9 @@ def _names_aside(journal: Path) -> Iterator[Path]:
 def _marks(journal: Path) -> Iterator[int | None]:
     """Yield the mark of every frame of a journal that holds the header, and `None` for every other frame."""
     with contextlib.suppress(FileNotFoundError), journal.open("rb") as file:
-        header = file.read(_LOG_HEADER)
-        magic, page_size = int.from_bytes(header[:4], "big"), int.from_bytes(header[8:12], "big")
-        if len(header) == _LOG_HEADER and magic in _MAGIC and page_size >= HEADER_SIZE:
+        header = read_header(file)
+        page_size = int.from_bytes(header[8:12], "big")
+        if page_size >= HEADER_SIZE:
             yield from _marks_of_frames(file, page_size, salts=header[16:24])
 
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -13,6 +15,27 @@ def sync(descriptor: int) -> None:
         import fcntl
 
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+
+
+FILES_BESIDE = ("-wal", "-shm", "-journal", "-reserve")
+"""The endings of the names of files that SQLite and nextk keep beside the file of an index."""
+
+
+@contextlib.contextmanager
+def partial_file(path: Path, purpose: str) -> Iterator[Path]:
+    """Return a context manager for a file that is being made; it removes the file and those beside it at the end.
+
+    Args:
+        path: The path that the file takes when it is whole.
+        purpose: A word for the name of the file, by which people know where it comes from.
+    """
+    partial = path.parent / f"nextk-{purpose}-{secrets.token_hex(4)}.partial"
+    try:
+        yield partial
+    finally:
+        for ending in ("", *FILES_BESIDE):
+            with contextlib.suppress(OSError):  # where nothing could be made there is nothing to remove
+                partial.with_name(partial.name + ending).unlink(missing_ok=True)
 
 
 def publish(new: Path, path: Path, *, overwrite: bool = False) -> None:

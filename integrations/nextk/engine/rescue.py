@@ -1,7 +1,6 @@
 """Copy the whole records of a damaged file to a new index."""
 
 import contextlib
-import secrets
 import sqlite3
 from collections.abc import Callable
 from itertools import islice
@@ -11,11 +10,10 @@ from nextk.engine import checksums, formats, stored
 from nextk.engine.check import CheckedFile
 from nextk.engine.file import connect
 from nextk.engine.journal import has_writes, path_beside
-from nextk.engine.publish import publish
+from nextk.engine.publish import partial_file, publish
 from nextk.errors import ClientError
 
 _BATCH = 500  # records
-_SUFFIXES = ("", "-wal", "-reserve")  # of the files of an index
 
 
 def rescue(damaged: CheckedFile, path: Path, on_progress: Callable[[int], None] = lambda _: None) -> int:
@@ -39,20 +37,16 @@ def rescue(damaged: CheckedFile, path: Path, on_progress: Callable[[int], None] 
     """
     require_free(path)
     schema = damaged.schema()
-    partial = path.with_name(f"nextk-rescue-{secrets.token_hex(4)}.partial")
-    try:
+    with partial_file(path, "rescue") as partial:
         with contextlib.closing(connect(partial, lambda: schema)) as file, file.transaction():
             copied = _copy(damaged, file.connection, on_progress)
         if has_writes(path_beside(partial)):
             message = f"cannot complete {path}: its journal could not be folded in; free some space, then try again"
             raise ClientError(message)
-        publish(partial, path)
-    except FileExistsError as error:
-        raise ClientError(_taken(path)) from error
-    finally:
-        for suffix in _SUFFIXES:
-            with contextlib.suppress(OSError):  # where nothing could be made there is nothing to remove
-                partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+        try:
+            publish(partial, path)
+        except FileExistsError as error:
+            raise ClientError(_taken(path)) from error
     return copied
 
 
