@@ -124,7 +124,7 @@ def test_damaged_records_are_named(path: Path, capsys: pytest.CaptureFixture[str
     ],
 )
 def test_the_rest_of_the_file(path: Path, statement: str, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What does not fit together beside the records is said, too, with exit code 1."""
+    """Tables that do not fit together are reported as well, with exit code 1."""
     change(path, statement)
     code, said = checked(capsys, path)
     assert (1, True) == (code, any(line.startswith(f"the file: {complaint}") for line in said))
@@ -232,7 +232,7 @@ def test_a_held_file(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_writes_that_a_killed_process_left(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What was acknowledged before a process was killed is checked with the rest, and is left where it is."""
+    """Writes that a killed process has left in the journal are checked with the rest, and stay where they are."""
     with python(LEAVE, path) as process:
         process.communicate()
     before = content(path.parent)
@@ -256,7 +256,7 @@ def test_files_that_have_no_checksums(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_file_that_is_cut_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What stands in the pages that are left of a file is saved."""
+    """Records in the pages that are left of a file are saved."""
     path, new = tmp_path / "notes.nextk", tmp_path / "new.nextk"
     with Index.embedded(path, type="dense", dimension=1) as index:
         index.upsert([(f"a{number}", [1.0], {"n": number}, "x" * 900) for number in range(100)])

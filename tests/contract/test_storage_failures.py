@@ -138,7 +138,7 @@ class TestFull:
 
     @pytest.mark.parametrize("removal", REMOVALS)
     async def test_removals(self, open_index: Opener, removal: str) -> None:
-        """What is deleted from a full disk is gone, and makes room."""
+        """Records that are deleted on a full disk are gone, and make room."""
         index = await opened(open_index)
         for namespace in ("", "ns"):
             await index.upsert([Vector("a", [1.0, 0.0], {"n": 1}, LONG)], namespace=namespace)

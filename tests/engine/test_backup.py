@@ -491,7 +491,7 @@ class TestFromOutside:
                 process.kill()
 
     def test_a_killed_process(self, tmp_path: Path) -> None:
-        """What a killed process has left in the journal is in the backup; the index itself is not changed."""
+        """A backup holds the writes that a killed process has left in the journal, and the index is not changed."""
         path = tmp_path / "index"
         with python(WRITER, path) as process:
             assert process.stdout is not None
@@ -543,7 +543,7 @@ class TestFromOutside:
         ],
     )
     def test_no_index(self, tmp_path: Path, name: str, reason: str) -> None:
-        """What is no index is not backed up, and the error says what it is."""
+        """A file that is no index is not backed up, and the error says what it is."""
         (tmp_path / "empty").touch()
         (tmp_path / "text").write_text("no database, but long enough to be looked at. " * 20)
         with closing(sqlite3.connect(tmp_path / "database")) as connection:

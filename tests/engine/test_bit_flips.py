@@ -28,7 +28,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def truth(original: Path) -> Mapping[str, Sequence[Any]]:
-    """What the index serves."""
+    """Everything that the index serves."""
     with Index.embedded(original) as index:
         return dict(bit_flips.served(index))
 

@@ -107,7 +107,7 @@ def drawn_id(index: Index) -> str | None:
 
 
 class TestServing:
-    """What is served beside a damaged record."""
+    """Records that are served beside a damaged one."""
 
     @pytest.mark.parametrize("call", ["dense", "sparse", "filtered", "absent field", "pages", "range"])
     def test_the_others(self, damaged: Path, call: str, caplog: pytest.LogCaptureFixture) -> None:

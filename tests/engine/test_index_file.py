@@ -90,6 +90,19 @@ def orphan(path: Path, count: int = 60) -> Path:
     return left
 
 
+def at_rest(path: Path) -> bool:
+    """Return whether the journal of an index holds no writes."""
+    return not journal.has_writes(journal.path_beside(path))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, for half a minute at most."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def copied(source: Path, target: Path) -> None:
     """Copy over a file, which stays the same file."""
     shutil.copyfile(source, target)
@@ -155,10 +168,7 @@ class TestRestored:
         fill(path, "old")
         with python(code.replace("import os,", "import time, os,").replace("print(1)", ""), path, 40) as process:
             assert process.stdout is not None
-            deadline = time.monotonic() + 30
-            while journal.has_writes(journal.path_beside(path)) or "kept" not in peek(path):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: at_rest(path) and "kept" in peek(path))
             shutil.copyfile(path, tmp_path / "backup")
             process.wait()
         restore(tmp_path / "backup", path)
@@ -173,7 +183,7 @@ class TestRestored:
         assert [path] == list(path.parent.iterdir())
 
     def test_nothing_was_committed(self, path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """What a killed process has left of a write that was not committed is no write, and no journal to set aside."""
+        """A write that a killed process had not committed is no write, so its journal is not set aside."""
         fill(path, "old")
         with python(SPILLED, path) as process:
             process.communicate()
@@ -346,10 +356,7 @@ class TestAtRest:
         with Index.embedded(path, type="dense", dimension=1) as index:
             for number in range(5):
                 index.upsert([(f"{number} {n}", [1.0]) for n in range(100)])
-            deadline = time.monotonic() + 30
-            while journal.has_writes(journal.path_beside(path)):
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            wait_until(lambda: at_rest(path))
             output("import shutil, sys; shutil.copyfile(sys.argv[1], sys.argv[2])", path, tmp_path / "copy")
             index.upsert([("after", [1.0])])
             assert 501 == index.info().vector_count
@@ -380,10 +387,7 @@ class TestAtRest:
         monkeypatch.setattr(index_file.IndexFile, "_checkpoint", failing)
         with Index.embedded(path, type="dense", dimension=1) as index:
             index.upsert([("a", [1.0])])
-            deadline = time.monotonic() + 30
-            while journal.has_writes(journal.path_beside(path)):
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            wait_until(lambda: at_rest(path))
             assert failures < 0
             assert ["a"] == stored(index)
 

@@ -1,4 +1,4 @@
-"""What becomes of an index when one bit of its file is flipped."""
+"""Flips of single bits in the file of an index, and what they lead to."""
 
 import contextlib
 import logging
@@ -94,7 +94,7 @@ def served(index: Index) -> Iterator[tuple[str, list[Any]]]:
 
 @dataclass
 class Outcome:
-    """What a flip led to.
+    """The outcome of a flip.
 
     Attributes:
         refused: Why the whole file was refused; `""` if it was not.
