@@ -115,6 +115,7 @@ else:
     Floats = Annotated[list[StrictFloat], WrapValidator(_float32_array)]
 Rows: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MAX_ROWS)]
 Text: TypeAlias = StrictStr
+QueryUuid: TypeAlias = Annotated[str, Strict(), Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
 class Body(BaseModel):
@@ -288,7 +289,7 @@ class TextQuery(Query):
 
 
 class Idle(Body):
-    """The field that a resumable start has and a plain query does not."""
+    """The time that a resumable query may be idle."""
 
     max_idle: Annotated[int, Strict(), Field(ge=0, le=MAX_IDLE_SECONDS)] = DEFAULT_IDLE_SECONDS
 
@@ -298,18 +299,35 @@ class Idle(Body):
         return self.max_idle or DEFAULT_IDLE_SECONDS
 
 
-class VectorStart(VectorQuery, Idle):
+class Start(Idle):
+    """The fields that a resumable start has and a plain query does not.
+
+    Attributes:
+        uuid: The uuid that the query is to have; `None` lets the server choose. A start that is repeated with the uuid
+            of an open query finds that query.
+    """
+
+    uuid: QueryUuid | None = None
+
+
+class VectorStart(VectorQuery, Start):
     """The body of `/resumable-query`."""
 
 
-class TextStart(TextQuery, Idle):
+class TextStart(TextQuery, Start):
     """The body of `/resumable-query-data`."""
 
 
 class NextPage(Body):
-    """The body of `/resumable-query-next`, once its uuid is known to be open."""
+    """The body of `/resumable-query-next`, once its uuid is known to be open.
+
+    Attributes:
+        additional_k: The number of matches of the page.
+        page_number: The number of the page; that of the first page is 1. `None` for whichever page is next.
+    """
 
     additional_k: Rows
+    page_number: Annotated[int, Strict(), Field(ge=1)] | None = None
 
 
 class Uuid(Body):

@@ -38,7 +38,13 @@ __all__ = [
 
 
 class NextKError(Exception):
-    """The root of every error that nextk raises on purpose."""
+    """The root of every error that nextk raises on purpose.
+
+    Attributes:
+        retry_after: The seconds after which the server asked to be tried again; `None` if it did not.
+    """
+
+    retry_after: float | None = None
 
 
 class ClientError(NextKError, ValueError):
@@ -95,7 +101,13 @@ class TooManyQueries(RefusedError):
 
 
 class TransportError(NextKError):
-    """No usable answer arrived: the connection failed, timed out, or something else answered in the server's place."""
+    """No usable answer arrived: the connection failed, timed out, or something else answered in the server's place.
+
+    Attributes:
+        sent: Whether the server may have received the request.
+    """
+
+    sent: bool = True
 
 
 class PageUncertain(TransportError):

@@ -298,6 +298,11 @@ class InfoResult:
             model, or if it is not known.
         sparse_embedding_identity: The type of the sparse model, and the settings that decide its vectors; `""` if there
             is no model, or if it is not known.
+        fusion_order: The way in which hybrid queries are fused across pages: `GLOBAL`, so that their order does not
+            depend on the sizes of the pages, or `BATCH`; `""` if the server does not say. A server that says it ranks
+            exactly.
+        numbered_pages: Whether the server numbers the pages of resumable queries, so that a page whose reply was lost
+            may be requested again.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
@@ -314,6 +319,8 @@ class InfoResult:
     weighting: str | None = None
     embedding_identity: str = ""
     sparse_embedding_identity: str = ""
+    fusion_order: str = ""
+    numbered_pages: bool = False
 
 
 class QueryRequest(TypedDict, total=False):
