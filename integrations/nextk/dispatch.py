@@ -214,7 +214,7 @@ def _query(model: type[Query]) -> Callable[[Engine, Request], _Result]:
 def _start(model: type[VectorStart] | type[TextStart]) -> Callable[[Engine, Request], _Result]:
     def run(engine: Engine, request: Request) -> _Result:
         query = _read(model, request.body)
-        uuid, page = engine.start(request.namespace, query, query.idle_seconds)
+        uuid, page = engine.start(request.namespace, query, query.idle_seconds, query.uuid)
         return {"uuid": uuid, "scores": page}
 
     return run
@@ -223,7 +223,9 @@ def _start(model: type[VectorStart] | type[TextStart]) -> Callable[[Engine, Requ
 def _fetch_next(engine: Engine, request: Request) -> _Result:
     uuid = _read(Uuid, request.body).uuid
     engine.require_open(uuid)  # an unknown query is said to be so, whatever else is wrong with the request
-    return engine.fetch_next(uuid, _read(NextPage, request.body).additional_k)
+    wanted = _read(NextPage, request.body)
+    page = engine.fetch_next(uuid, wanted.additional_k, wanted.page_number)
+    return page if wanted.page_number is None else {"pageNumber": wanted.page_number, "scores": page}
 
 
 def _stop(engine: Engine, request: Request) -> _Result:
@@ -280,6 +282,8 @@ def _info(engine: Engine, _request: Request) -> _Result:
         info["sparseIndex"] = {"embeddingModel": schema.sparse_embedding}
     # Beside the documented objects, not in them: some clients refuse objects with keys that they do not know.
     more = {
+        "fusionOrder": schema.fusion_order.value,
+        "numberedPages": True,
         "weighting": schema.weighting and schema.weighting.value,
         "embeddingIdentity": schema.embedding_identity,
         "sparseEmbeddingIdentity": schema.sparse_embedding_identity,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nextk import Index
-from nextk.engine import pages
 from nextk.engine.columns import Columns
 from nextk.engine.factory import open_engine
+from nextk.engine.pages import RepeatablePage
 from nextk.engine.postings import Entries, Postings, Segment
 from nextk.engine.ranking import LazyRanking
 from nextk.engine.storage import Storage
@@ -99,7 +99,7 @@ class TestPages:
             return {row: Match(str(row)) for row in rows if row in alive}
 
         found: list[str] = []
-        while page := pages.read(order, count, load):
+        while page := RepeatablePage(count).read(order, load):
             found += [match.id for match in page]
         assert [str(row) for row in alive] == found
         assert reads < 60

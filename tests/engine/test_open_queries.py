@@ -2,7 +2,7 @@
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from nextk.bodies import VectorQuery
-from nextk.engine.fusion import Order
-from nextk.engine.open_queries import OpenQueries
+from nextk.engine.open_queries import OpenQueries, QueryStart
+from nextk.engine.pages import LoadRows
 from nextk.engine.ranking import LazyRanking
 from nextk.engine.values import Match
 from nextk.errors import QueryNotFound, RefusedError, TooManyQueries
@@ -38,14 +38,15 @@ class ManualClock:
         return self.now
 
 
-def numbers(count: int) -> Order:
-    """An order over the numbers from 0."""
-    return LazyRanking(np.arange(count), np.zeros(count, np.float32))
+def load(rows: Sequence[int]) -> dict[int, Match]:
+    """The records of numbers."""
+    return {row: Match(str(row)) for row in rows}
 
 
-def read(order: Order, count: int) -> list[Match]:
-    """A page of numbers."""
-    return [Match(str(number)) for number in order.take(count).rows]
+def start(queries: OpenQueries, load: LoadRows = load, *, numbers: int = 9, count: int = 1) -> tuple[str, list[Match]]:
+    """Start a query over the numbers from 0, which may be idle for 10 seconds."""
+    order = LazyRanking(np.arange(numbers), np.zeros(numbers, np.float32))
+    return queries.start(QueryStart(lambda: (lambda: order, load), 10, count))
 
 
 def ids(page: list[Match] | Scored) -> list[str]:
@@ -145,12 +146,12 @@ class TestIdle:
         clock = ManualClock()
         cursors = OpenQueries(5, clock)
 
-        def slow(order: Order, count: int) -> list[Match]:
+        def slow(rows: Sequence[int]) -> dict[int, Match]:
             clock.now += 100
             cursors.sweep()
-            return read(order, count)
+            return load(rows)
 
-        uuid, page = cursors.start(numbers(9), slow, 10, 2)
+        uuid, page = start(cursors, slow, count=2)
         assert (["0", "1"], ["2"]) == (ids(page), ids(cursors.fetch_next(uuid, 1)))
 
 
@@ -218,23 +219,23 @@ class TestCap:
         """If the first page cannot be read, no query stays open whose uuid nobody knows."""
         cursors = OpenQueries(1, ManualClock())
 
-        def broken(order: Order, count: int) -> list[Match]:
+        def broken(rows: Sequence[int]) -> dict[int, Match]:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            cursors.start(numbers(3), broken, 10, 1)
+            start(cursors, broken)
         assert 0 == len(cursors)
 
     def test_a_failed_page_ends_its_query(self) -> None:
         """A page that fails has taken rows from the order, so its query ends: going on would skip these rows."""
         cursors, pages = OpenQueries(1, ManualClock()), iter([True, False])
 
-        def once(order: Order, count: int) -> list[Match]:
+        def once(rows: Sequence[int]) -> dict[int, Match]:
             if next(pages):
-                return read(order, count)
+                return load(rows)
             raise ZeroDivisionError
 
-        uuid, _ = cursors.start(numbers(3), once, 10, 1)
+        uuid, _ = start(cursors, once)
         with pytest.raises(ZeroDivisionError):
             cursors.fetch_next(uuid, 1)
         with pytest.raises(QueryNotFound):
@@ -262,13 +263,13 @@ class TestSharing:
         cursors, reading, go_on = OpenQueries(5, ManualClock()), threading.Event(), threading.Event()
         uuid = ""
 
-        def gated(order: Order, count: int) -> list[Match]:
+        def gated(rows: Sequence[int]) -> dict[int, Match]:
             if uuid:
                 reading.set()
                 assert go_on.wait(10)
-            return read(order, count)
+            return load(rows)
 
-        uuid, _ = cursors.start(numbers(9), gated, 10, 1)
+        uuid, _ = start(cursors, gated)
         with ThreadPoolExecutor(3) as pool:
             page = pool.submit(cursors.fetch_next, uuid, 2)
             assert reading.wait(10)
@@ -286,15 +287,15 @@ class TestSharing:
         """While one query reads a page, others start, go on and stop."""
         cursors, reading, go_on = OpenQueries(5, ManualClock()), threading.Event(), threading.Event()
 
-        def gated(order: Order, count: int) -> list[Match]:
+        def gated(rows: Sequence[int]) -> dict[int, Match]:
             reading.set()
             assert go_on.wait(10)
-            return read(order, count)
+            return load(rows)
 
         with ThreadPoolExecutor(1) as pool:
-            slow = pool.submit(cursors.start, numbers(9), gated, 10, 1)
+            slow = pool.submit(start, cursors, gated)
             assert reading.wait(10)
-            uuid, page = cursors.start(numbers(9), read, 10, 1)
+            uuid, page = start(cursors)
             assert (["0"], ["1"]) == (ids(page), ids(cursors.fetch_next(uuid, 1)))
             cursors.stop(uuid)
             cursors.sweep()

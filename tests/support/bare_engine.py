@@ -59,14 +59,16 @@ class Rig:
         """Return the ids and scores of a plain query."""
         return [row(match) for match in self.engine.query(namespace, VectorQuery.model_validate(query))]
 
-    def start(self, *, namespace: str = "", max_idle: int = 3600, **query: Any) -> tuple[str, list[tuple[str, float]]]:
+    def start(
+        self, *, namespace: str = "", max_idle: int = 3600, uuid: str | None = None, **query: Any
+    ) -> tuple[str, list[tuple[str, float]]]:
         """Start a resumable query; return its uuid, and the ids and scores of the first page."""
-        uuid, page = self.engine.start(namespace, VectorQuery.model_validate(query), max_idle)
-        return uuid, [row(match) for match in page]
+        opened, page = self.engine.start(namespace, VectorQuery.model_validate(query), max_idle, uuid)
+        return opened, [row(match) for match in page]
 
-    def fetch_next(self, uuid: str, count: int) -> list[tuple[str, float]]:
-        """Return the ids and scores of the next page."""
-        return [row(match) for match in self.engine.fetch_next(uuid, count)]
+    def fetch_next(self, uuid: str, count: int, page_number: int | None = None) -> list[tuple[str, float]]:
+        """Return the ids and scores of the next page, or of the page with a number."""
+        return [row(match) for match in self.engine.fetch_next(uuid, count, page_number)]
 
     def pages(self, sizes: Sequence[int], **query: Any) -> list[list[tuple[str, float]]]:
         """Run a resumable query: fetch pages of these sizes, then stop it."""

@@ -9,12 +9,14 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from nextk.bodies import MAX_ROWS, Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
-from nextk.engine import pages, records, search
+from nextk.engine import records, search
 from nextk.engine.base import BaseEngine
 from nextk.engine.columns import Columns
 from nextk.engine.failures import refusing_failures
 from nextk.engine.filter.syntax import parse
 from nextk.engine.fusion import Order
+from nextk.engine.open_queries import QueryStart
+from nextk.engine.pages import LoadRows, RepeatablePage
 from nextk.engine.protocol import RangePage
 from nextk.engine.stored import StoredRecord
 from nextk.engine.values import Match, TextVectors
@@ -126,42 +128,50 @@ class EmbeddedEngine(BaseEngine):
         found = self._search(namespace, query)
         if found is None:
             return []
-        key, rank = found
-        return self._read(rank(depth=max(search.ONE_SHOT_DEPTH, query.top_k)), query.top_k, key, query)
+        rank, load = found
+        return RepeatablePage(query.top_k).read(rank(depth=max(search.ONE_SHOT_DEPTH, query.top_k)), load)
 
-    def start(self, namespace: str, query: Query, max_idle: int) -> tuple[str, list[Match]]:
-        """Open a resumable query and read its first page of `top_k` matches.
+    def start(self, namespace: str, query: Query, max_idle: int, uuid: str | None = None) -> tuple[str, list[Match]]:
+        """Open a resumable query and read its first page of `top_k` matches, or read it again.
 
         Args:
             namespace: The namespace to search.
             query: The query.
             max_idle: The seconds after which the query is dropped if nobody fetches from it.
+            uuid: The uuid that the query is to have. If it is that of a query which this search has opened, the first
+                page of that query is read again. `None` (the default) lets the engine choose.
 
         Returns:
             The uuid of the query (`""` if the namespace does not exist), and the first page, best first.
 
         Raises:
             TooManyQueries: `max_open_queries` queries are open already.
+            QueryNotFound: The query with this `uuid` was stopped already.
+            RefusedError: The query with this `uuid` is another search, or has gone on to another page.
         """
-        found = self._search(namespace, query)
-        if found is None:
-            return "", []
-        key, rank = found
-        self._open_queries.require_room()
-        read = functools.partial(self._read, key=key, query=query)
-        return self._open_queries.start(rank(), read, max_idle, query.top_k)
+        digest = b"" if uuid is None else search.digest(namespace, query)
+        start = QueryStart(functools.partial(self._search, namespace, query), max_idle, query.top_k, uuid, digest)
+        return self._open_queries.start(start)
 
     def require_open(self, uuid: str) -> None:
         """Raise `QueryNotFound` unless the resumable query is open."""
         self._open_queries.require(uuid)
 
-    def fetch_next(self, uuid: str, count: int) -> list[Match]:
+    def fetch_next(self, uuid: str, count: int, page_number: int | None = None) -> list[Match]:
         """Return the next `count` matches of an open query, best first; fewer if the query is nearly exhausted.
+
+        Args:
+            uuid: The uuid of the query.
+            count: The number of matches.
+            page_number: The number of the page, counted from the first page, which is 1. That of the last page reads
+                it again. `None` (the default) for the next page.
 
         Raises:
             QueryNotFound: The query was stopped, has expired, or never existed.
+            RefusedError: The page is neither the last one nor the next one, the last one had another `count`, or it has
+                failed and has to be requested again first.
         """
-        return self._open_queries.fetch_next(uuid, count)
+        return self._open_queries.fetch_next(uuid, count, page_number)
 
     def stop(self, uuid: str) -> None:
         """Stop an open query. Raises `QueryNotFound` if it was stopped already, has expired, or never existed."""
@@ -175,12 +185,12 @@ class EmbeddedEngine(BaseEngine):
         """Drop the resumable queries that have been idle for longer than their `max_idle`."""
         self._open_queries.sweep()
 
-    def _search(self, namespace: str, query: Query) -> tuple[int, Callable[..., Order]] | None:
+    def _search(self, namespace: str, query: Query) -> tuple[Callable[..., Order], LoadRows] | None:
         """Take the snapshot that is searched.
 
         Returns:
-            The key of the namespace, and a function that ranks the snapshot without the lock; `None` if the namespace
-            does not exist, or if nothing was ever written.
+            A function that ranks the snapshot without the lock, and one that reads the records of its rows; `None` if
+            the namespace does not exist, or if nothing was ever written.
         """
         self._open_queries.sweep()
         if self.schema.undecided:
@@ -198,17 +208,14 @@ class EmbeddedEngine(BaseEngine):
             visible = all_rows
             if filtered:
                 visible = all_rows.restricted_to(self._storage.rows_where(key, query.filter))
-        return key, functools.partial(search.order, components, schema, all_rows, visible)
+        rank = functools.partial(search.order, components, schema, all_rows, visible)
+        return rank, functools.partial(self._load, key=key, query=query)
 
-    def _read(self, order: Order, count: int, key: int, query: Query) -> list[Match]:
-        """Read the next `count` matches that still exist, still pass the filter, and are not damaged."""
-
-        def load(rows: Sequence[int]) -> Mapping[int, Match]:
-            with self._lock:
-                self._cache.current()
-                return self._storage.load(key, rows, query, query.filter)
-
-        return pages.read(order, count, load)
+    def _load(self, rows: Sequence[int], *, key: int, query: Query) -> Mapping[int, Match]:
+        """Read the records of rows that still exist, still pass the filter, and are not damaged."""
+        with self._lock:
+            self._cache.current()
+            return self._storage.load(key, rows, query, query.filter)
 
     def embed_query(self, text: str, mode: QueryMode) -> TextVectors:
         """Embed the text of a query by the models of the index, and search nothing; see `records.embed_query`."""

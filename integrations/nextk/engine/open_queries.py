@@ -6,50 +6,135 @@
                 └──failed page───> ended    (its rows left the order but reached nobody: to go on would skip them)
 
 A page that is being read is finished before `stop` returns. Later calls raise `QueryNotFound`.
+
+Pages are counted; the page of the start has the number 1. A request for a page by its number may be repeated as long as
+it is the last page. If such a request fails, the query stays open, and the page keeps its rows until it is requested
+again. A start with a uuid that the client has chosen may be repeated as long as no other page was requested.
 """
 
 import threading
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from nextk.engine.fusion import Order
+from nextk.engine.pages import LoadRows, RepeatablePage
 from nextk.engine.values import Match
-from nextk.errors import QueryNotFound, TooManyQueries
+from nextk.errors import QueryNotFound, RefusedError, TooManyQueries
+
+_MAX_STOPPED = 1_000  # uuids that are remembered as stopped; the oldest ones are forgotten
+_UUID_LENGTH = 36
 
 Clock = Callable[[], float]
 """Returns the seconds since some fixed moment. It never goes back."""
 
-ReadPage = Callable[[Order, int], list[Match]]
-"""Takes the next rows from an order and reads their records: a page of the given number of matches."""
+TakeSnapshot = Callable[[], tuple[Callable[[], Order], LoadRows] | None]
+"""Takes a snapshot and returns a function that ranks it and one that reads its records; `None` if there is nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryStart:
+    """A request to open a query.
+
+    Attributes:
+        take_snapshot: Takes the snapshot that the query searches.
+        max_idle: The seconds after which the query expires if no page is read.
+        count: The number of matches of the first page.
+        uuid: The uuid that the client has chosen; `None` lets the engine choose.
+        digest: A digest of the search, by which a repeated start is recognized; unused without `uuid`.
+    """
+
+    take_snapshot: TakeSnapshot
+    max_idle: float
+    count: int
+    uuid: str | None = None
+    digest: bytes = b""
 
 
 class OpenQuery:
-    """An open resumable query, from which one page is read at a time.
+    """A resumable query, from which one page is read at a time.
 
     Args:
-        order: The ranked rows that no page has taken yet.
-        read: Reads the next page from the order.
-        max_idle: The seconds after which the query expires if no page is read.
-        now: The current time of the clock.
+        start: The request to open it.
 
     Attributes:
         max_idle: The seconds after which the query expires if no page is read.
-        touched: The time at which the query was started or its last page was read.
-        busy: The lock that is held while a page is read or the query is stopped.
+        digest: The digest of the search; `None` if the uuid was not chosen by the client.
+        touched: The time at which a page was last read, or failed.
+        busy: The lock that is held while the query is started, while a page is read, and while the query is stopped.
         ended: Whether the query was stopped, has expired or has failed.
     """
 
-    def __init__(self, order: Order, read: ReadPage, max_idle: float, now: float) -> None:
-        self.max_idle = max_idle
-        self.touched = now
+    def __init__(self, start: QueryStart) -> None:
+        self.max_idle = start.max_idle
+        self.digest = None if start.uuid is None else start.digest
+        self.touched = 0.0
         self.busy = threading.Lock()
         self.ended = False
-        self._order = order
-        self._read = read
+        self._page = RepeatablePage(start.count)
+        self._source: tuple[Order, LoadRows] | None = None
 
-    def fetch_next(self, count: int) -> list[Match]:
-        """Return the next `count` matches. The caller holds `busy`."""
-        return self._read(self._order, count)
+    def begin(self, order: Order, load: LoadRows) -> RepeatablePage:
+        """Set what the pages are read from, and return the first page. The caller holds `busy`.
+
+        Args:
+            order: The ranked rows.
+            load: Reads the records of rows.
+        """
+        self._source = order, load
+        return self._page
+
+    def first_page(self, name: str, digest: bytes) -> RepeatablePage:
+        """Return the first page for a repeated start. The caller holds `busy`.
+
+        Args:
+            name: The uuid of the query.
+            digest: The digest of the search of the repeated start.
+
+        Raises:
+            RefusedError: The query was started with another search, or has gone on to another page.
+        """
+        if digest != self.digest:
+            message = f"Resumable query with uuid {name} is another search: choose a new uuid for this one"
+            raise RefusedError(message, 409)
+        if self._page.number > 1:
+            message = (
+                f"Resumable query with uuid {name} has gone on to page {self._page.number}: request that page by its "
+                "number, or start the search with a new uuid"
+            )
+            raise RefusedError(message, 409)
+        return self._page
+
+    def choose_page(self, name: str, count: int, number: int | None) -> RepeatablePage:
+        """Return the page that a request is for: the last one, or a new one. The caller holds `busy`.
+
+        Args:
+            name: The uuid of the query.
+            count: The number of matches.
+            number: The number of the page; `None` for the next one.
+
+        Raises:
+            RefusedError: The page is neither the last one nor the next one, it was requested with another number of
+                matches, or the last page has failed and was not requested again.
+        """
+        last = self._page
+        complaint = ""
+        if number not in (None, last.number, last.number + 1):
+            complaint = f"page {number} cannot be read, because its last page is {last.number}: start the search anew"
+        elif number == last.number and count != last.count:
+            complaint = f"page {number} was requested with additionalK {last.count}: repeat the request with that"
+        elif number != last.number and not last.complete:
+            complaint = f"page {last.number} has failed: request it again by its number before any other page"
+        if complaint:
+            message = f"Resumable query with uuid {name}: {complaint}"
+            raise RefusedError(message, 409)
+        return last if number == last.number else RepeatablePage(count, last.number + 1)
+
+    def read(self, page: RepeatablePage) -> list[Match]:
+        """Make a page the last one and return its matches. The caller holds `busy`."""
+        assert self._source is not None, "no page is read before the query begins"
+        self._page = page
+        return page.read(*self._source)
 
     def expired(self, now: float) -> bool:
         """Return whether the query has been idle for longer than `max_idle`. It is not idle while a page is read."""
@@ -68,38 +153,43 @@ class OpenQueries:
         self._cap = cap
         self._clock = clock
         self._lock = threading.Lock()
+        self._starting: dict[str, OpenQuery] = {}  # those whose snapshot is not taken yet; they need no room so far
         self._open: dict[str, OpenQuery] = {}
+        self._stopped: dict[str, None] = {}  # uuids in the order in which they were stopped
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def start(self, order: Order, read: ReadPage, max_idle: float, count: int) -> tuple[str, list[Match]]:
-        """Read the first page of a query and keep the query open under a new uuid.
+    def start(self, start: QueryStart) -> tuple[str, list[Match]]:
+        """Open a query and read its first page, or read the first page again if the start is a repeated one.
+
+        A start that is repeated while the first one is still being answered waits for it, and searches nothing.
 
         Args:
-            order: The ranked rows.
-            read: Reads the next page from the order.
-            max_idle: The seconds after which the query expires if no page is read.
-            count: The number of matches of the first page.
+            start: The request.
 
         Returns:
-            The uuid and the first page.
+            The uuid and the first page; `""` and no matches if there is nothing to search.
 
         Raises:
             TooManyQueries: As many queries are open as the cap allows.
+            QueryNotFound: The uuid that the client has chosen was stopped already.
+            RefusedError: That uuid belongs to another search, or its query has gone on to another page.
         """
-        open_query = OpenQuery(order, read, max_idle, self._clock())
-        name = str(uuid.uuid4())
-        with open_query.busy:  # registered before its first page is read, so that the cap holds
-            with self._lock:
-                self._require_room()
-                self._open[name] = open_query
-            return name, self._page(name, open_query, count)
-
-    def require_room(self) -> None:
-        """Raise `TooManyQueries` if the cap is reached. Called before ranking, which would be wasted."""
-        with self._lock:
-            self._require_room()
+        name = start.uuid or str(uuid.uuid4())
+        while True:
+            new = OpenQuery(start)
+            with new.busy:  # registered before it is ranked, so that whoever repeats the start waits for it
+                try:
+                    known = self._register(name, new)
+                    if known is None:
+                        return self._begin(name, new, start)
+                except BaseException:
+                    self._drop(name, new)
+                    raise
+            with known.busy:
+                if not known.ended:
+                    return name, self._read(name, known, known.first_page(name, start.digest), keep=True)
 
     def require(self, name: str) -> OpenQuery:
         """Return the open query that has a uuid.
@@ -108,56 +198,108 @@ class OpenQueries:
             QueryNotFound: The query was stopped, has expired, or never existed.
         """
         with self._lock:
-            self._sweep()
-            open_query = self._open.get(name)
+            open_query = self._find(name)
         if open_query is None:
             raise _unknown(name)
         return open_query
 
-    def fetch_next(self, name: str, count: int) -> list[Match]:
-        """Return the next `count` matches of a query.
+    def fetch_next(self, name: str, count: int, number: int | None = None) -> list[Match]:
+        """Return the next matches of a query, or those of its last page again.
 
-        Callers with the same uuid wait for each other and get disjoint pages.
+        Callers with the same uuid wait for each other. Those that give no number get disjoint pages.
+
+        Args:
+            name: The uuid of the query.
+            count: The number of matches.
+            number: The number of the page, which may be the last one again; `None` for the next page.
 
         Raises:
             QueryNotFound: The query was stopped, has expired, or never existed.
+            RefusedError: The query has no such page to give; see `OpenQuery.choose_page`.
         """
         open_query = self.require(name)
         with open_query.busy:
             if open_query.ended:
                 raise _unknown(name)
-            return self._page(name, open_query, count)
+            page = open_query.choose_page(name, count, number)
+            return self._read(name, open_query, page, keep=number is not None)
 
     def stop(self, name: str) -> None:
-        """Stop a query as soon as the page that is being read is finished.
+        """Stop a query as soon as it is started, or the page that is being read is finished.
+
+        A start that comes later than the stop of the uuid that its client has chosen opens nothing.
 
         Raises:
             QueryNotFound: The query was stopped already, has expired, or never existed.
         """
-        open_query = self.require(name)
-        with open_query.busy:
-            if open_query.ended:
-                raise _unknown(name)
-            self._drop(name, open_query)
+        while True:
+            with self._lock:
+                open_query = self._find(name)
+                if open_query is None:
+                    self._remember_stopped(name)
+                    raise _unknown(name)
+            with open_query.busy:
+                if not open_query.ended:
+                    self._drop(name, open_query, stopped=True)
+                    return
 
     def sweep(self) -> None:
         """Drop every query that has been idle for longer than its `max_idle`."""
         with self._lock:
             self._sweep()
 
-    def _page(self, name: str, open_query: OpenQuery, count: int) -> list[Match]:
-        try:
-            page = open_query.fetch_next(count)
-        except BaseException:
-            self._drop(name, open_query)
-            raise
-        open_query.touched = self._clock()
-        return page
-
-    def _drop(self, name: str, open_query: OpenQuery) -> None:
-        open_query.ended = True
+    def _register(self, name: str, new: OpenQuery) -> OpenQuery | None:
+        """Register a query that is about to be started, or return the one that has the uuid already."""
         with self._lock:
-            self._open.pop(name, None)
+            known = self._find(name)
+            if known is None:
+                if name in self._stopped:
+                    raise _unknown(name)
+                self._starting[name] = new
+        return known
+
+    def _begin(self, name: str, new: OpenQuery, start: QueryStart) -> tuple[str, list[Match]]:
+        found = start.take_snapshot()
+        if found is None:
+            self._drop(name, new)
+            return "", []
+        rank, load = found
+        with self._lock:  # before ranking, which would be wasted
+            self._require_room()
+            self._open[name] = self._starting.pop(name)
+        return name, self._read(name, new, new.begin(rank(), load), keep=False)
+
+    def _read(self, name: str, open_query: OpenQuery, page: RepeatablePage, *, keep: bool) -> list[Match]:
+        """Read a page. If that fails, the query stays open only if `keep` is true and no row can be lost."""
+        try:
+            return open_query.read(page)
+        except BaseException:
+            if not keep or page.torn:
+                self._drop(name, open_query)
+            raise
+        finally:
+            open_query.touched = self._clock()
+
+    def _drop(self, name: str, open_query: OpenQuery, *, stopped: bool = False) -> None:
+        with self._lock:
+            for queries in (self._open, self._starting):
+                if queries.get(name) is open_query:
+                    del queries[name]
+            open_query.ended = True
+            if stopped and open_query.digest is not None:  # no start ever comes with a uuid that the engine has chosen
+                self._remember_stopped(name)
+
+    def _remember_stopped(self, name: str) -> None:
+        if len(name) != _UUID_LENGTH:  # no start could have it
+            return
+        self._stopped.pop(name, None)
+        self._stopped[name] = None
+        if len(self._stopped) > _MAX_STOPPED:
+            del self._stopped[next(iter(self._stopped))]
+
+    def _find(self, name: str) -> OpenQuery | None:
+        self._sweep()
+        return self._open.get(name) or self._starting.get(name)
 
     def _require_room(self) -> None:
         self._sweep()

@@ -1,44 +1,104 @@
-"""Read a page of matches: take the next rows of an order and skip those that no longer exist."""
+"""A page of matches: it takes the next rows of an order, skips those that no longer exist, and may be read again."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from nextk.engine.fusion import Order
+from nextk.engine.ranking import Ranked
 from nextk.engine.values import Match
 
 _MAX_READ_AHEAD = 16_384  # rows
+_NO_ROWS = Ranked(np.empty(0, np.int64), np.empty(0, np.float32))
 
 LoadRows = Callable[[Sequence[int]], Mapping[int, Match]]
 """Reads the records of rows, by row. Rows that were deleted or no longer pass the filter are left out."""
 
 
-def read(order: Order, count: int, load: LoadRows) -> list[Match]:
-    """Return the next `count` matches that still exist.
-
-    Every further read takes twice as many rows as the one before, and rows that are left over are put back. Thus a page
-    that has to skip thousands of deleted rows takes only a few reads.
+class RepeatablePage:
+    """One page of a ranked order, which remembers its rows and their scores, but none of their records.
 
     Args:
-        order: The ranked rows; the rows of the page are taken from its front.
-        count: The number of matches.
-        load: Reads the records of the rows.
+        count: The number of matches that the page may have.
+        number: The number of the page within its query; that of the first page, the default, is 1.
 
-    Returns:
-        The matches, best first; fewer than `count` only if the order is exhausted.
+    Attributes:
+        count: The number of matches that the page may have.
+        number: The number of the page within its query.
+        complete: Whether the page has been read to its end at least once.
+        torn: Whether an error came while rows moved between the order and the page. Some may then be lost, so neither
+            of the two may be read any more. Any other error leaves both in a state from which reading may go on.
     """
-    page: list[Match] = []
-    step = 1
-    while len(page) < count:
-        missing = count - len(page)
-        taken = order.take(max(missing, step) if order.splits else missing)
-        if not len(taken):
-            break
-        found = load(taken.rows.tolist())
-        for position, (row, score) in enumerate(zip(taken.rows.tolist(), taken.scores, strict=True)):
-            if len(page) == count:
-                order.put_back(taken.split(position)[1])
+
+    def __init__(self, count: int, number: int = 1) -> None:
+        self.count = count
+        self.number = number
+        self.complete = False
+        self.torn = False
+        self._rows = _NO_ROWS  # if complete, those of the page; if not, those that were taken for it so far
+
+    def read(self, order: Order, load: LoadRows) -> list[Match]:
+        """Return the matches of the page.
+
+        A page that was read before has the rows that it had then, less those that are gone. It is filled anew from the
+        order only if none of them is left, because an empty page is the end of a search. If reading fails, a further
+        call begins with the rows that were taken already.
+
+        Args:
+            order: The ranked rows that no page has; those of a new page are taken from its front.
+            load: Reads the records of the rows.
+
+        Returns:
+            The matches, best first. A page that is read for the first time has fewer than `count` only if the order is
+            exhausted.
+        """
+        records = self._load(load, self._rows)
+        if not (self.complete and records):
+            self.complete = False
+            self._settle(order, records)
+            self._fill(order, load, records)
+            self.complete = True
+        rows, scores = self._rows.rows.tolist(), self._rows.scores
+        return [replace(records[row], score=score) for row, score in zip(rows, scores, strict=True) if row in records]
+
+    def _fill(self, order: Order, load: LoadRows, records: dict[int, Match]) -> None:
+        """Take rows until the page has `count` matches, and add their records.
+
+        Every further read takes twice as many rows as the one before, and rows that are left over are put back. Thus a
+        page that has to skip thousands of deleted rows takes only a few reads.
+        """
+        step = 1
+        while len(records) < self.count:
+            missing = self.count - len(records)
+            taken = self._take(order, max(missing, step) if order.splits else missing)
+            if not len(taken):
                 break
-            if row in found:
-                page.append(replace(found[row], score=score))
-        step = min(2 * step, _MAX_READ_AHEAD)
-    return page
+            records.update(self._load(load, taken))
+            self._settle(order, records)
+            step = min(2 * step, _MAX_READ_AHEAD)
+
+    def _load(self, load: LoadRows, rows: Ranked) -> dict[int, Match]:
+        return dict(load(rows.rows.tolist())) if len(rows) else {}
+
+    def _take(self, order: Order, count: int) -> Ranked:
+        self.torn = True
+        taken = order.take(count)
+        self._rows = self._rows.followed_by(taken)
+        self.torn = False
+        return taken
+
+    def _settle(self, order: Order, records: Mapping[int, Match]) -> None:
+        """Keep the rows that have records, up to `count` of them, and put back the rows that follow the last of these.
+
+        Rows without a record are forgotten, but for those that are put back: they may pass the filter again when it is
+        their turn.
+        """
+        exist = np.array([row in records for row in self._rows.rows.tolist()], np.bool_)
+        end = int(np.searchsorted(np.cumsum(exist), self.count)) + 1
+        page, behind = self._rows.split(end)
+        self.torn = True
+        if len(behind):
+            order.put_back(behind)
+        self._rows = Ranked(page.rows[exist[:end]], page.scores[exist[:end]])
+        self.torn = False

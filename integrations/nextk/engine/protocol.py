@@ -85,16 +85,27 @@ class Engine(Protocol):
         """Return the best `top_k` matches, best first."""
         ...
 
-    def start(self, namespace: str, query: Query, max_idle: int) -> tuple[str, list[Match]]:
-        """Open a resumable query and read its first page of `top_k` matches.
+    def start(self, namespace: str, query: Query, max_idle: int, uuid: str | None = None) -> tuple[str, list[Match]]:
+        """Open a resumable query and read its first page of `top_k` matches, or read it again.
+
+        A start that is repeated with the same `uuid` finds the query that it has opened, and if the first start is
+        still being answered, waits for it. A start that fails opens nothing.
 
         Args:
             namespace: The namespace to search.
             query: The query.
             max_idle: The seconds after which the query is dropped if nobody fetches from it.
+            uuid: The uuid that the query is to have. If it is that of a query which this search has opened, the first
+                page of that query is read again: the same records as they are now, without those that are gone or no
+                longer pass the filter. `None` (the default) lets the engine choose.
 
         Returns:
             The uuid of the query (`""` if the namespace does not exist), and the first page, best first.
+
+        Raises:
+            TooManyQueries: As many queries are open as the engine allows.
+            QueryNotFound: The query with this `uuid` was stopped already.
+            RefusedError: The query with this `uuid` is another search, or has gone on to another page (status 409).
         """
         ...
 
@@ -114,11 +125,24 @@ class Engine(Protocol):
         """Raise `QueryNotFound` unless the resumable query is open."""
         ...
 
-    def fetch_next(self, uuid: str, count: int) -> list[Match]:
+    def fetch_next(self, uuid: str, count: int, page_number: int | None = None) -> list[Match]:
         """Return the next `count` matches of an open query, best first; fewer if the query is nearly exhausted.
+
+        A request with the number of the last page reads that page again: the same records as they are now, without
+        those that are gone or no longer pass the filter. If none of them is left, the page is filled anew with the
+        records that follow, so that only an exhausted query has an empty page. A page that fails ends its query,
+        because the records on it were lost, but for a request with a number: then it may be requested again.
+
+        Args:
+            uuid: The uuid of the query.
+            count: The number of matches.
+            page_number: The number of the page, counted from the first page, which is 1, over all requests, with a
+                number or without. `None` (the default) for the next page.
 
         Raises:
             QueryNotFound: The query was stopped, has expired, or never existed.
+            RefusedError: The page is neither the last one nor the next one, the last one had another `count`, or it has
+                failed and has to be requested again first (status 409).
         """
         ...
 

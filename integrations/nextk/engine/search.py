@@ -1,10 +1,13 @@
 """Rank the rows of a namespace, as they are at one moment, by a query."""
 
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nextk.bodies import Query
 from nextk.engine import dense, fusion, sparse
 from nextk.engine.columns import Snapshot
 from nextk.engine.ranking import LazyRanking, ranked
@@ -60,3 +63,18 @@ def order(
         return fusion.BatchOrder(legs, components.fusion, depth)
     every = ranked(visible.rows[visible.slots], dense.scores(visible, components.vector, schema.similarity))
     return fusion.global_order([every, ranked(rows, scores)], components.fusion)
+
+
+def digest(namespace: str, query: Query) -> bytes:
+    """Return a digest, 16 bytes, that is equal for requests for the same search and the same fields of its records.
+
+    Args:
+        namespace: The namespace to search.
+        query: The query, from which fields that only a resumable start has are left out.
+    """
+    values = query.model_dump(include=Query.model_fields.keys() - {"vector", "sparse_vector"})
+    parts: list[Any] = [namespace, sorted(values.items())]
+    parts.append(None if query.vector is None else query.vector.tobytes())
+    if query.sparse_vector is not None:
+        parts += [query.sparse_vector.indices, query.sparse_vector.values.tobytes()]
+    return blake2b(repr(parts).encode(), digest_size=16).digest()

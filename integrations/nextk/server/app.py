@@ -21,6 +21,7 @@ from nextk.server.auth import Tokens
 from nextk.server.codec import Reply, answer, refusal
 from nextk.server.metrics import Metrics
 from nextk.server.routing import UNKNOWN, RequestTarget
+from nextk.transport import numbering
 
 log = logging.getLogger("nextk.server")
 
@@ -208,8 +209,8 @@ def _no_index(target: RequestTarget, name: str | None) -> str:
 
 
 def _response(reply: Reply) -> Response:
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": ", ".join(METHODS)}}.get(reply.status)
-    return Response(reply.body, reply.status, headers, "application/json")
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": ", ".join(METHODS)}}.get(reply.status, {})
+    return Response(reply.body, reply.status, headers | {numbering.HEADER: numbering.VERSION}, "application/json")
 
 
 async def _health(_request: Request) -> Response:

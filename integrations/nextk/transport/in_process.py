@@ -22,6 +22,7 @@ from nextk.errors import ClientError, NextKError, RefusedError
 from nextk.operations import Operation, stop
 from nextk.transport import CLOSE_TIMEOUT
 from nextk.transport.encoding import plain_body
+from nextk.transport.numbering import Numbering
 from nextk.transport.results import public_result
 from nextk.transport.retries import Attempts
 from nextk.types import QueryMode, SparseVector
@@ -109,6 +110,7 @@ class InProcessTransport:
     def __init__(self, shared: SharedEngine, reopen: Callable[[], SharedEngine]) -> None:
         self.orphans: deque[str] = deque()
         self.closing_hooks: list[Callable[[], None]] = []
+        self.numbering = Numbering(True)
         self._shared_engine: SharedEngine | None = shared
         self._reopen = reopen
         self._abandoned: list[Future[Any]] = []  # starts that nobody waits for any more
