@@ -15,6 +15,7 @@ import pytest
 from nextk import AsyncIndex, Index
 from nextk.errors import NextKError, PageUncertain, QueryNotFound, RefusedError, TransportError
 from nextk.handle import AsyncResumableQueryHandle
+from nextk.transport.numbering import Numbering
 from tests.support.transports import Awaitable, Opener
 
 NAMES = [f"{number}" for number in range(10)]
@@ -191,7 +192,8 @@ class TestStopping:
         index = await filled(open_index)
         recording = open_index.record(index)
         async with await started(index) as handle:
-            recording.failures["resumable-query-next"] = TransportError("connection refused")
+            refused = recording.failures["resumable-query-next"] = TransportError("connection refused")
+            refused.sent = False
             with pytest.raises(TransportError):
                 await handle.fetch_next(1)
             recording.failures.clear()
@@ -212,9 +214,10 @@ class TestStopping:
             await handle.fetch_next(1)
 
     async def test_interrupted_page(self, open_index: Opener) -> None:
-        """A page that is interrupted on its way, as by Ctrl-C, is uncertain as well."""
+        """A page that is interrupted, as by Ctrl-C, is uncertain as well if the server does not number pages."""
         index = await filled(open_index)
         recording = open_index.record(index)
+        recording.numbering = Numbering(False)
         handle = await started(index)
         recording.failures["resumable-query-next"] = GeneratorExit()
         with pytest.raises(GeneratorExit):

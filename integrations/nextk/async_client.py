@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nextk import operations
 from nextk.base_client import BaseClient
-from nextk.handle import AsyncResumableQueryHandle
+from nextk.handle import AsyncResumableQueryHandle, orphaned_on_failure
 from nextk.payloads import Upsertable
 from nextk.types import (
     DEFAULT_NAMESPACE,
@@ -42,9 +42,9 @@ class AsyncIndex(BaseClient):
         url: The REST URL of the index; `None` reads `UPSTASH_VECTOR_REST_URL` from the environment.
         token: The token of the index; `None` reads `UPSTASH_VECTOR_REST_TOKEN` from the environment.
         retries: How often a request may be repeated. The start and the pages of a resumable query are repeated only if
-            the server surely did not see them, so that no page is ever skipped.
+            the server surely did not see them, or numbers pages as `nextk serve` does, so that no page is ever skipped.
         retry_interval: The longest pause before the first repeat, in seconds. The pause has jitter and doubles with
-            each repeat, up to a minute. After a 429 it is at least as long as the server's `Retry-After`.
+            each repeat, up to a minute. After a 429 or 503 it is at least as long as the server's `Retry-After`.
         allow_telemetry: Accepted because the documented SDK has it. Nothing is ever sent.
         timeout: The seconds that one attempt at a request may take in all, from connecting to the last byte of the
             reply. Large writes over a slow line need more than the default.
@@ -219,25 +219,27 @@ class AsyncIndex(BaseClient):
 
         Raises:
             PageUncertain: The reply was lost. The server may hold a query that no client can name, until it expires.
+            TransportError: No usable reply arrived. If the server numbers pages, the next call stops the query.
             TooManyQueries: The index has as many open queries as it allows.
         """
-        uuid, page = await self._transport.asend(
-            operations.start(
-                namespace,
-                max_idle=max_idle,
-                vector=vector,
-                top_k=top_k,
-                include_vectors=include_vectors,
-                include_metadata=include_metadata,
-                filter=filter,
-                data=data,
-                include_data=include_data,
-                sparse_vector=sparse_vector,
-                weighting_strategy=weighting_strategy,
-                fusion_algorithm=fusion_algorithm,
-                query_mode=query_mode,
-            )
+        start = operations.start(
+            namespace,
+            max_idle=max_idle,
+            uuid=self._transport.numbering.new_uuid(),
+            vector=vector,
+            top_k=top_k,
+            include_vectors=include_vectors,
+            include_metadata=include_metadata,
+            filter=filter,
+            data=data,
+            include_data=include_data,
+            sparse_vector=sparse_vector,
+            weighting_strategy=weighting_strategy,
+            fusion_algorithm=fusion_algorithm,
+            query_mode=query_mode,
         )
+        with orphaned_on_failure(self._transport, start):
+            uuid, page = await self._transport.asend(start)
         return page, AsyncResumableQueryHandle(self._transport, uuid)
 
     async def update(
@@ -379,7 +381,9 @@ class AsyncIndex(BaseClient):
 
     async def info(self) -> InfoResult:
         """Return the counts, the size in bytes, the dimension, the metric, the models and the namespaces."""
-        return await self._transport.asend(operations.info())
+        found = await self._transport.asend(operations.info())
+        self._transport.numbering.note_info(numbered=found.numbered_pages)
+        return found
 
     async def list_namespaces(self) -> list[str]:
         """Return the names of all namespaces. The default one, `""`, is always among them."""

@@ -73,7 +73,12 @@ class RefusedError(NextKError):
     Args:
         message: The server's own words.
         status: The HTTP status of the refusal, or 0 where no server was asked (a stopped handle).
+
+    Attributes:
+        after_loss: Whether the server may have received an earlier attempt at the same request, whose reply was lost.
     """
+
+    after_loss: bool = False
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message, status)
@@ -114,7 +119,9 @@ class PageUncertain(TransportError):
     """A page was requested and no usable answer arrived, so the server may or may not have advanced.
 
     To request the page again could skip one without a sign, so the handle refuses to. Stop the handle, and either start
-    a new query or let a session of `nextk.sessions` recover.
+    a new query or let a session of `nextk.sessions` recover. A server that numbers pages, as `nextk serve` does, gives
+    a lost page again; there this error means that somebody else has advanced the query, or that another server has
+    taken the place of the one that had it.
     """
 
 

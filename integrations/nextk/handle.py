@@ -1,12 +1,4 @@
-"""The client's side of an open resumable query: its state, and the two handles that callers hold.
-
-    open ──fetch_next──> open                        ──stop──> stopped
-      ├──a page's fate is unknown──> uncertain       ──stop──> stopped
-      └──the server has dropped it─> gone
-
-`HandleState` keeps the state and decides what is sent; the two handles send it. The server opens no query in a
-namespace that does not exist; the handle of such a query is absent, and returns empty pages without asking the server.
-"""
+"""The two handles of an open resumable query, which carry what `nextk.handle_state` decides to the index."""
 
 import asyncio
 import logging
@@ -15,118 +7,41 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from types import TracebackType
 from typing import Self
 
 import anyio
 
-from nextk.errors import NextKError, PageUncertain, QueryNotFound, RefusedError
+from nextk.errors import NextKError, QueryNotFound
+from nextk.handle_state import HandleState, HandleStatus
 from nextk.loop_lock import LoopLock
-from nextk.operations import Operation, fetch_next, stop
+from nextk.operations import Operation, Started
 from nextk.transport import CLOSE_TIMEOUT, Transport
 from nextk.transport.orphans import orphan_at_exit
+from nextk.transport.retries import may_have_arrived
 from nextk.types import QueryResult
 
-__all__ = ["AsyncResumableQueryHandle", "HandleStatus", "ResumableQueryHandle"]
+__all__ = ["AsyncResumableQueryHandle", "HandleStatus", "ResumableQueryHandle", "orphaned_on_failure"]
 
 log = logging.getLogger("nextk.handle")
 
 
-class HandleStatus(Enum):
-    """The states of a handle; the diagram above shows how one leads to another."""
+@contextmanager
+def orphaned_on_failure(transport: Transport, start: Operation[Started]) -> Iterator[None]:
+    """Leave the query of a start to the orphans if the start fails in the block, but may have opened it.
 
-    OPEN = "open"
-    UNCERTAIN = "uncertain"  # a page may have been lost: only to be stopped
-    STOPPED = "stopped"
-    GONE = "gone"  # expired, or stopped by someone else
-    ABSENT = "absent"  # never opened: the namespace does not exist
-
-
-class HandleState:
-    """The state of one handle. It does no I/O and takes no lock.
+    Only a query whose uuid the client has made can be named then.
 
     Args:
-        uuid: The resumable query on the server; `""` if the server opened none.
+        transport: The transport that carries the start.
+        start: The operation that is sent in the block.
     """
-
-    def __init__(self, uuid: str) -> None:
-        self.uuid = uuid
-        self.status = HandleStatus.OPEN if uuid else HandleStatus.ABSENT
-        self.reply_lost = False
-        """Whether the reply to a page was lost. The server may then have dropped the query, too."""
-
-    @property
-    def held(self) -> bool:
-        """Whether the server may still keep the query open, so that a stop would free it."""
-        return self.status in (HandleStatus.OPEN, HandleStatus.UNCERTAIN)
-
-    def next_page(self, count: int) -> Operation[list[QueryResult]] | None:
-        """Return the operation that fetches the next page, or `None` if the handle is absent.
-
-        Args:
-            count: How many matches the page has at the most.
-
-        Raises:
-            RefusedError: The handle is stopped, or the server has dropped it (`QueryNotFound`).
-            PageUncertain: An earlier page may have been lost.
-        """
-        self._refuse_gone()
-        if self.status is HandleStatus.STOPPED:
-            message = "this resumable query has been stopped"
-            raise RefusedError(message)
-        if self.status is HandleStatus.UNCERTAIN:
-            message = (
-                "an earlier page may have been lost, so the next one would skip it: stop this query and start anew"
-            )
-            raise PageUncertain(message)
-        return None if self.status is HandleStatus.ABSENT else fetch_next(self.uuid, count)
-
-    def failed(self, error: BaseException) -> None:
-        """Take note that a page was requested and did not arrive.
-
-        Args:
-            error: What was raised instead.
-        """
-        if self.status is not HandleStatus.OPEN:
-            return
-        if isinstance(error, QueryNotFound):
-            self.status = HandleStatus.GONE
-        elif isinstance(error, PageUncertain) or not isinstance(error, NextKError):  # lost, or interrupted on its way
-            self.status, self.reply_lost = HandleStatus.UNCERTAIN, True
-
-    def stop_operation(self) -> Operation[None] | None:
-        """Return the operation that stops the query, or `None` if the handle is absent.
-
-        The handle counts as stopped from now on, so that nothing stops it twice.
-
-        Raises:
-            RefusedError: The handle is stopped already, or the server has dropped it (`QueryNotFound`).
-        """
-        self._refuse_gone()
-        if self.status is HandleStatus.STOPPED:
-            message = "this resumable query has been stopped already"
-            raise RefusedError(message)
-        if self.status is HandleStatus.ABSENT:
-            return None
-        self.status = HandleStatus.STOPPED
-        return stop(self.uuid)
-
-    def detach_uuid(self) -> str | None:
-        """Give up the query without stopping it on the server; this handle counts as stopped.
-
-        Returns:
-            The uuid, or `None` if the query cannot be continued.
-        """
-        if self.status is not HandleStatus.OPEN:
-            return None
-        self.status = HandleStatus.STOPPED
-        return self.uuid
-
-    def _refuse_gone(self) -> None:
-        if self.status is HandleStatus.GONE:
-            message = f"Resumable query with uuid {self.uuid} does not exist. It was stopped, or has expired"
-            raise QueryNotFound(message, 404)
+    try:
+        yield
+    except BaseException as error:
+        if start.own_uuid is not None and may_have_arrived(error):
+            transport.orphans.append(start.own_uuid)
+        raise
 
 
 class _BaseHandle:
@@ -134,9 +49,9 @@ class _BaseHandle:
 
     _state: HandleState
 
-    def __init__(self, transport: Transport, uuid: str) -> None:
+    def __init__(self, transport: Transport, uuid: str, page_number: int = 1, *, patient: bool = True) -> None:
         self._transport = transport
-        self._state = HandleState(uuid)
+        self._state = HandleState(uuid, transport.numbering, page_number, patient=patient)
         self._pid = os.getpid()
         if uuid:
             orphan_at_exit(self._orphan)
@@ -146,11 +61,16 @@ class _BaseHandle:
         """Whether there is a query to stop. A forked child leaves the queries of its parent alone."""
         return self._state.held and self._pid == os.getpid()
 
+    @property
+    def page_number(self) -> int:
+        """The number of the last page that was delivered. That of the first page, which the start brought, is 1."""
+        return self._state.page_number
+
     def detach_uuid(self) -> str | None:
-        """Give up the query without stopping it, so that another handle can continue it.
+        """Give up the query without stopping it, so that another handle can continue it from `page_number` on.
 
         Returns:
-            The uuid, or `None` if the query cannot be continued.
+            The uuid, or `None` if the query cannot be continued: it is closed, or a page of it has not arrived.
         """
         return self._state.detach_uuid() if self._held else None
 
@@ -195,22 +115,27 @@ class _BaseHandle:
 class ResumableQueryHandle(_BaseHandle):
     """An open resumable query: `fetch_next` continues it, `stop` ends it, leaving `with` ends it.
 
-    Callers from several threads wait for each other and get disjoint pages.
+    Callers from several threads wait for each other and get disjoint pages. If a page does not arrive, and the server
+    numbers pages, the next `fetch_next` requests the same page again.
 
     Args:
         transport: The transport to the index that holds the query.
         uuid: The uuid of the query; `""` for a query that the index never opened, because its namespace does not exist.
+        page_number: The number of the last page of the query that was delivered. Default 1, for that of its start.
+        patient: Whether the transport repeats requests for pages, and waits in between. `False` for one attempt at
+            each: the caller repeats `fetch_next`, and waits. Default `True`.
     """
 
-    def __init__(self, transport: Transport, uuid: str) -> None:
-        super().__init__(transport, uuid)
+    def __init__(self, transport: Transport, uuid: str, page_number: int = 1, *, patient: bool = True) -> None:
+        super().__init__(transport, uuid, page_number, patient=patient)
         self._lock = threading.Lock()
 
     def fetch_next(self, additional_k: int) -> list[QueryResult]:
         """Fetch the next matches of this query.
 
         Args:
-            additional_k: How many matches to return at the most, from 1 to 1,000. It may differ from call to call.
+            additional_k: How many matches to return at the most, from 1 to 1,000. It may differ from call to call. A
+                page that is requested again has no more matches than were asked for at first.
 
         Returns:
             The matches that follow those already returned, best first. A short page is not the end; only an empty page
@@ -218,15 +143,17 @@ class ResumableQueryHandle(_BaseHandle):
 
         Raises:
             RefusedError: The query is stopped, has expired (`QueryNotFound`), or `additional_k` is out of range.
-            PageUncertain: The reply was lost, now or earlier; this handle can only be stopped.
-            TransportError: The server could not be reached. No match is lost; call again.
+            PageUncertain: The reply was lost, now or earlier, and the page cannot be requested again; this handle can
+                only be stopped.
+            TransportError: No usable reply arrived. No match is lost; call again.
+            ClientError: A page is requested again, and `additional_k` is not a whole number from 1 on.
         """
         with self._lock:
             operation = self._state.next_page(additional_k)
             if operation is None:
-                return []
+                return self._state.take_waiting(additional_k)
             try:
-                return self._transport.send(operation)
+                return self._state.arrived(self._transport.send(operation), additional_k)
             except BaseException as error:
                 self._state.failed(error)
                 raise
@@ -260,23 +187,28 @@ class ResumableQueryHandle(_BaseHandle):
 class AsyncResumableQueryHandle(_BaseHandle):
     """An open resumable query: `fetch_next` continues it, `stop` ends it, leaving `async with` ends it.
 
-    Tasks wait for each other and get disjoint pages. If `fetch_next` is cancelled, it is unknown whether its page was
-    served, so the query is stopped at once, under a shield.
+    Tasks wait for each other and get disjoint pages. If a page does not arrive, and the server numbers pages, the next
+    `fetch_next` requests the same page again. If `fetch_next` is cancelled, the query is stopped at once, under a
+    shield.
 
     Args:
         transport: The transport to the index that holds the query.
         uuid: The uuid of the query; `""` for a query that the index never opened, because its namespace does not exist.
+        page_number: The number of the last page of the query that was delivered. Default 1, for that of its start.
+        patient: Whether the transport repeats requests for pages, and waits in between. `False` for one attempt at
+            each: the caller repeats `fetch_next`, and waits. Default `True`.
     """
 
-    def __init__(self, transport: Transport, uuid: str) -> None:
-        super().__init__(transport, uuid)
+    def __init__(self, transport: Transport, uuid: str, page_number: int = 1, *, patient: bool = True) -> None:
+        super().__init__(transport, uuid, page_number, patient=patient)
         self._lock = LoopLock()
 
     async def fetch_next(self, additional_k: int) -> list[QueryResult]:
         """Fetch the next matches of this query.
 
         Args:
-            additional_k: How many matches to return at the most, from 1 to 1,000. It may differ from call to call.
+            additional_k: How many matches to return at the most, from 1 to 1,000. It may differ from call to call. A
+                page that is requested again has no more matches than were asked for at first.
 
         Returns:
             The matches that follow those already returned, best first. A short page is not the end; only an empty page
@@ -284,15 +216,17 @@ class AsyncResumableQueryHandle(_BaseHandle):
 
         Raises:
             RefusedError: The query is stopped, has expired (`QueryNotFound`), or `additional_k` is out of range.
-            PageUncertain: The reply was lost, now or earlier; this handle can only be stopped.
-            TransportError: The server could not be reached. No match is lost; call again.
+            PageUncertain: The reply was lost, now or earlier, and the page cannot be requested again; this handle can
+                only be stopped.
+            TransportError: No usable reply arrived. No match is lost; call again.
+            ClientError: A page is requested again, and `additional_k` is not a whole number from 1 on.
         """
         async with self._lock.guard():
             operation = self._state.next_page(additional_k)
             if operation is None:
-                return []
+                return self._state.take_waiting(additional_k)
             try:
-                return await self._transport.asend(operation)
+                return self._state.arrived(await self._transport.asend(operation), additional_k)
             except BaseException as error:
                 self._state.failed(error)
                 if isinstance(error, asyncio.CancelledError):

@@ -8,7 +8,7 @@ only for what no server would accept.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Generic, TypeVar, Unpack
 from urllib.parse import quote
 
@@ -41,12 +41,29 @@ class Repeat(Enum):
 
     `ALWAYS`: always, since to do it twice has the effect of doing it once.
     `UNLESS_SENT`: only if the server surely did not see it, since it opens or advances a resumable query.
+    `NUMBERED`: always, and also when the server has failed: it gives the query that has the uuid of the start, or the
+        page that has the number, again.
     `STOP`: always; the refusal "no such query" of a repeat means that an earlier attempt succeeded.
     """
 
     ALWAYS = "always"
     UNLESS_SENT = "unless sent"
+    NUMBERED = "numbered"
     STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a resumable query, as it arrived.
+
+    Attributes:
+        matches: Its matches, best first.
+        numbered: Whether the server has said which number the page has. If it was asked for a page by number and did
+            not, it has ignored the number, and this is the page that follows those that it gave before.
+    """
+
+    matches: list[QueryResult]
+    numbered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +77,15 @@ class Operation(Generic[T]):
         parse: Turns the `result` of the reply into public types; raises `ValueError`, `TypeError` or `KeyError` if it
             is not of the documented shape.
         repeat: When the operation may be sent again.
+        patient: Whether the transport sends it again and waits. `False` for one attempt only, whatever the transport
+            was told: whoever sends the operation repeats it and waits.
     """
 
     path: str
     body: Any
     parse: Callable[[Any], T]
     repeat: Repeat = Repeat.ALWAYS
+    patient: bool = True
 
     @property
     def command(self) -> str:
@@ -81,6 +101,12 @@ class Operation(Generic[T]):
     def continues(self) -> bool:
         """Whether the operation continues or stops a resumable query."""
         return self.command in ("resumable-query-next", "resumable-query-end")
+
+    @property
+    def own_uuid(self) -> str | None:
+        """The uuid that the client has made for the query which this starts; `None` if there is none."""
+        uuid = self.body.get("uuid") if self.starts else None
+        return uuid if isinstance(uuid, str) else None
 
 
 def target(command: str, namespace: str | None) -> str:
@@ -137,6 +163,19 @@ def _started(result: Any) -> Started:
         message = "a resumable query's result is not an object"
         raise TypeError(message)
     return _text(result.get("uuid")), _matches(result.get("scores"))
+
+
+def _next_page(result: Any) -> Page:
+    return Page(_matches(result))
+
+
+def _page_of_number(number: int, result: Any) -> Page:
+    if not isinstance(result, dict):
+        return _next_page(result)
+    if result.get("pageNumber") != number:
+        message = f"page {number} was requested, and the reply has the number {written(result.get('pageNumber'))}"
+        raise ValueError(message)
+    return Page(_matches(result.get("scores")), numbered=True)
 
 
 def upsert(vectors: Sequence[Upsertable], namespace: str | None) -> Operation[str]:
@@ -201,16 +240,40 @@ def _known_fields(position: int, request: QueryRequest) -> QueryRequest:
     return request
 
 
-def start(namespace: str | None, *, max_idle: int, **fields: Unpack[QueryFields]) -> Operation[Started]:
-    """Return the operation that opens a resumable query, which expires after `max_idle` seconds without a call."""
+def start(
+    namespace: str | None, *, max_idle: int, uuid: str | None = None, **fields: Unpack[QueryFields]
+) -> Operation[Started]:
+    """Return the operation that opens a resumable query, which expires after `max_idle` seconds without a call.
+
+    Args:
+        namespace: The namespace to search; `None` or `""` for the default one.
+        max_idle: The seconds without a call after which the server may drop the query.
+        uuid: The uuid that the query is to have, so that the start may be repeated; only for a server that numbers
+            pages (see `nextk.transport.numbering`). `None` lets the server choose.
+        **fields: The query.
+    """
     embed, body = query_fields(**fields)
     path = target("resumable-query-data" if embed else "resumable-query", namespace)
-    return Operation(path, {**body, "maxIdle": max_idle}, _started, Repeat.UNLESS_SENT)
+    body = {**body, "maxIdle": max_idle}
+    if uuid is None:
+        return Operation(path, body, _started, Repeat.UNLESS_SENT)
+    return Operation(path, {**body, "uuid": uuid}, _started, Repeat.NUMBERED)
 
 
-def fetch_next(uuid: str, count: int) -> Operation[list[QueryResult]]:
-    """Return the operation that fetches the next page of a resumable query."""
-    return Operation("resumable-query-next", {"uuid": uuid, "additionalK": count}, _matches, Repeat.UNLESS_SENT)
+def fetch_next(uuid: str, count: int, page_number: int | None = None) -> Operation[Page]:
+    """Return the operation that fetches a page of a resumable query.
+
+    Args:
+        uuid: The query.
+        count: How many matches the page has at the most.
+        page_number: The number of the page, so that the request may be repeated; only for a server that numbers pages
+            (see `nextk.transport.numbering`). `None` for whichever page is next.
+    """
+    body: dict[str, Any] = {"uuid": uuid, "additionalK": count}
+    if page_number is None:
+        return Operation("resumable-query-next", body, _next_page, Repeat.UNLESS_SENT)
+    body["pageNumber"] = page_number
+    return Operation("resumable-query-next", body, partial(_page_of_number, page_number), Repeat.NUMBERED)
 
 
 def stop(uuid: str) -> Operation[None]:

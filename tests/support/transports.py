@@ -65,6 +65,7 @@ class Recording:
         self.inner = inner
         self.orphans = inner.orphans
         self.closing_hooks = inner.closing_hooks
+        self.numbering = inner.numbering
         self.sent: list[str] = []
         self.failures: dict[str, BaseException] = {}
 

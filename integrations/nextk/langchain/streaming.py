@@ -19,7 +19,7 @@ from nextk.sessions.config import Overrides
 
 log = logging.getLogger("nextk.langchain")
 
-Page: TypeAlias = list[Document]
+DocumentPage: TypeAlias = list[Document]
 _Search: TypeAlias = RetrievalSession[Document] | AsyncRetrievalSession[Document]
 
 
@@ -62,7 +62,7 @@ class _StreamPlan:
 class Streaming(Settings):
     """The part of the retriever that streams."""
 
-    def stream(self, input: str, config: RunnableConfig | None = None, **overrides: Any) -> Iterator[Page]:
+    def stream(self, input: str, config: RunnableConfig | None = None, **overrides: Any) -> Iterator[DocumentPage]:
         """Stream the pages of one search, each pulled when the loop asks for it; leaving the loop stops the search.
 
         Args:
@@ -83,7 +83,9 @@ class Streaming(Settings):
         """
         return self._pages(self._plan(input, config, **overrides))
 
-    def astream(self, input: str, config: RunnableConfig | None = None, **overrides: Any) -> AsyncIterator[Page]:
+    def astream(
+        self, input: str, config: RunnableConfig | None = None, **overrides: Any
+    ) -> AsyncIterator[DocumentPage]:
         """Stream the pages of one search in an event loop; see `stream`.
 
         Leaving the loop early stops the search soon after; `aclose()` on the iterator waits until it has stopped.
@@ -92,19 +94,21 @@ class Streaming(Settings):
 
     # In a chain, LangChain adds the parts of an answer up for the next step: many pages would fill a prompt to which
     # `invoke` gives k documents.
-    def transform(self, input: Iterator[str], config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Page]:
+    def transform(
+        self, input: Iterator[str], config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[DocumentPage]:
         """Yield what `invoke` returns, as one part, so that a chain answers the same, streamed or not."""
         if parts := list(input):
             yield self.invoke(reduce(add, parts), config, **kwargs)
 
     async def atransform(
         self, input: AsyncIterator[str], config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Page]:
+    ) -> AsyncIterator[DocumentPage]:
         """Yield what `ainvoke` returns, as one part, so that a chain answers the same, streamed or not."""
         if parts := [part async for part in input]:
             yield await self.ainvoke(reduce(add, parts), config, **kwargs)
 
-    def _pages(self, plan: _StreamPlan) -> Iterator[Page]:
+    def _pages(self, plan: _StreamPlan) -> Iterator[DocumentPage]:
         with plan.resolved.session(plan.tracing.query, plan.search_config) as search:
             began = plan.search_config.clock()
             while not plan.over(search, began):
@@ -124,7 +128,7 @@ class Streaming(Settings):
                     return
                 yield page
 
-    async def _apages(self, plan: _StreamPlan) -> AsyncIterator[Page]:
+    async def _apages(self, plan: _StreamPlan) -> AsyncIterator[DocumentPage]:
         async with plan.resolved.async_session(plan.tracing.query, plan.search_config) as search:
             began = plan.search_config.clock()
             while not plan.over(search, began):
@@ -169,5 +173,5 @@ class Streaming(Settings):
         return _StreamPlan(self._resolve(filter, namespace), search_config.capped(k, given), size, tracing)
 
 
-async def _alone(page: Page) -> AsyncIterator[Page]:
+async def _alone(page: DocumentPage) -> AsyncIterator[DocumentPage]:
     yield page

@@ -13,6 +13,7 @@ from nextk.errors import NextKError, QueryNotFound
 from nextk.operations import Operation, stop
 from nextk.testing.faults import ERROR_STATUS, Fault, FaultPlan, RequestKind
 from nextk.transport import Transport
+from nextk.transport.numbering import Numbering
 from nextk.transport.retries import Answer, Attempts
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class FaultyTransport:
     def __init__(self, inner: Transport, plan: FaultPlan) -> None:
         self.orphans: deque[str] = inner.orphans
         self.closing_hooks: list[Callable[[], None]] = inner.closing_hooks
+        self.numbering = Numbering(False)
         self._inner = inner
         self._plan = plan
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
 from nextk.operations import Operation
+from nextk.transport.numbering import Numbering
 from nextk.types import QueryMode, SparseVector
 
 T = TypeVar("T")
@@ -26,10 +27,12 @@ class Transport(Protocol):
         closing_hooks: Functions that `close` and `aclose` call first, every time, before they stop the orphans. An
             owner of open queries adds their uuids to `orphans` there. A hook does no I/O. A forked child calls the
             hooks too, so they have to leave the queries of the parent alone.
+        numbering: Whether the index numbers the pages of resumable queries, as far as it has said so.
     """
 
     orphans: deque[str]
     closing_hooks: list[Callable[[], None]]
+    numbering: Numbering
 
     @property
     def identity(self) -> str:
@@ -52,7 +55,8 @@ class Transport(Protocol):
         Raises:
             ClientError: The body cannot be written as JSON, or the transport is closed.
             RefusedError: The index refused the operation.
-            PageUncertain: It is unknown whether the server advanced the resumable query.
+            PageUncertain: It is unknown whether the server advanced the resumable query, and the operation is not
+                numbered; or somebody else has advanced the query.
             TransportError: No usable reply arrived.
         """
         ...

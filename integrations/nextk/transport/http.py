@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -19,9 +20,10 @@ from nextk.transport.deadlines import Deadline
 from nextk.transport.encoding import decode, encode, estimated_size, plain_body, write_json
 from nextk.transport.exchange import areceived, received, request_of
 from nextk.transport.exit import stop_queries_of_worker
+from nextk.transport.numbering import Numbering
 from nextk.transport.orphans import Orphans, ServerAddress
 from nextk.transport.replies import HttpReply, ReplyTooLarge
-from nextk.transport.retries import Answer, Attempts
+from nextk.transport.retries import Answer, Attempts, may_have_arrived
 
 log = logging.getLogger("nextk.transport")
 
@@ -74,6 +76,7 @@ class HttpTransport:
         self._orphans = Orphans.of(self.server)
         self.orphans: deque[str] = self._orphans
         self.closing_hooks: list[Callable[[], None]] = []
+        self.numbering = Numbering()
         self._retries = retries
         self._retry_interval = retry_interval
         self._timeout = timeout
@@ -112,7 +115,7 @@ class HttpTransport:
         attempts = Attempts(operation, self._retries, self._retry_interval)
         while True:
             attempt = self._aattempt(operation, content, attempts)
-            answer = await (self._see_through(attempt) if operation.starts else attempt)
+            answer = await (self._see_through(attempt, operation) if operation.starts else attempt)
             if answer is not None:
                 return answer.value
             await asyncio.sleep(attempts.pause)
@@ -177,7 +180,7 @@ class HttpTransport:
     def _attempt(self, operation: Operation[T], content: bytes, attempts: Attempts[T]) -> Answer[T] | None:
         try:
             reply = self._send(operation, content, self._timeout)
-            return _read(reply, attempts)
+            return self._read(reply, attempts)
         except httpx.HTTPError as error:
             self._on_failure(attempts, error)
         except ReplyTooLarge as error:
@@ -188,33 +191,53 @@ class HttpTransport:
         try:
             reply = await self._asend(operation, content, self._timeout)
             if reply.takes_longer_than(_LARGE):
-                return await asyncio.to_thread(_read, reply, attempts)
-            return _read(reply, attempts)
+                return await asyncio.to_thread(self._read, reply, attempts)
+            return self._read(reply, attempts)
         except httpx.HTTPError as error:
             self._on_failure(attempts, error)
         except ReplyTooLarge as error:
             attempts.no_use(error)
         return None
 
-    async def _see_through(self, attempt: Coroutine[Any, Any, Answer[T] | None]) -> Answer[T] | None:
-        """Await an attempt to start a query. It goes on if we are cancelled, since only its reply names the query."""
+    def _read(self, reply: HttpReply, attempts: Attempts[T]) -> Answer[T] | None:
+        content = reply.take_content()
+        envelope = None if content is None else decode(content)
+        if envelope is not None and not envelope.keys().isdisjoint(("result", "error")):  # else a proxy may have spoken
+            self.numbering.note_header(reply.numbered_pages)
+        return attempts.reply(reply.status, envelope, retry_after=reply.retry_after)
+
+    async def _see_through(
+        self, attempt: Coroutine[Any, Any, Answer[T] | None], operation: Operation[T]
+    ) -> Answer[T] | None:
+        """Await an attempt to start a query. It goes on if we are cancelled, since its reply may name the query."""
         task = asyncio.create_task(attempt)
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
             self._abandoned.add(task)
-            task.add_done_callback(self._disown)
+            task.add_done_callback(partial(self._disown, operation.own_uuid))
             raise
         return task.result()
 
-    def _disown(self, start: asyncio.Task[Any]) -> None:
-        """Add the query of a cancelled start to the orphans."""
+    def _disown(self, own_uuid: str | None, start: asyncio.Task[Any]) -> None:
+        """Add the query of a cancelled start to the orphans.
+
+        Args:
+            own_uuid: The uuid that the client has made for the query, if it has made one.
+            start: The attempt, which is done.
+        """
         self._abandoned.discard(start)
-        if start.cancelled() or (error := start.exception()) is not None:
-            reason = "the event loop has ended, or the index was closed" if start.cancelled() else error
-            log.info("a query whose start was cancelled is left to expire, if there is one: %s", reason)
-        elif (answer := start.result()) is not None and answer.value[0]:
-            self.orphans.append(answer.value[0])
+        closed = asyncio.CancelledError("the event loop has ended, or the index was closed")
+        failure = closed if start.cancelled() else start.exception()
+        if failure is not None:
+            uuid = own_uuid if may_have_arrived(failure) else None
+        else:
+            answer = start.result()
+            uuid = own_uuid if answer is None else answer.value[0]  # `None` if it would have been sent again
+        if uuid:
+            self.orphans.append(uuid)
+        elif failure is not None:
+            log.info("a query whose start was cancelled is left to expire, if there is one: %s", failure)
 
     async def _await_abandoned(self, loop: asyncio.AbstractEventLoop) -> None:
         starts = [start for start in list(self._abandoned) if start.get_loop() is loop]
@@ -283,11 +306,6 @@ class HttpTransport:
             own.forget_closed_loops()
             client = own.by_loop[loop] = self._route.aopen()
         return client
-
-
-def _read(reply: HttpReply, attempts: Attempts[T]) -> Answer[T] | None:
-    content = reply.take_content()
-    return attempts.reply(reply.status, None if content is None else decode(content), retry_after=reply.retry_after)
 
 
 def _require_closed(client: httpx.Client | httpx.AsyncClient, error: RuntimeError) -> None:

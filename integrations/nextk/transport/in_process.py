@@ -24,7 +24,7 @@ from nextk.transport import CLOSE_TIMEOUT
 from nextk.transport.encoding import plain_body
 from nextk.transport.numbering import Numbering
 from nextk.transport.results import public_result
-from nextk.transport.retries import Attempts
+from nextk.transport.retries import Attempts, may_have_arrived
 from nextk.types import QueryMode, SparseVector
 
 T = TypeVar("T")
@@ -113,7 +113,8 @@ class InProcessTransport:
         self.numbering = Numbering(True)
         self._shared_engine: SharedEngine | None = shared
         self._reopen = reopen
-        self._abandoned: list[Future[Any]] = []  # starts that nobody waits for any more
+        # Starts that nobody waits for any more, each with the uuid that the client has made for its query.
+        self._abandoned: dict[Future[Any], str | None] = {}
         self._abandoning = threading.Lock()
         self._pid = os.getpid()
         if shared.path is not None:
@@ -141,7 +142,7 @@ class InProcessTransport:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             if operation.starts:  # the call goes on without us: nobody will ever learn the uuid
-                self._abandoned.append(future)
+                self._abandoned[future] = operation.own_uuid
                 future.add_done_callback(self._disown)
             raise
 
@@ -208,9 +209,15 @@ class InProcessTransport:
         with self._abandoning:
             if start not in self._abandoned:
                 return
-            self._abandoned.remove(start)
-            if start.done() and not start.cancelled() and start.exception() is None and start.result()[0]:
-                self.orphans.append(start.result()[0])
+            own_uuid = self._abandoned.pop(start)
+        if start.cancelled():
+            return
+        failure = start.exception() if start.done() else TimeoutError("the start still runs")
+        left_open = own_uuid if failure is not None and may_have_arrived(failure) else None
+        if failure is None:
+            left_open = start.result()[0]
+        if left_open:
+            self.orphans.append(left_open)
 
 
 _on_disk: "weakref.WeakValueDictionary[int, InProcessTransport]" = weakref.WeakValueDictionary()

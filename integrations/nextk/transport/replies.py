@@ -4,6 +4,8 @@ import zlib
 from collections import deque
 from collections.abc import Mapping
 
+from nextk.transport.numbering import HEADER
+
 MAX_REPLY = 128 * 1024 * 1024
 """Bytes that a reply may have at most, as it comes over the wire and decompressed.
 
@@ -63,6 +65,11 @@ class HttpReply:
     def retry_after(self) -> str | None:
         """Its header `Retry-After`; `None` if it has none."""
         return self._headers.get("Retry-After")
+
+    @property
+    def numbered_pages(self) -> str | None:
+        """Its header by which a server says that it numbers pages; `None` if it has none."""
+        return self._headers.get(HEADER)
 
     def add(self, chunk: bytes) -> None:
         """Add the next bytes of the body, as they came over the wire.

@@ -1,22 +1,32 @@
 """Decide what follows from an attempt at an operation: an answer, another attempt, or an error. No I/O happens here.
 
-| what happened                                | start, fetch_next        | stop, and everything else          |
-| -------------------------------------------- | ------------------------ | ---------------------------------- |
-| the connection was never made                | repeat                   | repeat                             |
-| 429                                          | repeat                   | repeat                             |
-| a JSON refusal below 500                     | its error                | its error                          |
-| a JSON refusal from 500 on                   | `PageUncertain`          | its error                          |
-| the connection broke, or timed out           | `PageUncertain`          | repeat                             |
-| the answer is not JSON (a gateway's page)    | `PageUncertain`          | repeat                             |
-| a redirect                                   | `PageUncertain`          | repeat                             |
-| a result under a status from 400 on          | as a refusal             | below 500 its error, else repeat   |
-| the answer is JSON of another shape          | `PageUncertain`          | `TransportError`                   |
-| the answer has more than `MAX_REPLY` bytes   | `PageUncertain`          | `TransportError`                   |
-| "no such query" for a repeated stop          |                          | success: an earlier one got through |
+| what happened                              | start, fetch_next | the same, numbered     | everything else         |
+| ------------------------------------------ | ----------------- | ---------------------- | ----------------------- |
+| the connection was never made              | repeat            | repeat                 | repeat                  |
+| 429                                        | repeat            | repeat                 | repeat                  |
+| 409                                        | its error         | page: `PageUncertain`, | its error               |
+|                                            |                   | start: its error       |                         |
+| any other JSON refusal below 500           | its error         | its error              | its error               |
+| a JSON refusal from 500 on                 | `PageUncertain`   | repeat                 | its error               |
+| the connection broke, or timed out         | `PageUncertain`   | repeat                 | repeat                  |
+| the answer is not JSON (a gateway's page)  | `PageUncertain`   | repeat                 | repeat                  |
+| a redirect                                 | `PageUncertain`   | repeat                 | repeat                  |
+| a result under a status from 400 on        | as a refusal      | below 500 its error,   | below 500 its error,    |
+|                                            |                   | else repeat            | else repeat             |
+| the answer is JSON of another shape        | `PageUncertain`   | `TransportError`       | `TransportError`        |
+| the answer has more than `MAX_REPLY` bytes | `PageUncertain`   | `TransportError`       | `TransportError`        |
+| a repeat brings a page without a number    |                   | `PageUncertain`        |                         |
+| "no such query" for a repeated stop        |                   |                        | success: an earlier one |
+|                                            |                   |                        | got through             |
+
+Numbered operations are those whose repeat is `Repeat.NUMBERED`; `nextk.transport.numbering` says what they are. When no
+attempt is left, a refusal becomes its error, and anything else a `TransportError`. An operation that is not `patient`
+has one attempt.
 
 The pause before a repeat is `retry_interval` at first and then doubles, up to a minute. Each pause is shortened at
-random, by half at the most, so that clients that failed together do not come back together. After a 429, it is at least
-what the server's `Retry-After` asks for, up to a minute, too.
+random, by half at the most, so that clients that failed together do not come back together. After a 429 or a 503, it is
+at least what the server's `Retry-After` asks for, up to a minute, too; the error that such a reply ends in says so by
+its `retry_after`.
 """
 
 import random
@@ -35,7 +45,7 @@ from nextk.errors import (
     TooManyQueries,
     TransportError,
 )
-from nextk.operations import Operation, Repeat
+from nextk.operations import Operation, Page, Repeat
 
 T = TypeVar("T")
 
@@ -47,6 +57,8 @@ _REDIRECT = "a redirect, which is not followed, since the token would go with it
 
 MAX_PAUSE = 60.0
 """Seconds that a pause between two attempts lasts at the most, unless `retry_interval` itself is longer."""
+
+_MAY_ASK = (429, 503)  # the statuses whose `Retry-After` is honoured
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ class Attempts(Generic[T]):
 
     Args:
         operation: The operation that is being sent.
-        retries: How often it may be sent again.
+        retries: How often it may be sent again, if it is patient.
         interval: Seconds before the second attempt; the pauses double from there on. Default 0, for no pauses.
         chance: Returns a random number from 0 to 1 for each pause. Default `random.random`.
 
@@ -83,7 +95,7 @@ class Attempts(Generic[T]):
     ) -> None:
         self.pause = 0.0
         self._operation = operation
-        self._left = max(0, retries)
+        self._left = max(0, retries) if operation.patient else 0
         self._interval = interval
         self._chance = chance
         self._repeats = 0
@@ -106,8 +118,10 @@ class Attempts(Generic[T]):
         if sent and self._operation.repeat is Repeat.UNLESS_SENT:
             raise _uncertain(text) from error
         hint = "" if sent else ". Is the server running, and the URL right?"
-        self._spend(TransportError(text + hint), error)
+        final = TransportError(text + hint)
         self._sent_before |= sent
+        final.sent = self._sent_before
+        self._spend(final, error)
 
     def no_use(self, error: Exception) -> NoReturn:
         """Take note that a reply arrived which cannot be read, and which would not be another one the next time.
@@ -139,37 +153,62 @@ class Attempts(Generic[T]):
             PageUncertain: The server may have advanced without a usable reply.
             TransportError: The reply is unusable, and no attempts are left.
         """
-        text = _reason(envelope, status)
+        asked = _seconds(retry_after, time.time()) if status in _MAY_ASK else None
+        try:
+            answer = self._read(status, envelope)
+        except NextKError as error:
+            error.retry_after = asked
+            raise
+        if answer is None and self._operation.repeat is not Repeat.STOP:
+            self.pause = max(self.pause, asked or 0.0)
+        return answer
+
+    def _read(self, status: int, envelope: dict[str, Any] | None) -> Answer[T] | None:
+        text, repeat = _reason(envelope, status), self._operation.repeat
         if status == 429:
-            self._spend(_refusal(self._operation, status, text), None)
-            if self._operation.repeat is not Repeat.STOP:
-                self.pause = max(self.pause, min(_seconds(retry_after, time.time()), MAX_PAUSE))
+            self._spend(self._refusal(status, text), None)
             return None
-        refused = envelope is not None and ("error" in envelope or 400 <= status < 500)
-        if self._operation.repeat is Repeat.UNLESS_SENT and status >= 500:
+        if repeat is Repeat.UNLESS_SENT and status >= 500:
             raise _uncertain(f"{self._operation.command}: status {status}, {text}")
-        if refused:
-            return self._refused(_refusal(self._operation, status, text))
+        if envelope is not None and ("error" in envelope or 400 <= status < 500):
+            return self._refused(self._refusal(status, text))
         if envelope is not None and "result" in envelope and 200 <= status < 300:
             return Answer(self._parse(envelope["result"]))
-        if self._operation.repeat is Repeat.UNLESS_SENT:
+        if repeat is Repeat.UNLESS_SENT:
             raise _uncertain(f"{self._operation.command}: status {status}, {text}")
         missing = _REDIRECT if 300 <= status < 400 else "not a JSON envelope"
-        self._spend(TransportError(f"{self._operation.command}: status {status}, {missing}"), None)
         self._sent_before = True
+        self._spend(TransportError(f"{self._operation.command}: status {status}, {missing}"), None)
         return None
 
     def _refused(self, error: RefusedError) -> Answer[T] | None:
-        if isinstance(error, QueryNotFound) and self._operation.repeat is Repeat.STOP and self._sent_before:
+        """Decide what follows from a refusal of the index itself, other than that there are too many requests."""
+        repeat = self._operation.repeat
+        if isinstance(error, QueryNotFound) and repeat is Repeat.STOP and self._sent_before:
             return Answer(self._operation.parse(None))
+        if repeat is Repeat.NUMBERED and error.status >= 500:
+            self._sent_before = True
+            self._spend(error, None)
+            return None
+        if repeat is Repeat.NUMBERED and error.status == 409 and self._operation.continues:
+            message = f"{error}. Somebody else has advanced this query: stop it and start anew, or use a session"
+            raise PageUncertain(message) from error
         raise error
+
+    def _refusal(self, status: int, text: str) -> RefusedError:
+        error = _refusal(self._operation, status, text)
+        error.after_loss = self._sent_before
+        return error
 
     def _parse(self, result: Any) -> T:
         try:
-            return self._operation.parse(result)
+            value = self._operation.parse(result)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             text = f"{self._operation.command}: the reply is not of the documented shape: {error}"
             self._give_up(text, error)
+        if self._sent_before and isinstance(value, Page):
+            require_number(value)
+        return value
 
     def _give_up(self, text: str, cause: Exception) -> NoReturn:
         """Raise the error for a reply that a repeat would not improve."""
@@ -198,15 +237,45 @@ def pause_before(repeat: int, interval: float, chance: float) -> float:
     return longest * (1 + chance) / 2
 
 
-def _seconds(retry_after: str | None, now: float) -> float:
-    """Return the seconds that a `Retry-After` header asks for; 0 if there is none, or none that can be read."""
+def require_number(page: Page) -> None:
+    """Require that the reply to a repeated request for a page is the page of that number.
+
+    Args:
+        page: The reply.
+
+    Raises:
+        PageUncertain: The server has ignored the number. If it had served the page before, this is the one after it.
+    """
+    if not page.numbered:
+        message = "a lost page was requested again by its number, and another server has answered, which ignores it"
+        raise _uncertain(message)
+
+
+def may_have_arrived(error: BaseException) -> bool:
+    """Return whether the server may have done what a request asked for, although the request has failed.
+
+    Args:
+        error: What `Transport.send` has raised, for a start or for a page.
+    """
+    if isinstance(error, TransportError):
+        return error.sent
+    if isinstance(error, RefusedError):
+        return error.after_loss or error.status >= 500
+    return not isinstance(error, NextKError)  # interrupted on its way
+
+
+def _seconds(retry_after: str | None, now: float) -> float | None:
+    """Return the seconds that a `Retry-After` header asks for, `MAX_PAUSE` at the most.
+
+    Returns:
+        The seconds, or `None` if there is no header, or none that can be read.
+    """
     text = (retry_after or "").strip()
-    if text.isascii() and text.isdecimal():
-        return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+        asked = float(text) if text.isascii() and text.isdecimal() else parsedate_to_datetime(text).timestamp() - now
     except (ValueError, OverflowError):
-        return 0.0
+        return None
+    return min(max(0.0, asked), MAX_PAUSE)
 
 
 def _reason(envelope: dict[str, Any] | None, status: int) -> str:
