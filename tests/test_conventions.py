@@ -40,7 +40,7 @@ PUBLIC_MODULES = [
 ]
 """Everything else is private. README has the same list."""
 
-SHARED_INSIDE = {"nextk.handle.orphaned_on_failure", "nextk.server.app.sweep", "nextk.types.UntilFirstFault"}
+SHARED_INSIDE = {"nextk.server.app.sweep", "nextk.types.UntilFirstFault"}
 """Names of public modules that only other modules of the package use."""
 
 TWINS = {

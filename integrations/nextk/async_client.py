@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nextk import operations
 from nextk.base_client import BaseClient
-from nextk.handle import AsyncResumableQueryHandle, orphaned_on_failure
+from nextk.handle import AsyncResumableQueryHandle
 from nextk.payloads import Upsertable
+from nextk.transport.orphans import orphaned_on_failure
 from nextk.types import (
     DEFAULT_NAMESPACE,
     DeleteResult,
@@ -238,7 +239,7 @@ class AsyncIndex(BaseClient):
             fusion_algorithm=fusion_algorithm,
             query_mode=query_mode,
         )
-        with orphaned_on_failure(self._transport, start):
+        with orphaned_on_failure(self._transport.orphans, start):
             uuid, page = await self._transport.asend(start)
         return page, AsyncResumableQueryHandle(self._transport, uuid)
 

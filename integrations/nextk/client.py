@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nextk import operations
 from nextk.base_client import BaseClient
-from nextk.handle import ResumableQueryHandle, orphaned_on_failure
+from nextk.handle import ResumableQueryHandle
 from nextk.payloads import Upsertable
+from nextk.transport.orphans import orphaned_on_failure
 from nextk.types import (
     DEFAULT_NAMESPACE,
     DeleteResult,
@@ -239,7 +240,7 @@ class Index(BaseClient):
             fusion_algorithm=fusion_algorithm,
             query_mode=query_mode,
         )
-        with orphaned_on_failure(self._transport, start):
+        with orphaned_on_failure(self._transport.orphans, start):
             uuid, page = self._transport.send(start)
         return page, ResumableQueryHandle(self._transport, uuid)
 

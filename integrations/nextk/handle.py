@@ -15,33 +15,13 @@ import anyio
 from nextk.errors import NextKError, QueryNotFound
 from nextk.handle_state import HandleState, HandleStatus
 from nextk.loop_lock import LoopLock
-from nextk.operations import Operation, Started
 from nextk.transport import CLOSE_TIMEOUT, Transport
 from nextk.transport.orphans import orphan_at_exit
-from nextk.transport.retries import may_have_arrived
 from nextk.types import QueryResult
 
-__all__ = ["AsyncResumableQueryHandle", "HandleStatus", "ResumableQueryHandle", "orphaned_on_failure"]
+__all__ = ["AsyncResumableQueryHandle", "HandleStatus", "ResumableQueryHandle"]
 
 log = logging.getLogger("nextk.handle")
-
-
-@contextmanager
-def orphaned_on_failure(transport: Transport, start: Operation[Started]) -> Iterator[None]:
-    """Leave the query of a start to the orphans if the start fails in the block, but may have opened it.
-
-    Only a query whose uuid the client has made can be named then.
-
-    Args:
-        transport: The transport that carries the start.
-        start: The operation that is sent in the block.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if start.own_uuid is not None and may_have_arrived(error):
-            transport.orphans.append(start.own_uuid)
-        raise
 
 
 class _BaseHandle:

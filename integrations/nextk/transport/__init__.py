@@ -62,7 +62,10 @@ class Transport(Protocol):
         ...
 
     async def asend(self, operation: Operation[T]) -> T:
-        """Carry an operation to the index without blocking the event loop; see `send` for the rest."""
+        """Carry an operation to the index without blocking the event loop; see `send` for the rest.
+
+        If a start is cancelled, the transport adds its query to the orphans as soon as it is known.
+        """
         ...
 
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:

@@ -118,7 +118,12 @@ class HttpTransport:
             answer = await (self._see_through(attempt, operation) if operation.starts else attempt)
             if answer is not None:
                 return answer.value
-            await asyncio.sleep(attempts.pause)
+            try:
+                await asyncio.sleep(attempts.pause)
+            except asyncio.CancelledError:
+                if operation.own_uuid is not None:
+                    self.orphans.append(operation.own_uuid)
+                raise
 
     def close(self) -> None:
         """Stop the orphans and close the connections of blocking calls.

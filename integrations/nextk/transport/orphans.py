@@ -1,5 +1,6 @@
 """The resumable queries of a server whose handles were dropped, or were left, while they were open."""
 
+import asyncio
 import logging
 import os
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from nextk.operations import Operation, stop
+from nextk.transport.retries import may_have_arrived
 
 log = logging.getLogger("nextk.transport")
 
@@ -125,6 +127,27 @@ class Orphans(deque[str]):
         self.waiting.pop(id(self), None)
         if self:  # a finaliser was faster
             self.waiting[id(self)] = self
+
+
+@contextmanager
+def orphaned_on_failure(orphans: deque[str], start: Operation[Any]) -> Iterator[None]:
+    """Leave the query of a start to the orphans if the start fails in the block, but may have opened it.
+
+    Only a query whose uuid the client has made can be named then. A start that is cancelled is left to its transport,
+    where it goes on.
+
+    Args:
+        orphans: The orphans of the transport that carries the start.
+        start: The operation that is sent in the block.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        if start.own_uuid is not None and may_have_arrived(error):
+            orphans.append(start.own_uuid)
+        raise
 
 
 _at_exit: "dict[int, weakref.WeakMethod[Callable[[], None]]]" = {}
