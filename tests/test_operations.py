@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nextk import Vector, operations
 from nextk.errors import ClientError
-from nextk.operations import Operation, Repeat
+from nextk.operations import Operation, Page, Repeat
 from nextk.transport.encoding import encode
 from nextk.types import (
     Data,
@@ -172,6 +172,9 @@ def test_requests(operation: Operation[Any], path: str, body: Any) -> None:
         (start(vector=[1.0]), Repeat.UNLESS_SENT),
         (start(data="hi"), Repeat.UNLESS_SENT),
         (operations.fetch_next("u", 1), Repeat.UNLESS_SENT),
+        (start(vector=[1.0], uuid="u"), Repeat.NUMBERED),
+        (start(data="hi", uuid="u"), Repeat.NUMBERED),
+        (operations.fetch_next("u", 1, 2), Repeat.NUMBERED),
         (operations.stop("u"), Repeat.STOP),
         (operations.upsert([("a", [1.0])], ""), Repeat.ALWAYS),
         (update(data="x"), Repeat.ALWAYS),
@@ -184,8 +187,46 @@ def test_requests(operation: Operation[Any], path: str, body: Any) -> None:
     ids=lambda part: part.command if isinstance(part, Operation) else "",
 )
 def test_repeat_rules(command: Operation[Any], repeat: Repeat) -> None:
-    """Only the start and the pages of a resumable query must not be sent twice; a stop may."""
+    """Only the start and the pages of a resumable query must not be sent twice; a stop may, and numbered ones."""
     assert repeat is command.repeat
+    assert command.patient
+
+
+class TestNumberedPages:
+    """The extension by which a start or a page may be requested again."""
+
+    def test_bodies(self) -> None:
+        """A start carries its uuid and a page its number, beside what they carry without."""
+        assert {**start(data="hi").body, "uuid": "u"} == start(data="hi", uuid="u").body
+        assert {"uuid": "u", "additionalK": 3, "pageNumber": 2} == operations.fetch_next("u", 3, 2).body
+
+    def test_the_uuid_of_a_start(self) -> None:
+        """Only a start has a uuid of the client's own, and only if it was given one."""
+        named = [start(data="hi", uuid="u"), start(data="hi"), operations.fetch_next("v", 1, 2), operations.stop("v")]
+        assert ["u", None, None, None] == [operation.own_uuid for operation in named]
+        assert operations.upsert([("a", [1.0])], "").own_uuid is None
+
+    def test_a_page(self) -> None:
+        """A page says whether the server has said its number; a bare list is a page without one."""
+        matches, wire = [QueryResult("a", 0.5)], [{"id": "a", "score": 0.5}]
+        numbered, plain = operations.fetch_next("u", 1, 2).parse, operations.fetch_next("u", 1).parse
+        assert Page(matches, numbered=True) == numbered({"pageNumber": 2, "scores": wire})
+        assert Page(matches) == numbered(wire) == plain(wire)
+
+    @pytest.mark.parametrize(
+        "result",
+        [{"pageNumber": 3, "scores": []}, {"scores": []}, {"pageNumber": "2", "scores": []}, {"pageNumber": 2}, None],
+        ids=["another number", "no number", "a text", "no matches", "null"],
+    )
+    def test_a_page_of_another_shape(self, result: Any) -> None:
+        """A page of another number, or of another shape, is none."""
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            operations.fetch_next("u", 1, 2).parse(result)
+
+    def test_a_number_that_nobody_asked_for(self) -> None:
+        """A page that was requested without a number comes as a bare list."""
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            operations.fetch_next("u", 1).parse({"pageNumber": 2, "scores": []})
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

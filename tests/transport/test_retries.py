@@ -1,6 +1,8 @@
 """What a reply means where a proxy answers in the server's place, and what a transport refuses before it sends."""
 
+import pickle
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -8,9 +10,10 @@ import httpx
 import pytest
 
 from nextk import Index, operations
-from nextk.errors import ClientError, PageUncertain, RefusedError, TransportError
+from nextk.errors import ClientError, NextKError, PageUncertain, RefusedError, TransportError
 from nextk.transport.encoding import decode, encode
-from nextk.transport.retries import MAX_PAUSE, Answer, Attempts, pause_before
+from nextk.transport.retries import MAX_PAUSE, Answer, Attempts, may_have_arrived, pause_before
+from nextk.types import QueryResult
 
 DEEP = 100_000
 
@@ -64,6 +67,164 @@ def test_numbers_that_are_none(wrong: dict[str, Any]) -> None:
     """A number that is not one, or seconds that no clock can count, are refused by the name of the argument."""
     with pytest.raises(ClientError, match=next(iter(wrong))):
         Index("http://127.0.0.1:1", "t", **wrong)
+
+
+BY_NUMBER = operations.fetch_next("u", 1, 2)
+BY_UUID = operations.start(
+    "",
+    max_idle=60,
+    uuid="u",
+    vector=None,
+    top_k=1,
+    include_vectors=False,
+    include_metadata=False,
+    filter="",
+    data="hi",
+    include_data=False,
+    sparse_vector=None,
+    weighting_strategy=None,
+    fusion_algorithm=None,
+    query_mode=None,
+)
+VALUES = {"page": {"pageNumber": 2, "scores": []}, "start": {"uuid": "u", "scores": []}}
+
+LOSSES: dict[str, tuple[int, dict[str, Any] | None]] = {
+    "a gateway's page": (502, None),
+    "JSON 500": (500, {"error": "no", "status": 500}),
+    "JSON 503": (503, {"error": "no", "status": 503}),
+    "a result under a 503": (503, {"result": []}),
+    "no envelope": (200, {"answer": 42}),
+    "no JSON": (200, None),
+    "a redirect": (307, None),
+}
+"""Replies that leave it open whether a page was served."""
+
+
+@pytest.mark.parametrize("operation", [BY_NUMBER, BY_UUID], ids=["page", "start"])
+class TestNumbered:
+    """The start and the pages of a query of a server that numbers pages."""
+
+    @pytest.mark.parametrize(("status", "envelope"), LOSSES.values(), ids=LOSSES)
+    def test_a_reply_that_is_of_no_use(
+        self, operation: operations.Operation[Any], status: int, envelope: dict[str, Any] | None
+    ) -> None:
+        """It is repeated, since the server gives the same again; in the end it is an error, but none of uncertainty."""
+        sending = attempts(operation, retries=1)
+        assert sending.reply(status, envelope) is None
+        with pytest.raises((TransportError, RefusedError)) as caught:
+            sending.reply(status, envelope)
+        assert type(caught.value) is (RefusedError if envelope and "error" in envelope else TransportError)
+        assert may_have_arrived(caught.value)
+
+    def test_an_answer_to_a_repeat(self, operation: operations.Operation[Any]) -> None:
+        """A repeat brings what the lost reply would have brought."""
+        sending = attempts(operation, retries=2)
+        sending.no_reply(ConnectionResetError("broken"), sent=True)
+        assert sending.reply(502, None) is None
+        value = VALUES["start" if operation.starts else "page"]
+        answer = sending.reply(200, {"result": value})
+        assert answer == Answer(operation.parse(value))
+
+    @pytest.mark.parametrize("sent", [[False, False], [True, False], [False, True]], ids=str)
+    def test_whether_it_may_have_arrived(self, operation: operations.Operation[Any], sent: list[bool]) -> None:
+        """The last error says whether any attempt may have arrived, also after it was pickled."""
+        sending = attempts(operation, retries=1)
+        sending.no_reply(ConnectionResetError("broken"), sent=sent[0])
+        with pytest.raises(TransportError) as caught:
+            sending.no_reply(ConnectionResetError("broken"), sent=sent[1])
+        again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+        assert (TransportError, any(sent), any(sent)) == (type(again), again.sent, may_have_arrived(again))
+
+    @pytest.mark.parametrize("lost", [False, True], ids=["at once", "after a loss"])
+    @pytest.mark.parametrize("status", [401, 422, 429])
+    def test_a_refusal(self, operation: operations.Operation[Any], status: int, lost: bool) -> None:
+        """A refusal says whether an earlier attempt may have arrived, and keeps that when it is pickled."""
+        sending = attempts(operation, retries=int(lost))
+        if lost:
+            sending.no_reply(ConnectionResetError("broken"), sent=True)
+        with pytest.raises(RefusedError) as caught:
+            sending.reply(status, {"error": "no", "status": status})
+        again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+        assert (status, lost, lost) == (again.status, again.after_loss, may_have_arrived(again))
+
+    def test_somebody_else(self, operation: operations.Operation[Any]) -> None:
+        """A 409 to a page means that somebody else has advanced the query; a start is just refused."""
+        with pytest.raises(RefusedError if operation.starts else PageUncertain, match="past this page"):
+            attempts(operation, retries=3).reply(409, {"error": "the query is past this page", "status": 409})
+
+    def test_a_reply_of_another_shape(self, operation: operations.Operation[Any]) -> None:
+        """A reply that would be no better the next time is not asked for again at once, but may be later."""
+        with pytest.raises(TransportError) as misshapen:
+            attempts(operation, retries=3).reply(200, {"result": 42})
+        with pytest.raises(TransportError) as unreadable:
+            attempts(operation, retries=3).no_use(OSError("too large"))
+        for failure in (misshapen.value, unreadable.value):
+            assert (TransportError, True) == (type(failure), failure.sent)
+
+    def test_impatient(self, operation: operations.Operation[Any]) -> None:
+        """An operation that is not patient has one attempt, whatever the transport was told."""
+        once = replace(operation, patient=False)
+        with pytest.raises(TransportError):
+            attempts(once, retries=9).no_reply(ConnectionResetError("broken"), sent=True)
+        with pytest.raises(RefusedError) as caught:
+            attempts(once, retries=9).reply(429, {"error": "later", "status": 429}, retry_after="7")
+        assert 7.0 == caught.value.retry_after
+
+
+def test_a_repeat_that_ignores_the_number() -> None:
+    """A page without a number is delivered to the first request alone: to a repeat it may be the page after."""
+    bare = {"result": [{"id": "a", "score": 0.5}]}
+    assert Answer(operations.Page([QueryResult("a", 0.5)])) == attempts(BY_NUMBER).reply(200, bare)
+    for never_seen in (True, False):
+        sending = attempts(BY_NUMBER, retries=1)
+        if never_seen:
+            assert sending.reply(429, None) is None
+            assert sending.reply(200, bare) is not None
+        else:
+            sending.no_reply(ConnectionResetError("broken"), sent=True)
+            with pytest.raises(PageUncertain, match="another server"):
+                sending.reply(200, bare)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [BY_NUMBER, BY_UUID, operations.fetch_next("u", 1), operations.info()],
+    ids=lambda each: each.repeat.value,
+)
+class TestRetryAfter:
+    """When the server asks to be tried again, for whoever waits by himself."""
+
+    @pytest.mark.parametrize("envelope", [{"error": "later"}, None], ids=["JSON", "bare"])
+    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize(
+        ("header", "expected"), [("7", 7.0), ("0", 0.0), ("3600", MAX_PAUSE), (None, None), ("soon", None)]
+    )
+    def test_errors_carry_it(
+        self,
+        operation: operations.Operation[Any],
+        header: str | None,
+        expected: float | None,
+        status: int,
+        envelope: dict[str, Any] | None,
+    ) -> None:
+        """The error that a 429 or a 503 ends in carries the seconds of its header, a minute at the most."""
+        with pytest.raises(NextKError) as caught:
+            attempts(operation).reply(status, envelope, retry_after=header)
+        again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+        assert expected == again.retry_after
+
+    @pytest.mark.parametrize("status", [401, 422, 500, 502])
+    def test_no_other_reply_may_ask(self, operation: operations.Operation[Any], status: int) -> None:
+        """The header of any other reply is not looked at."""
+        with pytest.raises(NextKError) as caught:
+            attempts(operation).reply(status, {"error": "no"}, retry_after="7")
+        assert caught.value.retry_after is None
+
+
+def test_an_interrupted_request_may_have_arrived() -> None:
+    """An interruption leaves it open whether the server has seen the request; a misuse means that nothing was sent."""
+    assert may_have_arrived(KeyboardInterrupt())
+    assert not may_have_arrived(ClientError("the index is closed"))
 
 
 class TestPauses:
