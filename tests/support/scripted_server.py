@@ -8,10 +8,12 @@ import ssl
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from nextk.transport.numbering import HEADER, VERSION
 
 TOKEN = "s3cret-t0ken"
 
@@ -57,6 +59,17 @@ def result(value: Any) -> Act:
 def error(status: int, text: str) -> Act:
     """Refuse."""
     return answer(status, json.dumps({"error": text, "status": status}).encode())
+
+
+def headed(act: Act, name: str, value: str) -> Act:
+    """Answer in the same way, with another header."""
+    first, rest = (act.reply or b"").split(b"\r\n", 1)
+    return replace(act, reply=b"\r\n".join([first, f"{name}: {value}".encode(), rest]))
+
+
+def numbered(act: Act) -> Act:
+    """Answer in the same way, and say that the server numbers pages."""
+    return headed(act, HEADER, VERSION)
 
 
 def late(act: Act, seconds: float = 0.25) -> Act:
