@@ -214,16 +214,19 @@ class FaultPlan:
             self._open -= gone
         return sorted(gone)
 
-    def started(self, uuid: str) -> None:
-        """Note that the index has opened a query whose uuid the client does not know yet.
+    def started(self, uuid: str, *, known: bool = False) -> None:
+        """Note that the index has opened a query.
 
         Args:
             uuid: The uuid of the query; `""` if the namespace does not exist, so that no query was opened.
+            known: Whether the client has made the uuid itself, so that it can stop the query even if the reply is lost.
+                Default `False`.
         """
         if uuid:
             with self._lock:
                 self._open.add(uuid)
-                self._lost.add(uuid)
+                if not known:
+                    self._lost.add(uuid)
 
     def delivered(self, uuid: str) -> None:
         """Note that a client has learnt the uuid of a query.

@@ -20,6 +20,7 @@ from nextk.server.app import create_app
 from nextk.server.listening import configure, listen, url_of
 from nextk.server.routing import RequestTarget
 from nextk.testing.faults import ERROR_PAGE, ERROR_STATUS, Fault, FaultPlan, RequestKind
+from nextk.testing.unnumbered import UnnumberedApp, answered, body_of, whole_body
 
 __all__ = ["FaultyApp", "FaultyServer", "ServerThread"]
 
@@ -32,13 +33,18 @@ class FaultyApp:
     Args:
         engines: The indexes by name. The caller closes them.
         plan: The faults. It may be replaced between requests.
+        numbered_pages: Whether the server numbers its pages. `False` for one that behaves as if it did not know the
+            numbers, like the hosted service. Default `True`.
         options: Further arguments of `create_app`.
     """
 
-    def __init__(self, engines: Mapping[str, Engine], plan: FaultPlan, **options: Any) -> None:
+    def __init__(
+        self, engines: Mapping[str, Engine], plan: FaultPlan, *, numbered_pages: bool = True, **options: Any
+    ) -> None:
         self.plan = plan
         self._engines = engines
-        self._app: ASGIApp = create_app(engines, **options)
+        app = create_app(engines, **options)
+        self._app: ASGIApp = app if numbered_pages else UnnumberedApp(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of ASGI, or fail to answer it as the plan says."""
@@ -46,15 +52,15 @@ class FaultyApp:
         if kind is None:
             await self._app(scope, receive, send)
             return
-        plan, body = self.plan, await _body(receive)
+        plan, body = self.plan, await body_of(receive)
         fault = plan.on_request(kind)
         for uuid in plan.queries_to_end(fault, _uuid(body)):
             await run_in_threadpool(self._end, uuid)
         if fault is Fault.DROP_REQUEST:
             await _break_off(send)
             return
-        reply = await self._answer(scope, body)
-        _record(plan, kind, _uuid(body), reply)
+        reply = await answered(self._app, scope, body)
+        _record(plan, kind, body, reply)
         if fault is Fault.DROP_REPLY:
             await _break_off(send)
         elif fault is Fault.ERROR_PAGE:
@@ -64,19 +70,6 @@ class FaultyApp:
                 plan.delivered(_uuid_of_reply(reply))
             for message in reply:
                 await send(message)
-
-    async def _answer(self, scope: Scope, body: bytes) -> list[Message]:
-        """Return what the application answers, without sending it."""
-        reply: list[Message] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: Message) -> None:
-            reply.append(message)
-
-        await self._app(scope, receive, send)
-        return reply
 
     def _end(self, uuid: str) -> None:
         for engine in self._engines.values():
@@ -118,6 +111,8 @@ class FaultyServer(ServerThread):
     Args:
         plan: The faults. `server.app.plan` may be replaced between requests. The engine uses the clock of this plan.
         max_open_queries: How many resumable queries may be open at once. Default 100.
+        numbered_pages: Whether the server numbers its pages. `False` for one that behaves as if it did not know the
+            numbers, like the hosted service. Default `True`.
         schema: The keywords of `nextk.Index.embedded`.
 
     Attributes:
@@ -127,10 +122,12 @@ class FaultyServer(ServerThread):
         app: The application, whose plan may be replaced.
     """
 
-    def __init__(self, plan: FaultPlan, *, max_open_queries: int = 100, **schema: Any) -> None:
+    def __init__(
+        self, plan: FaultPlan, *, max_open_queries: int = 100, numbered_pages: bool = True, **schema: Any
+    ) -> None:
         self.token = secrets.token_urlsafe()
         self.engine = open_engine(None, schema, name=_NAME, clock=plan.clock, max_open_queries=max_open_queries)
-        self.app = FaultyApp({_NAME: self.engine}, plan, token=self.token)
+        self.app = FaultyApp({_NAME: self.engine}, plan, numbered_pages=numbered_pages, token=self.token)
         super().__init__(self.app)
 
     def __exit__(
@@ -140,37 +137,36 @@ class FaultyServer(ServerThread):
         self.engine.close()
 
 
-async def _body(receive: Receive) -> bytes:
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return bytes(body)
+def _fields(body: bytes) -> dict[str, Any]:
+    """Return the fields in the body of a request; none if it is no JSON object."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _uuid(body: bytes) -> str | None:
     """Return the uuid in the body of a request, or `None` if there is none."""
-    try:
-        fields = json.loads(body)
-    except ValueError:
-        return None
-    uuid = fields.get("uuid") if isinstance(fields, dict) else None
+    uuid = _fields(body).get("uuid")
     return uuid if isinstance(uuid, str) else None
 
 
-def _record(plan: FaultPlan, kind: RequestKind, uuid: str | None, reply: list[Message]) -> None:
-    found = reply[0]["status"] == 200
+def _record(plan: FaultPlan, kind: RequestKind, body: bytes, reply: list[Message]) -> None:
+    """Tell the plan which query the application has opened or ended by a reply."""
+    status, uuid = reply[0]["status"], _uuid(body)
     if kind is RequestKind.START:
-        plan.started(_uuid_of_reply(reply) if found else "")
-    elif kind is RequestKind.STOP or not found:
+        opened = _uuid_of_reply(reply) if status == 200 else ""
+        plan.started(opened, known=opened == uuid)
+    elif status == 404 or (status == 200 and kind is RequestKind.STOP):
+        plan.ended(uuid or "")
+    elif status >= 500 and "pageNumber" not in _fields(body):  # a numbered page that failed may be requested again
         plan.ended(uuid or "")
 
 
 def _uuid_of_reply(reply: list[Message]) -> str:
     """Return the uuid of the query that a start opened; `""` for none."""
-    envelope = json.loads(b"".join(message.get("body", b"") for message in reply))
+    envelope = json.loads(whole_body(reply))
     result = envelope.get("result")
     return str(result["uuid"]) if isinstance(result, dict) else ""
 

@@ -1,6 +1,7 @@
 """A transport around another one, on which requests fail as a plan says."""
 
 import asyncio
+import dataclasses
 import os
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from nextk.testing.faults import ERROR_STATUS, Fault, FaultPlan, RequestKind
 from nextk.transport import Transport
 from nextk.transport.numbering import Numbering
 from nextk.transport.retries import Answer, Attempts
+from nextk.types import InfoResult
 
 T = TypeVar("T")
 
@@ -22,14 +24,14 @@ _RETRIES = 3  # as `Index` has it
 
 
 @overload
-def faulty(index: Index, plan: FaultPlan) -> Index: ...
+def faulty(index: Index, plan: FaultPlan, *, numbered_pages: bool = True) -> Index: ...
 
 
 @overload
-def faulty(index: AsyncIndex, plan: FaultPlan) -> AsyncIndex: ...
+def faulty(index: AsyncIndex, plan: FaultPlan, *, numbered_pages: bool = True) -> AsyncIndex: ...
 
 
-def faulty(index: Index | AsyncIndex, plan: FaultPlan) -> Index | AsyncIndex:
+def faulty(index: Index | AsyncIndex, plan: FaultPlan, *, numbered_pages: bool = True) -> Index | AsyncIndex:
     """Return a client of the same index on which resumable queries fail as planned. Closing either client closes both.
 
     Operations that may be repeated are repeated at once, as often as a client repeats them by default.
@@ -37,8 +39,11 @@ def faulty(index: Index | AsyncIndex, plan: FaultPlan) -> Index | AsyncIndex:
     Args:
         index: The client of the index, blocking or asynchronous.
         plan: The faults.
+        numbered_pages: Whether the index numbers its pages if it can. `False` for one that behaves like a server which
+            does not know numbered pages, as the hosted service. Default `True`.
     """
-    return type(index)._over(FaultyTransport(index._transport, plan))  # noqa: SLF001 - how one colour is made of the other
+    transport = FaultyTransport(index._transport, plan, numbered_pages=numbered_pages)  # noqa: SLF001 - see below
+    return type(index)._over(transport)  # noqa: SLF001 - how one colour is made of the other
 
 
 class FaultyTransport:
@@ -47,12 +52,15 @@ class FaultyTransport:
     Args:
         inner: The transport to the index.
         plan: The faults.
+        numbered_pages: Whether the index numbers its pages if `inner` says so. `False` for one that never says so, nor
+            how it fuses pages. Default `True`.
     """
 
-    def __init__(self, inner: Transport, plan: FaultPlan) -> None:
+    def __init__(self, inner: Transport, plan: FaultPlan, *, numbered_pages: bool = True) -> None:
         self.orphans: deque[str] = inner.orphans
         self.closing_hooks: list[Callable[[], None]] = inner.closing_hooks
-        self.numbering = Numbering(False)
+        self.numbering = inner.numbering if numbered_pages else Numbering(False)
+        self._numbered_pages = numbered_pages
         self._inner = inner
         self._plan = plan
 
@@ -72,7 +80,7 @@ class FaultyTransport:
         """
         kind = RequestKind.of(operation.command)
         if kind is None:
-            return self._inner.send(operation)
+            return self._shown(self._inner.send(operation))
         attempts = Attempts(operation, _RETRIES)
         while (answer := self._attempt(kind, operation, attempts)) is None:
             pass
@@ -82,7 +90,7 @@ class FaultyTransport:
         """Carry an operation without blocking the event loop; see `nextk.transport.Transport`."""
         kind = RequestKind.of(operation.command)
         if kind is None:
-            return await self._inner.asend(operation)
+            return self._shown(await self._inner.asend(operation))
         attempts = Attempts(operation, _RETRIES)
         while (answer := await self._aattempt(kind, operation, attempts)) is None:
             pass
@@ -108,6 +116,12 @@ class FaultyTransport:
     async def aclose(self) -> None:
         """Close the transport inside without blocking the event loop."""
         await self._inner.aclose()
+
+    def _shown(self, value: T) -> T:
+        """Return what a client sees of a value: of `info`, only what the server is said to know."""
+        if self._numbered_pages or not isinstance(value, InfoResult):
+            return value
+        return dataclasses.replace(value, fusion_order="", numbered_pages=False)
 
     def _attempt(self, kind: RequestKind, operation: Operation[T], attempts: Attempts[T]) -> Answer[T] | None:
         fault = self._plan.on_request(kind)
@@ -156,7 +170,7 @@ class FaultyTransport:
 
     def _record(self, kind: RequestKind, operation: Operation[Any], value: Any) -> None:
         if kind is RequestKind.START:
-            self._plan.started(value[0])
+            self._plan.started(value[0], known=operation.body.get("uuid") == value[0])
         elif kind is RequestKind.STOP:
             self._plan.ended(_uuid(operation) or "")
 
