@@ -218,6 +218,8 @@ class TestPlan:
         clock.advance(2)
         clock.advance(0.5)
         assert 2.5 == clock()
+        clock.sleep(4)
+        assert 6.5 == clock()
 
 
 class TestServer:

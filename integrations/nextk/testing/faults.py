@@ -113,6 +113,14 @@ class ManualClock:
         """
         self._now += seconds
 
+    def sleep(self, seconds: float) -> None:
+        """Advance the clock instead of waiting, for code that takes its waiting function as an argument.
+
+        Args:
+            seconds: The number of seconds.
+        """
+        self.advance(seconds)
+
     def pass_max_idle(self) -> None:
         """Advance the clock by more than the longest `max_idle` that a query can have."""
         self.advance(_MAX_IDLE + 1)

@@ -158,9 +158,9 @@ def _record(plan: FaultPlan, kind: RequestKind, body: bytes, reply: list[Message
     if kind is RequestKind.START:
         opened = _uuid_of_reply(reply) if status == 200 else ""
         plan.started(opened, known=opened == uuid)
-    elif status == 404 or (status == 200 and kind is RequestKind.STOP):
-        plan.ended(uuid or "")
-    elif status >= 500 and "pageNumber" not in _fields(body):  # a numbered page that failed may be requested again
+        return
+    failed = status >= 500 and "pageNumber" not in _fields(body)  # a numbered page may be requested again
+    if failed or status == 404 or (status == 200 and kind is RequestKind.STOP):
         plan.ended(uuid or "")
 
 
