@@ -98,7 +98,8 @@ class TestFaults:
         assert [] == disturbed.plan.injected
 
     @pytest.mark.parametrize(
-        ("fault", "advanced"), [(Fault.DROP_REQUEST, 0), (Fault.DROP_REPLY, 2), (Fault.ERROR_PAGE, 2)]
+        ("fault", "advanced"),
+        [(Fault.DROP_REQUEST, 0), (Fault.DROP_REPLY, 2), (Fault.ERROR_PAGE, 2), (Fault.TRUNCATE, 2), (Fault.RESET, 2)],
     )
     async def test_a_lost_page(self, disturbed: Disturbed, fault: Fault, advanced: int) -> None:
         """The page's fate is unknown to the client, and the server has advanced, or has not."""
@@ -112,7 +113,8 @@ class TestFaults:
         assert [PlannedFault(fault, RequestKind.NEXT, 1)] == disturbed.plan.injected
 
     @pytest.mark.parametrize(
-        ("fault", "opened"), [(Fault.DROP_REQUEST, 0), (Fault.DROP_REPLY, 1), (Fault.ERROR_PAGE, 1)]
+        ("fault", "opened"),
+        [(Fault.DROP_REQUEST, 0), (Fault.DROP_REPLY, 1), (Fault.ERROR_PAGE, 1), (Fault.TRUNCATE, 1), (Fault.RESET, 1)],
     )
     async def test_a_lost_start(self, disturbed: Disturbed, fault: Fault, opened: int) -> None:
         """A start whose reply is lost leaves a query that nobody can name, until it expires."""

@@ -13,6 +13,7 @@ and `AsyncSessionCompliance` test the sessions of an index or an adapter. Nothin
 
 from nextk.testing.compliance import AsyncSessionCompliance, SessionCompliance
 from nextk.testing.faults import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind
+from nextk.testing.random_faults import RandomFaults
 from nextk.testing.transport import FaultyTransport, faulty
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "FaultyTransport",
     "ManualClock",
     "PlannedFault",
+    "RandomFaults",
     "RequestKind",
     "SessionCompliance",
     "faulty",

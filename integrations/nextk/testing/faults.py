@@ -24,6 +24,10 @@ class Fault(Enum):
     """The connection breaks after the index has answered the request: a page is lost."""
     ERROR_PAGE = "error page"
     """The index has answered the request, but the client gets a 502 page with HTML from a gateway instead."""
+    TRUNCATE = "truncate"
+    """The index has answered the request, and the body of its reply is cut in the middle."""
+    RESET = "reset"
+    """The index has answered the request, and the connection is reset while the reply is under way."""
     DELAY = "delay"
     """The index has answered the request, and its reply comes late."""
     EXPIRE = "expire"
@@ -36,7 +40,7 @@ class Fault(Enum):
     @property
     def loses_reply(self) -> bool:
         """Whether the index executes the request although the client gets no answer from it."""
-        return self in (Fault.DROP_REPLY, Fault.ERROR_PAGE)
+        return self in (Fault.DROP_REPLY, Fault.ERROR_PAGE, Fault.TRUNCATE, Fault.RESET)
 
     @property
     def ends_query(self) -> bool:

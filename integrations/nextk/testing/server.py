@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import secrets
+import socket
+import struct
 import threading
 from collections.abc import Mapping
 from types import TracebackType
@@ -61,10 +63,8 @@ class FaultyApp:
             return
         reply = await answered(self._app, scope, body)
         _record(plan, kind, body, reply)
-        if fault is Fault.DROP_REPLY:
-            await _break_off(send)
-        elif fault is Fault.ERROR_PAGE:
-            await _send_error_page(send)
+        if fault is not None and fault.loses_reply:
+            await _lose(fault, reply, send)
         elif fault is not Fault.DELAY or await _still_there(receive, plan.delay):
             if kind is RequestKind.START:
                 plan.delivered(_uuid_of_reply(reply))
@@ -171,10 +171,40 @@ def _uuid_of_reply(reply: list[Message]) -> str:
     return str(result["uuid"]) if isinstance(result, dict) else ""
 
 
+async def _lose(fault: Fault, reply: list[Message], send: Send) -> None:
+    """Send what is left of a reply that a fault loses."""
+    if fault is Fault.ERROR_PAGE:
+        await _send_error_page(send)
+    elif fault is Fault.TRUNCATE:
+        await _send_half(reply, send)
+    else:
+        await _break_off(send)
+    if fault is Fault.RESET:
+        _reset(send)
+
+
 async def _break_off(send: Send) -> None:
     """Begin a reply and never finish it, so that the server closes the connection."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"{", "more_body": True})
+
+
+def _reset(send: Send) -> None:
+    """Close the connection of uvicorn's `send` at once, with a TCP RST instead of an orderly end."""
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is not None:  # without it the server closes the connection that was broken off
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+
+
+async def _send_half(reply: list[Message], send: Send) -> None:
+    """Send the first half of a reply's body, as if that were all of it."""
+    body = whole_body(reply)
+    half = body[: len(body) // 2]
+    headers = [(name, value) for name, value in reply[0]["headers"] if name.lower() != b"content-length"]
+    headers.append((b"content-length", str(len(half)).encode()))
+    await send({**reply[0], "headers": headers})
+    await send({"type": "http.response.body", "body": half})
 
 
 async def _send_error_page(send: Send) -> None:

@@ -175,9 +175,11 @@ class FaultyTransport:
             self._plan.ended(_uuid(operation) or "")
 
     def _deliver(self, fault: Fault | None, kind: RequestKind, value: Any, attempts: Attempts[T]) -> Answer[T] | None:
-        if fault is Fault.DROP_REPLY:
+        if fault in (Fault.DROP_REPLY, Fault.RESET):
             attempts.no_reply(_connection_reset(), where=repr(self._inner), sent=True)
             return None
+        if fault is Fault.TRUNCATE:
+            return attempts.reply(200, None)
         if fault is Fault.ERROR_PAGE:
             return attempts.reply(ERROR_STATUS, None)
         if kind is RequestKind.START:

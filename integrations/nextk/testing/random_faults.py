@@ -1,0 +1,85 @@
+"""Faults by chance, the same ones for the same seed."""
+
+import random
+
+from nextk.errors import ClientError
+from nextk.testing.faults import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind
+
+
+class RandomFaults(FaultPlan):
+    """A plan by which starts, pages and stops of resumable queries fail by chance.
+
+    Every request draws two numbers, whatever they decide: one for the way to the index and one for the way back. With
+    probability `drop_request` the index never sees the request. If it has seen it, at most one thing happens to the
+    reply; the other probabilities are of that. The same seed and the same sequence of requests bring the same faults.
+
+    Args:
+        seed: The seed of the random numbers.
+        drop_request: The probability of `Fault.DROP_REQUEST`. Default 0.
+        drop_reply: The probability of `Fault.DROP_REPLY`. Default 0.
+        truncate: The probability of `Fault.TRUNCATE`. Default 0.
+        error_page: The probability of `Fault.ERROR_PAGE`. Default 0.
+        late: The probability of `Fault.DELAY`. Default 0.
+        reset: The probability of `Fault.RESET`. Default 0.
+        delay: The number of seconds by which a late reply is held back. Default 0.05.
+        clock: The clock of the engine; `None` (the default) for a new one.
+
+    Raises:
+        ClientError: A probability is not from 0 to 1, or those of the reply are more than 1 in all.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        drop_request: float = 0.0,
+        drop_reply: float = 0.0,
+        truncate: float = 0.0,
+        error_page: float = 0.0,
+        late: float = 0.0,
+        reset: float = 0.0,
+        delay: float = 0.05,
+        clock: ManualClock | None = None,
+    ) -> None:
+        super().__init__(clock=clock, delay=delay)
+        self._seed = seed
+        self._random = random.Random(seed)  # noqa: S311 - faults that can be repeated, no secrets
+        self._drop_request = drop_request
+        self._of_reply = {
+            Fault.DROP_REPLY: drop_reply,
+            Fault.TRUNCATE: truncate,
+            Fault.ERROR_PAGE: error_page,
+            Fault.DELAY: late,
+            Fault.RESET: reset,
+        }
+        chances = (drop_request, *self._of_reply.values())
+        if not all(0 <= chance <= 1 for chance in chances) or sum(self._of_reply.values()) > 1:
+            message = f"probabilities have to be from 0 to 1, and those of the reply at most 1 in all, not {chances}"
+            raise ClientError(message)
+
+    def __repr__(self) -> str:
+        return f"RandomFaults({self._seed}), injected {self.injected}"
+
+    def on_request(self, kind: RequestKind) -> Fault | None:
+        """Count a request, and return the fault that hits it; `None` if there is none.
+
+        Args:
+            kind: The kind of the request; never `RequestKind.PAGE`.
+        """
+        planned = super().on_request(kind)
+        with self._lock:
+            fault = self._draw()
+            if planned is not None or fault is None:
+                return planned
+            self.injected.append(PlannedFault(fault, kind, self._counts[kind]))
+        return fault
+
+    def _draw(self) -> Fault | None:
+        request, reply = self._random.random(), self._random.random()
+        if request < self._drop_request:
+            return Fault.DROP_REQUEST
+        for fault, chance in self._of_reply.items():
+            if reply < chance:
+                return fault
+            reply -= chance
+        return None
