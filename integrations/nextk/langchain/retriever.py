@@ -14,7 +14,7 @@ from nextk.langchain.tracing import atrace_shortfall, trace_shortfall
 from nextk.langchain.writing import Writing
 from nextk.sessions import AsyncRetrievalSession, RetrievalSession
 from nextk.sessions.config import Overrides
-from nextk.sessions.cursor import ReadCursor
+from nextk.sessions.read_cursor import ReadCursor
 
 
 class ResumableRetriever(Streaming, Writing):

@@ -35,8 +35,8 @@ from nextk.sessions import (
     SearchQuery,
 )
 from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Overrides
-from nextk.sessions.cursor import ReadCursor
 from nextk.sessions.query import require_filter
+from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.recovery import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 from nextk.until import Policy

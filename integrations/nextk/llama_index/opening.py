@@ -13,7 +13,7 @@ from nextk.llama_index.question import Embedder, bundle_from_texts, bundle_of, c
 from nextk.retrievers.connection import Connection
 from nextk.sessions import AsyncRetrievalSession, RetrievalSession, SearchConfig, SearchQuery
 from nextk.sessions.config import Overrides
-from nextk.sessions.cursor import ReadCursor
+from nextk.sessions.read_cursor import ReadCursor
 
 if TYPE_CHECKING:
     from nextk.llama_index.retriever import ResumableRetriever

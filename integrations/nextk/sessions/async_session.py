@@ -13,11 +13,12 @@ from nextk.handle import AsyncResumableQueryHandle
 from nextk.loop_lock import LoopLock
 from nextk.sessions.base import BaseSession, note_policy_error
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
-from nextk.sessions.cursor import Cursor, ReadCursor
+from nextk.sessions.cursor import Cursor
 from nextk.sessions.effects import Effects, adrive
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.locks import CALL_WITHIN_CALL
 from nextk.sessions.query import RetrievalMode, SearchQuery
+from nextk.sessions.read_cursor import ReadCursor
 from nextk.until.policy import Policy
 
 T = TypeVar("T")

@@ -11,12 +11,13 @@ from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.handle import AsyncResumableQueryHandle, ResumableQueryHandle
 from nextk.sessions.config import SearchConfig
-from nextk.sessions.cursor import Cursor, ReadCursor
+from nextk.sessions.cursor import Cursor
 from nextk.sessions.effects import CallCheck, Effect, Embed, FetchInfo, FetchNext, PlainQuery, Release, StartQuery
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.machine import SearchMachine
 from nextk.sessions.pool import Parked, Slot, pool_of
 from nextk.sessions.query import SearchQuery, explaining_models
+from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.report import Report
 
 T = TypeVar("T")

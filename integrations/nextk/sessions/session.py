@@ -17,11 +17,12 @@ from nextk.errors import ClientError
 from nextk.handle import ResumableQueryHandle
 from nextk.sessions.base import BaseSession, note_policy_error
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
-from nextk.sessions.cursor import Cursor, ReadCursor
+from nextk.sessions.cursor import Cursor
 from nextk.sessions.effects import Effects, drive
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.locks import ThreadLock
 from nextk.sessions.query import RetrievalMode, SearchQuery
+from nextk.sessions.read_cursor import ReadCursor
 from nextk.until.policy import Policy
 
 T = TypeVar("T")
