@@ -46,6 +46,15 @@ class _BaseHandle:
         """The number of the last page that was delivered. That of the first page, which the start brought, is 1."""
         return self._state.page_number
 
+    @property
+    def can_repeat(self) -> bool:
+        """Whether a page was requested that has not arrived, and that the next `fetch_next` requests again."""
+        return self._state.can_repeat
+
+    def go_on_after_loss(self) -> None:
+        """Let `fetch_next` request a further page although one was lost; see `HandleState.go_on_after_loss`."""
+        self._state.go_on_after_loss()
+
     def detach_uuid(self) -> str | None:
         """Give up the query without stopping it, so that another handle can continue it from `page_number` on.
 

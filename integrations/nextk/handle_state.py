@@ -106,6 +106,25 @@ class HandleState:
         """Whether the server may still keep the query open, so that a stop would free it."""
         return self.status in (HandleStatus.OPEN, HandleStatus.UNCERTAIN)
 
+    @property
+    def can_repeat(self) -> bool:
+        """Whether a page was requested that has not arrived, and that may be requested again by its number."""
+        return self.held and self._requested is not None and self._counts_pages
+
+    @property
+    def _counts_pages(self) -> bool:
+        """Whether the server numbers pages, and this process alone counts those of the query."""
+        # Two processes that each counted the pages of one query would both be given the same page.
+        return self._numbering.said is True and self._forks_before == _forks
+
+    def go_on_after_loss(self) -> None:
+        """Let the next page be requested although the last one was lost, from a server that does not number pages.
+
+        Only for a caller that knows the ids of the pages, so that they tell whether one was passed.
+        """
+        if self.status is HandleStatus.UNCERTAIN:
+            self.status, self._requested = HandleStatus.OPEN, None
+
     def next_page(self, count: int) -> Operation[Page] | None:
         """Return the operation that fetches the next page.
 
@@ -159,7 +178,9 @@ class HandleState:
         if request.repeated:
             require_number(page)
         self.page_number, self._waiting = request.number, page.matches[count:] if request.repeated else []
-        self.status, self.reply_lost, self._requested = HandleStatus.OPEN, False, None
+        self._requested, self.reply_lost = None, False
+        if self.held:  # else it was stopped while the page was under way
+            self.status = HandleStatus.OPEN
         return page.matches[:count] if request.repeated else page.matches
 
     def failed(self, error: BaseException) -> None:
@@ -213,8 +234,7 @@ class HandleState:
 
     def _next_request(self, count: int) -> _PageRequest:
         """Return the request for the next page, or that for the last one if it has not arrived."""
-        # Two processes that each counted the pages of one query would both be given the same page.
-        by_number = self._numbering.said is True and self._forks_before == _forks
+        by_number = self._counts_pages
         if self.status is HandleStatus.OPEN and self._requested is None:
             return _PageRequest(self.page_number + 1, count, by_number, repeated=False)
         if self._requested is None or not by_number:

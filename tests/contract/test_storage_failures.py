@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nextk import AsyncIndex, Vector
-from nextk.errors import PageUncertain, RefusedError
+from nextk.errors import RefusedError
 from nextk.types import Data
 from tests.support.transports import Opener
 
@@ -202,17 +202,19 @@ class TestInterrupted:
             assert before == await read(index)
 
     async def test_pages(self, open_index: Opener) -> None:
-        """A start or a page that fails is uncertain and says why; its query is gone, so that no page can be skipped."""
+        """A start or a page that fails says why and leaves nothing open; the page can be requested again."""
         index = await opened(open_index)
-        with interrupted(connection_of(open_index, index)), pytest.raises(PageUncertain, match="was interrupted"):
+        with interrupted(connection_of(open_index, index)), pytest.raises(RefusedError, match="was interrupted"):
             await index.resumable_query([1.0, 0.0], 1)
-        _, handle = await index.resumable_query([1.0, 0.0], 1)
-        with interrupted(connection_of(open_index, index)), pytest.raises(PageUncertain, match="was interrupted"):
-            await handle.fetch_next(1)
         assert 0 == open_index.engine(index).open_queries()
-        with pytest.raises(PageUncertain):
+        expected = [match.id for match in await index.query([1.0, 0.0], 3)]
+        first, handle = await index.resumable_query([1.0, 0.0], 1)
+        with interrupted(connection_of(open_index, index)), pytest.raises(RefusedError, match="was interrupted"):
             await handle.fetch_next(1)
+        rest = [*await handle.fetch_next(1), *await handle.fetch_next(1)]
+        assert expected == [match.id for match in (*first, *rest)]
         await handle.stop()
+        assert 0 == open_index.engine(index).open_queries()
 
 
 class TestDamaged:

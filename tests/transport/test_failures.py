@@ -481,10 +481,10 @@ class TestCancellation:
             reading, go_on = threading.Event(), threading.Event()
             whole = EmbeddedEngine.fetch_next
 
-            def gated(engine: EmbeddedEngine, uuid: str, count: int) -> Any:
+            def gated(engine: EmbeddedEngine, uuid: str, count: int, number: int | None = None) -> Any:
                 reading.set()
                 assert go_on.wait(5)
-                return whole(engine, uuid, count)
+                return whole(engine, uuid, count, number)
 
             monkeypatch.setattr(EmbeddedEngine, "fetch_next", gated)
             task = asyncio.create_task(handle.fetch_next(1))

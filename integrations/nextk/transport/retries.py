@@ -306,6 +306,8 @@ def _refusal(operation: Operation[Any], status: int, text: str) -> RefusedError:
         return AuthenticationError(text, status)
     if operation.continues and (status == 404 or "does not exist" in lower or "not found" in lower):
         return QueryNotFound(f"{text}. It was stopped, or idle for longer than its max_idle", status)
+    if operation.own_uuid is not None and status == 404 and lower.startswith("resumable query"):
+        return QueryNotFound(f"{text}. It was stopped before its start was repeated", status)
     if operation.starts and (status == 429 or "active resumable" in lower):
         return TooManyQueries(f"{text}. Stop queries that are no longer needed, or let them expire", status)
     return RefusedError(text, status)
