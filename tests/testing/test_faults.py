@@ -26,7 +26,7 @@ CLOCK = ManualClock()
 @pytest.fixture(scope="module")
 def server() -> Iterator[FaultyServer]:
     """A server whose plan each test replaces."""
-    with FaultyServer(FaultPlan(clock=CLOCK), **SHAPE.schema) as server:
+    with FaultyServer(FaultPlan(clock=CLOCK), numbered_pages=False, **SHAPE.schema) as server:
         with Index(server.url, server.token) as index:
             index.upsert(SHAPE.records())
         yield server
@@ -72,7 +72,7 @@ async def disturbed(request: pytest.FixtureRequest) -> AsyncIterator[Disturbed]:
     else:
         bench = Bench.build(SHAPE)
         plan = FaultPlan(clock=bench.clock, delay=0.01)
-        index, engine = faulty(bench.index, plan), bench.engine
+        index, engine = faulty(bench.index, plan, numbered_pages=False), bench.engine
     client = cast("AsyncIndex", Awaitable(index)) if blocking else index.to_async()
     yield Disturbed(client, engine, plan)
     left = engine.open_queries()
@@ -91,7 +91,7 @@ class TestFaults:
         handle, first = await disturbed.start(3)
         second = ids(await handle.fetch_next(2))
         assert disturbed.expected(0, 5) == first + second
-        assert [1, 1, 2, 0] == [disturbed.plan.count(moment) for moment in RequestKind]
+        assert [1, 1, 2, 0] == [disturbed.plan.count(kind) for kind in RequestKind if kind is not RequestKind.OTHER]
         assert (1, 0) == (len(disturbed.plan.open), len(disturbed.plan.lost))
         await handle.stop()
         assert (1, frozenset()) == (disturbed.plan.count(RequestKind.STOP), disturbed.plan.open)
@@ -172,10 +172,15 @@ class TestFaults:
         assert ([], frozenset()) == (page, disturbed.plan.open)
 
     async def test_everything_else_is_left_alone(self, disturbed: Disturbed) -> None:
-        """Requests that have nothing to do with resumable queries are neither counted nor disturbed."""
+        """Requests that have nothing to do with resumable queries are hit only by faults planned for them."""
+        before, requests = disturbed.plan.count(RequestKind.OTHER), disturbed.plan.requests
         disturbed.plan.inject(Fault.DROP_REQUEST)
         assert 30 == (await disturbed.index.info()).vector_count
-        assert [0, 0, 0, 0] == [disturbed.plan.count(moment) for moment in RequestKind]
+        assert (before + 1, requests + 1) == (disturbed.plan.count(RequestKind.OTHER), disturbed.plan.requests)
+        assert [] == disturbed.plan.injected
+        disturbed.plan.inject(Fault.DROP_REPLY, RequestKind.OTHER)
+        assert 30 == (await disturbed.index.info()).vector_count
+        assert requests + 3 == disturbed.plan.requests
 
 
 class TestPlan:
@@ -259,7 +264,9 @@ def test_a_cancelled_start_is_lost() -> None:
 
     async def start() -> None:
         starting = asyncio.create_task(
-            faulty(bench.index, plan).to_async().resumable_query(top_k=3, **SHAPE.question.parameters())
+            faulty(bench.index, plan, numbered_pages=False)
+            .to_async()
+            .resumable_query(top_k=3, **SHAPE.question.parameters())
         )
         while not plan.open:  # noqa: ASYNC110 - what is waited for happens on a thread
             await asyncio.sleep(0.001)

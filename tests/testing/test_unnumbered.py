@@ -43,7 +43,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         ("/resumable-query-next", {"uuid": OWN_UUID, "pageNumber": 2}, {"uuid": OWN_UUID}),
         ("/resumable-query-end", {"uuid": OWN_UUID}, {"uuid": OWN_UUID}),
         ("/upsert", [{"id": "a", "uuid": "b"}], [{"id": "a", "uuid": "b"}]),
-        ("/indexes/a/info", {}, {"vectorCount": 3}),
+        ("/indexes/a/info", {}, {"vectorCount": 3, "fusionOrder": "GLOBAL"}),
     ],
 )
 async def test_the_extension_is_taken_away(path: str, sent: Any, seen: Any) -> None:
@@ -87,7 +87,7 @@ class Telling(FaultyTransport):
         return value
 
 
-@pytest.mark.parametrize(("numbered", "shown"), [(True, ("BATCH", True)), (False, ("", False))])
+@pytest.mark.parametrize(("numbered", "shown"), [(True, ("BATCH", True)), (False, ("BATCH", False))])
 def test_the_transport_says_it_too(numbered: bool, shown: tuple[str, bool]) -> None:
     """On the transport, the same is said by its attribute `numbering` and by `info`."""
     with Bench.build(SHAPE).index as index:

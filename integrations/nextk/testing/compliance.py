@@ -240,7 +240,7 @@ class AsyncSessionCompliance(
                     assert undisturbed == await self._drain(search), plan
                 assert len(plan.injected) == 1, plan
                 disturbing = nth > 1 and fault is not Fault.DELAY
-                assert not disturbing or search.report.recovered == 1, plan
+                assert not disturbing or search.report.recovery.faults == 1, plan
 
     async def test_cursors(self) -> None:
         """The cursor of every page goes on with the rows after it, as often as it is resumed, live or detached."""

@@ -49,7 +49,7 @@ class Fault(Enum):
 
 
 class RequestKind(Enum):
-    """A kind of request that has to do with resumable queries. A plan counts the requests of each kind."""
+    """A kind of request. A plan counts the requests of each kind."""
 
     START = "start"
     """A request that opens a resumable query; its answer holds the first page."""
@@ -59,20 +59,22 @@ class RequestKind(Enum):
     """A request that is answered with a page: a `START` or a `NEXT`."""
     STOP = "stop"
     """A request that ends a query."""
+    OTHER = "other"
+    """Any other request, which has nothing to do with resumable queries."""
 
     @classmethod
-    def of(cls, command: str) -> Self | None:
-        """Return the kind of a command; `None` if it has nothing to do with resumable queries.
+    def of(cls, command: str) -> Self:
+        """Return the kind of a command.
 
         Args:
             command: The path of the command, such as `resumable-query-next`.
         """
-        return cls(_KINDS[command]) if command in _KINDS else None
+        return cls(_KINDS.get(command, "other"))
 
     @property
     def counted_as(self) -> tuple["RequestKind", ...]:
         """The kinds under which a request of this kind is counted: its own, and `PAGE` if it brings a page."""
-        return (self,) if self is RequestKind.STOP else (self, RequestKind.PAGE)
+        return (self, RequestKind.PAGE) if self in (RequestKind.START, RequestKind.NEXT) else (self,)
 
 
 _KINDS = {
@@ -182,6 +184,12 @@ class FaultPlan:
         with self._lock:
             return self._counts[at]
 
+    @property
+    def requests(self) -> int:
+        """The number of all requests so far, those that were repeated or lost included."""
+        with self._lock:
+            return sum(count for kind, count in self._counts.items() if kind is not RequestKind.PAGE)
+
     def inject(self, fault: Fault, at: RequestKind = RequestKind.PAGE) -> None:
         """Plan a fault for the next request of a kind that no other fault is planned for.
 
@@ -203,13 +211,17 @@ class FaultPlan:
         """
         with self._lock:
             self._counts.update(kind.counted_as)
-            hit = [planned for planned in self._planned if planned.at in kind.counted_as]
-            fault = next((planned.fault for planned in hit if planned.nth == self._counts[planned.at]), None)
+            fault = self._fault_of(kind)
             if fault is not None:
                 self.injected.append(PlannedFault(fault, kind, self._counts[kind]))
         if fault is Fault.EXPIRE:
             self.clock.pass_max_idle()
         return fault
+
+    def _fault_of(self, kind: RequestKind) -> Fault | None:
+        """Return the fault that hits the request that was just counted. The caller holds the lock."""
+        hit = [planned for planned in self._planned if planned.at in kind.counted_as]
+        return next((planned.fault for planned in hit if planned.nth == self._counts[planned.at]), None)
 
     def queries_to_end(self, fault: Fault | None, uuid: str | None) -> Sequence[str]:
         """Return the uuids of the queries that a fault ends before the request arrives.

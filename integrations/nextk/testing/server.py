@@ -15,6 +15,7 @@ import uvicorn
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nextk.dispatch import COMMANDS
 from nextk.engine.factory import open_engine
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
@@ -50,10 +51,11 @@ class FaultyApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of ASGI, or fail to answer it as the plan says."""
-        kind = RequestKind.of(RequestTarget.parse(scope["path"]).command) if scope["type"] == "http" else None
-        if kind is None:
+        command = RequestTarget.parse(scope["path"]).command if scope["type"] == "http" else ""
+        if command not in COMMANDS:
             await self._app(scope, receive, send)
             return
+        kind = RequestKind.of(command)
         plan, body = self.plan, await body_of(receive)
         fault = plan.on_request(kind)
         for uuid in plan.queries_to_end(fault, _uuid(body)):

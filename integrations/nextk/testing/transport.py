@@ -52,8 +52,8 @@ class FaultyTransport:
     Args:
         inner: The transport to the index.
         plan: The faults.
-        numbered_pages: Whether the index numbers its pages if `inner` says so. `False` for one that never says so, nor
-            how it fuses pages. Default `True`.
+        numbered_pages: Whether the index numbers its pages if `inner` says so. `False` for one that never says so.
+            Default `True`.
     """
 
     def __init__(self, inner: Transport, plan: FaultPlan, *, numbered_pages: bool = True) -> None:
@@ -79,8 +79,6 @@ class FaultyTransport:
             operation: The operation to carry.
         """
         kind = RequestKind.of(operation.command)
-        if kind is None:
-            return self._shown(self._inner.send(operation))
         attempts = Attempts(operation, _RETRIES)
         while (answer := self._attempt(kind, operation, attempts)) is None:
             pass
@@ -89,8 +87,6 @@ class FaultyTransport:
     async def asend(self, operation: Operation[T]) -> T:
         """Carry an operation without blocking the event loop; see `nextk.transport.Transport`."""
         kind = RequestKind.of(operation.command)
-        if kind is None:
-            return self._shown(await self._inner.asend(operation))
         attempts = Attempts(operation, _RETRIES)
         while (answer := await self._aattempt(kind, operation, attempts)) is None:
             pass
@@ -121,7 +117,7 @@ class FaultyTransport:
         """Return what a client sees of a value: of `info`, only what the server is said to know."""
         if self._numbered_pages or not isinstance(value, InfoResult):
             return value
-        return dataclasses.replace(value, fusion_order="", numbered_pages=False)
+        return dataclasses.replace(value, numbered_pages=False)
 
     def _attempt(self, kind: RequestKind, operation: Operation[T], attempts: Attempts[T]) -> Answer[T] | None:
         fault = self._plan.on_request(kind)
@@ -184,7 +180,7 @@ class FaultyTransport:
             return attempts.reply(ERROR_STATUS, None)
         if kind is RequestKind.START:
             self._plan.delivered(value[0])
-        return Answer(value)
+        return Answer(self._shown(value))
 
 
 def _uuid(operation: Operation[Any]) -> str | None:

@@ -10,14 +10,14 @@ from nextk.testing.faults import RequestKind
 from nextk.transport.numbering import HEADER
 
 _REQUEST_FIELDS = {RequestKind.START: "uuid", RequestKind.NEXT: "pageNumber"}
-_INFO_FIELDS = ("numberedPages", "fusionOrder")
+_INFO_FIELDS = ("numberedPages",)
 
 
 class UnnumberedApp:
     """An ASGI application that answers as another one would if it did not know numbered pages.
 
     It ignores the uuid of a start and the number of a page, and its replies neither have the header of the extension
-    nor, in `info`, the fields `numberedPages` and `fusionOrder`.
+    nor, in `info`, the field `numberedPages`.
 
     Args:
         app: The application inside.
