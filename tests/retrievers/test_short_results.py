@@ -181,7 +181,7 @@ class TestAskedFor:
         """A reply that is lost behind the first 1,000 rows costs no row, unless the caller bounds what it may cost."""
         for options in ({}, {"max_recovery": 1_500}):
             plan = FaultPlan(PlannedFault(Fault.DROP_REPLY, RequestKind.PAGE, 3))
-            retriever = caller.retriever(faulty(index, plan), 2_300, **options)
+            retriever = caller.retriever(faulty(index, plan, numbered_pages=False), 2_300, **options)
             if options:
                 with pytest.raises(LimitReached, match="max_recovery"):
                     await caller.call(retriever)
@@ -191,7 +191,9 @@ class TestAskedFor:
     async def test_a_late_fault_with_a_policy(self, index: Index, caller: Caller) -> None:
         """A reply that is lost late in a call with a policy costs no row, if a `k` has lifted the guard on pulls."""
         plan = FaultPlan(PlannedFault(Fault.DROP_REPLY, RequestKind.NEXT, 11))
-        retriever = caller.retriever(faulty(index, plan), 1_000, until=Accepted(1_000, permit(even)))
+        retriever = caller.retriever(
+            faulty(index, plan, numbered_pages=False), 1_000, until=Accepted(1_000, permit(even))
+        )
         assert list(range(0, 2_000, 2)) == await caller.call(retriever)
 
     async def test_guards_of_policies(self, index: Index, caller: Caller) -> None:

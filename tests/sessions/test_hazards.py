@@ -15,7 +15,7 @@ from nextk import Index, Vector
 from nextk.errors import ClientError, LimitReached, NextKError
 from nextk.langchain import ResumableRetriever as LangChainRetriever
 from nextk.llama_index import ResumableRetriever as LlamaIndexRetriever
-from nextk.operations import Operation
+from nextk.operations import Operation, Page
 from nextk.sessions import AsyncRetrievalSession, Cursor, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
 from nextk.sessions.digest import digest_of
 from nextk.sessions.evaluation import MAX_EMPTY_PULLS
@@ -488,7 +488,7 @@ class Stuck(Recording):
         if operation.starts:
             self.page = result[1]
         if operation.command == "resumable-query-next" and self.stuck:
-            return self.page
+            return Page(self.page, numbered=False)
         return result
 
     def send(self, operation: Operation[Any]) -> Any:

@@ -563,6 +563,7 @@ class Turning:
         self.orphans = inner.orphans
         self.closing_hooks = inner.closing_hooks
         self.identity = inner.identity
+        self.numbering = inner.numbering
 
     async def asend(self, operation: Operation[Any]) -> Any:
         """Turn, carry, turn; as a transport owes it, a query is stopped whose start nobody waits for any more."""

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextk import AsyncIndex, Index, Vector
-from nextk.errors import ClientError, LimitReached, PageUncertain
+from nextk.errors import ClientError, LimitReached, PageUncertain, RefusedError, TransportError
 from nextk.sessions import AsyncRetrievalSession
-from nextk.testing import Fault, FaultPlan, PlannedFault, RequestKind, faulty
+from nextk.testing import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind, faulty
 from nextk.testing.server import FaultyServer
 from tests.support.searches import (
     COLOURS,
@@ -31,36 +31,53 @@ from tests.support.searches import (
     search_of,
 )
 
-LOST = [Fault.DROP_REQUEST, Fault.DROP_REPLY, Fault.ERROR_PAGE]
+LOST = [fault for fault in Fault if fault.loses_reply or fault is Fault.DROP_REQUEST]
 """Faults after which a page's fate is unknown."""
+NUMBERED = pytest.mark.parametrize("numbered", [True, False], ids=["numbered", "not numbered"])
+"""An index that numbers its pages, and one that does not."""
 PLACES = range(1, 9)
 """Every page request of a search that is drained: five pulls, what is left in parts, and the empty page."""
 STRIKES = st.lists(st.tuples(st.sampled_from(Fault), st.integers(1, 40)), max_size=8, unique_by=lambda hit: hit[1])
 """Faults and the page requests that they hit, those of recoveries included."""
 
 
-def in_process(bench: Bench, *strikes: PlannedFault) -> tuple[Index, FaultPlan]:
+def in_process(bench: Bench, *strikes: PlannedFault, numbered: bool = True) -> tuple[Index, FaultPlan]:
     """A client of the index that fails as planned."""
     plan = FaultPlan(*strikes, clock=bench.clock, delay=0)
-    return faulty(bench.index, plan), plan
+    return faulty(bench.index, plan, numbered_pages=numbered), plan
 
 
-def recoveries(strike: PlannedFault) -> int:
-    """How often a search has to be asked anew after one fault: a lost or ended query, once it is open."""
-    return int(strike.nth > 1 and (strike.fault in LOST or strike.fault.ends_query))
+def recoveries(strike: PlannedFault, *, numbered: bool) -> int:
+    """How often a search has to be started again after one fault: a query that is gone, or cannot go on."""
+    lost = strike.fault in LOST and not numbered
+    return int(strike.nth > 1 and (lost or strike.fault.ends_query))
 
 
-def orphans(plan: FaultPlan) -> int:
-    """How many starts were lost after the server had opened a query."""
-    return sum(strike.at is RequestKind.START and strike.fault.loses_reply for strike in plan.injected)
+def orphans(plan: FaultPlan, *, numbered: bool = True) -> int:
+    """How many starts were lost after a server had opened a query that nobody can find again."""
+    return 0 if numbered else sum(at.at is RequestKind.START and at.fault.loses_reply for at in plan.injected)
 
 
-def check(expected: SearchRun, actual: SearchRun, strike: PlannedFault, plan: FaultPlan) -> None:
+def numbers(index: Index) -> bool:
+    """Whether an index has said that it numbers its pages."""
+    return bool(index._transport.numbering.said)
+
+
+def check(
+    expected: SearchRun, actual: SearchRun, strike: PlannedFault, plan: FaultPlan, *, numbered: bool = True
+) -> None:
     """A disturbed search is the undisturbed one, page by page, and says what happened."""
     assert expected.pages == actual.pages, strike
     assert [strike.fault] == [injected.fault for injected in plan.injected]
-    assert recoveries(strike) == actual.report.recovered, strike
-    assert (False, 0, True) == (actual.report.changed, actual.report.repeated, actual.report.exhausted)
+    report, again = actual.report, recoveries(strike, numbered=numbered)
+    assert (again, again) == (report.recovered, report.recovery.replays), strike
+    assert (False, False, 0, True) == (report.changed, report.reordered, report.repeated, report.exhausted)
+    assert (expected.report.pulls, expected.report.pulled) == (report.pulls, report.pulled), strike
+    ended = strike.fault.ends_query and strike.nth > 1
+    lost = strike.fault in LOST
+    assert int(ended or lost) == report.recovery.faults, strike
+    assert int(lost and numbered) == report.recovery.repeats, strike
+    assert int(lost and not numbered and strike.nth == 1) == report.recovery.left_open, strike
 
 
 @pytest.fixture(params=SHAPES)
@@ -95,27 +112,30 @@ class TestEveryFaultEverywhere:
         report = run(open_session(index, bench.shape.question)).report
         assert max(PLACES) == plan.count(RequestKind.PAGE) == report.pulls
 
+    @NUMBERED
     @pytest.mark.parametrize("fault", Fault)
-    def test_in_process(self, bench: Bench, fault: Fault) -> None:
+    def test_in_process(self, bench: Bench, fault: Fault, *, numbered: bool) -> None:
         """Every fault at every page of the blocking colour."""
         expected, found = undisturbed(bench), 0
         for place in PLACES:
             strike = PlannedFault(fault, RequestKind.PAGE, place)
-            index, plan = in_process(bench, strike)
-            check(expected, run(open_session(index, bench.shape.question)), strike, plan)
-            found += orphans(plan)
-            assert (orphans(plan), found) == (len(plan.lost), bench.engine.open_queries())
+            index, plan = in_process(bench, strike, numbered=numbered)
+            check(expected, run(open_session(index, bench.shape.question)), strike, plan, numbered=numbered)
+            found += len(plan.lost)
+            assert (orphans(plan, numbered=numbered), found) == (len(plan.lost), bench.engine.open_queries())
 
+    @NUMBERED
     @pytest.mark.parametrize("fault", Fault)
-    async def test_in_process_async(self, bench: Bench, fault: Fault) -> None:
+    async def test_in_process_async(self, bench: Bench, fault: Fault, *, numbered: bool) -> None:
         """Every fault at every page of the asynchronous colour."""
         expected, found = undisturbed(bench), 0
         for place in PLACES:
             strike = PlannedFault(fault, RequestKind.PAGE, place)
-            index, plan = in_process(bench, strike)
-            check(expected, await arun(open_async_session(index.to_async(), bench.shape.question)), strike, plan)
-            found += orphans(plan)
-            assert (orphans(plan), found) == (len(plan.lost), bench.engine.open_queries())
+            index, plan = in_process(bench, strike, numbered=numbered)
+            search = open_async_session(index.to_async(), bench.shape.question)
+            check(expected, await arun(search), strike, plan, numbered=numbered)
+            found += len(plan.lost)
+            assert (orphans(plan, numbered=numbered), found) == (len(plan.lost), bench.engine.open_queries())
 
     @pytest.mark.parametrize("fault", Fault)
     def test_at_stopping(self, bench: Bench, fault: Fault) -> None:
@@ -127,11 +147,15 @@ class TestEveryFaultEverywhere:
         assert 0 == bench.engine.open_queries()
 
 
-@pytest.fixture(scope="module", params=["hybrid-batch", "filtered"])
+@pytest.fixture(
+    scope="module",
+    params=[("hybrid-batch", True), ("hybrid-batch", False), ("filtered", True), ("filtered", False)],
+    ids=lambda param: f"{param[0]} {'numbered' if param[1] else 'not numbered'}",
+)
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[FaultyServer, Shape]]:
-    """A server of two of the shapes in turn."""
-    shape = SHAPES[request.param]
-    with FaultyServer(FaultPlan(), **shape.schema) as server:
+    """A server of two of the shapes in turn, which numbers pages or does not."""
+    shape = SHAPES[request.param[0]]
+    with FaultyServer(FaultPlan(), numbered_pages=request.param[1], **shape.schema) as server:
         with Index(server.url, server.token) as index:
             index.upsert(shape.records())
         yield server, shape
@@ -164,10 +188,10 @@ class TestOverHttp:
         expected, found = run(open_session(index, shape.question)), 0
         for place in (1, 4, 8):
             strike = PlannedFault(fault, RequestKind.PAGE, place)
-            plan = self.disturb(server, strike)
-            check(expected, run(open_session(index, shape.question)), strike, plan)
-            found += orphans(plan)
-            assert (orphans(plan), found) == (len(plan.lost), server.engine.open_queries())
+            plan, numbered = self.disturb(server, strike), numbers(index)
+            check(expected, run(open_session(index, shape.question)), strike, plan, numbered=numbered)
+            found += len(plan.lost)
+            assert (orphans(plan, numbered=numbered), found) == (len(plan.lost), server.engine.open_queries())
 
     @pytest.mark.parametrize("fault", Fault)
     async def test_async(self, served: tuple[FaultyServer, Shape, Index], fault: Fault) -> None:
@@ -178,10 +202,11 @@ class TestOverHttp:
         expected = await arun(open_async_session(native, shape.question))
         for place in (1, 4, 8):
             strike = PlannedFault(fault, RequestKind.PAGE, place)
-            plan = self.disturb(server, strike)
-            check(expected, await arun(open_async_session(native, shape.question)), strike, plan)
-            found += orphans(plan)
-            assert (orphans(plan), found) == (len(plan.lost), server.engine.open_queries())
+            plan, numbered = self.disturb(server, strike), numbers(index)
+            actual = await arun(open_async_session(native, shape.question))
+            check(expected, actual, strike, plan, numbered=numbered)
+            found += len(plan.lost)
+            assert (orphans(plan, numbered=numbered), found) == (len(plan.lost), server.engine.open_queries())
         await native.close()
 
     def test_replies_that_come_too_late(self, served: tuple[FaultyServer, Shape, Index]) -> None:
@@ -193,7 +218,8 @@ class TestOverHttp:
         server.app.plan = plan = FaultPlan(strike, clock=server.app.plan.clock, delay=5)
         with Index(server.url, server.token, timeout=0.1) as impatient:
             actual = run(open_session(impatient, shape.question))
-        assert (expected.pages, 1, [strike]) == (actual.pages, actual.report.recovered, plan.injected)
+        again = int(not numbers(impatient))
+        assert (expected.pages, again, [strike]) == (actual.pages, actual.report.recovered, plan.injected)
         assert 0 == server.engine.open_queries()
 
 
@@ -202,11 +228,12 @@ class TestFaultAfterFault:
 
     @pytest.mark.parametrize("name", SHAPES)
     @settings(max_examples=40, deadline=None)
-    @given(strikes=STRIKES)
-    def test_here_and_there(self, name: str, strikes: list[tuple[Fault, int]]) -> None:
+    @given(strikes=STRIKES, numbered=st.booleans())
+    def test_here_and_there(self, name: str, strikes: list[tuple[Fault, int]], *, numbered: bool) -> None:
         """Faults at any places, recoveries included: whoever asks on gets the undisturbed pages."""
         bench = Bench.build(SHAPES[name])
-        index, plan = in_process(bench, *(PlannedFault(fault, RequestKind.PAGE, nth) for fault, nth in strikes))
+        faults = [PlannedFault(fault, RequestKind.PAGE, nth) for fault, nth in strikes]
+        index, plan = in_process(bench, *faults, numbered=numbered)
         actual = run(open_session(index, bench.shape.question), patience=5)
         assert undisturbed(bench).pages == actual.pages
         assert plan.open == plan.lost
@@ -214,26 +241,42 @@ class TestFaultAfterFault:
         assert 0 == bench.open_queries_after_idling()
         bench.index.close()
 
+    @NUMBERED
     @pytest.mark.parametrize("fault", LOST)
-    def test_three_in_a_row(self, dense: Bench, fault: Fault) -> None:
+    def test_too_many_in_a_row(self, dense: Bench, fault: Fault, *, numbered: bool) -> None:
         """Where reply after reply is lost, the error is the caller's; asked again, the session goes on."""
         expected = undisturbed(dense).ids
-        index, plan = in_process(dense)
+        index, plan = in_process(dense, numbered=numbered)
         with open_session(index, dense.shape.question) as search:
             served = search.fetch_next(7)
-            for place in range(1, 6):  # whatever is lost: the page, or a page of the recovery
-                plan.inject(fault, RequestKind.NEXT if place == 1 else RequestKind.START)
-            with pytest.raises(PageUncertain):
+            failures = 20 if numbered else 10
+            for place in range(failures):  # whatever is lost: the page, or the start of a replay
+                plan.inject(fault, RequestKind.NEXT if numbered or not place else RequestKind.START)
+            with pytest.raises(TransportError) as caught:
                 search.fetch_next(5)
-            assert (False, 7) == (search.exhausted, search.report.kept)
+            assert numbered is not isinstance(caught.value, PageUncertain)
+            assert (False, 7, failures) == (search.exhausted, search.report.kept, search.report.recovery.faults)
+            served += search.fetch_next(5)
             served += search.fetch_next(100)
         assert expected == served
-        assert orphans(plan) == len(plan.lost) == dense.engine.open_queries()
+        assert orphans(plan, numbered=numbered) == len(plan.lost) == dense.engine.open_queries()
         assert 0 == dense.open_queries_after_idling()
+
+    def test_a_page_is_lost_each_time(self, dense: Bench) -> None:
+        """Replays that arrive, and lose the page for which they were made, are given up after ten, too."""
+        index, plan = in_process(dense, numbered=False)
+        with open_session(index, dense.shape.question, max_recovery=None) as search:
+            served = [*search.fetch_next(7), *search.fetch_next(1)]
+            for _ in range(30):
+                plan.inject(Fault.DROP_REPLY, RequestKind.NEXT)
+            with pytest.raises(PageUncertain):
+                search.fetch_next(1_000)  # too many to come with the replay
+            assert 12 > search.report.recovery.replays > 5
+        assert undisturbed(dense).ids[:8] == served
 
     def test_more_than_may_be_pulled_again(self, dense: Bench) -> None:
         """A recovery that would cost too much is refused, again and again, and never passes for the end."""
-        index, plan = in_process(dense)
+        index, plan = in_process(dense, numbered=False)
         with open_session(index, dense.shape.question, max_recovery=12) as search:
             served = search.fetch_next(12)
             plan.inject(Fault.DROP_REPLY)
@@ -369,8 +412,8 @@ class TestCancellation:
                     served += await interrupted(search, size, plan, advanced=advanced, scope=scope)
             assert expected.ids == served, place
             assert int(place > 1) == search.report.recovered
-            assert plan.open == plan.lost
-            assert len(plan.lost) <= int(place == 1)
+            bench.index.info()  # stops what was left to the next request
+            assert 0 == len(plan.lost) == bench.engine.open_queries()
 
     @pytest.mark.parametrize("place", [1, 4, 8])
     async def test_over_http(self, served: tuple[FaultyServer, Shape, Index], place: int) -> None:
@@ -389,7 +432,8 @@ class TestCancellation:
                 size = SIZES[search.report.pulls] if search.report.pulls < len(SIZES) else DRAIN
                 rows += await interrupted(search, size, plan, advanced=True, scope=False)
         assert (expected.ids, int(place > 1)) == (rows, search.report.recovered)
-        assert int(place == 1) == len(plan.lost) == server.engine.open_queries()
+        await native.info()  # stops what was left to the next request
+        assert int(place == 1 and not numbers(index)) == len(plan.lost) == server.engine.open_queries()
         await native.close()
 
     async def test_a_stop_at_any_step(self, served: tuple[FaultyServer, Shape, Index]) -> None:
@@ -595,7 +639,7 @@ class TestFailingDisk:
         else:
             actual = await arun(open_async_session(bench.index.to_async(), bench.shape.question), fail)
         assert expected.pages == actual.pages
-        assert (1, False) == (actual.report.recovered, actual.report.changed)
+        assert (0, 2, False) == (actual.report.recovered, actual.report.recovery.repeats, actual.report.changed)
         assert None is next(failures, None)
         assert 0 == bench.engine.open_queries()
 
@@ -604,10 +648,10 @@ class TestFailingDisk:
         """The error says that the storage fails; once it works again the search goes on, and nothing is lost."""
         expected = undisturbed(dense).ids
         connection = dense.engine._storage._connection
-        async with search_of(dense.index, dense.shape.question, colour) as search:
+        async with search_of(dense.index, dense.shape.question, colour, sleep=ManualClock().sleep) as search:
             served = await search.fetch_next(3)
             connection.set_progress_handler(lambda: True, 1)
-            with pytest.raises(PageUncertain, match="cannot do this: the call was interrupted"):
+            with pytest.raises(RefusedError, match="cannot do this: the call was interrupted"):
                 await search.fetch_next(3)
             connection.set_progress_handler(None, 0)
             while page := await search.fetch_next(DRAIN):

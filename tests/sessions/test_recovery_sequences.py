@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from nextk.errors import PageUncertain, QueryNotFound
+from nextk.errors import QueryNotFound, TransportError
 from nextk.sessions import Cursor, RetrievalSession
 from nextk.testing import Fault, FaultPlan, RequestKind, faulty
 from nextk.until import Policy, PolicyState
@@ -53,14 +53,15 @@ class SearchMachine(RuleBasedStateMachine):
     A search that is taken up from a cursor goes on from the model that belongs to the cursor.
     """
 
-    @initialize(name=st.sampled_from(sorted(SHAPES)))
-    def build(self, name: str) -> None:
-        """An index, and a search that has not started."""
+    @initialize(name=st.sampled_from(sorted(SHAPES)), numbered=st.booleans())
+    def build(self, name: str, *, numbered: bool) -> None:
+        """An index, which numbers its pages or does not, and a search that has not started."""
         self.bench = Bench.build(SHAPES[name])
         self.depends_on_sizes = name == "hybrid-batch"
         self.plan = FaultPlan(clock=self.bench.clock, delay=0)
-        self.index = faulty(self.bench.index, self.plan)
+        self.index = faulty(self.bench.index, self.plan, numbered_pages=numbered)
         self.seed = 0
+        self.in_pauses: list[tuple[str, int]] = []  # the writes that come between a fault and what follows it
         self.calm_stops = 0  # until so many have been sent, no further one is to fail
         self.log: list[str] = []  # the ids that were written
         self.cursors: list[tuple[Cursor, Model]] = []
@@ -69,8 +70,19 @@ class SearchMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         """A new search, and an empty model of it."""
-        self.search: RetrievalSession[str] = open_session(self.index, self.bench.shape.question)
+        self.search: RetrievalSession[str] = open_session(self.index, self.bench.shape.question, sleep=self.pause)
         self.model = Model(len(self.log))
+
+    def pause(self, _seconds: float) -> None:
+        """While the search waits, the index is written to, and its queries may be dropped."""
+        while self.in_pauses:
+            kind, number = self.in_pauses.pop()
+            if kind == "drop":
+                self.bench.clock.pass_max_idle()
+            elif kind == "upsert":
+                self.upsert(number)
+            else:
+                self.delete(number)
 
     @property
     def written(self) -> set[str]:
@@ -89,8 +101,8 @@ class SearchMachine(RuleBasedStateMachine):
         self.first_pull()
         try:
             rows = self.search.fetch_next(size)
-        except (PageUncertain, QueryNotFound):
-            return  # several faults in a row; asked again, it goes on
+        except (TransportError, QueryNotFound):
+            return  # many faults in a row; asked again, it goes on
         assert len(rows) == size or (self.search.exhausted and len(rows) < size)
         self.model = replace(self.model, served=(*self.model.served, *rows))
 
@@ -100,7 +112,7 @@ class SearchMachine(RuleBasedStateMachine):
         self.first_pull()
         try:
             rows = self.search.fetch_until(One())
-        except (PageUncertain, QueryNotFound):
+        except (TransportError, QueryNotFound):
             return
         assert len(rows) == 1 or self.search.exhausted
         self.model = replace(self.model, served=(*self.model.served, *rows))
@@ -113,6 +125,11 @@ class SearchMachine(RuleBasedStateMachine):
                 return
             self.calm_stops = self.plan.count(at) + 2
         self.plan.inject(fault, at)
+
+    @rule(kind=st.sampled_from(["upsert", "delete", "drop"]), number=NUMBERS)
+    def write_in_a_pause(self, kind: str, number: int) -> None:
+        """Let the index be written to, or drop its queries, when the search next waits."""
+        self.in_pauses.append((kind, number))
 
     @rule()
     def idle(self) -> None:
@@ -165,7 +182,8 @@ class SearchMachine(RuleBasedStateMachine):
 
     def take_up(self, cursor: Cursor, model: Model) -> None:
         """Go on from a cursor."""
-        self.search = open_session(self.index, self.bench.shape.question, cursor=json.loads(json.dumps(cursor)))
+        stored = json.loads(json.dumps(cursor))
+        self.search = open_session(self.index, self.bench.shape.question, cursor=stored, sleep=self.pause)
         self.model = model
         assert cursor == self.search.cursor()
 

@@ -124,7 +124,10 @@ IDS = RowReader(lambda match: match.id)
 
 
 def open_session(index: Index, question: SearchQuery, **options: Any) -> RetrievalSession[str]:
-    """Open a session whose results are ids. The options are those of the session, or those of its configuration."""
+    """Open a session whose results are ids, and which does not wait after a fault unless `sleep` says so.
+
+    The options are those of the session, or those of its configuration.
+    """
     return RetrievalSession(index, question, IDS, **_sorted(options))
 
 
@@ -137,7 +140,7 @@ def _sorted(options: dict[str, Any]) -> dict[str, Any]:
     own: dict[str, Any] = {
         name: options.pop(name) for name in ("embed", "texts", "cursor", "without_policies") if name in options
     }
-    return {**own, "config": SearchConfig(**options)}
+    return {**own, "config": SearchConfig(**{"sleep": ManualClock().sleep, **options})}
 
 
 def run(

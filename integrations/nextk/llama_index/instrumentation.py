@@ -41,6 +41,7 @@ class ObservedPull:
             "kept": report.kept,
             "exhausted": report.exhausted,
             "recovered": report.recovered,
+            "faults": report.recovery.faults,
             "stop_reason": report.stop_reason,
             "shortfall": None if report.shortfall is None else str(report.shortfall),
         }

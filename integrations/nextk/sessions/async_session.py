@@ -1,25 +1,30 @@
 """The asynchronous session: one search, continued on demand, for an event loop. See `nextk.sessions.session`."""
 
 import asyncio
+import contextlib
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nextk.async_client import AsyncIndex
-from nextk.errors import ClientError
+from nextk.errors import ClientError, NextKError
 from nextk.handle import AsyncResumableQueryHandle
 from nextk.loop_lock import LoopLock
-from nextk.sessions.base import BaseSession, note_policy_error
+from nextk.sessions.base import INFO_ONCE, BaseSession, note_policy_error
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor
-from nextk.sessions.effects import Effects, adrive
+from nextk.sessions.effects import Effects, StartQuery, adrive
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.locks import CALL_WITHIN_CALL
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.read_cursor import ReadCursor
+from nextk.types import QueryResult
 from nextk.until.policy import Policy
+
+log = logging.getLogger("nextk.sessions")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,6 +72,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
     ) -> None:
         super().__init__(index, query, reader, embed, texts, config, cursor, without_policies)
         self._lock = LoopLock()
+        self._wake: asyncio.Event | None = None  # ends the present pause when the session is stopped
         self._current_call: object | None = None  # the call that is under way
 
     async def fetch_next(self, n: int) -> list[T]:
@@ -161,6 +167,8 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         If another task is inside a call, `stop` does not wait for it; that call raises `ClientError`.
         """
         self._stopped = True  # at once: a cancelled scope may not let us wait for our turn
+        if self._wake is not None:
+            self._wake.set()
         self._adopt_parked()
         await self._release()
 
@@ -183,20 +191,41 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         if self._current_call in _calls.get():
             raise ClientError(CALL_WITHIN_CALL)
 
-    async def _start_query(self, count: int) -> Any:
+    async def _start_query(self, start: StartQuery) -> list[QueryResult]:
         await self._end_query()
         self._slot = self._slot or await self._pool.aacquire()
         if self._stopped:  # by another task, while this one waited
             self._release_slot()
         self._refuse_stopped()
-        with self._explaining_models():
-            page, self._handle = await self._index.resumable_query(
-                top_k=count, max_idle=self._config.max_idle, **self._query_parameters()
-            )
+        operation = self._start_operation(start)
+        with self._starting_query():
+            page, self._handle = self._opened(await self._transport.asend(operation))
         if self._stopped:  # by another task, while the query was being opened
             await self._release()
         self._refuse_stopped()
         return page
+
+    async def _can_repeat(self) -> bool:
+        if self._transport.numbering.said is None:
+            try:
+                return self._note_info(await self._transport.asend(INFO_ONCE))
+            except NextKError as error:
+                log.info("the index does not say whether it numbers pages: %s", error)
+        return self._is_repeatable()
+
+    async def _pause(self, seconds: float) -> None:
+        if self._config.sleep is not None:
+            waited = self._config.sleep(seconds)
+            if inspect.isawaitable(waited):
+                await waited
+            return
+        self._wake = wake = asyncio.Event()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await wake.wait()
+        finally:
+            self._wake = None
 
     async def _end_query(self) -> None:
         handle, self._handle = self._handle, None
@@ -215,6 +244,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         try:
             await self._end_query()
         finally:
+            self._orphan_start()
             self._release_slot()
 
     async def __aenter__(self) -> Self:

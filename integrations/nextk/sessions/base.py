@@ -3,26 +3,61 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from nextk import operations
 from nextk.arguments import elements_of, require_callable, require_kind, written
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
-from nextk.errors import ClientError
+from nextk.errors import ClientError, NextKError, QueryNotFound
 from nextk.handle import AsyncResumableQueryHandle, ResumableQueryHandle
+from nextk.operations import Operation, Started
 from nextk.sessions.config import SearchConfig
 from nextk.sessions.cursor import Cursor
-from nextk.sessions.effects import CallCheck, Effect, Embed, FetchInfo, FetchNext, PlainQuery, Release, StartQuery
+from nextk.sessions.effects import (
+    CallCheck,
+    CanRepeat,
+    Effect,
+    Embed,
+    FetchInfo,
+    FetchNext,
+    Pause,
+    PlainQuery,
+    Release,
+    StartQuery,
+)
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.machine import SearchMachine
+from nextk.sessions.patience import is_fault
 from nextk.sessions.pool import Parked, Slot, pool_of
 from nextk.sessions.query import SearchQuery, explaining_models
 from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.report import Report
+from nextk.transport.retries import may_have_arrived
+from nextk.types import InfoResult, QueryResult
 
 T = TypeVar("T")
 Client = TypeVar("Client", Index, AsyncIndex)
+INFO_ONCE = replace(operations.info(), patient=False)
+"""Asks the index about itself after a fault, once: whoever asks may ask again after the next fault."""
+
 Handle = TypeVar("Handle", ResumableQueryHandle, AsyncResumableQueryHandle)
+
+
+@dataclass(slots=True)
+class _Starting:
+    """A start whose reply has not come.
+
+    Attributes:
+        uuid: The uuid that this client has given to the query.
+        start: The effect that it carries out.
+        sent: Whether the index may have received it.
+    """
+
+    uuid: str
+    start: StartQuery
+    sent: bool = False
 
 
 class BaseSession(Generic[T, Client, Handle]):
@@ -68,6 +103,7 @@ class BaseSession(Generic[T, Client, Handle]):
         self._state = self._machine.state
         self._stopped = False
         self._handle: Handle | None = None
+        self._starting: _Starting | None = None  # a start whose reply has not come
         self._orphaned_uuid: str | None = None  # the query that the end of a loop handed to the orphans
         self._slot: Slot | None = None
         self._pid = os.getpid()
@@ -91,16 +127,25 @@ class BaseSession(Generic[T, Client, Handle]):
         if not isinstance(effect, Release):
             self._refuse_stopped()
         match effect:
-            case FetchNext(count):
-                assert self._handle is not None
-                return self._handle.fetch_next(count)
-            case StartQuery(count):
-                return self._start_query(count)
+            case StartQuery():
+                return self._start_query(effect)
+            case FetchNext(count, after_loss):
+                return self._fetch_page(count, after_loss=after_loss)
             case PlainQuery(count):
                 self._release_slot()  # nothing is open
                 return self._index.query(top_k=count, **self._query_parameters())
             case Release():
                 return self._end_query()
+            case CanRepeat():
+                return self._can_repeat()
+            case Pause(seconds):
+                return self._pause(seconds)
+            case _:
+                return self._carry_out_beside(effect)
+
+    def _carry_out_beside(self, effect: Embed | FetchInfo | CallCheck) -> Any:
+        """Carry out an effect that has nothing to do with the open query."""
+        match effect:
             case Embed(template):
                 return refuse_incomplete(template) if self._embed is None else self._embed(template)
             case FetchInfo():
@@ -108,7 +153,19 @@ class BaseSession(Generic[T, Client, Handle]):
             case CallCheck(check, items):
                 return self._call_check(check, items)
 
-    def _start_query(self, count: int) -> Any:
+    def _fetch_page(self, count: int, *, after_loss: bool) -> Any:
+        assert self._handle is not None
+        if after_loss:
+            self._handle.go_on_after_loss()
+        return self._handle.fetch_next(count)
+
+    def _start_query(self, start: StartQuery) -> Any:
+        raise NotImplementedError
+
+    def _can_repeat(self) -> Any:
+        raise NotImplementedError
+
+    def _pause(self, seconds: float) -> Any:
         raise NotImplementedError
 
     def _end_query(self) -> Any:
@@ -116,6 +173,66 @@ class BaseSession(Generic[T, Client, Handle]):
 
     def _call_check(self, check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
         raise NotImplementedError
+
+    def _start_operation(self, start: StartQuery) -> Operation[Started]:
+        """Return the operation that opens the query: once more the one whose reply has not come, if it is still wanted.
+
+        A server that numbers pages finds the query by the uuid that the operation carries.
+        """
+        if self._starting is not None and self._starting.start != start:
+            self._orphan_start()
+        if self._starting is None and (uuid := self._transport.numbering.new_uuid()) is not None:
+            self._starting = _Starting(uuid, start)
+        operation = operations.start(
+            top_k=start.count,
+            max_idle=self._config.idle_after(start.left_open),
+            uuid=None if self._starting is None else self._starting.uuid,
+            **self._query_parameters(),
+        )
+        return replace(operation, patient=False)
+
+    @contextmanager
+    def _starting_query(self) -> Iterator[None]:
+        """Keep the uuid of a start only if it failed by a fault, after which it is repeated."""
+        starting = self._starting
+        sent_before = starting is not None and starting.sent
+        if starting is not None:
+            starting.sent = True
+        try:
+            with self._explaining_models():
+                yield
+        except NextKError as error:
+            if not is_fault(error) or isinstance(error, QueryNotFound):  # refused, or stopped by now: there is no query
+                self._starting = None
+            elif starting is not None:
+                starting.sent = sent_before or may_have_arrived(error)
+            raise
+        except BaseException:  # an interrupt: the query is stopped by the next request, if there is one
+            self._orphan_start()
+            raise
+
+    def _opened(self, started: Started) -> tuple[list[QueryResult], Handle]:
+        """Return the first page of the query that a start has opened, and its handle."""
+        uuid, page = started
+        handle = self._handle_type(self._transport, uuid, patient=False)
+        self._starting = None
+        return page, handle
+
+    def _orphan_start(self) -> None:
+        """Have the query stopped that a start may have opened whose reply has not come."""
+        starting, self._starting = self._starting, None
+        if starting is not None and starting.sent:
+            self._transport.orphans.append(starting.uuid)
+
+    def _note_info(self, info: InfoResult) -> bool:
+        """Take note of what the index says of itself after a fault. Returns whether the request may be repeated."""
+        self._state.recovery.info = info
+        self._transport.numbering.note_info(numbered=info.numbered_pages)
+        return self._is_repeatable()
+
+    def _is_repeatable(self) -> bool:
+        """Return whether the start or the page whose reply was lost may be requested again without skipping a page."""
+        return self._starting is not None if self._handle is None else self._handle.can_repeat
 
     def _query_parameters(self) -> dict[str, Any]:
         assert self._state.query is not None
@@ -138,14 +255,14 @@ class BaseSession(Generic[T, Client, Handle]):
         """
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._handle = self._slot = self._orphaned_uuid = None
+            self._handle = self._slot = self._orphaned_uuid = self._starting = None
             self._state.mark_lost()
         key, self._parked_key = self._parked_key, None
         parked = None if key is None else self._pool.claim(key)
         if parked is not None:
             self._state.adopt(parked.waiting, parked.set_aside)
             self._slot = parked.slot
-            self._handle = self._handle_type(self._transport, parked.uuid)
+            self._handle = self._handle_type(self._transport, parked.uuid, parked.page_number, patient=False)
 
     def _position(self) -> Cursor:
         return self._state.position(self._identity).write(self._config.cursor_key)
@@ -155,9 +272,10 @@ class BaseSession(Generic[T, Client, Handle]):
         cursor = self._position()
         handle, slot = self._handle, self._slot
         uuid = handle.detach_uuid() if handle is not None and self._state.is_parkable else None
-        if uuid is not None and slot is not None:
+        if handle is not None and uuid is not None and slot is not None:
             waiting = list(self._state.waiting)
-            self._pool.park(cursor["digest"], Parked(uuid, waiting, self._state.set_aside, slot))
+            parked = Parked(uuid, handle.page_number, waiting, self._state.set_aside, slot)
+            self._pool.park(cursor["digest"], parked)
             self._handle = self._slot = None
         self._stopped = True
         return cursor
@@ -169,6 +287,7 @@ class BaseSession(Generic[T, Client, Handle]):
         if uuid is not None:
             self._orphaned_uuid = uuid
             self._transport.orphans.append(uuid)
+        self._orphan_start()
         self._release_slot()
 
     def _reclaim_orphan(self) -> None:

@@ -19,6 +19,8 @@ from nextk.until.policy import Policy, require_policy
 
 DEFAULT_MAX_IDLE = 120
 """The seconds without a pull after which the index may drop a query: few, since an index allows few open queries."""
+_MIN_LOWERED_IDLE = 10
+"""The seconds to which `max_idle` is lowered at most."""
 MAX_RESULTS, MAX_PULLS, DEADLINE = 200, 10, 10.0
 """The default limits of a call that goes on until a policy has enough."""
 DEFAULT_PAGE = 10
@@ -113,6 +115,9 @@ class SearchConfig:
         cursor_key: The key with which cursors are signed. A cursor that was not signed with it is refused. Default: no
             key; the digest of a cursor then notices accidents, but no edit on purpose.
         clock: A function that returns the time in seconds, for the deadlines; default `time.monotonic`.
+        sleep: A function that waits for some seconds before a request that failed is repeated. What it returns is
+            awaited in an asynchronous session, if it is awaitable. Default: a wait that ends as soon as the session is
+            stopped.
         cap: The number of results of a call that goes on until a policy has enough, at most. It is what the caller has
             asked for, so a call that reaches it is not short, as one is that a guard ends. Default: no cap.
         warns: Whether the log warns of such a call if a guard ends it. Default: `True`; `False` is for a caller that
@@ -130,6 +135,7 @@ class SearchConfig:
     max_recovery: int | None = MAX_RECOVERY
     cursor_key: str | None = field(default=None, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
+    sleep: Callable[[float], Any] | None = field(default=None, compare=False)
     always: Policy | None = None
     cap: int | None = None
     warns: bool = True
@@ -141,6 +147,8 @@ class SearchConfig:
         for name in ("guards", "limits"):
             require_kind(getattr(self, name), Limits, name)
         require_callable(self.clock, "clock")
+        if self.sleep is not None:
+            require_callable(self.sleep, "sleep")
         require_kind(self.warns, bool, "warns")
         require_count(self.max_idle, "max_idle")
         if self.max_recovery is not None:
@@ -148,6 +156,17 @@ class SearchConfig:
         _require_key(self.cursor_key)
         if self.cap is not None:
             require_count(self.cap, "cap")
+
+    def idle_after(self, left_open: int) -> int:
+        """Return the `max_idle` of a query that is started after others may have been left open.
+
+        Each of them takes the place of a query until it expires, and an index allows few. So the next ones are made to
+        expire sooner: after a fourth of the time for each that was lost, though not below 10 seconds.
+
+        Args:
+            left_open: How many queries may have been left open.
+        """
+        return max(self.max_idle >> 2 * left_open, min(self.max_idle, _MIN_LOWERED_IDLE))
 
     @property
     def max_results(self) -> int | None:

@@ -12,7 +12,7 @@ import hmac
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -25,13 +25,13 @@ from nextk.payloads import plain_list
 from nextk.plain import plain
 from nextk.sessions.digest import digest_of, fingerprint, refuse_other_signature
 from nextk.sessions.query import RetrievalMode, SearchQuery
-from nextk.sessions.report import Phase, Report
+from nextk.sessions.report import Phase, RecoveryReport, Report
 from nextk.types import SparseVector, WeightingStrategy
 from nextk.until.policy import Policy
 
 Cursor: TypeAlias = dict[str, Any]
 """The plain data that `cursor()` returns. It goes through JSON and msgpack unchanged."""
-VERSION = 2
+VERSION = 3
 
 _Count: TypeAlias = Annotated[int, Field(ge=0)]
 _PullCount: TypeAlias = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -46,6 +46,18 @@ class _PhaseData(BaseModel):
     pulled: _Count
     repeated: _Count
     kept: _Count
+
+
+class _RecoveryData(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    faults: _Count
+    repeats: _Count
+    replays: _Count
+    merged: _Count
+    rows: _Count
+    waited: Annotated[float, Field(ge=0)]
+    left_open: _Count
 
 
 class PolicyData(BaseModel):
@@ -80,7 +92,7 @@ class Position(BaseModel):
     """Where a search stands.
 
     Attributes:
-        version: The version of this format, 2.
+        version: The version of this format, 3.
         index: A fingerprint of the identity of the index.
         scope: Fingerprints of the namespace, filter, fusion and weighting, by these names.
         texts: The texts of the query as the caller wrote them.
@@ -96,6 +108,8 @@ class Position(BaseModel):
         dropped: The number of matches that will never be handed out, by cause.
         recovered: How often the search was started again.
         changed: Whether that brought other matches than before.
+        reordered: Whether that brought them in another order, on an index that may rank approximately.
+        recovery: The counts of the recoveries.
         complete: Whether an exhausted search has seen all matches.
         plain: Whether the matches came from a plain query, because the server had no room for a resumable one.
         exhausted: Whether the index has nothing left.
@@ -104,7 +118,7 @@ class Position(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    version: Literal[2]
+    version: Literal[3]
     index: str
     scope: dict[str, str]
     texts: list[str]
@@ -120,6 +134,8 @@ class Position(BaseModel):
     dropped: dict[str, _Count]
     recovered: _Count
     changed: bool
+    reordered: bool
+    recovery: _RecoveryData
     complete: bool
     plain: bool
     exhausted: bool
@@ -150,7 +166,7 @@ class Position(BaseModel):
         """
         vector, sparse = query.vector, query.sparse_vector
         return cls(
-            version=2,
+            version=3,
             index=fingerprint(index),
             scope=scope_of(replace(template, weighting=query.weighting, weighting_of_index=query.weighting_of_index)),
             data=query.data,
@@ -160,6 +176,8 @@ class Position(BaseModel):
             dropped=dict(report.dropped),
             recovered=report.recovered,
             changed=report.changed,
+            reordered=report.reordered,
+            recovery=_RecoveryData(**asdict(report.recovery)),
             complete=report.complete,
             exhausted=index_exhausted,
             policies=policies,
@@ -290,6 +308,10 @@ class Position(BaseModel):
     def reports(self) -> list[Phase]:
         """Return the phases as a report holds them."""
         return [Phase(retrieval_mode=phase.mode, **phase.model_dump(exclude={"mode"})) for phase in self.phases]
+
+    def recovery_report(self) -> RecoveryReport:
+        """Return the counts of the recoveries as a report holds them."""
+        return RecoveryReport(**self.recovery.model_dump())
 
 
 def _phase_data(phase: Phase) -> _PhaseData:

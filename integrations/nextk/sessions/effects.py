@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from nextk.sessions.query import SearchQuery
-from nextk.types import QueryResult
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -30,16 +29,28 @@ class FetchInfo:
 
 @dataclass(frozen=True, slots=True)
 class StartQuery:
-    """Open the resumable query and fetch its first `count` matches. The answer is the page."""
+    """Open the resumable query and fetch its first `count` matches. The answer is the page.
+
+    Attributes:
+        count: The number of matches of the first page.
+        left_open: How many queries this search may have left open; the more, the sooner the new one is to expire.
+    """
 
     count: int
+    left_open: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class FetchNext:
-    """Fetch the next `count` matches of the open query. The answer is the page."""
+    """Fetch the next `count` matches of the open query. The answer is the page.
+
+    Attributes:
+        count: The number of matches.
+        after_loss: Whether to do so although the reply to an earlier request was lost, so that a page may be skipped.
+    """
 
     count: int
+    after_loss: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,21 @@ class PlainQuery:
     """Fetch `count` matches by a plain query, which keeps nothing open. The answer is the page."""
 
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CanRepeat:
+    """Ask whether the start or the page whose reply was lost may be requested again without skipping a page.
+
+    The answer is `True` if the server has said that it numbers pages, and still holds the query.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait for some seconds, or until the session is stopped. The answer is not used."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +88,8 @@ class CallCheck:
     items: list[Any]
 
 
-PageEffect: TypeAlias = StartQuery | FetchNext | PlainQuery | Release
-PageEffects: TypeAlias = Generator[PageEffect, list[QueryResult], None]
-"""A generator that yields page effects. It is sent the page of each, or thrown the error that came instead."""
-Effect: TypeAlias = PageEffect | Embed | FetchInfo | CallCheck
+PageEffect: TypeAlias = StartQuery | FetchNext | PlainQuery
+Effect: TypeAlias = PageEffect | CanRepeat | Pause | Release | Embed | FetchInfo | CallCheck
 Effects: TypeAlias = Generator[Effect, Any, T]
 """A generator that yields the effects of one call, is sent the answer of each, and returns the result of the call."""
 

@@ -14,7 +14,7 @@ from nextk.errors import LimitReached
 from nextk.sessions.config import DEFAULT_PAGE, MAX_PULL, PullGrowth
 from nextk.sessions.effects import CallCheck, Effects
 from nextk.sessions.policies import PolicySet
-from nextk.sessions.recovery import PulledMatch
+from nextk.sessions.pulls import PulledMatch
 from nextk.types import QueryResult
 from nextk.until.counting import read_verdicts, refuse_check_of_one
 from nextk.until.policy import Candidate

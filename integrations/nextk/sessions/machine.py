@@ -21,7 +21,6 @@ from nextk.sessions.policies import NO_POLICIES, PolicySet
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.shortfall import NO_ROOM, Shortfall
 from nextk.sessions.state import SearchState
-from nextk.types import InfoResult
 from nextk.until.policy import Policy, require_policy
 
 log = logging.getLogger("nextk.sessions")
@@ -57,7 +56,6 @@ class SearchMachine(Generic[T]):
         self._always_on = config.always_on
         self._unbounded = config.limits == UNBOUNDED
         self._began: float | None = None  # the time of the first call, by the clock of the config
-        self._index_fuses: bool | None = None  # whether the index fuses two rankings; `None` before it was asked
 
     def fetch_next(self, n: object, prefetch: int = 0) -> Effects[list[T]]:
         """Return the next `n` results; fewer at the end of the search or at a limit, and none after the end.
@@ -129,7 +127,7 @@ class SearchMachine(Generic[T]):
         while True:
             # What waits according to the cursor comes first, and its recovery is no pull of this call.
             if pull_log.lost and state.waiting_to_be_pulled:
-                yield from self._catch_up()
+                yield from self._catch_up(self._deadline(began, stopping))
             if not has_policies:
                 evaluation.keep_all()
             elif pull_log.exhausted or not evaluation.needs_lookahead():
@@ -141,7 +139,7 @@ class SearchMachine(Generic[T]):
                     yield from evaluation.examine()
                 evaluation.end_by(limit)
                 break
-            yield from self._pull(evaluation, stopping)
+            yield from self._pull(evaluation, stopping, self._deadline(began, stopping))
         return (yield from self._conclude(evaluation))
 
     def _conclude(self, evaluation: Evaluation[T]) -> Effects[list[T]]:
@@ -155,22 +153,29 @@ class SearchMachine(Generic[T]):
             log.warning("%s", shortfall)
         return evaluation.kept
 
-    def _pull(self, evaluation: Evaluation[T], stopping: Policy | None) -> Effects[None]:
+    def _pull(self, evaluation: Evaluation[T], stopping: Policy | None, deadline: float | None) -> Effects[None]:
         if self.state.query is None:
             yield from self._embed()
         pull_log, waiting = self.state.log, self.state.waiting
         max_count = MAX_ROWS if pull_log.pulls else self._plain_count(stopping)
         count, waiting_before = evaluation.next_count(), len(waiting)
         changed = pull_log.changed
-        yield from pull_log.pull(count, max_count)
+        yield from self.state.puller.pull(count, max_count, deadline)
         evaluation.note_pull(count, len(waiting) - waiting_before)
         if pull_log.changed > changed:
             log.warning("the search was asked anew and found other rows: the data has changed since it began")
 
-    def _catch_up(self) -> Effects[None]:
+    def _catch_up(self, deadline: float | None = None) -> Effects[None]:
         if self.state.query is None:
             yield from self._embed()
-        yield from self.state.log.catch_up()
+        yield from self.state.puller.catch_up(deadline)
+
+    def _deadline(self, began: float, stopping: Policy | None) -> float | None:
+        """Return the time at which the caller wants no further request; `None` for never."""
+        guard = None if stopping is None else self._config.guards.deadline
+        limit = self._config.limits.deadline
+        ends = [None if guard is None else began + guard, None if limit is None else (self._began or began) + limit]
+        return min((end for end in ends if end is not None), default=None)
 
     def _embed(self) -> Effects[None]:
         self.state.query = require_kind((yield Embed(self.state.template)), SearchQuery, "the query that embed= made")
@@ -197,12 +202,12 @@ class SearchMachine(Generic[T]):
         if state.query is None:
             yield from self._embed()
         assert state.query is not None
-        state.phases[-1].fused = state.query.fused
+        state.log.fused = state.query.fused
         numbers = {provenance.phase for _, provenance in state.waiting}
-        scored_phases = [*(state.phases[number] for number in numbers), state.phases[-1]]
-        if self._index_fuses is None and any(phase.fused is None for phase in scored_phases):
-            self._index_fuses = _is_hybrid((yield FetchInfo()))
-        if any(self._index_fuses if phase.fused is None else phase.fused for phase in scored_phases):
+        scored = [*(state.phases[number].log for number in numbers), state.log]
+        if any(log.fused is None for log in scored) and state.recovery.info is None:
+            state.recovery.info = yield FetchInfo()
+        if any(state.is_fused(log) for log in scored):
             message = (
                 f"{leaf.name} compares scores, and those of a hybrid search are made of ranks: "
                 'make the retriever with retrieval_mode="dense" or "sparse", widen(retrieval_mode=) an open search, '
@@ -272,8 +277,3 @@ class SearchMachine(Generic[T]):
         if self._limit_of_search(kept, self._config.clock()) == name:
             limits.reverse()
         return next((bound for each in limits if (bound := getattr(each, name)) is not None), None)
-
-
-def _is_hybrid(info: InfoResult) -> bool:
-    """Return whether an index that may choose the mode searches both components and fuses them."""
-    return info.dense_index is not None and info.sparse_index is not None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from nextk.errors import TooManyQueries
 from nextk.handle import AsyncResumableQueryHandle
-from nextk.sessions.recovery import PulledMatch
+from nextk.sessions.pulls import PulledMatch
 from nextk.transport import Transport
 from nextk.transport.orphans import orphan_at_exit
 
@@ -54,12 +54,14 @@ class Parked:
 
     Attributes:
         uuid: The uuid of the query.
+        page_number: The number of its last page.
         waiting: The matches that were pulled and are not decided.
         set_aside: The number of them that were set aside, the first ones.
         slot: The slot of the pool that the query holds.
     """
 
     uuid: str
+    page_number: int
     waiting: list[PulledMatch]
     set_aside: int
     slot: Slot

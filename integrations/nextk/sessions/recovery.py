@@ -1,288 +1,380 @@
-"""Recovery: the pulls of one phase, and how they are repeated after a fault. Private, and without I/O.
+"""Recovery: how pages are pulled, and how a search goes on after a fault. Private, and without I/O.
 
-When the reply of a page is lost, or the query is gone from the server (it expired, was evicted, was stopped by somebody
-else, or the server restarted), the same query is started again, and pages of the *same sizes* are pulled. Only so do
-the pages come back as they were, since a fused page depends on its size. Matches that were pulled before are recognised
-by their id. If a replayed page differs, the data has changed in the meantime: its new matches are queued, and the
-search goes on, with each id at most once.
+    a request fails ──> wait ──> the server numbers pages: request the same page, or make the same start, again
+                                 it does not: start the query again, and replay the pulls (`nextk.sessions.replay`)
+
+A query may also be gone from the server: it expired, was evicted, was stopped by somebody else, or the server
+restarted. Then it is started again, too. Matches that were pulled before are recognised by their id. If a replay brings
+others than before, the data has changed in the meantime: what is new is queued, and the search goes on, with each id at
+most once.
 
 If the server has no room for a resumable query in the first place, one plain query is used instead.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+import logging
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from nextk.bodies import MAX_ROWS
 from nextk.errors import LimitReached, NextKError, PageUncertain, QueryNotFound, TooManyQueries
-from nextk.sessions.effects import FetchNext, PageEffects, PlainQuery, Release, StartQuery
-from nextk.sessions.query import RetrievalMode
-from nextk.sessions.report import Phase
-from nextk.types import QueryResult
+from nextk.sessions.effects import (
+    CanRepeat,
+    Effects,
+    FetchInfo,
+    FetchNext,
+    PageEffect,
+    Pause,
+    PlainQuery,
+    Release,
+    StartQuery,
+)
+from nextk.sessions.patience import Patience, is_fault, left_alone
+from nextk.sessions.pulls import PullLog, ids_of
+from nextk.sessions.replay import (
+    Difference,
+    ReplayPlan,
+    Skipped,
+    difference,
+    fuses_globally,
+    is_hybrid,
+    may_ask_on,
+    pages_skipped,
+    ranks_exactly,
+)
+from nextk.sessions.report import RecoveryReport
+from nextk.types import InfoResult, QueryResult
+
+log = logging.getLogger("nextk.sessions")
 
 MAX_RECOVERY = 1_000
 """The number of matches that a recovery may request again."""
-_MAX_ATTEMPTS = 3  # failed attempts at one pull, after which its error is raised
 
-Pull: TypeAlias = tuple[int, list[str]]
-"""The number of matches that were requested, and the ids that came."""
+ReplayedPage: TypeAlias = tuple[list[str], list[QueryResult]]
+"""The ids of a replayed page, and its matches; none if the page was passed, and only its ids are known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where matches come from.
+class QueryLost(Exception):
+    """The open query cannot go on where the search stands: it has to be started again.
 
     Attributes:
-        phase: The number of the phase that brought them, from 0.
-        best: The score of the first match of that phase.
+        reply_lost: Whether only a reply was lost, so that the query may still be open.
     """
 
-    phase: int
-    best: float
+    def __init__(self, *, reply_lost: bool) -> None:
+        super().__init__()
+        self.reply_lost = reply_lost
 
 
-PulledMatch: TypeAlias = tuple[QueryResult, Provenance]
-"""A match that was pulled, and where it comes from. There are many, and a class would cost several times as much."""
-
-
-class PullLog:
-    """The pulls of one phase.
+class RecoveryState:
+    """The state that all recoveries of one search share.
 
     Args:
-        phase: The number of the phase, from 0.
-        seen: The ids of all matches pulled so far, by earlier phases too. The log adds to it.
-        waiting: The matches that are not decided. The log adds to it.
-        max_recovery: The number of matches that a recovery may request again: the sum of the sizes of its pulls. As
-            each pull requests at least one match, it bounds the number of requests too. `None` for any number.
+        max_recovery: The number of matches that a recovery may request again: the sum of the sizes of its pulls. `None`
+            for any number.
+        clock: Returns the time in seconds.
 
     Attributes:
-        pulls: The count and the ids of each pull.
-        pulled: The number of matches that came.
-        page_count: The number of pages that were requested, without those that a recovery requested again.
-        repeated: The number of matches that were left out because their id had come before.
-        recovered: How often the query was started again.
-        changed: Whether a recovery found other matches than before.
-        exhausted: Whether the index has nothing left.
-        complete: Whether an exhausted phase has seen all matches.
-        plain: Whether the matches came from a plain query, because the server had no room for a resumable one.
-        live: Whether a query is open, and stands where this phase does.
-        best: The score of the first match of the phase, whether its id had come before or not.
+        counts: The counts of the recoveries so far.
+        info: The description of the index; `None` before it was needed.
     """
 
-    def __init__(self, phase: int, seen: set[str], waiting: list[PulledMatch], max_recovery: int | None) -> None:
-        self.pulls: list[Pull] = []
-        self.pulled = 0
-        self.page_count = 0
-        self.repeated = 0
-        self.recovered = 0
-        self.changed = False
-        self.exhausted = False
-        self.complete = True
-        self.plain = False
-        self.live = False
-        self.best: float | None = None
-        self._phase = phase
-        self._seen = seen
-        self._waiting = waiting
-        self._max_recovery = max_recovery
+    def __init__(self, max_recovery: int | None, clock: Callable[[], float]) -> None:
+        self.max_recovery = max_recovery
+        self.clock = clock
+        self.counts = RecoveryReport()
+        self.info: InfoResult | None = None
 
-    @property
-    def lost(self) -> bool:
-        """Whether the query has to be started again before the next pull."""
-        return bool(self.pulls) and not self.live
+    def count(self, **more: float) -> None:
+        """Add to the counts, by their names."""
+        self.counts = self.counts.plus(**more)
 
-    @property
-    def ids(self) -> list[str]:
-        """The ids of all matches that the pulls brought, in order."""
-        return [id_ for _, ids in self.pulls for id_ in ids]
 
-    def catch_up(self) -> PageEffects:
+class Puller:
+    """Pulls the pages of one phase.
+
+    Args:
+        pulls: The pulls of the phase so far. New ones are added to it.
+        state: The state that all recoveries of the search share.
+    """
+
+    def __init__(self, pulls: PullLog, state: RecoveryState) -> None:
+        self._log = pulls
+        self._state = state
+        self._patience = Patience(state.clock)
+
+    def catch_up(self, deadline: float | None = None) -> Effects[None]:
         """Repeat the pulls of a query that is lost, and queue the matches that have not been seen.
+
+        Args:
+            deadline: The time at which to give up; `None` for none.
 
         Raises:
             NextKError: For the reasons given at `pull`.
         """
-        return self._retry(self._replay_plain)
+        return self._persist(self._replay_plain, deadline)
 
-    def pull(self, count: int, max_count: int = MAX_ROWS) -> PageEffects:
+    def pull(self, count: int, max_count: int = MAX_ROWS, deadline: float | None = None) -> Effects[None]:
         """Pull the next page, and recover first if the query is lost.
 
         Args:
             count: The number of matches to request.
             max_count: The number of matches to request if the server has room for a plain query only.
+            deadline: The time at which to give up after a fault; `None` for none.
 
         Raises:
-            PageUncertain: Three attempts in a row failed, the last one by a lost reply. No match is lost; call again.
-            QueryNotFound: Three attempts in a row failed, the last one because the query was gone. No match is lost;
-                call again.
+            NextKError: Ten requests in a row failed without progress (20 if the server numbers pages, so that a repeat
+                costs no more than itself), or the deadline is near. It is the error of the last one: `PageUncertain` or
+                `TransportError` for a lost reply, `QueryNotFound` for a query that was gone, or a refusal. No match is
+                lost; call again.
             LimitReached: A recovery would request more than `max_recovery` matches again.
             TooManyQueries: A recovery finds no room on the server; or this process has too many searches open.
         """
-        return self._retry(self._fetch, count, max_count)
+        return self._persist(lambda: self._fetch(count, max_count), deadline)
 
-    def _retry(self, attempt: Callable[..., PageEffects], *arguments: int) -> PageEffects:
-        """Run an attempt again, up to three times in all, if the query was lost during it."""
-        failures = 0
+    def _persist(self, attempt: Callable[[], Effects[None]], deadline: float | None) -> Effects[None]:
+        """Run an attempt, again and again if the query is lost during it, until the patience is used up."""
+        self._patience = Patience(self._state.clock, deadline)
         while True:
             try:
-                yield from attempt(*arguments)
-            except (PageUncertain, QueryNotFound):
+                yield from attempt()
+            except QueryLost:
+                self._patience.query_lost()
+                self._log.mark_lost()
                 yield Release()
-                failures += 1
-                if failures == _MAX_ATTEMPTS:
-                    raise
             else:
                 return
 
-    def _fetch(self, count: int, max_count: int) -> PageEffects:
-        live = self.live
+    # One request
+
+    def _request(self, effect: PageEffect | FetchInfo) -> Effects[Any]:
+        """Make a request, and repeat it as long as the server gives the same answer to a repeat.
+
+        Raises:
+            QueryLost: It failed, and a repeat could skip a page.
+        """
+        while True:
+            try:
+                return (yield effect)
+            except NextKError as error:
+                if not is_fault(error):
+                    raise
+                fault = error
+            yield from self._wait(effect, fault)
+
+    def _wait(self, effect: PageEffect | FetchInfo, fault: NextKError) -> Effects[None]:
+        """Wait after a fault. Raises the fault if the patience is used up, and `QueryLost` if no repeat is allowed."""
+        unmoved = left_alone(fault)
+        gone = isinstance(fault, QueryNotFound)
+        repeatable = unmoved or isinstance(effect, FetchInfo) or (not gone and (yield CanRepeat()))
+        left_open = not repeatable and not gone and isinstance(effect, StartQuery)
+        self._state.count(faults=1, left_open=int(left_open))
+        pause = self._patience.pause_after(fault, first=not self._log.pulls, repeatable=repeatable)
+        if pause is None:
+            if not repeatable:
+                self._log.mark_lost()
+                yield Release()
+            elif unmoved:
+                self._log.outstanding = None
+            raise fault
+        action = "repeating it" if repeatable else "starting the query again"
+        log.info("a request failed (%s: %s): %s in %.2f s", type(fault).__name__, fault, action, pause)
+        if pause:
+            yield Pause(pause)
+            self._state.count(waited=pause)
+        if not repeatable:
+            raise QueryLost(reply_lost=isinstance(fault, PageUncertain)) from fault
+        self._state.count(repeats=1)
+
+    def _start(self, count: int) -> StartQuery:
+        return StartQuery(count, self._state.counts.left_open)
+
+    def _info(self) -> Effects[InfoResult | None]:
+        """Return the description of the index, or `None` if the index refuses to give it."""
+        if self._state.info is None:
+            try:
+                self._state.info = yield from self._request(FetchInfo())
+            except NextKError as error:
+                if is_fault(error):
+                    raise
+        return self._state.info
+
+    # The next page
+
+    def _fetch(self, count: int, max_count: int) -> Effects[None]:
+        pulls = self._log
         try:
-            if self.lost and not (self.plain and self._exceeds_max_recovery):
-                waiting_before = len(self._waiting)
-                yield from self._replay()
-                if len(self._waiting) > waiting_before or self.exhausted:
-                    return
-            live, self.live = self.live, False  # until the page has come, it is unknown where the query stands
-            page = yield (FetchNext(count) if live else StartQuery(count))
+            if pulls.live and pulls.outstanding is not None and not (yield CanRepeat()):
+                raise QueryLost(reply_lost=False)
+            if pulls.lost and not (pulls.plain and self._exceeds_max_recovery) and (yield from self._replay(count)):
+                return
+            if pulls.live:
+                count = pulls.outstanding = pulls.outstanding or count
+            page = yield from self._request(FetchNext(count) if pulls.live else self._start(count))
         except TooManyQueries as error:
-            if not error.status or (self.pulls and not self.plain):  # ours, or in the middle of the search
+            if not error.status or (pulls.pulls and not pulls.plain):  # ours, or in the middle of the search
                 raise
             yield from self._fetch_plain(max_count)
-        except (PageUncertain, QueryNotFound):
-            raise
-        except NextKError:  # the server has not moved
-            self.live = live
+        except NextKError as error:
+            if not is_fault(error):  # the server has not moved
+                pulls.outstanding = None
             raise
         else:
-            self.page_count += 1
-            self.exhausted = not page
-            self._log_page(count, page)
-            self.live = True  # last: after an interrupt before it, the page is requested again
+            pulls.page_count += 1
+            pulls.exhausted = not page
+            pulls.add_page(count, page)
+            pulls.live, pulls.outstanding = (
+                True,
+                None,
+            )  # last: after an interrupt before it, the page is requested again
 
-    def _fetch_plain(self, max_count: int) -> PageEffects:
+    def _fetch_plain(self, max_count: int) -> Effects[None]:
         """Use one plain query, because the server has no room for a resumable one.
 
         The first one requests `max_count` matches. If they are not enough, a second one that requests as many as a
         query can bring takes its place; the phase ends after it.
         """
-        if self.plain and self.pulls[-1][0] >= MAX_ROWS:
-            self.exhausted, self.complete = True, False
+        pulls = self._log
+        if pulls.plain and pulls.pulls[-1][0] >= MAX_ROWS:
+            pulls.exhausted, pulls.complete = True, False
             return
-        count = MAX_ROWS if self.plain else max_count
+        count = MAX_ROWS if pulls.plain else max_count
         page = yield PlainQuery(count)
-        self.page_count += 1
-        if self.plain:  # it takes the place of the one before, which requested fewer
-            self.pulls, self.pulled = [], 0
-        self.plain = True
-        self.exhausted = len(page) < count
-        self._log_page(count, page)
+        pulls.page_count += 1
+        if pulls.plain:  # it takes the place of the one before, which requested fewer
+            pulls.pulls, pulls.pulled = [], 0
+        pulls.plain = True
+        pulls.exhausted = len(page) < count
+        pulls.add_page(count, page)
 
-    def _replay_plain(self) -> PageEffects:
+    # Replays
+
+    def _replay_plain(self) -> Effects[None]:
         """Repeat the pulls, by a plain query if the matches came from one and the server still has no room."""
+        pulls = self._log
         try:
-            if not (self.plain and self._exceeds_max_recovery):
-                yield from self._replay()
+            if not (pulls.plain and self._exceeds_max_recovery):
+                if pulls.lost:
+                    yield from self._replay(0)
                 return
         except TooManyQueries as error:
-            if not error.status or not self.plain:
+            if not error.status or not pulls.plain:
                 raise
-        count = self.pulls[-1][0]
+        count = pulls.pulls[-1][0]
         page = yield PlainQuery(count)
-        self.recovered += 1
-        self.changed |= (again := [(count, _ids(page))]) != self.pulls
-        self.exhausted = len(page) < count
-        self.pulled += self._queue_new(page, _ids(page))
-        self.pulls = again
+        pulls.recovered += 1
+        pulls.changed |= (again := [(count, ids_of(page))]) != pulls.pulls
+        pulls.exhausted = len(page) < count
+        pulls.pulled += pulls.queue_new(page, ids_of(page))
+        pulls.pulls = again
 
     @property
     def _exceeds_max_recovery(self) -> bool:
-        return self._max_recovery is not None and self._recovery_cost > self._max_recovery
+        return self._state.max_recovery is not None and self._log.cost > self._state.max_recovery
 
-    @property
-    def _recovery_cost(self) -> int:
-        """The number of matches that the pulls have requested, whether as many came or not."""
-        return sum(count for count, _ in self.pulls)
+    def _replay(self, count: int) -> Effects[bool]:
+        """Start the query again and repeat its pulls. Matches that were not there before are queued.
 
-    def _replay(self) -> PageEffects:
-        """Start the query again and repeat its pulls. Matches that were not there before are queued."""
-        if not self.lost:
-            return
+        Args:
+            count: The size of the page that is needed besides; it may come with the replay. 0 for none.
+
+        Returns:
+            Whether matches were queued, or the end was reached.
+        """
+        pulls = self._log
         if self._exceeds_max_recovery:
             message = (
-                f"to go on, {self._recovery_cost} rows would have to be requested again by {len(self.pulls)} pulls, "
-                f"which is more than max_recovery={self._max_recovery}: open or resume the search with a larger "
+                f"to go on, {pulls.cost} rows would have to be requested again by {len(pulls.pulls)} pulls, "
+                f"which is more than max_recovery={self._state.max_recovery}: open or resume the search with a larger "
                 "max_recovery="
             )
             raise LimitReached(message)
-        pages: list[list[QueryResult]] = []
-        for count, _ in self.pulls:
-            page = yield (FetchNext(count) if pages else StartQuery(count))
-            pages.append(page)
+        mergeable = yield from self._is_mergeable()
+        plan = ReplayPlan.merging(pulls.pulls, count) if mergeable else ReplayPlan.page_by_page(pulls.pulls)
+        pages = yield from self._replay_pages(plan)
+        found = [id_ for ids, _ in pages for id_ in ids]
+        yield from self._compare(found, plan.extra + sum(len(ids) for ids, _ in pages[len(plan.sizes) :]))
+        return self._adopt(plan, pages, found)
+
+    def _is_mergeable(self) -> Effects[bool]:
+        """Return whether the order of the matches does not depend on the sizes of the pages."""
+        if self._log.fused is False:
+            return True
+        info = yield from self._info()
+        if info is None:
+            return False
+        return fuses_globally(info) or (self._log.fused is None and not is_hybrid(info))
+
+    def _replay_pages(self, plan: ReplayPlan) -> Effects[list[ReplayedPage]]:
+        pages: list[ReplayedPage] = []
+        while len(pages) < len(plan.sizes):
+            size = plan.sizes[len(pages)]
+            try:
+                page = yield from self._request(FetchNext(size) if pages else self._start(size))
+                pages.append((ids_of(page), page))
+            except QueryLost as loss:
+                if not pages or not loss.reply_lost:
+                    raise
+                pages += yield from self._ask_on(plan, len(pages))
+                page = pages[-1][1]
+            self._patience.page_arrived()
+            self._state.count(rows=len(page))
             if not page:
                 break
-        self.recovered += 1
-        again = [(count, _ids(page)) for (count, _), page in zip(self.pulls, pages, strict=False)]
-        self.changed |= again != self.pulls
-        self.exhausted = not pages[-1]
-        matches = [match for page in pages for match in page]
-        self.pulled += self._queue_new(matches, _ids(matches))
-        self.pulls = again
-        self.live = True  # last: after an error half-way, the query does not stand where this phase does
+        return pages
 
-    def _log_page(self, count: int, page: list[QueryResult]) -> None:
-        ids = _ids(page)
-        queued = self._queue_new(page, ids)
-        self.pulled += len(page)
-        self.repeated += len(page) - queued
-        self.pulls.append((count, ids))
+    def _ask_on(self, plan: ReplayPlan, position: int) -> Effects[list[ReplayedPage]]:
+        """Request the page after a lost one. Its ids tell how many pages the server had passed.
 
-    def _queue_new(self, matches: list[QueryResult], ids: list[str]) -> int:
-        """Queue the matches whose id is new. Returns how many were queued."""
-        if self._waiting:  # after an interrupt, some may wait whose ids were not noted
-            self._seen.update([match.id for match, _ in self._waiting])
-        if self.best is None and matches:
-            self.best = matches[0].score
-        if not self._seen.isdisjoint(ids) or len(set(ids)) < len(ids):  # seldom
-            matches = self._unseen(matches)
-        if matches:
-            provenance = Provenance(self._phase, matches[0].score if self.best is None else self.best)
-            self._waiting += zip(matches, itertools.repeat(provenance), strict=False)
-            self._seen.update(ids)
-        return len(matches)
+        Returns:
+            The pages that were passed, of which only the ids are known, and the page that came.
 
-    def _unseen(self, matches: Sequence[QueryResult]) -> list[QueryResult]:
-        unseen: dict[str, QueryResult] = {}
-        for match in matches:
-            if match.id not in self._seen:
-                unseen.setdefault(match.id, match)
-        return list(unseen.values())
+        Raises:
+            QueryLost: The ids would not tell, or did not.
+        """
+        lost = 1
+        while may_ask_on(plan, position, lost, self._log.unread):
+            try:
+                page = yield from self._request(FetchNext(plan.sizes[position], after_loss=True))
+            except QueryLost as loss:
+                if not loss.reply_lost:
+                    raise
+                lost += 1
+                continue
+            passed = pages_skipped(plan, position, lost, ids_of(page))
+            if isinstance(passed, Skipped):
+                break
+            self._state.count(repeats=1)
+            known = plan.expected[position : position + passed]
+            return [*((ids or [], []) for ids in known), (ids_of(page), page)]
+        raise QueryLost(reply_lost=False)
 
+    def _compare(self, found: list[str], extra: int) -> Effects[None]:
+        """Note how the matches of a replay differ from those before."""
+        kind = difference(self._log.ids, found, extra)
+        if kind is Difference.NONE:
+            return
+        info = yield from self._info()
+        if kind is Difference.MISSING or (info is not None and ranks_exactly(info)):
+            self._log.changed = True
+        else:
+            self._log.reordered = True
+            log.info("the index found the matches in another order: it may rank approximately, or its data has changed")
 
-def _ids(page: Iterable[QueryResult]) -> list[str]:
-    return [match.id for match in page]
-
-
-@dataclass(slots=True)
-class PhaseState:
-    """The state of a phase: a part of a search, from its start or from a `widen`.
-
-    Attributes:
-        mode: The components of the index that the phase searches; `None` leaves the choice to the index.
-        began: The number of results that the search had handed out when the phase began.
-        log: The pulls of the phase.
-        kept: The number of results of the phase that were handed out.
-        fused: Whether the scores are fused ranks; `None` if that is not known, or depends on the index.
-    """
-
-    mode: RetrievalMode | None
-    began: int
-    log: PullLog
-    kept: int = 0
-    fused: bool | None = None
-
-    @property
-    def report(self) -> Phase:
-        """A summary of the phase, for the report."""
-        log = self.log
-        return Phase(self.mode, self.began, log.page_count, log.pulled, log.repeated, self.kept)
+    def _adopt(self, plan: ReplayPlan, pages: list[ReplayedPage], found: list[str]) -> bool:
+        """Make the query that was started again that of the search. Returns whether that brought anything."""
+        pulls = self._log
+        before = pulls.ids
+        was_at_end = not pulls.pulls[-1][1] and found == before
+        sizes = [*plan.sizes, *plan.sizes[-1:] * (len(pages) - len(plan.sizes))]
+        pulls.recovered += 1
+        pulls.exhausted = not pages[-1][0] or (plan.merged and was_at_end)
+        matches = [match for _, page in pages for match in page]
+        queued = pulls.queue_new(matches, ids_of(matches))
+        pulls.pulled += queued
+        pulls.page_count += int(len(found) > len(before) and (plan.extra > 0 or len(pages) > len(plan.sizes)))
+        self._state.count(replays=1, merged=int(plan.merged), rows=-queued)
+        way = "merged" if plan.merged else "page by page"
+        log.info("the query was started again: %d matches by %d requests, %s", len(found), len(pages), way)
+        pulls.pulls = [(size, ids) for size, (ids, _) in zip(sizes, pages, strict=False)]
+        pulls.live = True  # last: after an error half-way, the query does not stand where this phase does
+        return bool(queued) or pulls.exhausted

@@ -30,6 +30,39 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """The counts of what a search has done to go on after faults.
+
+    Attributes:
+        faults: The number of requests that failed, or found their query gone.
+        repeats: The number of requests that were made again, for the same page or the same query.
+        replays: How often the query was started again, and its pulls were repeated. A resumed cursor counts.
+        merged: How many of the replays requested several pages at once, since their order does not depend on the sizes
+            of the pages; the others went page by page.
+        rows: The number of matches that were requested again and came.
+        waited: The seconds spent in pauses before requests were made again.
+        left_open: The number of queries that may have been left open on the server, until they expire, because the
+            reply to their start was lost and the server does not find a query by a repeated start.
+    """
+
+    faults: int = 0
+    repeats: int = 0
+    replays: int = 0
+    merged: int = 0
+    rows: int = 0
+    waited: float = 0.0
+    left_open: int = 0
+
+    def plus(self, **more: float) -> "RecoveryReport":
+        """Return this report with some counts raised.
+
+        Args:
+            **more: The numbers to add, by the names of the counts.
+        """
+        return replace(self, **{name: getattr(self, name) + count for name, count in more.items()})
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A summary of what a search has done so far.
 
@@ -42,6 +75,8 @@ class Report:
         repeated: The number of matches that were left out because their id had come before.
         recovered: How often a search that had brought matches was started again, after a fault or from a cursor.
         changed: Whether a recovery found other matches than before, because the data was written to in the meantime.
+        reordered: Whether a recovery found the matches in another order than before, or further ones among them, on an
+            index that may rank approximately, as the hosted service does. Whether data was written cannot be told.
         exhausted: Whether an empty page has come, and every match is decided or set aside by a policy.
         complete: Whether an exhausted search has seen all matches. `False` if the server had no room for a resumable
             query and a plain query, which returns at most 1,000 matches, was used instead.
@@ -50,6 +85,7 @@ class Report:
         shortfall: How much the last call has brought if a limit ended it before there was enough; `None` if there was
             enough, or nothing is left.
         phases: The phases of the search: the first one, and one more for every `widen`.
+        recovery: The counts of what the search has done to go on after faults.
     """
 
     pulls: int = 0
@@ -60,11 +96,13 @@ class Report:
     repeated: int = 0
     recovered: int = 0
     changed: bool = False
+    reordered: bool = False
     exhausted: bool = False
     complete: bool = True
     stop_reason: str | None = None
     shortfall: Shortfall | None = None
     phases: tuple[Phase, ...] = ()
+    recovery: RecoveryReport = field(default_factory=RecoveryReport)
 
     @property
     def total_shortfall(self) -> Shortfall | None:

@@ -7,23 +7,28 @@ part; only an empty page is. After a lost reply or a lost query a session goes o
 """
 
 import inspect
+import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nextk.client import Index
-from nextk.errors import ClientError
+from nextk.errors import ClientError, NextKError
 from nextk.handle import ResumableQueryHandle
-from nextk.sessions.base import BaseSession, note_policy_error
+from nextk.sessions.base import INFO_ONCE, BaseSession, note_policy_error
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor
-from nextk.sessions.effects import Effects, drive
+from nextk.sessions.effects import Effects, StartQuery, drive
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.locks import ThreadLock
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.read_cursor import ReadCursor
+from nextk.types import QueryResult
 from nextk.until.policy import Policy
+
+log = logging.getLogger("nextk.sessions")
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -69,6 +74,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
     ) -> None:
         super().__init__(index, query, reader, embed, texts, config, cursor, without_policies)
         self._lock = ThreadLock()
+        self._wake = threading.Event()  # ends a pause when the session is stopped
 
     def fetch_next(self, n: int) -> list[T]:
         """Return the next `n` results of this search, best first.
@@ -84,11 +90,13 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
             ClientError: The session is stopped, or `n` is below 1.
             LimitReached: A limit of this search leaves nothing to hand out; or the query was lost, and recovering it
                 would pull more than `max_recovery` matches again.
-            PageUncertain: Three attempts in a row failed, the last one by a lost reply. No match is lost; call again.
-            QueryNotFound: Three attempts in a row failed, the last one because the index had dropped the query. No
-                match is lost; call again.
+            PageUncertain: Ten requests in a row failed without progress (20 if the server numbers pages), or the
+                deadline of the call or of the search was near. The last request failed by a lost reply. No match is
+                lost; call again.
+            QueryNotFound: The last one failed because the index had dropped the query. No match is lost; call again.
             TooManyQueries: Too many searches are open. No match is lost; call again.
-            TransportError: The index could not be reached. No match is lost; call again.
+            TransportError: The last one failed since the index could not be reached, or gave no usable answer. No match
+                is lost; call again. An index that was never reached is tried four times.
         """
         return self._call(self._machine.fetch_next(n))
 
@@ -198,6 +206,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         If another thread is inside a call, `stop` waits for it; that call requests no further page.
         """
         self._stopped = True
+        self._wake.set()
         self._lock.run(self._stop_query)
 
     def _stop_query(self) -> None:
@@ -235,14 +244,27 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
             if self._state.index_exhausted or self._stopped:
                 self._release()
 
-    def _start_query(self, count: int) -> Any:
+    def _start_query(self, start: StartQuery) -> list[QueryResult]:
         self._end_query()
         self._slot = self._slot or self._pool.acquire()
-        with self._explaining_models():
-            page, self._handle = self._index.resumable_query(
-                top_k=count, max_idle=self._config.max_idle, **self._query_parameters()
-            )
+        operation = self._start_operation(start)
+        with self._starting_query():
+            page, self._handle = self._opened(self._transport.send(operation))
         return page
+
+    def _can_repeat(self) -> bool:
+        if self._transport.numbering.said is None:
+            try:
+                return self._note_info(self._transport.send(INFO_ONCE))
+            except NextKError as error:
+                log.info("the index does not say whether it numbers pages: %s", error)
+        return self._is_repeatable()
+
+    def _pause(self, seconds: float) -> None:
+        if self._config.sleep is None:
+            self._wake.wait(seconds)
+        else:
+            self._config.sleep(seconds)
 
     def _end_query(self) -> None:
         handle, self._handle = self._handle, None
@@ -265,6 +287,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         try:
             self._end_query()
         finally:
+            self._orphan_start()
             self._release_slot()
 
     def __enter__(self) -> Self:

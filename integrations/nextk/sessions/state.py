@@ -14,8 +14,10 @@ from typing import Any
 from nextk.errors import ClientError
 from nextk.sessions.config import SearchConfig
 from nextk.sessions.cursor import PolicyData, Position
+from nextk.sessions.pulls import PhaseState, PulledMatch, PullLog
 from nextk.sessions.query import RetrievalMode, SearchQuery
-from nextk.sessions.recovery import PhaseState, PulledMatch, PullLog
+from nextk.sessions.recovery import Puller, RecoveryState
+from nextk.sessions.replay import is_hybrid
 from nextk.sessions.report import Report
 from nextk.sessions.shortfall import Shortfall
 
@@ -40,6 +42,7 @@ class SearchState:
         stop_reason: Why the last call ended.
         shortfall: What the last call has brought if a limit ended it before there was enough.
         phases: The phases of the search, the present one last.
+        recovery: The state that all recoveries of the search share.
     """
 
     def __init__(
@@ -57,14 +60,14 @@ class SearchState:
         self.phases: list[PhaseState] = []
         self._texts = list(texts)
         self._policies = config.always_on
-        self._max_recovery = config.max_recovery
+        self.recovery = RecoveryState(config.max_recovery, config.clock)
         if position is None:
             self._add_phase(template.mode)
         else:
             self._restore(position)
 
     def _add_phase(self, mode: RetrievalMode | None, began: int = 0) -> PhaseState:
-        pull_log = PullLog(len(self.phases), self.seen, self.waiting, self._max_recovery)
+        pull_log = PullLog(len(self.phases), self.seen, self.waiting)
         self.phases.append(PhaseState(mode, began, pull_log))
         return self.phases[-1]
 
@@ -83,6 +86,7 @@ class SearchState:
         pull_log = self.log
         pull_log.pulls = [(count, list(ids)) for count, ids in position.pulls]
         pull_log.recovered, pull_log.changed = position.recovered, position.changed
+        pull_log.reordered, self.recovery.counts = position.reordered, position.recovery_report()
         pull_log.complete, pull_log.plain, pull_log.best = position.complete, position.plain, position.best
         # The waiting matches have to be pulled again; until then, a search whose last page was empty is not at its end.
         pull_log.exhausted = position.exhausted and not waiting
@@ -103,7 +107,7 @@ class SearchState:
 
     def mark_lost(self) -> None:
         """Note that the open query, if there is one, does not belong to this search any more."""
-        self.log.live = False
+        self.log.mark_lost()
 
     def widen(self, template: SearchQuery) -> None:
         """Begin a new phase with another mode or filter.
@@ -114,7 +118,7 @@ class SearchState:
         self.seen.difference_update(match.id for match, _ in self.waiting[self.set_aside :])
         del self.waiting[self.set_aside :]
         if self.query is not None:
-            self.phases[-1].fused = self.query.fused
+            self.log.fused = self.query.fused
         query = replace(self.query or template, mode=template.mode, filter=template.filter)
         self.template, self.query = template, query if query.complete else None
         self._add_phase(template.mode, self.kept)
@@ -123,6 +127,19 @@ class SearchState:
     def log(self) -> PullLog:
         """The pulls of the present phase."""
         return self.phases[-1].log
+
+    @property
+    def puller(self) -> Puller:
+        """Pulls the pages of the present phase."""
+        if self.query is not None:
+            self.log.fused = self.query.fused
+        return Puller(self.log, self.recovery)
+
+    def is_fused(self, log: PullLog) -> bool:
+        """Return whether the scores of a phase are fused ranks. What depends on the index has to be known by now."""
+        if log.fused is not None:
+            return log.fused
+        return self.recovery.info is not None and is_hybrid(self.recovery.info)
 
     @property
     def index_exhausted(self) -> bool:
@@ -138,7 +155,8 @@ class SearchState:
     def is_parkable(self) -> bool:
         """Whether a query is open that stands where a cursor would say, and that brought every waiting match."""
         present = len(self.phases) - 1
-        return self.log.live and all(provenance.phase == present for _, provenance in self.waiting)
+        at_page = self.log.live and self.log.outstanding is None
+        return at_page and all(provenance.phase == present for _, provenance in self.waiting)
 
     @property
     def kept(self) -> int:
@@ -158,11 +176,13 @@ class SearchState:
             repeated=sum(phase.repeated for phase in reports),
             recovered=sum(phase.log.recovered for phase in self.phases),
             changed=any(phase.log.changed for phase in self.phases),
+            reordered=any(phase.log.reordered for phase in self.phases),
             exhausted=self.exhausted,
             complete=all(phase.log.complete for phase in self.phases),
             stop_reason=self.stop_reason,
             shortfall=self.shortfall,
             phases=reports,
+            recovery=self.recovery.counts,
         )
 
     @property
@@ -170,8 +190,8 @@ class SearchState:
         """The ids of matches that wait according to the resumed cursor, and that have not been pulled again yet."""
         if self.log.live or not self.log.pulls:
             return []
-        waiting = {match.id for match, _ in self.waiting}
-        return [id_ for id_ in self.log.ids if id_ not in self.seen and id_ not in waiting]
+        unread = self.log.unread
+        return [id_ for id_ in self.log.ids if id_ in unread]
 
     def position(self, identity: str) -> Position:
         """Return where the search stands, for a cursor.
