@@ -55,14 +55,13 @@ async def test_numbered_pages(searched: tuple[str, Bench, list[str]], probabilit
 async def test_without_numbers(searched: tuple[str, Bench, list[str]], probability: float, colour: str) -> None:
     """Elsewhere a loss costs one start for all pages, or a replay page by page; what may be left open is said."""
     kind, bench, expected = searched
-    if kind == "hybrid, batch" and probability > 0.05:
-        pytest.skip("a replay page by page takes as many requests as there are pages, which the benchmark counts")
-    for seed in SEEDS:
+    by_page = kind == "hybrid, batch"  # at 15 % it costs about a thousand requests
+    for seed in SEEDS[:1] if by_page else SEEDS:
         plan = losing(seed, probability, bench.clock)
         run = await lossy_run(faulty(bench.index, plan, numbered_pages=False), kind, plan, colour)
         check(run, expected, plan)
         assert len(plan.lost) <= run.recovery.left_open
-        if kind != "hybrid, batch":
+        if not by_page:
             assert run.requests <= AT_MOST_WITHOUT_NUMBERS[probability]
             assert run.recovery.merged == run.recovery.replays
         assert 0 == bench.open_queries_after_idling()
