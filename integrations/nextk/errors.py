@@ -122,7 +122,12 @@ class PageUncertain(TransportError):
     a new query or let a session of `nextk.sessions` recover. A server that numbers pages, as `nextk serve` does, gives
     a lost page again; there this error means that somebody else has advanced the query, or that another server has
     taken the place of the one that had it.
+
+    Attributes:
+        may_be_on_its_way: Whether the request may still reach the server: no reply came in time, and nothing broke.
     """
+
+    may_be_on_its_way: bool = False
 
 
 class SearchFailed(NextKError):

@@ -124,6 +124,7 @@ class HandleState:
         """
         if self.status is HandleStatus.UNCERTAIN:
             self.status, self._requested = HandleStatus.OPEN, None
+            self._numbering = Numbering(False)  # from now on nobody knows how many pages there were
 
     def next_page(self, count: int) -> Operation[Page] | None:
         """Return the operation that fetches the next page.

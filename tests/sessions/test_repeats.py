@@ -13,6 +13,7 @@ from nextk import Index, Vector
 from nextk.errors import ClientError, RefusedError, TransportError
 from nextk.operations import Operation, Page, fetch_next
 from nextk.sessions import Report
+from nextk.sessions.pulls import PullLog
 from nextk.testing import Fault, FaultPlan, FaultyTransport, ManualClock, PlannedFault, RequestKind, faulty
 from nextk.transport.numbering import Numbering
 from nextk.types import InfoResult
@@ -367,3 +368,100 @@ class TestLostStarts:
             assert (20, 0) == (search.report.recovery.faults, search.report.recovery.left_open)
         dense.index.info()
         assert 0 == dense.engine.open_queries()
+
+
+class TestSizes:
+    """A search remembers the sizes of its pages as the server has made them, whatever happened in between."""
+
+    @pytest.mark.parametrize("lost", [(2,), (2, 3), (2, 3, 4), (3, 5)])
+    def test_pages_of_several_sizes(self, lost: tuple[int, ...]) -> None:
+        """A replay page by page that loses replies brings pages of the same sizes, and so the same order."""
+        bench = Bench.build(SHAPES["hybrid-batch"])
+        sizes = (2, 1, 12, 30)
+        with open_session(bench.index, bench.shape.question) as search:
+            expected = [search.fetch_next(size) for size in sizes]
+        plan = FaultPlan(*(PlannedFault(Fault.DROP_REPLY, RequestKind.NEXT, nth) for nth in lost), clock=bench.clock)
+        index = faulty(bench.index, plan, numbered_pages=False)
+        with open_session(index, bench.shape.question) as search:
+            assert expected == [search.fetch_next(size) for size in sizes]
+            assert (False, False) == (search.report.changed, search.report.reordered)
+        bench.index.close()
+
+    @EACH_COLOUR
+    async def test_an_outage_after_a_lost_page(self, bench: Bench, colour: str) -> None:
+        """A page that was lost before the index went away is remembered with its size until it comes."""
+        transport = Away(bench.index._transport, FaultPlan(SECOND_PAGE, clock=bench.clock))
+        index: Any = Index._over(transport)
+        search = search_of(index, bench.shape.question, colour)
+        async with search:
+            served = [*await search.fetch_next(4)]
+            with pytest.raises(TransportError):
+                await search.fetch_next(4)
+            transport.is_away = False
+            served += await search.fetch_next(9)
+            bench.clock.pass_max_idle()
+            while page := await search.fetch_next(4):
+                served += page
+            assert (1, False) == (search.report.recovered, search.report.changed)
+        assert len(served) == len(set(served)) == len(order(bench))
+
+
+class Away(FaultyTransport):
+    """A transport to an index that cannot be reached any more after the first fault, until it is back."""
+
+    is_away = True
+
+    def send(self, operation: Operation[Any]) -> Any:
+        """Carry an operation, or fail to reach the index."""
+        self._refuse()
+        return super().send(operation)
+
+    async def asend(self, operation: Operation[Any]) -> Any:
+        """Carry an operation, or fail to reach the index."""
+        self._refuse()
+        return await super().asend(operation)
+
+    def _refuse(self) -> None:
+        if self._plan.injected and self.is_away:
+            error = TransportError("no connection")
+            error.sent = False
+            raise error
+
+
+class TestBetweenSearches:
+    """What a failed start leaves behind."""
+
+    @EACH_COLOUR
+    async def test_another_filter_after_a_lost_start(self, colour: str) -> None:
+        """A widened search does not take the query of a start that failed before, and leaves none open."""
+        bench = Bench.build(SHAPES["filtered"])
+        lost = [PlannedFault(Fault.DROP_REPLY, RequestKind.START, nth) for nth in range(1, 21)]
+        index = faulty(bench.index, FaultPlan(*lost, clock=bench.clock))
+        async with search_of(index, bench.shape.question, colour) as search:
+            with pytest.raises(TransportError):
+                await search.fetch_next(5)
+            await search.widen(filter="number >= 3")
+            assert 5 == len(await search.fetch_next(5))
+            bench.index.info()
+            assert 1 == bench.engine.open_queries()
+        assert 0 == bench.engine.open_queries()
+        bench.index.close()
+
+    def test_interrupted_without_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An interrupt amid the plain query of a server without room does not pass for the end of the search."""
+        bench = Bench.build(SHAPES["dense"], max_open_queries=1)
+        expected = order(bench)
+        _, handle = bench.index.resumable_query(top_k=1, **bench.shape.question.parameters())
+        original, interrupts = PullLog.add_page, [True]
+
+        def add_page(log: PullLog, *arguments: Any, **keywords: Any) -> None:
+            if interrupts and interrupts.pop():
+                raise KeyboardInterrupt
+            original(log, *arguments, **keywords)
+
+        monkeypatch.setattr(PullLog, "add_page", add_page)
+        with handle, open_session(bench.index, bench.shape.question) as search:
+            with pytest.raises(KeyboardInterrupt):
+                search.fetch_next(3)
+            assert expected[:3] == search.fetch_next(3)
+        bench.index.close()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nextk.bodies import MAX_ROWS
 from nextk.sessions.pulls import Pull
-from nextk.sessions.replay import Difference, ReplayPlan, Skipped, difference, may_ask_on, pages_skipped
+from nextk.sessions.replay import Difference, ReplayPlan, difference, may_ask_on, pages_passed
 
 SIZES = st.lists(st.integers(1, MAX_ROWS), min_size=1, max_size=12)
 
@@ -68,18 +68,21 @@ class TestPagesSkipped:
         lost = data.draw(st.integers(1, pages - position))
         passed = data.draw(st.integers(0, lost))
         assert may_ask_on(plan, position, lost, set())
-        assert passed == pages_skipped(plan, position, lost, pulls[position + passed][1])
+        known = position + passed < pages
+        assert (passed if known else None) == pages_passed(plan, position, lost, pulls[position + passed][1])
 
-    def test_the_end(self) -> None:
-        """An empty page after the last one that is known says that the end was reached."""
+    @pytest.mark.parametrize("ids", [[], ["r4", "r5"]])
+    def test_behind_the_plan(self, ids: list[str]) -> None:
+        """A page behind the last one that is known may have another size than is needed, so it is not taken."""
         plan = ReplayPlan.page_by_page(full([2, 2]))
-        assert 1 == pages_skipped(plan, 1, 1, [])
+        assert pages_passed(plan, 1, 1, ids) is None
+        assert 0 == pages_passed(plan, 1, 1, ["r2", "r3"])
 
     @pytest.mark.parametrize("ids", [["r2", "x"], ["r3", "r2"], ["r4", "r3"]])
     def test_other_data(self, ids: list[str]) -> None:
         """A page that shares ids with a known one and is another one tells nothing."""
         plan = ReplayPlan.page_by_page(full([2, 2, 2]))
-        assert Skipped.UNKNOWN is pages_skipped(plan, 1, 1, ids)
+        assert pages_passed(plan, 1, 1, ids) is None
 
     def test_it_is_not_asked_in_vain(self) -> None:
         """Pages of several sizes, pages whose matches are needed, and unknown pages are requested from the start."""

@@ -52,11 +52,13 @@ class _Starting:
     Attributes:
         uuid: The uuid that this client has given to the query.
         start: The effect that it carries out.
+        query: The query that it starts.
         sent: Whether the index may have received it.
     """
 
     uuid: str
     start: StartQuery
+    query: SearchQuery | None
     sent: bool = False
 
 
@@ -179,10 +181,11 @@ class BaseSession(Generic[T, Client, Handle]):
 
         A server that numbers pages finds the query by the uuid that the operation carries.
         """
-        if self._starting is not None and self._starting.start != start:
+        starting, query = self._starting, self._state.query
+        if starting is not None and (starting.start != start or starting.query is not query):
             self._orphan_start()
         if self._starting is None and (uuid := self._transport.numbering.new_uuid()) is not None:
-            self._starting = _Starting(uuid, start)
+            self._starting = _Starting(uuid, start, query)
         operation = operations.start(
             top_k=start.count,
             max_idle=self._config.idle_after(start.left_open),
@@ -202,10 +205,12 @@ class BaseSession(Generic[T, Client, Handle]):
             with self._explaining_models():
                 yield
         except NextKError as error:
-            if not is_fault(error) or isinstance(error, QueryNotFound):  # refused, or stopped by now: there is no query
-                self._starting = None
-            elif starting is not None:
+            if starting is not None:
                 starting.sent = sent_before or may_have_arrived(error)
+            if isinstance(error, QueryNotFound):  # the query was opened, and has been stopped
+                self._starting = None
+            elif not is_fault(error):  # this start has opened nothing; one before it may have
+                self._orphan_start()
             raise
         except BaseException:  # an interrupt: the query is stopped by the next request, if there is one
             self._orphan_start()
@@ -287,7 +292,8 @@ class BaseSession(Generic[T, Client, Handle]):
         if uuid is not None:
             self._orphaned_uuid = uuid
             self._transport.orphans.append(uuid)
-        self._orphan_start()
+        if self._pid == os.getpid():
+            self._orphan_start()
         self._release_slot()
 
     def _reclaim_orphan(self) -> None:

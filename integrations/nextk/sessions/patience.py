@@ -1,8 +1,8 @@
 """Patience: how often a request that failed is repeated, and how long to wait before it. Private, and without I/O.
 
-What counts is progress. Each page that a replay brings starts the count of the failures anew, so that a long replay is
-not given up for faults that it overcomes. Replays that end without the page for which they were made are counted, too:
-to bring the same pages ten times, and to lose the next one each time, is no progress.
+Each page that a replay brings starts the count of the failures anew, so that a long replay is not given up for faults
+that it overcomes. Replays that end before they bring the page that is needed are counted, too: to bring the same pages
+ten times, and to lose the next one each time, is no progress.
 """
 
 import random
@@ -12,13 +12,13 @@ from nextk.errors import NextKError, QueryNotFound, RefusedError, TransportError
 from nextk.transport.retries import MAX_PAUSE, pause_before
 
 MAX_FAILURES = 10
-"""The failures in a row, or the replays in vain, after which the error is raised."""
+"""The failures in a row, or the replays without the page that is needed, after which the error is raised."""
 MAX_REPEATS = 20
-"""The failures in a row where the server answers a repeat as the first request: each costs no more than itself, and at
-a third of all requests and replies lost, ten in a row are met once in 300 pages."""
+"""The failures in a row where the server answers a repeat as it would have answered the first request. A repeat costs
+no more than itself there. If a third of all requests and replies is lost, ten failures in a row are not rare."""
 MAX_REFUSALS = 4
-"""How many of them there may be if the index itself fails (a status of 500, or 507 for a full disk), or if no request
-has reached it, or been admitted by it, since the search began: is it there at all?"""
+"""The failures in a row if the index says itself that it failed, by a status such as 500 or 507, and if nothing has
+come from the index since the search began and no request has reached it: it may not exist."""
 FIRST_PAUSE = 0.1
 """The longest pause after the first failure, in seconds. Each further failure in a row doubles it, up to 6.4 s."""
 _MAX_DOUBLINGS = 6

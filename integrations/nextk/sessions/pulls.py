@@ -103,18 +103,19 @@ class PullLog:
         """Note that no query is open which stands where this phase does."""
         self.live, self.outstanding = False, None
 
-    def add_page(self, count: int, page: list[QueryResult]) -> None:
-        """Write down a page, and queue its matches.
+    def add_page(self, count: int, page: list[QueryResult], *, instead: bool = False) -> None:
+        """Queue the matches of a page, and write it down.
 
         Args:
             count: The number of matches that were requested.
             page: The matches that came.
+            instead: Whether the page takes the place of all pages before, whose matches it brings again.
         """
         ids = ids_of(page)
         queued = self.queue_new(page, ids)
-        self.pulled += len(page)
+        self.pulls = [*([] if instead else self.pulls), (count, ids)]
+        self.pulled = len(page) + (0 if instead else self.pulled)
         self.repeated += len(page) - queued
-        self.pulls.append((count, ids))
 
     def queue_new(self, matches: list[QueryResult], ids: list[str]) -> int:
         """Queue the matches whose id is new. Returns how many were queued.

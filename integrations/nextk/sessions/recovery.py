@@ -33,12 +33,11 @@ from nextk.sessions.pulls import PullLog, ids_of
 from nextk.sessions.replay import (
     Difference,
     ReplayPlan,
-    Skipped,
     difference,
     fuses_globally,
     is_hybrid,
     may_ask_on,
-    pages_skipped,
+    pages_passed,
     ranks_exactly,
 )
 from nextk.sessions.report import RecoveryReport
@@ -57,7 +56,8 @@ class QueryLost(Exception):
     """The open query cannot go on where the search stands: it has to be started again.
 
     Attributes:
-        reply_lost: Whether only a reply was lost, so that the query may still be open.
+        reply_lost: Whether only a reply was lost, and no request is on its way any more, so that the next page tells
+            where the query stands.
     """
 
     def __init__(self, *, reply_lost: bool) -> None:
@@ -173,7 +173,7 @@ class Puller:
             if not repeatable:
                 self._log.mark_lost()
                 yield Release()
-            elif unmoved:
+            elif unmoved and not (yield CanRepeat()):
                 self._log.outstanding = None
             raise fault
         action = "repeating it" if repeatable else "starting the query again"
@@ -182,7 +182,7 @@ class Puller:
             yield Pause(pause)
             self._state.count(waited=pause)
         if not repeatable:
-            raise QueryLost(reply_lost=isinstance(fault, PageUncertain)) from fault
+            raise QueryLost(reply_lost=isinstance(fault, PageUncertain) and not fault.may_be_on_its_way) from fault
         self._state.count(repeats=1)
 
     def _start(self, count: int) -> StartQuery:
@@ -215,13 +215,13 @@ class Puller:
                 raise
             yield from self._fetch_plain(max_count)
         except NextKError as error:
-            if not is_fault(error):  # the server has not moved
+            if not is_fault(error) and not (yield CanRepeat()):  # the server has not moved
                 pulls.outstanding = None
             raise
         else:
+            pulls.add_page(count, page)
             pulls.page_count += 1
             pulls.exhausted = not page
-            pulls.add_page(count, page)
             pulls.live, pulls.outstanding = (
                 True,
                 None,
@@ -239,12 +239,10 @@ class Puller:
             return
         count = MAX_ROWS if pulls.plain else max_count
         page = yield PlainQuery(count)
+        pulls.add_page(count, page, instead=pulls.plain)
         pulls.page_count += 1
-        if pulls.plain:  # it takes the place of the one before, which requested fewer
-            pulls.pulls, pulls.pulled = [], 0
         pulls.plain = True
-        pulls.exhausted = len(page) < count
-        pulls.add_page(count, page)
+        pulls.exhausted = len(page) < count  # last: an interrupt before it must not pass for the end
 
     # Replays
 
@@ -263,9 +261,9 @@ class Puller:
         page = yield PlainQuery(count)
         pulls.recovered += 1
         pulls.changed |= (again := [(count, ids_of(page))]) != pulls.pulls
-        pulls.exhausted = len(page) < count
         pulls.pulled += pulls.queue_new(page, ids_of(page))
         pulls.pulls = again
+        pulls.exhausted = len(page) < count
 
     @property
     def _exceeds_max_recovery(self) -> bool:
@@ -292,7 +290,7 @@ class Puller:
         plan = ReplayPlan.merging(pulls.pulls, count) if mergeable else ReplayPlan.page_by_page(pulls.pulls)
         pages = yield from self._replay_pages(plan)
         found = [id_ for ids, _ in pages for id_ in ids]
-        yield from self._compare(found, plan.extra + sum(len(ids) for ids, _ in pages[len(plan.sizes) :]))
+        yield from self._compare(found, plan.extra)
         return self._adopt(plan, pages, found)
 
     def _is_mergeable(self) -> Effects[bool]:
@@ -340,8 +338,8 @@ class Puller:
                     raise
                 lost += 1
                 continue
-            passed = pages_skipped(plan, position, lost, ids_of(page))
-            if isinstance(passed, Skipped):
+            passed = pages_passed(plan, position, lost, ids_of(page))
+            if passed is None:
                 break
             self._state.count(repeats=1)
             known = plan.expected[position : position + passed]
@@ -363,18 +361,20 @@ class Puller:
     def _adopt(self, plan: ReplayPlan, pages: list[ReplayedPage], found: list[str]) -> bool:
         """Make the query that was started again that of the search. Returns whether that brought anything."""
         pulls = self._log
-        before = pulls.ids
+        before, sizes = pulls.ids, list(plan.sizes)
         was_at_end = not pulls.pulls[-1][1] and found == before
-        sizes = [*plan.sizes, *plan.sizes[-1:] * (len(pages) - len(plan.sizes))]
-        pulls.recovered += 1
-        pulls.exhausted = not pages[-1][0] or (plan.merged and was_at_end)
+        if found == before:  # nothing came of the page that was needed besides: it costs no recovery
+            sizes[-1] -= plan.extra
         matches = [match for _, page in pages for match in page]
         queued = pulls.queue_new(matches, ids_of(matches))
+        pulls.pulls = [(size, ids) for size, (ids, _) in zip(sizes, pages, strict=False)]
         pulls.pulled += queued
-        pulls.page_count += int(len(found) > len(before) and (plan.extra > 0 or len(pages) > len(plan.sizes)))
+        pulls.page_count += int(len(found) > len(before) and plan.extra > 0)
+        pulls.recovered += 1
         self._state.count(replays=1, merged=int(plan.merged), rows=-queued)
         way = "merged" if plan.merged else "page by page"
         log.info("the query was started again: %d matches by %d requests, %s", len(found), len(pages), way)
-        pulls.pulls = [(size, ids) for size, (ids, _) in zip(sizes, pages, strict=False)]
-        pulls.live = True  # last: after an error half-way, the query does not stand where this phase does
+        # Last: after an interrupt before it, the replay is repeated.
+        pulls.exhausted = not pages[-1][0] or (plan.merged and was_at_end)
+        pulls.live, pulls.outstanding = True, None
         return bool(queued) or pulls.exhausted

@@ -57,14 +57,8 @@ class ReplayPlan:
         return cls(sizes, expected, extra, merged=True)
 
 
-class Skipped(Enum):
-    """The answer if the page that came after a lost one does not tell how many pages the server had passed."""
-
-    UNKNOWN = "unknown"  # the data has changed, or the pages are of other sizes
-
-
-def pages_skipped(plan: ReplayPlan, position: int, lost: int, ids: list[str]) -> int | Skipped:
-    """Return how many of the requested pages the server had passed when it answered.
+def pages_passed(plan: ReplayPlan, position: int, lost: int, ids: list[str]) -> int | None:
+    """Return how many of the requested pages a server without numbers had passed when it answered.
 
     Args:
         plan: The replay.
@@ -73,17 +67,10 @@ def pages_skipped(plan: ReplayPlan, position: int, lost: int, ids: list[str]) ->
         ids: The ids of the page that came.
 
     Returns:
-        The number of pages that were passed. It leads beyond the plan if the page came after all pages of the plan.
+        The number of pages, or `None` if the ids do not tell: the data has changed, or the page is behind the plan.
     """
     candidates = plan.expected[position : position + lost + 1]
-    for passed, expected in enumerate(candidates):
-        if expected == ids:
-            return passed
-    left = len(plan.sizes) - position
-    known = {id_ for expected in candidates for id_ in expected or ()}
-    if lost == left and known.isdisjoint(ids) and all(candidates):
-        return left
-    return Skipped.UNKNOWN
+    return next((passed for passed, expected in enumerate(candidates) if expected == ids), None)
 
 
 def may_ask_on(plan: ReplayPlan, position: int, lost: int, unread: set[str]) -> bool:

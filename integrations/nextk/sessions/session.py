@@ -96,7 +96,8 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
             QueryNotFound: The last one failed because the index had dropped the query. No match is lost; call again.
             TooManyQueries: Too many searches are open. No match is lost; call again.
             TransportError: The last one failed since the index could not be reached, or gave no usable answer. No match
-                is lost; call again. An index that was never reached is tried four times.
+                is lost; call again. An index that was never reached is tried four times, and so is one that says itself
+                that it failed (`RefusedError` with a status such as 500).
         """
         return self._call(self._machine.fetch_next(n))
 

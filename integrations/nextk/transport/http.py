@@ -266,10 +266,11 @@ class HttpTransport:
         if isinstance(error, _MISUSE):
             message = f"the request to {self.server.url} cannot be sent: {error}"
             raise ClientError(message) from error
-        reason = None
-        if isinstance(error, httpx.TimeoutException):
+        reason, timed_out = None, isinstance(error, httpx.TimeoutException)
+        if timed_out:
             reason = f"no whole reply within {self._timeout:g} seconds, which is what timeout= grants an attempt"
-        attempts.no_reply(error, reason, where=self.server.url, sent=not isinstance(error, _NEVER_SENT))
+        sent = not isinstance(error, _NEVER_SENT)
+        attempts.no_reply(error, reason, where=self.server.url, sent=sent, timed_out=timed_out)
 
     def _own(self) -> HttpClients:
         """Return the connections of this process; a forked child must not use those of its parent."""

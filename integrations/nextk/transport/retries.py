@@ -101,7 +101,15 @@ class Attempts(Generic[T]):
         self._repeats = 0
         self._sent_before = False
 
-    def no_reply(self, error: Exception, reason: str | None = None, *, sent: bool, where: str = "this process") -> None:
+    def no_reply(
+        self,
+        error: Exception,
+        reason: str | None = None,
+        *,
+        sent: bool,
+        where: str = "this process",
+        timed_out: bool = False,
+    ) -> None:
         """Take note that no reply arrived. If this returns, the operation is to be sent again after `pause` seconds.
 
         Args:
@@ -109,6 +117,8 @@ class Attempts(Generic[T]):
             reason: What has failed, for the error's text; `None` for the type and the text of `error`.
             sent: Whether the server may have seen the request.
             where: Where the request went, for the error's text. Default "this process".
+            timed_out: Whether the reply did not come in time, so that the request may still be on its way. Default
+                `False`.
 
         Raises:
             PageUncertain: The server may have advanced, so the operation must not be sent again.
@@ -116,7 +126,9 @@ class Attempts(Generic[T]):
         """
         text = f"{self._operation.command} at {where}: {reason or f'{type(error).__name__}: {error}'}"
         if sent and self._operation.repeat is Repeat.UNLESS_SENT:
-            raise _uncertain(text) from error
+            uncertain = _uncertain(text)
+            uncertain.may_be_on_its_way = timed_out
+            raise uncertain from error
         hint = "" if sent else ". Is the server running, and the URL right?"
         final = TransportError(text + hint)
         self._sent_before |= sent
