@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nextk.engine.open_queries import OpenQueries, QueryStart
 from nextk.engine.pages import RepeatablePage
@@ -258,3 +260,46 @@ class TestFailedPages:
 def load(rows: Sequence[int]) -> dict[int, Match]:
     """The records of numbers."""
     return {row: Match(str(row)) for row in rows}
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("next"), st.integers(1, 6)),
+        st.tuples(st.just("next without a number"), st.integers(1, 6)),
+        st.tuples(st.just("repeat"), st.just(0)),
+        st.tuples(st.just("delete"), st.integers(0, 29)),
+        st.tuples(st.just("revoke"), st.integers(0, 29)),
+    ),
+    max_size=25,
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40, deadline=None)
+@given(steps=STEPS)
+def test_any_sequence(kind: str, steps: list[tuple[str, int]]) -> None:
+    """In any sequence of pages, repeats and writes, no id is on two pages, and none is served after it was taken away.
+
+    A repeat brings the ids of its page that are left, in their order; it is filled anew only if none of them is left.
+    """
+    searched = Searched(kind)
+    number, count, gone = 1, 2, set[str]()
+    pages = {1: ids(searched.start(count)[1])}
+    for step, argument in [*steps, ("repeat", 0)]:
+        if step == "delete":
+            searched.rig.delete(ids=[str(argument)])
+        elif step == "revoke":
+            searched.rig.upsert(searched.record(argument, group="blue"))
+        if step in ("delete", "revoke"):
+            gone.add(str(argument))
+        elif step == "repeat":
+            before, page = pages[number], searched.page(number, count)
+            left = [id_ for id_ in before if id_ not in gone]
+            assert page == left or not left
+            pages[number] = page
+        else:
+            number, count = number + 1, argument
+            pages[number] = searched.page(number if step == "next" else None, count)
+        assert gone.isdisjoint(pages[number]) or step in ("delete", "revoke")
+        served = [id_ for page in pages.values() for id_ in page]
+        assert len(served) == len(set(served))
