@@ -12,7 +12,7 @@ from typing import Self
 
 import anyio
 
-from nextk.errors import NextKError, QueryNotFound
+from nextk.errors import NextKError, QueryNotFound, TransportError
 from nextk.handle_state import HandleState, HandleStatus
 from nextk.loop_lock import LoopLock
 from nextk.transport import CLOSE_TIMEOUT, Transport
@@ -80,6 +80,12 @@ class _BaseHandle:
         except BaseException:
             self._transport.orphans.append(self._state.uuid)
             raise
+
+    def _not_stopped(self, failure: NextKError) -> None:
+        """Take note that a stop failed when the handle was left. If it was lost, the next request repeats it."""
+        if isinstance(failure, TransportError) and failure.sent:
+            self._transport.orphans.append(self._state.uuid)
+        log.info("leaving a resumable query to the next request, or to expire: %s", failure)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._state.uuid or 'without a namespace'}: {self._state.status.value}>"
@@ -170,7 +176,7 @@ class ResumableQueryHandle(_BaseHandle):
             try:
                 self.stop()
             except NextKError as failure:
-                log.info("leaving a resumable query to expire: %s", failure)
+                self._not_stopped(failure)
 
 
 class AsyncResumableQueryHandle(_BaseHandle):
@@ -245,7 +251,7 @@ class AsyncResumableQueryHandle(_BaseHandle):
                 with self._stopping():
                     await self._transport.asend(operation)
             except NextKError as failure:
-                log.info("leaving a resumable query to expire: %s", failure)
+                self._not_stopped(failure)
 
     async def __aenter__(self) -> Self:
         return self

@@ -465,3 +465,17 @@ class TestBetweenSearches:
                 search.fetch_next(3)
             assert expected[:3] == search.fetch_next(3)
         bench.index.close()
+
+
+class TestLostStops:
+    """Stops whose replies were lost."""
+
+    @EACH_COLOUR
+    async def test_the_next_request_repeats_them(self, dense: Bench, colour: str) -> None:
+        """A query whose stop was lost as often as it was sent is stopped with the next request."""
+        lost = [PlannedFault(Fault.DROP_REQUEST, RequestKind.STOP, nth) for nth in range(1, 5)]
+        async with search_of(faulty(dense.index, FaultPlan(*lost)), dense.shape.question, colour) as search:
+            await search.fetch_next(3)
+        assert 1 == dense.engine.open_queries()
+        dense.index.info()
+        assert 0 == dense.engine.open_queries()

@@ -238,15 +238,19 @@ class TestStop:
                     await handle.stop()
 
     async def test_leaving_never_raises(self, client: Client) -> None:
-        """Leaving the block is quiet whatever the server does, and does not hide the body's error."""
-        with ScriptedServer(STARTED, *[HTML] * 3, STARTED, *[HANG_UP] * 3) as server:
+        """Leaving the block is quiet whatever the server does, and does not hide the body's error.
+
+        A stop that was lost each time is made once more with the next request, and when the index is closed.
+        """
+        stopped = result("Success")
+        with ScriptedServer(STARTED, *[HTML] * 3, stopped, STARTED, *[HANG_UP] * 3, stopped) as server:
             async with client(server) as index:
                 async with await opened(index):
                     pass
                 with pytest.raises(ZeroDivisionError):
                     async with await opened(index):
                         raise ZeroDivisionError
-            assert 8 == server.connections
+            assert 10 == server.connections
 
 
 REPEATABLE: dict[str, tuple[Callable[[AsyncIndex], Any], Any]] = {
