@@ -119,7 +119,7 @@ def test_whatever_is_lost_the_pages_follow_each_other(pulls: list[tuple[int, str
 
 
 class TestNumbers:
-    """What is sent to a server that numbers pages."""
+    """A client sends uuids and page numbers to a server that numbers pages."""
 
     def test_pages_are_counted(self) -> None:
         """The page of the start is number 1; each page that arrives counts, and a failure does not."""

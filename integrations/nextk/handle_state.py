@@ -40,9 +40,7 @@ class HandleStatus(Enum):
     """The states of a handle; the diagram above shows how one leads to another."""
 
     OPEN = "open"
-    UNCERTAIN = (
-        "uncertain"  # a page may have been lost: to be requested again by its number, or else only to be stopped
-    )
+    UNCERTAIN = "uncertain"  # a page may have been lost: it is requested again by number, or the query is stopped
     STOPPED = "stopped"
     GONE = "gone"  # expired, or stopped by someone else
     ABSENT = "absent"  # never opened: the namespace does not exist

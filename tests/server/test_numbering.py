@@ -90,13 +90,13 @@ def test_other_starts(post: Post) -> None:
 
 @pytest.mark.parametrize("uuid", ["", "x", UUID.upper(), f"{UUID}\n", UUID.replace("-", ""), 5, True, [], {}])
 def test_no_uuid(post: Post, uuid: Any) -> None:
-    """What is no canonical uuid is refused by 422, and opens nothing."""
+    """A start is refused by 422, and opens nothing, if its uuid is not in the canonical form."""
     assert 422 == post("resumable-query", start(uuid=uuid)).status_code
 
 
 @pytest.mark.parametrize("number", [0, -1, 10**30, "2", True, 2.0, []])
 def test_no_number(post: Post, number: Any) -> None:
-    """What is no number of a page is refused by 422, and the query does not advance."""
+    """A request is refused by 422 if its page number is not a whole number from 1 on. The query does not advance."""
     post("resumable-query", start(uuid=UUID))
     request = {"uuid": UUID, "additionalK": 2}
     assert 422 == post("resumable-query-next", request | {"pageNumber": number}).status_code

@@ -1,4 +1,4 @@
-"""What may happen between a fault and the repeat of its request: writes, revoked permissions, ends, stops, cursors."""
+"""A fault and the repeat of its request, with writes, revoked permissions, stops or cursors between them."""
 
 import asyncio
 import json
@@ -80,7 +80,7 @@ class TestWritesBetween:
 
     @EACH_COLOUR
     async def test_some_rows_are_gone(self, bench: Bench, colour: str) -> None:
-        """What was deleted is not served, everything else is, once, and the query was never started again."""
+        """Deleted records are not served. All others are served once, and the query is not started again."""
         expected = order(bench)
         gone = expected[5:7]
         first, rest, report = await through(bench, colour, once(lambda: bench.index.delete(gone)))
@@ -153,7 +153,7 @@ class Replaced(FaultyTransport):
 
 
 class TestServers:
-    """What answers is another server than before, or does not say what it is."""
+    """Another server answers than before, or the server does not say how it ranks."""
 
     def test_another_server_takes_the_place(self, bench: Bench) -> None:
         """A server that ignores the number of a repeated page has skipped one; the search notices it."""
@@ -201,7 +201,7 @@ class Approximate(FaultyTransport):
 
 
 class TestPauses:
-    """What callers may do while a session waits."""
+    """A session waits, and its caller takes a cursor, cancels, interrupts or stops it."""
 
     async def test_a_cursor_in_the_middle(self, bench: Bench) -> None:
         """A cursor that is taken while the session waits goes on where the results that were handed out end."""
@@ -429,7 +429,7 @@ class Away(FaultyTransport):
 
 
 class TestBetweenSearches:
-    """What a failed start leaves behind."""
+    """A start fails, and the search goes on with another query or without one."""
 
     @EACH_COLOUR
     async def test_another_filter_after_a_lost_start(self, colour: str) -> None:

@@ -24,7 +24,7 @@ def test_a_seed_decides() -> None:
 
 
 def test_certain_faults() -> None:
-    """What is certain happens every time, and what is lost on its way has no reply that could be lost."""
+    """A fault of probability 1 hits every request. A request that is lost has no reply that could be lost."""
     plan = RandomFaults(0, drop_request=1, drop_reply=1)
     assert {Fault.DROP_REQUEST} == {plan.on_request(RequestKind.STOP) for _ in range(20)}
     assert 20 == plan.count(RequestKind.STOP)

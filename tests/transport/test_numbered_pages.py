@@ -205,7 +205,7 @@ class TestOtherServers:
             assert [(2, 1)] * 2 == pages_requested(server)
 
     async def test_it_answers_a_later_call(self, client: Client) -> None:
-        """The same holds if the caller, and not the transport, has requested the page again."""
+        """If the caller requests the page again and the other server answers, no page is delivered."""
         with ScriptedServer(numbered(STARTED), HANG_UP, result([{"id": "c", "score": 0.1}])) as server:
             async with client(server, 0) as index:
                 _, handle = await index.resumable_query([1.0], 1)

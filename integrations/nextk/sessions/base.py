@@ -39,10 +39,10 @@ from nextk.types import InfoResult, QueryResult
 
 T = TypeVar("T")
 Client = TypeVar("Client", Index, AsyncIndex)
+Handle = TypeVar("Handle", ResumableQueryHandle, AsyncResumableQueryHandle)
+
 INFO_ONCE = replace(operations.info(), patient=False)
 """Asks the index about itself after a fault, once: whoever asks may ask again after the next fault."""
-
-Handle = TypeVar("Handle", ResumableQueryHandle, AsyncResumableQueryHandle)
 
 
 @dataclass(slots=True)

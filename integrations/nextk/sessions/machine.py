@@ -160,7 +160,7 @@ class SearchMachine(Generic[T]):
         max_count = MAX_ROWS if pull_log.pulls else self._plain_count(stopping)
         count, waiting_before = evaluation.next_count(), len(waiting)
         changed = pull_log.changed
-        yield from self.state.puller.pull(count, max_count, deadline)
+        yield from self.state.puller(deadline).pull(count, max_count)
         evaluation.note_pull(count, len(waiting) - waiting_before)
         if pull_log.changed > changed:
             log.warning("the search was asked anew and found other rows: the data has changed since it began")
@@ -168,7 +168,7 @@ class SearchMachine(Generic[T]):
     def _catch_up(self, deadline: float | None = None) -> Effects[None]:
         if self.state.query is None:
             yield from self._embed()
-        yield from self.state.puller.catch_up(deadline)
+        yield from self.state.puller(deadline).catch_up()
 
     def _deadline(self, began: float, stopping: Policy | None) -> float | None:
         """Return the time at which the caller wants no further request; `None` for never."""

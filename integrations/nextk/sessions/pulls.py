@@ -99,6 +99,10 @@ class PullLog:
         waiting = {match.id for match, _ in self._waiting}
         return {id_ for id_ in self.ids if id_ not in self._seen and id_ not in waiting}
 
+    def mark_live(self) -> None:
+        """Note that a query is open which stands where this phase does."""
+        self.live, self.outstanding = True, None
+
     def mark_lost(self) -> None:
         """Note that no query is open which stands where this phase does."""
         self.live, self.outstanding = False, None
@@ -113,8 +117,11 @@ class PullLog:
         """
         ids = ids_of(page)
         queued = self.queue_new(page, ids)
-        self.pulls = [*([] if instead else self.pulls), (count, ids)]
-        self.pulled = len(page) + (0 if instead else self.pulled)
+        if instead:
+            self.pulls, self.pulled = [(count, ids)], len(page)
+        else:
+            self.pulls.append((count, ids))
+            self.pulled += len(page)
         self.repeated += len(page) - queued
 
     def queue_new(self, matches: list[QueryResult], ids: list[str]) -> int:

@@ -90,36 +90,33 @@ class RecoveryState:
 
 
 class Puller:
-    """Pulls the pages of one phase.
+    """Pulls one page of a phase.
 
     Args:
         pulls: The pulls of the phase so far. New ones are added to it.
         state: The state that all recoveries of the search share.
+        deadline: The time at which to give up after a fault; `None` for none.
     """
 
-    def __init__(self, pulls: PullLog, state: RecoveryState) -> None:
+    def __init__(self, pulls: PullLog, state: RecoveryState, deadline: float | None) -> None:
         self._log = pulls
         self._state = state
-        self._patience = Patience(state.clock)
+        self._patience = Patience(state.clock, deadline)
 
-    def catch_up(self, deadline: float | None = None) -> Effects[None]:
+    def catch_up(self) -> Effects[None]:
         """Repeat the pulls of a query that is lost, and queue the matches that have not been seen.
-
-        Args:
-            deadline: The time at which to give up; `None` for none.
 
         Raises:
             NextKError: For the reasons given at `pull`.
         """
-        return self._persist(self._replay_plain, deadline)
+        return self._persist(self._replay_plain)
 
-    def pull(self, count: int, max_count: int = MAX_ROWS, deadline: float | None = None) -> Effects[None]:
+    def pull(self, count: int, max_count: int) -> Effects[None]:
         """Pull the next page, and recover first if the query is lost.
 
         Args:
             count: The number of matches to request.
             max_count: The number of matches to request if the server has room for a plain query only.
-            deadline: The time at which to give up after a fault; `None` for none.
 
         Raises:
             NextKError: Ten requests in a row failed without progress (20 if the server numbers pages, so that a repeat
@@ -129,11 +126,10 @@ class Puller:
             LimitReached: A recovery would request more than `max_recovery` matches again.
             TooManyQueries: A recovery finds no room on the server; or this process has too many searches open.
         """
-        return self._persist(lambda: self._fetch(count, max_count), deadline)
+        return self._persist(lambda: self._fetch(count, max_count))
 
-    def _persist(self, attempt: Callable[[], Effects[None]], deadline: float | None) -> Effects[None]:
+    def _persist(self, attempt: Callable[[], Effects[None]]) -> Effects[None]:
         """Run an attempt, again and again if the query is lost during it, until the patience is used up."""
-        self._patience = Patience(self._state.clock, deadline)
         while True:
             try:
                 yield from attempt()
@@ -222,10 +218,7 @@ class Puller:
             pulls.add_page(count, page)
             pulls.page_count += 1
             pulls.exhausted = not page
-            pulls.live, pulls.outstanding = (
-                True,
-                None,
-            )  # last: after an interrupt before it, the page is requested again
+            pulls.mark_live()  # last: after an interrupt before it, the page is requested again
 
     def _fetch_plain(self, max_count: int) -> Effects[None]:
         """Use one plain query, because the server has no room for a resumable one.
@@ -362,8 +355,9 @@ class Puller:
         """Make the query that was started again that of the search. Returns whether that brought anything."""
         pulls = self._log
         before, sizes = pulls.ids, list(plan.sizes)
-        was_at_end = not pulls.pulls[-1][1] and found == before
-        if found == before:  # nothing came of the page that was needed besides: it costs no recovery
+        was_at_end = not pulls.pulls[-1][1]
+        nothing_new = found == before
+        if nothing_new:  # the page that was needed besides did not come, so it costs no recovery
             sizes[-1] -= plan.extra
         matches = [match for _, page in pages for match in page]
         queued = pulls.queue_new(matches, ids_of(matches))
@@ -375,6 +369,6 @@ class Puller:
         way = "merged" if plan.merged else "page by page"
         log.info("the query was started again: %d matches by %d requests, %s", len(found), len(pages), way)
         # Last: after an interrupt before it, the replay is repeated.
-        pulls.exhausted = not pages[-1][0] or (plan.merged and was_at_end)
-        pulls.live, pulls.outstanding = True, None
+        pulls.exhausted = not pages[-1][0] or (plan.merged and was_at_end and nothing_new)
+        pulls.mark_live()
         return bool(queued) or pulls.exhausted

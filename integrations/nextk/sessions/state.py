@@ -103,7 +103,7 @@ class SearchState:
         self.waiting += waiting
         self.set_aside = set_aside
         self.seen.update(match.id for match, _ in waiting)
-        self.log.live = True
+        self.log.mark_live()
 
     def mark_lost(self) -> None:
         """Note that the open query, if there is one, does not belong to this search any more."""
@@ -128,12 +128,15 @@ class SearchState:
         """The pulls of the present phase."""
         return self.phases[-1].log
 
-    @property
-    def puller(self) -> Puller:
-        """Pulls the pages of the present phase."""
+    def puller(self, deadline: float | None) -> Puller:
+        """Return what pulls the next page of the present phase.
+
+        Args:
+            deadline: The time at which to give up after a fault; `None` for none.
+        """
         if self.query is not None:
             self.log.fused = self.query.fused
-        return Puller(self.log, self.recovery)
+        return Puller(self.log, self.recovery, deadline)
 
     def is_fused(self, log: PullLog) -> bool:
         """Return whether the scores of a phase are fused ranks. What depends on the index has to be known by now."""

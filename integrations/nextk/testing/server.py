@@ -23,7 +23,7 @@ from nextk.server.app import create_app
 from nextk.server.listening import configure, listen, url_of
 from nextk.server.routing import RequestTarget
 from nextk.testing.faults import ERROR_PAGE, ERROR_STATUS, Fault, FaultPlan, RequestKind
-from nextk.testing.unnumbered import UnnumberedApp, answered, body_of, whole_body
+from nextk.testing.unnumbered import UnnumberedApp, answered, body_of, fields_of, whole_body
 
 __all__ = ["FaultyApp", "FaultyServer", "ServerThread"]
 
@@ -139,18 +139,9 @@ class FaultyServer(ServerThread):
         self.engine.close()
 
 
-def _fields(body: bytes) -> dict[str, Any]:
-    """Return the fields in the body of a request; none if it is no JSON object."""
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
 def _uuid(body: bytes) -> str | None:
     """Return the uuid in the body of a request, or `None` if there is none."""
-    uuid = _fields(body).get("uuid")
+    uuid = (fields_of(body) or {}).get("uuid")
     return uuid if isinstance(uuid, str) else None
 
 
@@ -161,7 +152,7 @@ def _record(plan: FaultPlan, kind: RequestKind, body: bytes, reply: list[Message
         opened = _uuid_of_reply(reply) if status == 200 else ""
         plan.started(opened, known=opened == uuid)
         return
-    failed = status >= 500 and "pageNumber" not in _fields(body)  # a numbered page may be requested again
+    failed = status >= 500 and "pageNumber" not in (fields_of(body) or {})  # a numbered page may be requested again
     if failed or status == 404 or (status == 200 and kind is RequestKind.STOP):
         plan.ended(uuid or "")
 

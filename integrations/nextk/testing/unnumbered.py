@@ -88,13 +88,18 @@ def whole_body(reply: list[Message]) -> bytes:
 
 def _without(body: bytes, *names: str) -> bytes:
     """Return a JSON object without some fields; anything else as it is."""
-    fields = _object(body)
+    fields = fields_of(body)
     if fields is None or fields.keys().isdisjoint(names):
         return body
     return json.dumps({name: value for name, value in fields.items() if name not in names}).encode()
 
 
-def _object(body: bytes) -> dict[str, Any] | None:
+def fields_of(body: bytes) -> dict[str, Any] | None:
+    """Return the fields of a JSON object; `None` for anything else.
+
+    Args:
+        body: The body of a request or of a reply.
+    """
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
@@ -105,7 +110,7 @@ def _object(body: bytes) -> dict[str, Any] | None:
 def _unnumbered(reply: list[Message], *, hides_info: bool) -> list[Message]:
     """Return a reply without the header, and without the fields of `info` if it is a reply to that."""
     start, body = reply[0], whole_body(reply)
-    envelope = _object(body) if hides_info else None
+    envelope = fields_of(body) if hides_info else None
     if envelope is not None and isinstance(envelope.get("result"), dict):
         for name in _INFO_FIELDS:
             envelope["result"].pop(name, None)
