@@ -15,7 +15,7 @@ from nextk.engine.pages import RepeatablePage
 from nextk.engine.postings import Entries, Postings, Segment
 from nextk.engine.ranking import LazyRanking
 from nextk.engine.storage import Storage
-from nextk.engine.values import Match, SparseArrays
+from nextk.engine.values import Match, SparseArrays, SparseRows
 from nextk.errors import ClientError, RefusedError
 from nextk.types import Data
 from tests.support.bare_engine import Rig
@@ -68,7 +68,7 @@ class TestInterrupted:
             rig.upsert(*({"id": id_, "vector": [1.0]} for id_ in "abc"))
             rig.engine._cache.invalidate(1)
             with monkeypatch.context() as patch:
-                patch.setattr("nextk.engine.stored.vectors_of", interrupted)
+                patch.setattr("nextk.engine.stored.usable_vectors", interrupted)
                 with pytest.raises(KeyboardInterrupt) as kept:
                     rig.query(vector=[1.0])
         with Rig(path=path) as rig:
@@ -130,7 +130,7 @@ class TestPostings:
     def test_nothing_to_add(self) -> None:
         """Vectors without entries add no segment."""
         nothing = SparseArrays(np.empty(0, np.int32), np.empty(0, np.float32))
-        assert () == Postings.empty().with_vectors(0, [nothing]).segments
+        assert () == Postings.empty().with_vectors(0, SparseRows.of([nothing])).segments
 
     def test_repeats_in_order(self) -> None:
         """Entries of one slot and dimension are added up one by one, as given."""

@@ -8,15 +8,11 @@ Nothing here takes a lock: the engine serialises its calls.
 """
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Self
 
 from nextk.engine.columns import Columns
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
-from nextk.engine.stored import not_finite
-
-_LOAD_BATCH = 10_000  # records whose vectors are decoded together when an index is opened
 
 
 class EngineCache:
@@ -87,10 +83,7 @@ class EngineCache:
 def _load_columns(storage: Storage, key: int, schema: Schema) -> Columns:
     """Read the vectors of a namespace into memory, but for those that are damaged beyond use."""
     columns = Columns()
-    vectors = storage.vectors(key, schema)
-    while batch := list(islice(vectors, _LOAD_BATCH)):
-        damaged = not_finite(batch)
-        for row in damaged:
-            storage.damaged.add(row)
-        columns.append([each for each in batch if each[0] not in damaged] if damaged else batch)
+    columns.reserve(storage.count(key), schema.dimension if schema.dense else None)
+    for batch in storage.vectors(key, schema):
+        columns.append(batch)
     return columns

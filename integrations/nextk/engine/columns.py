@@ -1,137 +1,218 @@
 """The vectors of a namespace in memory, in the arrays that searches read.
 
 A slot holds one version of a record's vectors. A slot is live if it is the current version of a record that exists, and
-deleted otherwise. New versions are appended as new slots. The arrays of a snapshot are replaced rather than changed, so
-a search that has taken a `Snapshot` can read it without a lock while records are written.
+deleted otherwise. New versions are appended as new slots, and nothing that a slot holds is ever changed. Once many
+slots are deleted, the live ones are copied and numbered anew: they get a new *layout*. A search takes a `Snapshot`,
+which it can read without a lock while records are written.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nextk.engine.blocks import Blocks, Matrix, squares_of
 from nextk.engine.postings import Postings
-from nextk.engine.values import RowVectors
+from nextk.engine.values import VectorRows
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
-_FIRST_CAPACITY = 64
 _COMPACT_FROM = 1_024  # deleted slots; fewer cost less than a compaction
+_COMPACT_PART = 8  # a compaction pays if more than one slot in so many is deleted
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The live slots of a namespace at one moment.
+    """The slots of a namespace at one moment.
 
     Attributes:
-        slots: The slots that are live and pass the filter, if there is one; int64 (n,), ascending.
         rows: The row of every slot, live or deleted; int64 (slots,).
-        matrix: The dense vector of every slot, float32 (slots, dimension), or `None` if the index has no dense vectors.
-        lengths: The Euclidean length of every dense vector; float64 (slots,).
+        visible: Whether a slot is live and passes the filter, if there is one; bool (slots,). `None` if all are.
+        count: The number of visible slots.
+        matrix: The dense vector of every slot, or `None` if the index has no dense vectors.
+        squares: The square of the Euclidean length of every dense vector; float64 (slots,), empty if there are none.
+        shortest: A length that no dense vector but one of zeros falls short of.
+        longest: A length that no dense vector exceeds.
         postings: The sparse vectors of every slot.
+        layout: An object that two snapshots share if their slots have the same numbers.
+        newest: Returns the snapshot that the namespace has by now; `None` if it is not in memory any more.
+        frequencies: The number of visible slots that have a dimension, by dimension, as far as it was counted.
     """
 
-    slots: NDArray[np.int64]
     rows: NDArray[np.int64]
-    matrix: NDArray[np.float32] | None
-    lengths: NDArray[np.float64]
+    visible: NDArray[np.bool_] | None
+    count: int
+    matrix: Matrix | None
+    squares: NDArray[np.float64]
+    shortest: float
+    longest: float
     postings: Postings
+    layout: object
+    newest: "Callable[[], Snapshot | None]"
+    frequencies: dict[int, int] = field(default_factory=dict)
 
-    def restricted_to(self, rows: Sequence[int]) -> "Snapshot":
-        """Return a snapshot of the same moment that contains only the rows that pass a filter."""
-        passing = np.isin(self.rows[self.slots], np.asarray(rows, np.int64), assume_unique=True)
-        return replace(self, slots=self.slots[passing])
+    def restricted_to(self, passing: NDArray[np.bool_]) -> "Snapshot":
+        """Return a snapshot of the same moment in which only the slots that pass a filter are visible.
+
+        Args:
+            passing: Whether a slot passes the filter; bool (slots,), anything for those that are not live.
+        """
+        visible = passing if self.visible is None else passing & self.visible
+        count = int(np.count_nonzero(visible))
+        return replace(self, visible=visible, count=count, frequencies={})
+
+    def with_rows(self, rows: Sequence[int]) -> NDArray[np.bool_]:
+        """Return whether each slot holds one of the given rows; bool (slots,)."""
+        return np.isin(self.rows, np.asarray(rows, np.int64))
+
+    def slots(self) -> NDArray[np.int64]:
+        """Return the visible slots, int64 (count,), ascending."""
+        return np.arange(len(self.rows)) if self.visible is None else np.flatnonzero(self.visible)
+
+    def slots_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the visible slot of each given row, int64 (n,), and -1 for a row that has none."""
+        slots = self.slots()
+        by_row = slots[np.argsort(self.rows[slots])]
+        if not len(by_row):
+            return np.full(len(rows), -1)
+        found = by_row[np.minimum(np.searchsorted(self.rows[by_row], rows), len(by_row) - 1)]
+        return np.where(self.rows[found] == rows, found, -1)
+
+    def frequency(self, dimension: int) -> int:
+        """Return the number of visible slots whose sparse vector has a dimension; it is counted once."""
+        if dimension not in self.frequencies:
+            containing = (slots for slots, _ in self.postings.of(dimension))
+            self.frequencies[dimension] = sum(
+                len(slots) if self.visible is None else int(np.count_nonzero(self.visible[slots]))
+                for slots in containing
+            )
+        return self.frequencies[dimension]
 
 
 class Columns:
-    """The vectors of one namespace. The length is the number of live slots, that is, of records."""
+    """The vectors of one namespace. The length is the number of live slots, that is, of records.
+
+    Attributes:
+        snapshot: The slots as they are now. A write replaces it when it is done.
+    """
 
     def __init__(self) -> None:
         self._count = 0
+        self._deleted = 0
         self._newest = 0  # the greatest row seen: greater ones have no earlier version
-        self._rows = np.empty(_FIRST_CAPACITY, np.int64)
-        self._live = np.zeros(_FIRST_CAPACITY, np.bool_)
-        self._matrix: NDArray[np.float32] | None = None
-        self._lengths = np.zeros(_FIRST_CAPACITY, np.float64)
+        self._rows = np.empty(0, np.int64)
+        self._live = np.empty(0, np.bool_)
+        self._blocks: Blocks | None = None
+        self._squares = np.empty(0, np.float64)
+        self._shortest, self._longest = np.inf, 0.0
         self._postings = Postings.empty()
+        self._layout = object()
+        self._newest_snapshot = _newest_of(ref(self))
+        self.snapshot = self._snapshot()
 
     def __len__(self) -> int:
-        return int(self._live[: self._count].sum())
+        return self._count - self._deleted
 
-    def snapshot(self) -> Snapshot:
-        """Return the live slots as they are now."""
-        return Snapshot(
-            slots=np.flatnonzero(self._live[: self._count]),
-            rows=self._rows[: self._count],
-            matrix=None if self._matrix is None else self._matrix[: self._count],
-            lengths=self._lengths[: self._count],
-            postings=self._postings,
-        )
-
-    def append(self, batch: Sequence[RowVectors]) -> None:
-        """Append the current vectors of rows, and mark earlier versions of these rows as deleted.
+    def reserve(self, count: int, dimension: int | None) -> None:
+        """Take the memory for so many further slots. Appending them then copies nothing that is there already.
 
         Args:
-            batch: Distinct rows with their vectors. All of them have the same kinds of vectors: those of the index.
+            count: The number of slots.
+            dimension: The dimension of the dense vectors; `None` if the index has none.
         """
-        if not batch:
+        total = self._count + count
+        if dimension is not None:
+            self._blocks = self._blocks or Blocks(dimension)
+            self._blocks.reserve(count)
+            self._squares = _with_room(self._squares, total)
+        self._rows = _with_room(self._rows, total)
+        self._live = _with_room(self._live, total)
+
+    def append(self, batch: VectorRows) -> None:
+        """Append the current vectors of rows, and mark earlier versions of these rows as deleted."""
+        rows, vectors, sparse = batch
+        if not len(rows):
             return
-        rows, dense, sparse = zip(*batch, strict=True)
-        vectors = None if dense[0] is None else np.stack(dense)
         first, count = self._count, self._count + len(rows)
-        self._reserve(count, None if vectors is None else vectors.shape[1])  # takes the memory before anything changes
+        self.reserve(len(rows), None if vectors is None else vectors.shape[1])  # before anything changes
+        postings = self._postings if sparse is None else self._postings.with_vectors(first, sparse)
         self._rows[first:count] = rows
-        if vectors is not None and self._matrix is not None:
-            self._matrix[first:count] = vectors
-            self._lengths[first:count] = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
-        if sparse[0] is not None:
-            self._postings = self._postings.with_vectors(first, sparse)
-        self._mark_deleted(row for row in rows if row <= self._newest)
+        if vectors is not None and self._blocks is not None:
+            self._blocks.append(vectors)
+            self._measure(first, squares_of(vectors))
+        self._postings = postings
+        self._mark_deleted(rows[rows <= self._newest])
         self._live[first:count] = True
-        self._newest = max(self._newest, *rows)
+        self._newest = max(self._newest, int(rows.max()))
         self._count = count
-        self._compact()
+        self._publish()
 
     def remove(self, rows: Iterable[int]) -> None:
         """Mark rows as deleted, so that later snapshots do not contain them."""
-        self._mark_deleted(rows)
-        self._compact()
+        self._mark_deleted(np.fromiter(rows, np.int64))
+        self._publish()
 
-    def _mark_deleted(self, rows: Iterable[int]) -> None:
-        numbers = np.fromiter(rows, np.int64)
-        if len(numbers):
-            self._live[: self._count] &= ~np.isin(self._rows[: self._count], numbers)
+    def _measure(self, first: int, squares: NDArray[np.float64]) -> None:
+        self._squares[first : first + len(squares)] = squares
+        self._shortest = min(self._shortest, float(np.sqrt(squares.min(where=squares > 0, initial=np.inf))))
+        self._longest = max(self._longest, float(np.sqrt(squares.max())))
 
-    def _reserve(self, count: int, dimension: int | None) -> None:
-        """Make room for `count` slots in new, larger arrays. A snapshot keeps the arrays that it has."""
-        if dimension is not None and self._matrix is None:
-            self._matrix = np.empty((len(self._rows), dimension), np.float32)
-        if count <= len(self._rows):
-            return
-        capacity = max(count, 2 * len(self._rows))
-        self._rows = _grown(self._rows, capacity)
-        self._live = _grown(self._live, capacity)
-        self._lengths = _grown(self._lengths, capacity)
-        if self._matrix is not None:
-            self._matrix = _grown(self._matrix, capacity)
+    def _mark_deleted(self, rows: NDArray[np.int64]) -> None:
+        if len(rows):
+            live = self._live[: self._count]
+            found = np.isin(self._rows[: self._count], rows) & live
+            live[found] = False
+            self._deleted += int(np.count_nonzero(found))
+
+    def _publish(self) -> None:
+        if self._deleted >= _COMPACT_FROM and _COMPACT_PART * self._deleted > self._count:
+            self._compact()
+        self.snapshot = self._snapshot()
+
+    def _snapshot(self) -> Snapshot:
+        count = self._count
+        return Snapshot(
+            rows=self._rows[:count],
+            visible=self._live[:count].copy() if self._deleted else None,
+            count=len(self),
+            matrix=None if self._blocks is None else self._blocks.matrix(),
+            squares=self._squares[:count],
+            shortest=self._shortest,
+            longest=self._longest,
+            postings=self._postings,
+            layout=self._layout,
+            newest=self._newest_snapshot,
+        )
 
     def _compact(self) -> None:
-        """Remove the deleted slots once they outnumber the live ones."""
+        """Copy the live slots and number them anew, in their order."""
         live = np.flatnonzero(self._live[: self._count])
-        deleted = self._count - len(live)
-        if deleted < _COMPACT_FROM or deleted <= len(live):
-            return
+        if self._blocks is not None:
+            self._blocks = self._blocks.keeping(live)
+            self._squares = self._squares[live]
         self._postings = self._postings.renumbered(live, self._count)
         self._rows = self._rows[live]
-        self._lengths = self._lengths[live]
-        self._matrix = None if self._matrix is None else self._matrix[live]
         self._live = np.ones(len(live), np.bool_)
-        self._count = len(live)
+        self._count, self._deleted, self._layout = len(live), 0, object()
 
 
-def _grown(array: NDArray[_Scalar], capacity: int) -> NDArray[_Scalar]:
-    larger = np.zeros((capacity, *array.shape[1:]), array.dtype)
+def _newest_of(columns: "ref[Columns]") -> Callable[[], Snapshot | None]:
+    """Return a function that returns the snapshot of columns, but does not keep them in memory."""
+
+    def newest() -> Snapshot | None:
+        held = columns()
+        return None if held is None else held.snapshot
+
+    return newest
+
+
+def _with_room(array: NDArray[_Scalar], count: int) -> NDArray[_Scalar]:
+    """Return an array with room for so many elements: the same one, or a larger copy. A snapshot keeps the old one."""
+    if count <= len(array):
+        return array
+    larger = np.zeros(max(count, len(array) * 5 // 4), array.dtype)
     larger[: len(array)] = array
     return larger

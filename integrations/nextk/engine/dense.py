@@ -1,8 +1,11 @@
 """Dense search: every row is scored, and scored exactly wherever the score decides the order.
 
-BLAS scores all rows in float32, which is fast, but gives identical rows unequal scores, and its results depend on the
-length of the array. Therefore its scores only bound the exact ones, and every row is scored again, on its own and in
-float64, before its position in the order is decided.
+Scores in float32 are fast, but give some rows of equal score unequal ones. Therefore they only bound the exact scores,
+and every row is scored again, in float64, before its position in the order is decided. Where few rows are searched, or
+all scores are needed, the rows are scored in float64 at once.
+
+The scores are computed one vector after the other, by one thread, and equal vectors get equal scores wherever they
+stand. Several searches at once share the cores of a machine better than the threads of one.
 """
 
 from collections.abc import Callable
@@ -11,69 +14,113 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextk.engine.columns import Snapshot
-from nextk.engine.ranking import LazyRanking
+from nextk.engine.ranking import ABSENT, LazyRanking
 from nextk.engine.schema import Similarity
 
-_BLOCK = 4_096  # rows scored exactly at a time: float64 copies of them stay in the cache
+_GATHERED_PART = 4  # if fewer than one slot in so many is searched, those are scored in float64, and no others
 _ROUNDOFF = 2.0**-24  # half the spacing of float32 numbers between 1 and 2
 _LARGEST = float(np.finfo(np.float32).max)  # a reply cannot express infinity
 _SMALLEST = 2.0**-126  # a product below this may underflow to zero
 
 
 def ranking(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity) -> LazyRanking:
-    """Rank all live rows by their similarity to the query.
+    """Rank all visible rows by their similarity to the query.
 
     Args:
-        snapshot: The rows to search; its matrix is float32 (slots, dimension).
+        snapshot: The rows to search.
         query: The dense vector of the query, float32 (dimension,).
         similarity: The function that scores two vectors, as defined in protocol §5.1.
 
     Returns:
         The rows, best first, sorted only as far as they are read.
     """
-    rows = snapshot.rows[snapshot.slots]
-    if snapshot.matrix is None or not len(rows):
-        return LazyRanking(rows[:0], np.empty(0, np.float32))
-    score = _SCORES[similarity]
-    exact = _Exact(snapshot.matrix, snapshot.slots, query.astype(np.float64), score)
-    estimates, error = _estimate(snapshot, query, similarity)
-    if not np.isfinite(estimates).all():  # numbers too large for float32 products
-        return LazyRanking(rows, exact(np.arange(len(rows))))
-    return LazyRanking(rows, estimates, error, exact)
+    if snapshot.matrix is None or not snapshot.count:
+        return LazyRanking(snapshot.rows[:0], np.empty(0, np.float32))
+    slots = _few_slots(snapshot)
+    estimates, error = (None, 0.0) if slots is not None else _estimates(snapshot, query, similarity)
+    if estimates is None:
+        slots, exact = scores(snapshot, query, similarity)
+        return LazyRanking(snapshot.rows if slots is None else snapshot.rows[slots], exact)
+    _leave_out_invisible(estimates, snapshot)
+    rescoring = _Rescoring(snapshot, ExactScores(query, similarity), estimates, error)
+    return LazyRanking(snapshot.rows, estimates, error, rescoring)
 
 
-def scores(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity) -> NDArray[np.float32]:
-    """Return the exact score of every live row, float32 (n,), in the order of `snapshot.slots`."""
-    if snapshot.matrix is None:
-        return np.empty(0, np.float32)
-    exact = _Exact(snapshot.matrix, snapshot.slots, query.astype(np.float64), _SCORES[similarity])
-    return exact(np.arange(len(snapshot.slots)))
+def scores(
+    snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity
+) -> tuple[NDArray[np.int64] | None, NDArray[np.float32]]:
+    """Score all visible rows exactly.
+
+    Returns:
+        The slots that were scored, if they are few: int64 (n,), ascending, and their scores, float32 (n,). Otherwise
+        `None` and the score of every slot, float32 (slots,), with `ABSENT` for those that are not visible.
+    """
+    exact, slots = ExactScores(query, similarity), _few_slots(snapshot)
+    if slots is not None:
+        return slots, exact.of(snapshot, slots)
+    result = exact.of_all(snapshot)
+    _leave_out_invisible(result, snapshot)
+    return None, result
 
 
-_Score = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+def _few_slots(snapshot: Snapshot) -> NDArray[np.int64] | None:
+    """Return the visible slots, int64 (n,), if they are so few that no others should be scored."""
+    return snapshot.slots() if snapshot.count * _GATHERED_PART < len(snapshot.rows) else None
 
 
-def _dot(vectors: NDArray[np.float64], query: NDArray[np.float64]) -> NDArray[np.float64]:
-    # A sum along the last axis adds up each row in the same way, whatever its position: equal rows get equal results.
-    result: NDArray[np.float64] = (vectors * query).sum(axis=1)
-    return result
+class ExactScores:
+    """Scores vectors in float64 and rounds once, to float32.
+
+    Args:
+        query: The dense vector of the query, float32 (dimension,).
+        similarity: The function that scores two vectors.
+    """
+
+    def __init__(self, query: NDArray[np.float32], similarity: Similarity) -> None:
+        self._query = query.astype(np.float64)
+        self._square = float(np.vecdot(self._query, self._query))
+        self._score = _SCORES[similarity]
+
+    def of(self, snapshot: Snapshot, slots: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores of the given slots, float32 (n,)."""
+        result = np.empty(len(slots), np.float32)
+        if snapshot.matrix is None or not len(slots):
+            return result
+        for positions, (chosen, vectors) in snapshot.matrix.chunks_of(slots):
+            result[positions] = self._score(vectors, snapshot.squares[chosen], self._query, self._square)
+        return result
+
+    def of_all(self, snapshot: Snapshot) -> NDArray[np.float32]:
+        """Return the score of every slot, float32 (slots,)."""
+        result = np.empty(len(snapshot.rows), np.float32)
+        if snapshot.matrix is not None:
+            for slots, vectors in snapshot.matrix.all_chunks():
+                result[slots] = self._score(vectors, snapshot.squares[slots], self._query, self._square)
+        return result
 
 
-def _cosine(vectors: NDArray[np.float64], query: NDArray[np.float64]) -> NDArray[np.float64]:
-    lengths = np.sqrt((vectors * vectors).sum(axis=1) * float(_dot(query[None], query)[0]))
-    cosines = np.divide(_dot(vectors, query), lengths, out=np.zeros(len(vectors)), where=lengths > 0)
-    scores: NDArray[np.float64] = (1 + np.clip(cosines, -1, 1)) / 2
-    return scores
+_Score = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float], NDArray[np.float64]]
+"""Scores vectors, (n, dimension), by a query. It takes the squares of their lengths, (n,), before the query and the
+square of its length behind it, and may overwrite the vectors."""
 
 
-def _euclidean(vectors: NDArray[np.float64], query: NDArray[np.float64]) -> NDArray[np.float64]:
-    apart = vectors - query
-    scores: NDArray[np.float64] = 1 / (1 + (apart * apart).sum(axis=1))
-    return scores
+def _cosine(
+    vectors: NDArray[np.float64], squares: NDArray[np.float64], query: NDArray[np.float64], square: float
+) -> NDArray[np.float64]:
+    return _cosine_score(np.vecdot(vectors, query), squares * square)
 
 
-def _dot_product(vectors: NDArray[np.float64], query: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.clip((1 + _dot(vectors, query)) / 2, -_LARGEST, _LARGEST)
+def _euclidean(
+    vectors: NDArray[np.float64], _squares: NDArray[np.float64], query: NDArray[np.float64], _square: float
+) -> NDArray[np.float64]:
+    vectors -= query
+    return _euclidean_score(np.vecdot(vectors, vectors))
+
+
+def _dot_product(
+    vectors: NDArray[np.float64], _squares: NDArray[np.float64], query: NDArray[np.float64], _square: float
+) -> NDArray[np.float64]:
+    return _dot_product_score(np.vecdot(vectors, query))
 
 
 _SCORES: dict[Similarity, _Score] = {
@@ -83,52 +130,108 @@ _SCORES: dict[Similarity, _Score] = {
 }
 
 
-class _Exact:
-    """Scores single rows in float64 and rounds once, to float32."""
+def _cosine_score(dots: NDArray[np.float64], squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the scores for dot products and the squares of the products of both lengths; 0.5 for a vector of zeros.
 
-    def __init__(
-        self, matrix: NDArray[np.float32], slots: NDArray[np.int64], query: NDArray[np.float64], score: _Score
-    ) -> None:
-        self._matrix = matrix
-        self._slots = slots
-        self._query = query
-        self._score = score
-
-    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-        result = np.empty(len(positions), np.float32)
-        for start in range(0, len(positions), _BLOCK):
-            block = self._slots[positions[start : start + _BLOCK]]
-            result[start : start + _BLOCK] = self._score(self._matrix[block].astype(np.float64), self._query)
-        return result
+    One root of both squares is exact more often than the product of two roots. So opposite vectors score 0, not 1e-16.
+    """
+    cosines = np.divide(dots, np.sqrt(squares), out=np.zeros(len(dots)), where=squares > 0)
+    np.clip(cosines, -1, 1, out=cosines)
+    cosines += 1
+    cosines /= 2
+    return cosines
 
 
-def _estimate(
+def _euclidean_score(squares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the scores for squared distances."""
+    result: NDArray[np.float64] = 1 / (1 + squares)
+    return result
+
+
+def _dot_product_score(dots: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip((1 + dots) / 2, -_LARGEST, _LARGEST)
+
+
+def _estimates(
     snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity
-) -> tuple[NDArray[np.float64], float]:
-    """Return estimated scores, float64 (n,), and an upper bound on the error of every one of them.
+) -> tuple[NDArray[np.float32] | None, float]:
+    """Return the estimated score of every slot, float32 (slots,), and an upper bound on the error of each of them.
+
+    There are no estimates, but `None`, if the numbers are too large for products in float32.
 
     A float32 dot product of d terms errs by about `d 2^-24 |q| |x|` at most, in whatever order it is added up (Higham,
-    Accuracy and Stability of Numerical Algorithms, §3.1). The 8 terms that are added to `d` cover the errors of scaling
-    the query to length 1 and of rounding the score itself.
+    Accuracy and Stability of Numerical Algorithms, §3.1). The 16 terms that are added to `d` cover the errors of
+    scaling the query to length 1 and of rounding the estimate and the score themselves.
     """
     assert snapshot.matrix is not None
     wide = query.astype(np.float64)
-    length = float(np.sqrt(_dot(wide[None], wide)[0]))
+    length = float(np.sqrt(np.vecdot(wide, wide)))
     unit = (wide / length if length > 0 else wide).astype(np.float32)
-    lengths = snapshot.lengths[snapshot.slots]
-    all_live = len(snapshot.slots) == len(snapshot.matrix)
+    result = np.empty(len(snapshot.rows), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        dots = ((snapshot.matrix if all_live else snapshot.matrix[snapshot.slots]) @ unit).astype(np.float64)
-    dots[~np.isfinite(dots)] = np.nan  # overflowed: no arithmetic below may turn it into a number again
-    relative = 1.01 * (len(query) + 8) * _ROUNDOFF
+        for slots, vectors in snapshot.matrix.parts():
+            dots = np.vecdot(vectors, unit).astype(np.float64)
+            if not np.isfinite(dots).all():
+                return None, 0.0
+            result[slots] = _estimate(dots, snapshot.squares[slots], length, similarity)
+    relative = 1.01 * (len(query) + 16) * _ROUNDOFF
     underflow = len(query) * _SMALLEST
     if similarity is Similarity.COSINE:
-        cosines = np.divide(dots, lengths, out=np.zeros(len(dots)), where=lengths > 0)
-        shortest = float(lengths.min(where=lengths > 0, initial=np.inf))
-        return (1 + cosines) / 2, relative + underflow / shortest
-    longest = float(lengths.max())
+        return result, relative + underflow / snapshot.shortest
     if similarity is Similarity.DOT_PRODUCT:
-        clipped = np.clip((1 + dots * length) / 2, -_LARGEST, _LARGEST)
-        return clipped, relative * (1 + length * longest) + underflow * length
-    apart = np.maximum(lengths**2 + length**2 - 2 * length * dots, 0)
-    return 1 / (1 + apart), relative * (1 + 2 * length * longest) + 2 * underflow * length
+        return result, relative * (1 + length * snapshot.longest) + underflow * length
+    return result, relative * (1 + 2 * length * snapshot.longest) + 2 * underflow * length
+
+
+def _estimate(
+    dots: NDArray[np.float64], squares: NDArray[np.float64], length: float, similarity: Similarity
+) -> NDArray[np.float64]:
+    """Return estimated scores for dot products with a query that was scaled to length 1 from the given length."""
+    if similarity is Similarity.COSINE:
+        return _cosine_score(dots, squares)
+    if similarity is Similarity.DOT_PRODUCT:
+        return _dot_product_score(dots * length)
+    return _euclidean_score(np.maximum(squares + length**2 - 2 * length * dots, 0))
+
+
+def _leave_out_invisible(scores: NDArray[np.float32], snapshot: Snapshot) -> None:
+    if snapshot.visible is not None:
+        np.copyto(scores, ABSENT, where=~snapshot.visible)
+
+
+class _Rescoring:
+    """Scores rows of a ranking exactly, from the vectors that the namespace holds by now.
+
+    Therefore an open query keeps no vectors alive while records are rewritten. A row that was rewritten since the query
+    began may have lost its old vector: it then keeps its estimate. Which rows that are shows in their scores, because
+    an exact score differs from its estimate by the error at most.
+
+    Args:
+        snapshot: The rows of the ranking.
+        exact: Scores vectors by the query.
+        estimates: The estimated score of every slot of the snapshot, float32 (slots,).
+        error: The largest difference between an estimate and the exact score.
+    """
+
+    def __init__(self, snapshot: Snapshot, exact: ExactScores, estimates: NDArray[np.float32], error: float) -> None:
+        self._rows = snapshot.rows
+        self._layout = snapshot.layout
+        self._newest = snapshot.newest
+        self._exact = exact
+        self._estimates = estimates
+        self._error = error
+
+    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores, float32 (n,), of slots of the snapshot, int64 (n,)."""
+        now = self._newest()
+        if now is not None and now.layout is self._layout:
+            return self._exact.of(now, positions)
+        estimates = self._estimates[positions]
+        if now is None or now.matrix is None:
+            return estimates
+        slots = now.slots_of(self._rows[positions])
+        found = np.flatnonzero(slots >= 0)
+        exact = self._exact.of(now, slots[found])
+        same = np.abs(exact.astype(np.float64) - estimates[found]) <= self._error
+        estimates[found[same]] = exact[same]
+        return estimates

@@ -18,7 +18,7 @@ from nextk.engine.fusion import Order
 from nextk.engine.open_queries import QueryStart
 from nextk.engine.pages import LoadRows, RepeatablePage
 from nextk.engine.protocol import RangePage
-from nextk.engine.stored import StoredRecord
+from nextk.engine.stored import StoredRecord, vector_rows
 from nextk.engine.values import Match, TextVectors
 from nextk.errors import RefusedError
 from nextk.types import QueryMode
@@ -101,8 +101,7 @@ class EmbeddedEngine(BaseEngine):
                 rows = self._storage.upsert(key, latest)
                 if schema != cache.schema:
                     self._storage.save_schema(schema)
-            batch = [(row, record.vector, record.sparse) for row, record in zip(rows, latest, strict=True)]
-            columns.append(batch)
+            columns.append(vector_rows(rows, latest))
             cache.keys[namespace] = key
             cache.schema = schema
             cache.validate({key: columns})
@@ -204,10 +203,10 @@ class EmbeddedEngine(BaseEngine):
             records.refuse_dimension(components, schema)  # under the lock, because a first write may decide it
             if key is None:
                 return None
-            all_rows = cache.columns(key).snapshot()
+            all_rows = cache.columns(key).snapshot
             visible = all_rows
             if filtered:
-                visible = all_rows.restricted_to(self._storage.rows_where(key, query.filter))
+                visible = all_rows.restricted_to(all_rows.with_rows(self._storage.rows_where(key, query.filter)))
         rank = functools.partial(search.order, components, schema, all_rows, visible)
         return rank, functools.partial(self._load, key=key, query=query)
 

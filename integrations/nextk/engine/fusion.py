@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nextk.engine.ranking import LazyRanking, Ranked, ranked
+from nextk.engine.ranking import ABSENT, LazyRanking, Ranked, descending, ranked
 from nextk.types import FusionAlgorithm
 
 _RRF_OFFSET = 60
@@ -59,13 +59,16 @@ def standard_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def frozen_standard_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the contributions of DBSF for a full list.
+    """Return the contributions of DBSF for a full list, in any order, in which `ABSENT` stands for no row.
 
     The mean and the deviation are those of the best 1,000 rows. No contribution is negative, so that no row counts as
     worse than an absent one.
     """
+    best = (
+        np.partition(scores, -_STATISTICS_WINDOW)[-_STATISTICS_WINDOW:] if len(scores) > _STATISTICS_WINDOW else scores
+    )
+    centre, spread = _spread(np.sort(best[best > ABSENT])[::-1].astype(np.float64))
     wide = scores.astype(np.float64)
-    centre, spread = _spread(wide[:_STATISTICS_WINDOW])
     if spread == 0:
         return np.where(wide >= centre, 0.5, 0.0)
     return np.maximum((wide - (centre - 3 * spread)) / (6 * spread), 0.0)
@@ -78,7 +81,6 @@ def _spread(scores: NDArray[np.float64]) -> tuple[float, float]:
 
 
 _BATCH = {FusionAlgorithm.RRF: reciprocal_ranks, FusionAlgorithm.DBSF: standard_scores}
-_GLOBAL = {FusionAlgorithm.RRF: reciprocal_ranks, FusionAlgorithm.DBSF: frozen_standard_scores}
 
 
 def fuse(legs: Sequence[Ranked], contribution: Contribution) -> Ranked:
@@ -97,15 +99,38 @@ def fuse(legs: Sequence[Ranked], contribution: Contribution) -> Ranked:
     return ranked(distinct, np.bincount(positions, shares, len(distinct)).astype(np.float32))
 
 
-def global_order(legs: Sequence[Ranked], algorithm: FusionAlgorithm) -> Order:
-    """Fuse full lists into one order, which does not depend on the sizes of the pages.
+def global_order(
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    matching: NDArray[np.int64],
+    matching_scores: NDArray[np.float32],
+    algorithm: FusionAlgorithm,
+) -> LazyRanking:
+    """Fuse two full lists into one order, which does not depend on the sizes of the pages.
 
     Args:
-        legs: The full ranked lists.
+        rows: The rows, int64 (n,), in any order.
+        scores: The score of each row in the first list, float32 (n,); `ABSENT` leaves the row out of both lists.
+        matching: The positions of the rows of the second list, int64 (m,).
+        matching_scores: Their scores in the second list, float32 (m,).
         algorithm: The fusion algorithm.
     """
-    fused = fuse(legs, _GLOBAL[algorithm])
-    return LazyRanking(fused.rows, fused.scores)
+    if algorithm is FusionAlgorithm.RRF:
+        fused = _reciprocal_ranks(rows, scores)
+        fused[matching] += _reciprocal_ranks(rows[matching], matching_scores)
+    else:
+        fused = frozen_standard_scores(scores)
+        fused[matching] += frozen_standard_scores(matching_scores)
+    rounded = fused.astype(np.float32)
+    np.copyto(rounded, ABSENT, where=scores == ABSENT)
+    return LazyRanking(rows, rounded)
+
+
+def _reciprocal_ranks(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the contributions of RRF for a list in any order."""
+    shares = np.empty(len(rows), np.float64)
+    shares[descending(rows, scores)] = reciprocal_ranks(scores)
+    return shares
 
 
 @dataclass(slots=True)

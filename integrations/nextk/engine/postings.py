@@ -12,14 +12,14 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nextk.engine.values import SparseArrays
+from nextk.engine.values import SparseRows
 
 
 class Entries(NamedTuple):
-    """Entries of sparse vectors: the dimension, int32, the slot, int64, and the value, float32, of each; all (n,)."""
+    """Entries of sparse vectors: the dimension, int32, the slot, int32, and the value, float32, of each; all (n,)."""
 
     dimensions: NDArray[np.int32]
-    slots: NDArray[np.int64]
+    slots: NDArray[np.int32]
     values: NDArray[np.float32]
 
 
@@ -38,13 +38,13 @@ class Segment:
     Attributes:
         dimensions: The distinct dimensions, ascending; int32 (d,).
         starts: The position of the first entry of each dimension, then the number of entries; int64 (d + 1,).
-        slots: The slot of every entry; int64 (entries,).
+        slots: The slot of every entry; int32 (entries,).
         values: The value of every entry; float32 (entries,).
     """
 
     dimensions: NDArray[np.int32]
     starts: NDArray[np.int64]
-    slots: NDArray[np.int64]
+    slots: NDArray[np.int32]
     values: NDArray[np.float32]
 
     @classmethod
@@ -71,8 +71,8 @@ class Segment:
         """Return all entries, sorted by dimension, then by slot."""
         return Entries(np.repeat(self.dimensions, np.diff(self.starts)), self.slots, self.values)
 
-    def of(self, dimension: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the slots that have a dimension, int64 (m,), ascending, and their values, float32 (m,)."""
+    def of(self, dimension: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the slots that have a dimension, int32 (m,), ascending, and their values, float32 (m,)."""
         position = int(np.searchsorted(self.dimensions, dimension))
         if position == len(self.dimensions) or self.dimensions[position] != dimension:
             return self.slots[:0], self.values[:0]
@@ -91,18 +91,13 @@ class Postings:
         """Return postings without any vectors."""
         return cls(())
 
-    def with_vectors(self, first: int, vectors: Sequence[SparseArrays]) -> "Postings":
+    def with_vectors(self, first: int, vectors: SparseRows) -> "Postings":
         """Return postings that also contain the vectors of the slots `first`, `first + 1` and so on."""
-        sizes = [len(vector.indices) for vector in vectors]
-        slots = np.repeat(np.arange(first, first + len(vectors), dtype=np.int64), sizes)
-        entries = Entries(
-            np.concatenate([vector.indices for vector in vectors]),
-            slots,
-            np.concatenate([vector.values for vector in vectors]),
-        )
-        if not len(slots):
+        if not len(vectors.indices):
             return self
-        return Postings(tuple(_merged([*self.segments, Segment.build(entries)])))
+        slots = np.repeat(np.arange(first, first + len(vectors.sizes), dtype=np.int32), vectors.sizes)
+        segment = Segment.build(Entries(vectors.indices, slots, vectors.values))
+        return Postings(tuple(_merged([*self.segments, segment])))
 
     def renumbered(self, kept: NDArray[np.int64], count: int) -> "Postings":
         """Return the postings of the slots that are kept, renumbered from 0 in their order.
@@ -111,8 +106,8 @@ class Postings:
             kept: The slots to keep, int64 (m,), ascending.
             count: The number of all slots so far.
         """
-        new = np.full(count, -1, np.int64)
-        new[kept] = np.arange(len(kept))
+        new = np.full(count, -1, np.int32)
+        new[kept] = np.arange(len(kept), dtype=np.int32)
         if not self.segments:
             return self
         old = _joined([segment.entries() for segment in self.segments])
@@ -120,7 +115,7 @@ class Postings:
         entries = Entries(old.dimensions[live], new[old.slots[live]], old.values[live])
         return Postings((Segment.build(entries),)) if len(entries.slots) else Postings.empty()
 
-    def of(self, dimension: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def of(self, dimension: int) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
         """Yield the slots that have a dimension, and their values, segment by segment."""
         for segment in self.segments:
             slots, values = segment.of(dimension)

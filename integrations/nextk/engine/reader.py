@@ -20,7 +20,7 @@ from nextk.engine.filter.syntax import parse
 from nextk.engine.schema import Schema
 from nextk.engine.statements import chunks, over_rows, placeholders
 from nextk.engine.stored import StoredRecord, StoredRow
-from nextk.engine.values import Match, RowVectors
+from nextk.engine.values import Match, VectorRows
 
 _LAST = "\U0010ffff" * (MAX_ID_BYTES // 4 + 1)  # sorts behind every id that could follow a prefix
 
@@ -38,6 +38,7 @@ SELECT count(*) FROM records AS numbered INDEXED BY numbers WHERE namespace = ? 
     WHERE named.namespace = numbered.namespace AND named.id = numbered.id AND named.row = numbered.row
 )
 """
+_LOADED_AT_ONCE = 5_000  # records
 _NUMBERS_DISAGREE = "its index of the numbers leads to other records"
 _IDS_DISAGREE = "its index of the ids leads to other records"
 _COUNTS = "SELECT namespace, count(*) FROM records INDEXED BY {index} GROUP BY namespace"
@@ -77,8 +78,8 @@ class RecordReader:
         """
         return {id_: stored.match_of(row, include) for id_, row in self._whole_by_id(key, ids).items()}
 
-    def vectors(self, key: int, schema: Schema) -> Iterator[RowVectors]:
-        """Yield the rows of a namespace with their vectors, in the order of their numbers.
+    def vectors(self, key: int, schema: Schema) -> Iterator[VectorRows]:
+        """Yield the rows of a namespace with their vectors, some thousand at a time, in the order of their numbers.
 
         A record is left out, and logged, if its vectors cannot be those of a record of this index. Its checksum is not
         checked, because that would read its text and its metadata.
@@ -87,15 +88,19 @@ class RecordReader:
             key: The key of the namespace.
             schema: The schema of the index.
         """
-        dimension = schema.dimension or 0 if schema.dense else None
-        sparse = schema.sparse
-        for row, vector, indices, values, agrees in self._connection.execute(_VECTORS, (key,)):
-            if not agrees:
+        selected = self._connection.execute(_VECTORS, (key,))
+        while found := selected.fetchmany(_LOADED_AT_ONCE):
+            held = [row[:4] for row in found if row[4]]
+            if len(held) < len(found):
                 self.damaged.add_structure(_NUMBERS_DISAGREE)
-            elif stored.is_vector(vector, dimension) and stored.is_sparse_vector(indices, values, expected=sparse):
-                yield row, *stored.vectors_of(vector, indices, values)
-            else:
+            batch, unusable = stored.usable_vectors(held, schema)
+            for row in unusable:
                 self.damaged.add(row)
+            yield batch
+
+    def count(self, key: int) -> int:
+        """Return the number of records of a namespace."""
+        return file.scalar(self._connection.execute("SELECT count(*) FROM records WHERE namespace = ?", (key,)))
 
     def compare_indexes(self) -> None:
         """Log whether the two indexes and the table hold different numbers of records, or some of no namespace.

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from nextk.bodies import Query
 from nextk.engine import dense, fusion, sparse
 from nextk.engine.columns import Snapshot
-from nextk.engine.ranking import LazyRanking, ranked
 from nextk.engine.schema import FusionOrder, Schema
 from nextk.engine.values import SparseArrays
 from nextk.types import FusionAlgorithm
@@ -51,18 +50,24 @@ def order(
     Returns:
         The matches, best first.
     """
+    statistics = all_rows if components.weighted else None
     if components.sparse is None:
         assert components.vector is not None
         return dense.ranking(visible, components.vector, schema.similarity)
-    matching, scores = sparse.scores(visible, components.sparse, all_rows if components.weighted else None)
-    rows = visible.rows[matching]
     if components.vector is None:
-        return LazyRanking(rows, scores)
+        return sparse.ranking(visible, components.sparse, statistics)
     if schema.fusion_order is FusionOrder.BATCH:
-        legs = [dense.ranking(visible, components.vector, schema.similarity), LazyRanking(rows, scores)]
+        legs = [
+            dense.ranking(visible, components.vector, schema.similarity),
+            sparse.ranking(visible, components.sparse, statistics),
+        ]
         return fusion.BatchOrder(legs, components.fusion, depth)
-    every = ranked(visible.rows[visible.slots], dense.scores(visible, components.vector, schema.similarity))
-    return fusion.global_order([every, ranked(rows, scores)], components.fusion)
+    slots, scores = dense.scores(visible, components.vector, schema.similarity)
+    matching, matching_scores = sparse.scores(visible, components.sparse, statistics)
+    if slots is None:
+        return fusion.global_order(visible.rows, scores, matching, matching_scores, components.fusion)
+    matching = np.searchsorted(slots, matching)
+    return fusion.global_order(visible.rows[slots], scores, matching, matching_scores, components.fusion)
 
 
 def digest(namespace: str, query: Query) -> bytes:

@@ -1,6 +1,7 @@
 """Records as they are stored: their values in the file, and whether these are whole."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from nextk.bodies import Include
 from nextk.engine import checksums
-from nextk.engine.values import Match, RowVectors, SparseArrays
+from nextk.engine.schema import Schema
+from nextk.engine.values import Match, SparseArrays, SparseRows, VectorRows
 
 _FLOAT, _INT = np.dtype("<f4"), np.dtype("<i4")  # the types in the file, on any machine
 
@@ -138,29 +140,69 @@ def is_sparse_vector(indices: object, values: object, *, expected: bool) -> bool
     return len(indices) == len(values) and len(indices) % _INT.itemsize == 0
 
 
-def vectors_of(
-    vector: bytes | None, indices: bytes | None, values: bytes | None
-) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
-    """Return the dense and the sparse vector of a record, `None` for a kind that it lacks."""
-    return _floats(vector), _sparse(indices, values)
-
-
-def not_finite(batch: list[RowVectors]) -> set[int]:
-    """Return the rows whose vectors hold a number that is not finite, which no write stores and no search could rank.
+def vector_rows(rows: Sequence[int], records: Sequence[StoredRecord]) -> VectorRows:
+    """Return the vectors of records that are written.
 
     Args:
-        batch: Rows with the vectors that `vectors_of` returned.
+        rows: Their rows.
+        records: The records, all with the kinds of vectors that the index has.
     """
-    _, dense, sparse = zip(*batch, strict=True)
-    parts = [each for each in dense if each is not None] + [each.values for each in sparse if each is not None]
-    if np.isfinite(np.concatenate(parts)).all():
-        return set()
-    return {
-        row
-        for row, vector, weights in batch
-        if not (vector is None or np.isfinite(vector).all())
-        or not (weights is None or np.isfinite(weights.values).all())
-    }
+    dense = [record.vector for record in records if record.vector is not None]
+    sparse = [record.sparse for record in records if record.sparse is not None]
+    return VectorRows(
+        np.array(rows, np.int64), np.stack(dense) if dense else None, SparseRows.of(sparse) if sparse else None
+    )
+
+
+def usable_vectors(stored: Sequence[tuple[int, Any, Any, Any]], schema: Schema) -> tuple[VectorRows, list[int]]:
+    """Read the vectors of records whose checksums are not checked.
+
+    Args:
+        stored: The row of each record, its dense vector, and the indices and the values of its sparse vector, as they
+            stand in the file.
+        schema: The schema of the index.
+
+    Returns:
+        The vectors that can be those of a record of this index, with their rows, and the rows of the others: those of
+        another size or type, and those that hold a number that is not finite, which no write stores.
+    """
+    dimension = schema.dimension or 0 if schema.dense else None
+    whole = [
+        each
+        for each in stored
+        if is_vector(each[1], dimension) and is_sparse_vector(each[2], each[3], expected=schema.sparse)
+    ]
+    batch = _read_vectors(whole, schema)
+    finite = np.ones(len(whole), np.bool_)
+    if batch.vectors is not None:
+        finite &= np.isfinite(batch.vectors).all(axis=1)
+    if batch.sparse is not None:
+        owners = np.repeat(np.arange(len(whole)), batch.sparse.sizes)
+        finite[owners[~np.isfinite(batch.sparse.values)]] = False
+    if not finite.all():
+        whole = [each for each, is_finite in zip(whole, finite.tolist(), strict=True) if is_finite]
+        batch = _read_vectors(whole, schema)
+    if len(whole) == len(stored):
+        return batch, []
+    usable = set(batch.rows.tolist())
+    return batch, [each[0] for each in stored if each[0] not in usable]
+
+
+def _read_vectors(stored: Sequence[tuple[int, Any, Any, Any]], schema: Schema) -> VectorRows:
+    rows = np.array([each[0] for each in stored], np.int64)
+    vectors, sparse = None, None
+    if schema.dense and stored:
+        joined = b"".join([each[1] for each in stored])
+        vectors = np.frombuffer(joined, _FLOAT).astype(np.float32, copy=False).reshape(len(stored), -1)
+    if schema.sparse and stored:
+        sizes = np.array([len(each[2]) // _INT.itemsize for each in stored], np.int64)
+        parts = (b"".join([each[2] for each in stored]), b"".join([each[3] for each in stored]))
+        sparse = SparseRows(
+            sizes,
+            np.frombuffer(parts[0], _INT).astype(np.int32, copy=False),
+            np.frombuffer(parts[1], _FLOAT).astype(np.float32, copy=False),
+        )
+    return VectorRows(rows, vectors, sparse)
 
 
 def _text(value: bytearray | None) -> str | None:

@@ -1,7 +1,8 @@
 """The values that the parts of the engine exchange: sparse vectors and matches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,45 @@ class SparseArrays(NamedTuple):
 TextVectors: TypeAlias = tuple[NDArray[np.float32] | None, SparseArrays | None]
 """The dense vector of a text, float32 (dimension,), and its sparse vector; `None` for a kind that it lacks."""
 
-RowVectors: TypeAlias = tuple[int, NDArray[np.float32] | None, SparseArrays | None]
-"""A row with its dense vector, float32 (dimension,), and its sparse vector; `None` for a kind that the index lacks."""
+
+class SparseRows(NamedTuple):
+    """The sparse vectors of some rows, one after the other.
+
+    Attributes:
+        sizes: The number of entries of each vector; int64 (n,).
+        indices: The dimensions of all entries; int32 (entries,).
+        values: The values of all entries; float32 (entries,).
+    """
+
+    sizes: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vectors: Sequence[SparseArrays]) -> Self:
+        """Return the rows with the given vectors, at least one."""
+        return cls(
+            np.fromiter((len(vector.indices) for vector in vectors), np.int64, len(vectors)),
+            np.concatenate([vector.indices for vector in vectors]),
+            np.concatenate([vector.values for vector in vectors]),
+        )
+
+
+class VectorRows(NamedTuple):
+    """Distinct rows with their vectors. The length is the number of rows.
+
+    Attributes:
+        rows: The rows; int64 (n,).
+        vectors: Their dense vectors, float32 (n, dimension), or `None` if the index has none.
+        sparse: Their sparse vectors, or `None` if the index has none.
+    """
+
+    rows: NDArray[np.int64]
+    vectors: NDArray[np.float32] | None
+    sparse: SparseRows | None
+
+    def __len__(self) -> int:  # the number of rows, not of fields
+        return len(self.rows)
 
 
 @dataclass(frozen=True, slots=True)
