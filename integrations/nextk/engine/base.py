@@ -89,9 +89,7 @@ class BaseEngine:
     def stats(self) -> Stats:
         """Return the size of the index in bytes and the number of records in each namespace."""
         with self._lock:
-            cache = self._cache.current()
-            counts = {name: len(cache.columns(key)) for name, key in cache.keys.items()}
-            return Stats(self._storage.size(), counts)
+            return Stats(self._storage.size(), self._cache.current().counts())
 
     # Namespaces
 

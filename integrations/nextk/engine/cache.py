@@ -1,5 +1,8 @@
 """The in-memory copy of an index: its schema, its namespaces and their columns, so that storage is not read again.
 
+The columns of a namespace are read when it is searched for the first time. A write to a namespace that was not searched
+yet reads none of them.
+
 A write first marks the cache as stale and removes the columns that it is about to change. Once storage and memory agree
 again it stores the new columns and marks the cache as valid. A cache that is still stale at the next access was left so
 by a write that failed or was interrupted, and is then read from storage again.
@@ -29,9 +32,7 @@ class EngineCache:
         self._stale = False
         self.schema = storage.schema
         self.keys = storage.namespaces()
-        for key in self.keys.values():
-            self.columns(key)
-        storage.compare_indexes()
+        self._indexes_compared = False
 
     def current(self) -> Self:
         """Return the cache, after reading the schema and the namespaces from storage again if it is stale.
@@ -51,7 +52,29 @@ class EngineCache:
         """Return the columns of a namespace, and read them from storage if they are not in memory."""
         if key not in self._columns:
             self._columns[key] = _load_columns(self._storage, key, self.schema)
+        if not self._indexes_compared:
+            self._storage.compare_indexes()
+            self._indexes_compared = True
         return self._columns[key]
+
+    def loaded(self, key: int | None) -> Columns | None:
+        """Return the columns of a namespace that are in memory already, or `None`.
+
+        Args:
+            key: The key of the namespace; `None` for one that is about to be made, whose columns are empty.
+        """
+        return Columns() if key is None else self._columns.get(key)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of records in each namespace by its name, without reading any of them."""
+        stored: dict[int, int] | None = None
+        counts = {}
+        for name, key in self.keys.items():
+            columns = self.loaded(key)
+            if columns is None and stored is None:
+                stored = self._storage.counts()
+            counts[name] = (stored or {}).get(key, 0) if columns is None else len(columns)
+        return counts
 
     def invalidate(self, *keys: int | None) -> None:
         """Mark the cache as stale and forget the columns of the namespaces that are about to change.
@@ -74,9 +97,13 @@ class EngineCache:
         self.keys = {new if name == namespace else name: key for name, key in self.keys.items() if name != new}
         self.validate({})
 
-    def validate(self, columns: Mapping[int, Columns]) -> None:
-        """Store the columns that a finished write has made, and mark the cache as valid."""
-        self._columns.update(columns)
+    def validate(self, columns: Mapping[int, Columns | None]) -> None:
+        """Store the columns that a finished write has changed, and mark the cache as valid.
+
+        Args:
+            columns: The columns by the key of their namespace; `None` for those that are not in memory.
+        """
+        self._columns.update({key: changed for key, changed in columns.items() if changed is not None})
         self._stale = False
 
 
@@ -84,6 +111,5 @@ def _load_columns(storage: Storage, key: int, schema: Schema) -> Columns:
     """Read the vectors of a namespace into memory, but for those that are damaged beyond use."""
     columns = Columns()
     columns.reserve(storage.count(key), schema.dimension if schema.dense else None)
-    for batch in storage.vectors(key, schema):
-        columns.append(batch)
+    columns.extend(storage.vectors(key, schema))
     return columns

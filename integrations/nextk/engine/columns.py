@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nextk.engine.blocks import Blocks, Matrix, squares_of
 from nextk.engine.postings import Postings
-from nextk.engine.values import VectorRows
+from nextk.engine.values import SparseRows, VectorRows
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -125,7 +125,8 @@ class Columns:
         """
         total = self._count + count
         if dimension is not None:
-            self._blocks = self._blocks or Blocks(dimension)
+            if self._blocks is None:
+                self._blocks = Blocks(dimension)
             self._blocks.reserve(count)
             self._squares = _with_room(self._squares, total)
         self._rows = _with_room(self._rows, total)
@@ -133,22 +134,31 @@ class Columns:
 
     def append(self, batch: VectorRows) -> None:
         """Append the current vectors of rows, and mark earlier versions of these rows as deleted."""
-        rows, vectors, sparse = batch
-        if not len(rows):
-            return
+        self.extend([batch])
+
+    def extend(self, batches: Iterable[VectorRows]) -> None:
+        """Append the vectors of many rows, which a search sees once all of them are there."""
+        first, sparse = self._count, []
+        for batch in batches:
+            if len(batch):
+                self._append(batch)
+                sparse += [] if batch.sparse is None else [batch.sparse]
+        if sparse:  # at once, because every addition builds a segment
+            self._postings = self._postings.with_vectors(first, SparseRows.joined(sparse))
+        self._publish()
+
+    def _append(self, batch: VectorRows) -> None:
+        rows, vectors, _ = batch
         first, count = self._count, self._count + len(rows)
         self.reserve(len(rows), None if vectors is None else vectors.shape[1])  # before anything changes
-        postings = self._postings if sparse is None else self._postings.with_vectors(first, sparse)
         self._rows[first:count] = rows
         if vectors is not None and self._blocks is not None:
             self._blocks.append(vectors)
             self._measure(first, squares_of(vectors))
-        self._postings = postings
         self._mark_deleted(rows[rows <= self._newest])
         self._live[first:count] = True
         self._newest = max(self._newest, int(rows.max()))
         self._count = count
-        self._publish()
 
     def remove(self, rows: Iterable[int]) -> None:
         """Mark rows as deleted, so that later snapshots do not contain them."""

@@ -64,11 +64,12 @@ class EmbeddedEngine(BaseEngine):
             key = cache.keys.get(namespace)
             if key is None:
                 return 0
-            rows, columns = self._storage.rows_selected(key, selection), cache.columns(key)
+            rows, columns = self._storage.rows_selected(key, selection), cache.loaded(key)
             cache.invalidate(key)
             with self._storage.transaction(frees_space=True):
                 deleted = self._storage.delete(rows)
-            columns.remove(rows)
+            if columns is not None:
+                columns.remove(rows)
             cache.validate({key: columns})
             return deleted
 
@@ -94,14 +95,15 @@ class EmbeddedEngine(BaseEngine):
             key = cache.keys.get(namespace)
             if key is None:
                 self._require_room()
-            columns = Columns() if key is None else cache.columns(key)
+            columns = cache.loaded(key)
             cache.invalidate(key)
             with self._storage.transaction():
                 key = key or self._storage.add_namespace(namespace)
                 rows = self._storage.upsert(key, latest)
                 if schema != cache.schema:
                     self._storage.save_schema(schema)
-            columns.append(vector_rows(rows, latest))
+            if columns is not None:
+                columns.append(vector_rows(rows, latest))
             cache.keys[namespace] = key
             cache.schema = schema
             cache.validate({key: columns})
@@ -258,5 +260,4 @@ class EmbeddedEngine(BaseEngine):
         """Return a random record with its vectors, or `None` if the namespace has no records that are whole."""
         with self._lock:
             key = self._cache.current().keys.get(namespace)
-            count = 0 if key is None else len(self._cache.columns(key))
-            return self._storage.random(key, count, _VECTORS) if key is not None and count else None
+            return None if key is None else self._storage.random(key, _VECTORS)

@@ -54,7 +54,8 @@ class Segment:
         Entries of the same slot and dimension are added up, one by one, in the order in which they were given.
         """
         dimensions, slots, values = entries
-        order = np.lexsort((slots, dimensions))  # stable
+        keys = (dimensions.astype(np.int64) << 32) | slots
+        order = np.argsort(keys, kind="stable")  # segments that are merged are sorted already, which makes it linear
         dimensions, slots, values = dimensions[order], slots[order], values[order]
         fresh = np.ones(len(slots), np.bool_)
         fresh[1:] = (np.diff(dimensions) != 0) | (np.diff(slots) != 0)

@@ -90,7 +90,7 @@ class RecordReader:
         """
         selected = self._connection.execute(_VECTORS, (key,))
         while found := selected.fetchmany(_LOADED_AT_ONCE):
-            held = [row[:4] for row in found if row[4]]
+            held = [row for row in found if row[4]]
             if len(held) < len(found):
                 self.damaged.add_structure(_NUMBERS_DISAGREE)
             batch, unusable = stored.usable_vectors(held, schema)
@@ -100,7 +100,12 @@ class RecordReader:
 
     def count(self, key: int) -> int:
         """Return the number of records of a namespace."""
-        return file.scalar(self._connection.execute("SELECT count(*) FROM records WHERE namespace = ?", (key,)))
+        statement = "SELECT count(*) FROM records INDEXED BY numbers WHERE namespace = ?"
+        return file.scalar(self._connection.execute(statement, (key,)))
+
+    def counts(self) -> dict[int, int]:
+        """Return the number of records of each namespace by its key; one without records is left out."""
+        return dict(self._connection.execute(_COUNTS.format(index="numbers")))
 
     def compare_indexes(self) -> None:
         """Log whether the two indexes and the table hold different numbers of records, or some of no namespace.
@@ -255,14 +260,16 @@ class RecordReader:
                 matches.append(stored.match_of(found[row], include))
         return matches, page[-1][0] if len(numbered) > limit else None
 
-    def random(self, key: int, count: int, include: Include) -> Match | None:
-        """Read a random record for an answer, or return `None` if no record is whole.
+    def random(self, key: int, include: Include) -> Match | None:
+        """Read a random record for an answer, or return `None` if there is none, or none that is whole.
 
         Args:
             key: The key of the namespace.
-            count: The number of its records.
             include: The fields to read besides the id.
         """
+        count = self.count(key)
+        if not count:
+            return None
         first = random.randrange(count)  # noqa: S311 - no secret depends on it
         statement = "SELECT row FROM records WHERE namespace = ? ORDER BY number LIMIT 1 OFFSET ?"
         for position in (*range(first, count), *range(first)):

@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -115,31 +116,6 @@ def match_of(stored: StoredRow, include: Include) -> Match:
     )
 
 
-def is_vector(blob: object, dimension: int | None) -> bool:
-    """Return whether a value of the file can be the dense vector of a record.
-
-    Args:
-        blob: The value.
-        dimension: The dimension of the index; `None` if its records have no dense vector.
-    """
-    return blob is None if dimension is None else type(blob) is bytes and len(blob) == _FLOAT.itemsize * dimension
-
-
-def is_sparse_vector(indices: object, values: object, *, expected: bool) -> bool:
-    """Return whether two values of the file can be the sparse vector of a record.
-
-    Args:
-        indices: The value in the place of the indices.
-        values: The value in the place of the values.
-        expected: Whether the records of the index have sparse vectors.
-    """
-    if not expected:
-        return indices is None and values is None
-    if type(indices) is not bytes or type(values) is not bytes:
-        return False
-    return len(indices) == len(values) and len(indices) % _INT.itemsize == 0
-
-
 def vector_rows(rows: Sequence[int], records: Sequence[StoredRecord]) -> VectorRows:
     """Return the vectors of records that are written.
 
@@ -154,41 +130,61 @@ def vector_rows(rows: Sequence[int], records: Sequence[StoredRecord]) -> VectorR
     )
 
 
-def usable_vectors(stored: Sequence[tuple[int, Any, Any, Any]], schema: Schema) -> tuple[VectorRows, list[int]]:
+def usable_vectors(stored: Sequence[StoredRow], schema: Schema) -> tuple[VectorRows, list[int]]:
     """Read the vectors of records whose checksums are not checked.
 
     Args:
         stored: The row of each record, its dense vector, and the indices and the values of its sparse vector, as they
-            stand in the file.
+            stand in the file; further values are ignored.
         schema: The schema of the index.
 
     Returns:
         The vectors that can be those of a record of this index, with their rows, and the rows of the others: those of
         another size or type, and those that hold a number that is not finite, which no write stores.
     """
-    dimension = schema.dimension or 0 if schema.dense else None
-    whole = [
-        each
-        for each in stored
-        if is_vector(each[1], dimension) and is_sparse_vector(each[2], each[3], expected=schema.sparse)
-    ]
-    batch = _read_vectors(whole, schema)
-    finite = np.ones(len(whole), np.bool_)
+    usable = stored if _are_usable(stored, schema) else [each for each in stored if _are_usable([each], schema)]
+    batch = _read_vectors(usable, schema)
+    finite = np.ones(len(usable), np.bool_)
     if batch.vectors is not None:
         finite &= np.isfinite(batch.vectors).all(axis=1)
     if batch.sparse is not None:
-        owners = np.repeat(np.arange(len(whole)), batch.sparse.sizes)
+        owners = np.repeat(np.arange(len(usable)), batch.sparse.sizes)
         finite[owners[~np.isfinite(batch.sparse.values)]] = False
     if not finite.all():
-        whole = [each for each, is_finite in zip(whole, finite.tolist(), strict=True) if is_finite]
-        batch = _read_vectors(whole, schema)
-    if len(whole) == len(stored):
+        usable = [each for each, is_finite in zip(usable, finite.tolist(), strict=True) if is_finite]
+        batch = _read_vectors(usable, schema)
+    if len(usable) == len(stored):
         return batch, []
-    usable = set(batch.rows.tolist())
-    return batch, [each[0] for each in stored if each[0] not in usable]
+    found = {each[0] for each in usable}
+    return batch, [each[0] for each in stored if each[0] not in found]
 
 
-def _read_vectors(stored: Sequence[tuple[int, Any, Any, Any]], schema: Schema) -> VectorRows:
+def _are_usable(stored: Sequence[StoredRow], schema: Schema) -> bool:
+    """Return whether the vectors of all records have the types and sizes that those of this index have."""
+    if not stored:
+        return True
+    _, dense, indices, values, *_ = zip(*stored, strict=True)
+    return _are_vectors(dense, schema) and _are_sparse_vectors(indices, values, schema)
+
+
+def _are_vectors(blobs: Sequence[Any], schema: Schema) -> bool:
+    if not schema.dense:
+        return set(map(type, blobs)) == {NoneType}
+    return set(map(type, blobs)) == {bytes} and set(map(len, blobs)) == {_FLOAT.itemsize * (schema.dimension or 0)}
+
+
+def _are_sparse_vectors(indices: Sequence[Any], values: Sequence[Any], schema: Schema) -> bool:
+    types = set(map(type, indices)) | set(map(type, values))
+    if not schema.sparse:
+        return types == {NoneType}
+    if types != {bytes}:
+        return False
+    sizes = list(map(len, indices))
+    return sizes == list(map(len, values)) and not any(size % _INT.itemsize for size in set(sizes))
+
+
+def _read_vectors(stored: Sequence[StoredRow], schema: Schema) -> VectorRows:
+    """Return the vectors of records that are known to be usable."""
     rows = np.array([each[0] for each in stored], np.int64)
     vectors, sparse = None, None
     if schema.dense and stored:
@@ -196,11 +192,11 @@ def _read_vectors(stored: Sequence[tuple[int, Any, Any, Any]], schema: Schema) -
         vectors = np.frombuffer(joined, _FLOAT).astype(np.float32, copy=False).reshape(len(stored), -1)
     if schema.sparse and stored:
         sizes = np.array([len(each[2]) // _INT.itemsize for each in stored], np.int64)
-        parts = (b"".join([each[2] for each in stored]), b"".join([each[3] for each in stored]))
+        indices, values = (b"".join([each[column] for each in stored]) for column in (2, 3))
         sparse = SparseRows(
             sizes,
-            np.frombuffer(parts[0], _INT).astype(np.int32, copy=False),
-            np.frombuffer(parts[1], _FLOAT).astype(np.float32, copy=False),
+            np.frombuffer(indices, _INT).astype(np.int32, copy=False),
+            np.frombuffer(values, _FLOAT).astype(np.float32, copy=False),
         )
     return VectorRows(rows, vectors, sparse)
 

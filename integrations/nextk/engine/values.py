@@ -41,6 +41,11 @@ class SparseRows(NamedTuple):
             np.concatenate([vector.values for vector in vectors]),
         )
 
+    @classmethod
+    def joined(cls, parts: "Sequence[SparseRows]") -> Self:
+        """Return the rows of all parts, at least one, in their order."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
 
 class VectorRows(NamedTuple):
     """Distinct rows with their vectors. The length is the number of rows.
