@@ -1,17 +1,12 @@
 """Open resumable queries: what is fixed at the start, what later writes do, when they end, and who may share them."""
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from nextk.bodies import VectorQuery
 from nextk.engine.open_queries import OpenQueries, QueryStart
@@ -19,8 +14,6 @@ from nextk.engine.pages import LoadRows
 from nextk.engine.ranking import LazyRanking
 from nextk.engine.values import Match
 from nextk.errors import QueryNotFound, RefusedError, TooManyQueries
-from tests.engine.test_engine import FEW, GROUPS, Model, chosen
-from tests.support import engine_oracle
 from tests.support.bare_engine import Rig
 from tests.support.transports import Wire
 
@@ -469,130 +462,3 @@ class TestWrites:
             assert 2 == len(rig.fetch_next(uuid, 2))
             assert 1 == len(rig.fetch_next(uuid, 2))
             rig.engine.stop(uuid)
-
-
-VECTOR = st.lists(FEW, min_size=2, max_size=2)
-IDS = st.sampled_from(["a", "b", "c", "d", "e", "ab", "ac"])
-
-
-class IndexMachine(RuleBasedStateMachine):
-    """An index on disk against a dict: writes, searches that stay open, and reopening, in any order."""
-
-    uuids = Bundle("uuids")
-
-    @initialize()
-    def begin(self) -> None:
-        """Create an index on disk."""
-        self.folder = tempfile.TemporaryDirectory()
-        self.model = Model(self.opened())
-        self.pending: dict[str, tuple[list[tuple[int, str, float]], str | None]] = {}
-
-    def opened(self) -> Rig:
-        """The index on disk."""
-        return Rig(path=Path(self.folder.name) / "index", dimension=2)
-
-    @rule(id_=IDS, vector=VECTOR, group=GROUPS)
-    def upsert(self, id_: str, vector: list[float], group: str) -> None:
-        """An upsert adds a record, or replaces one and keeps its position."""
-        self.model.upsert(id_, vector, None, group)
-
-    @rule(id_=IDS)
-    def delete(self, id_: str) -> None:
-        """Delete records by their ids."""
-        self.model.delete(id_)
-
-    @rule(prefix=st.sampled_from(["a", "ab", "z"]))
-    def delete_prefix(self, prefix: str) -> None:
-        """Delete records by a prefix of their ids."""
-        gone = [id_ for id_ in self.model.records if id_.startswith(prefix)]
-        assert len(gone) == self.model.rig.delete(prefix=prefix)
-        for id_ in gone:
-            del self.model.records[id_]
-
-    @rule(group=GROUPS)
-    def delete_filter(self, group: str) -> None:
-        """Delete records by a filter."""
-        gone = [id_ for id_, record in self.model.records.items() if record.group == group]
-        assert len(gone) == self.model.rig.delete(filter=chosen(group))
-        for id_ in gone:
-            del self.model.records[id_]
-
-    @rule(id_=IDS, group=GROUPS)
-    def update(self, id_: str, group: str) -> None:
-        """An update changes the metadata; everything else stays, and so does the position."""
-        assert (id_ in self.model.records) == self.model.rig.update(id=id_, metadata={"group": group})
-        if id_ in self.model.records:
-            self.model.records[id_].group = group
-
-    @rule()
-    def reset(self) -> None:
-        """A reset deletes every record."""
-        self.model.rig.engine.reset("")
-        self.model.records.clear()
-
-    @rule(target=uuids, vector=VECTOR, group=st.none() | GROUPS, top_k=st.integers(1, 3))
-    def start(self, vector: list[float], group: str | None, top_k: int) -> str:
-        """A start fixes the ranking of a query."""
-        rows = {record.position: record.vector or [] for record in self.model.passing(group)}
-        names = {record.position: id_ for id_, record in self.model.records.items()}
-        ranking = [
-            (position, names[position], score) for position, score in engine_oracle.dense("cosine", vector, rows)
-        ]
-        uuid, page = self.model.rig.start(vector=vector, filter=chosen(group), topK=top_k)
-        self.pending[uuid] = (ranking, group)
-        assert self.page(uuid, top_k) == page
-        return uuid
-
-    def page(self, uuid: str, count: int) -> Scored:
-        """The expected next page: the records that still exist and still pass the filter."""
-        ranking, group = self.pending[uuid]
-        page: Scored = []
-        while ranking and len(page) < count:
-            position, id_, score = ranking.pop(0)
-            record = self.model.records.get(id_)
-            if record is not None and record.position == position and group in (None, record.group):
-                page.append((id_, score))
-        return page
-
-    @rule(uuid=uuids, count=st.integers(1, 4))
-    def fetch_next(self, uuid: str, count: int) -> None:
-        """A page continues where the last one ended, and a query that ended is unknown."""
-        if uuid in self.pending:
-            assert self.page(uuid, count) == self.model.rig.fetch_next(uuid, count)
-        else:
-            with pytest.raises(QueryNotFound):
-                self.model.rig.fetch_next(uuid, count)
-
-    @rule(uuid=consumes(uuids))
-    def stop(self, uuid: str) -> None:
-        """A query can be stopped once, and is unknown afterwards."""
-        if uuid in self.pending:
-            self.model.rig.engine.stop(uuid)
-            del self.pending[uuid]
-        with pytest.raises(QueryNotFound):
-            self.model.rig.engine.stop(uuid)
-
-    @rule()
-    def reopen(self) -> None:
-        """After reopening, all records are there and all queries have ended."""
-        self.model.rig.engine.close()
-        self.model.rig = self.opened()
-        self.pending.clear()
-
-    @invariant()
-    def agrees(self) -> None:
-        """Counts of records and of open queries are right, and a plain query finds every record."""
-        assert len(self.pending) == self.model.rig.engine.open_queries()
-        assert {"": len(self.model.records)} == self.model.rig.engine.stats().counts
-        rows = {record.position: record.vector or [] for record in self.model.passing(None)}
-        expected = self.model.named(engine_oracle.dense("cosine", [1.0, 0.5], rows))
-        assert expected == self.model.rig.query(vector=[1.0, 0.5])
-
-    def teardown(self) -> None:
-        """Close the index."""
-        self.model.rig.engine.close()
-        self.folder.cleanup()
-
-
-IndexMachine.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=30)
-test_any_history = IndexMachine.TestCase

@@ -1,0 +1,26 @@
+"""Engine constants made small, so that a few records already fill several chunks and blocks, and are compacted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from nextk.engine import columns, dense, ranking
+
+COMPACT_FROM = 8
+"""The deleted versions from which on a namespace may be compacted."""
+
+
+@contextmanager
+def small_arrays(block: int = 4) -> Iterator[None]:
+    """Return a context manager within which arrays begin small, and are read and sorted a few rows at a time.
+
+    Args:
+        block: The rows of a block that is scored at once, and of the first chunk that is sorted.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "_COMPACT_FROM", COMPACT_FROM)
+        patch.setattr(columns, "_FIRST_CAPACITY", 2)
+        patch.setattr(dense, "_BLOCK", block)
+        patch.setattr(ranking, "_FIRST_CHUNK", block)
+        yield
