@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from nextk.engine import columns, dense, ranking
+from nextk.engine import blocks, columns, ranking
 
 COMPACT_FROM = 8
 """The deleted versions from which on a namespace may be compacted."""
@@ -16,11 +16,12 @@ def small_arrays(block: int = 4) -> Iterator[None]:
     """Return a context manager within which arrays begin small, and are read and sorted a few rows at a time.
 
     Args:
-        block: The rows of a block that is scored at once, and of the first chunk that is sorted.
+        block: The vectors of three numbers that a block holds, and the rows of the first chunk that is sorted.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "_COMPACT_FROM", COMPACT_FROM)
-        patch.setattr(columns, "_FIRST_CAPACITY", 2)
-        patch.setattr(dense, "_BLOCK", block)
+        patch.setattr(blocks, "BLOCK_BYTES", 12 * block)
+        patch.setattr(blocks, "_CHUNK_BYTES", 64 * block)
+        patch.setattr(ranking, "_SMALLEST_CHUNK", block)
         patch.setattr(ranking, "_FIRST_CHUNK", block)
         yield
