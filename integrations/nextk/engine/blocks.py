@@ -15,6 +15,7 @@ BLOCK_BYTES = 2**24
 """The size of a full block, 16 MiB: so large that a hundred thousand vectors take a few blocks."""
 
 _CHUNK_BYTES = 2**20  # float64 copies of so many bytes stay in the cache of a processor
+_PART_ROWS = 4_096  # some float64 numbers for each of so many vectors stay there as well
 _ALIGNMENT = 64  # bytes
 
 
@@ -43,11 +44,13 @@ class Matrix:
         return self.count
 
     def parts(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Yield the slots of each block and their vectors, float32 (n, dimension), which must not be changed."""
+        """Yield the slots and the vectors, float32 (n, dimension), which must not be changed, some thousand at a time."""
         for number, block in enumerate(self.blocks):
-            start = number * self.height
-            end = min(start + self.height, self.count)
-            yield slice(start, end), block[: end - start]
+            first = number * self.height
+            end = min(first + self.height, self.count)
+            for start in range(first, end, _PART_ROWS):
+                stop = min(start + _PART_ROWS, end)
+                yield slice(start, stop), block[start - first : stop - first]
 
     def all_chunks(self) -> Iterator[Chunk]:
         """Yield all vectors in float64, a few at a time; each chunk overwrites the one before it."""
