@@ -11,6 +11,7 @@ from nextk.bodies import Delete, Range, Record, TextRecord, Update, VectorQuery
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
 from nextk.engine.schema import IndexWeighting
+from nextk.engine.values import Match
 from tests.support.engine_oracle import cosine, float32
 
 QUERY = [3.0, 4.0]
@@ -45,8 +46,10 @@ class State:
         """Return the state as a list, in which order counts, with what a search finds."""
         listed: list[Any] = [self.weighting]
         for name, records in self.namespaces.items():
-            scores = {id_: float32(cosine(QUERY, record.vector)) for id_, record in records.items()}
-            listed.append((name, list(records.items()), len(records), sorted(scores.items())))
+            found = {
+                id_: (float32(cosine(QUERY, each.vector)), each.metadata, each.data) for id_, each in records.items()
+            }
+            listed.append((name, list(records.items()), len(records), found))
         return listed
 
 
@@ -70,19 +73,26 @@ def open_stored(path: Path) -> EmbeddedEngine:
 
 
 def observed(engine: EmbeddedEngine) -> list[Any]:
-    """Read everything that an engine holds, from its storage and by a search, as `State.listed` lists it."""
+    """Read everything that an engine holds, as `State.listed` lists it.
+
+    A range reads the records from the file; a search delivers those that it has in memory.
+    """
     listed: list[Any] = [engine.schema.weighting]
-    everything = {"limit": 1_000, "includeVectors": True, "includeMetadata": True, "includeData": True}
+    texts = {"includeMetadata": True, "includeData": True}
+    everything = {"limit": 1_000, "includeVectors": True, **texts}
     for name in engine.list_namespaces():
         records = []
         for match in engine.range(name, Range.model_validate(everything)).matches:
             assert match.vector is not None
-            metadata = None if match.metadata is None else json.loads(match.metadata)
-            records.append((match.id, Stored(tuple(match.vector.tolist()), metadata, match.data)))
-        found = engine.query(name, VectorQuery.model_validate({"vector": QUERY, "topK": 1_000}))
-        scores = sorted((match.id, float(match.score or 0)) for match in found)
-        listed.append((name, records, engine.stats().counts[name], scores))
+            records.append((match.id, Stored(tuple(match.vector.tolist()), _metadata(match), match.data)))
+        matches = engine.query(name, VectorQuery.model_validate({"vector": QUERY, "topK": 1_000, **texts}))
+        found = {match.id: (float(match.score or 0), _metadata(match), match.data) for match in matches}
+        listed.append((name, records, engine.stats().counts[name], found))
     return listed
+
+
+def _metadata(match: Match) -> Any:
+    return None if match.metadata is None else json.loads(match.metadata)
 
 
 @dataclass(frozen=True)

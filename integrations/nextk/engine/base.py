@@ -10,6 +10,7 @@ from nextk.engine.cache import EngineCache
 from nextk.engine.failures import refusing_failures
 from nextk.engine.open_queries import Clock, OpenQueries
 from nextk.engine.protocol import Stats
+from nextk.engine.record_cache import RECORD_CACHE_BYTES
 from nextk.engine.rest_timer import RestTimer
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
@@ -31,6 +32,8 @@ class BaseEngine:
         sparse_model: The model that embeds texts as sparse vectors, or `None`.
         max_open_queries: The number of resumable queries that may be open at the same time.
         max_namespaces: The number of namespaces at which no further one is made. The default namespace counts.
+        record_cache_bytes: The memory that records may take which were read for answers; their vectors are not among
+            them.
         clock: The clock that measures the idle time of resumable queries, in seconds; tests replace it.
     """
 
@@ -43,11 +46,13 @@ class BaseEngine:
         sparse_model: SparseModel | None = None,
         max_open_queries: int = MAX_OPEN_QUERIES,
         max_namespaces: int = MAX_NAMESPACES,
+        record_cache_bytes: int = RECORD_CACHE_BYTES,
         clock: Clock = time.monotonic,
     ) -> None:
         self.name = name
         self._max_namespaces = max_namespaces
         self._storage = storage
+        storage.record_cache.max_bytes = record_cache_bytes
         self._cache = EngineCache(storage)
         self._models = records.Models(dense_model, sparse_model)
         self._lock = threading.RLock()

@@ -1,7 +1,6 @@
 """A page of matches: it takes the next rows of an order, skips those that no longer exist, and may be read again."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +12,7 @@ _MAX_READ_AHEAD = 16_384  # rows
 _NO_ROWS = Ranked(np.empty(0, np.int64), np.empty(0, np.float32))
 
 LoadRows = Callable[[Sequence[int]], Mapping[int, Match]]
-"""Reads the records of rows, by row. Rows that were deleted or no longer pass the filter are left out."""
+"""Reads the records of rows as new matches, by row. Rows that are gone or no longer pass the filter are left out."""
 
 
 class RepeatablePage:
@@ -59,8 +58,16 @@ class RepeatablePage:
             self._settle(order, records)
             self._fill(order, load, records)
             self.complete = True
-        rows, scores = self._rows.rows.tolist(), self._rows.scores
-        return [replace(records[row], score=score) for row, score in zip(rows, scores, strict=True) if row in records]
+        return self._scored(records)
+
+    def _scored(self, records: Mapping[int, Match]) -> list[Match]:
+        matches = []
+        for row, score in zip(self._rows.rows.tolist(), self._rows.scores, strict=True):
+            match = records.get(row)
+            if match is not None:
+                match.score = score
+                matches.append(match)
+        return matches
 
     def _fill(self, order: Order, load: LoadRows, records: dict[int, Match]) -> None:
         """Take rows until the page has `count` matches, and add their records.
@@ -94,6 +101,8 @@ class RepeatablePage:
         Rows without a record are forgotten, but for those that are put back: they may pass the filter again when it is
         their turn.
         """
+        if len(records) == len(self._rows) <= self.count:  # all of them have records, and nothing is to be put back
+            return
         exist = np.array([row in records for row in self._rows.rows.tolist()], np.bool_)
         end = int(np.searchsorted(np.cumsum(exist), self.count)) + 1
         page, behind = self._rows.split(end)

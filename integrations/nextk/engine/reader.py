@@ -1,8 +1,9 @@
 """Read the records in the file of an index, and notice those that are damaged.
 
-The checksum of a record is checked whenever the record is read for an answer or for an update. It covers all of the
-record, whichever fields are asked for. A damaged record is refused where it is named by its id, and left out elsewhere,
-and the log names it once. The vectors that are loaded into memory are an exception: they only have to be usable.
+The checksum of a record is checked whenever the record is read from the file for an answer or for an update. It covers
+all of the record, whichever fields are asked for. A damaged record is refused where it is named by its id, and left out
+elsewhere, and the log names it once. The vectors that are loaded into memory are an exception: they only have to be
+usable.
 
 Two indexes lead to the records: one by their ids and one by their numbers. What they say is compared with the records
 that they lead to.
@@ -17,6 +18,7 @@ from nextk.engine import checksums, damage, file, stored
 from nextk.engine.failures import is_damage
 from nextk.engine.filter import sql as filters
 from nextk.engine.filter.syntax import parse
+from nextk.engine.record_cache import RecordCache
 from nextk.engine.schema import Schema
 from nextk.engine.statements import chunks, over_rows, placeholders
 from nextk.engine.stored import StoredRecord, StoredRow
@@ -52,6 +54,7 @@ class RecordReader:
 
     Attributes:
         damaged: The log of the damaged records.
+        record_cache: The records in memory.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -60,6 +63,7 @@ class RecordReader:
         self._connection = connection
         self._compared: dict[int, bool] = {}  # whether the two indexes agree, by the key of the namespace
         self.damaged = damage.DamageLog(connection)
+        self.record_cache = RecordCache()
 
     def read(self, key: int, id: str) -> StoredRecord | None:
         """Read all columns of one record; return `None` if it does not exist.
@@ -279,18 +283,25 @@ class RecordReader:
         return None
 
     def load(self, key: int, rows: Iterable[int], include: Include, filter: str = "") -> dict[int, Match]:
-        """Read records for an answer. Damaged ones are left out, and logged.
+        """Read records for an answer, from memory if they are there. Damaged ones are left out, and logged.
 
         Args:
             key: The key of the namespace.
             rows: The rows to read. Rows that do not exist any more are left out of the result.
-            include: The fields to read besides the id.
-            filter: Rows whose metadata does not pass this filter now are left out as well.
+            include: The fields to read besides the id. Vectors are always read from the file.
+            filter: Rows whose metadata does not pass this filter now are left out as well. The file is read for it.
 
         Returns:
-            The records by row; their score is `None`.
+            The records by row, as new matches; their score is `None`.
         """
-        return {row[0]: stored.match_of(row, include) for row in self._whole(key, rows, filter)}
+        if include.include_vectors or filter:
+            return {row[0]: stored.match_of(row, include) for row in self._whole(key, rows, filter)}
+        found, missing = self.record_cache.matches(rows, include)
+        if missing:
+            for row in self._whole(key, missing):
+                self.record_cache.add(row[0], *stored.texts_of(row))
+                found[row[0]] = stored.match_of(row, include)
+        return found
 
     def _whole(self, key: int, rows: Iterable[int], filter: str = "") -> Iterator[StoredRow]:
         """Yield the records of a namespace that are whole and pass a filter now; log those that are damaged."""

@@ -176,6 +176,8 @@ class Storage(RecordReader):
 
     def clear(self, key: int) -> None:
         """Delete the records of a namespace. Their numbers begin anew."""
+        rows = self._connection.execute("SELECT row FROM records WHERE namespace = ?", (key,))
+        self.record_cache.forget(row for (row,) in rows)
         self._connection.execute(
             "DELETE FROM metadata WHERE row IN (SELECT row FROM records WHERE namespace = ?)", (key,)
         )
@@ -197,6 +199,7 @@ class Storage(RecordReader):
         number = file.scalar(self._connection.execute("SELECT next_number FROM namespaces WHERE key = ?", (key,)))
         row = file.scalar(self._connection.execute(_FREE_ROW))
         known = self._numbered(self._rows_of_ids(key, [record.id for record in records]))
+        self.record_cache.forget(its_row for its_row, _ in known.values())
         rows: list[int] = []
         for record in records:
             statement, (its_row, its_number) = _REPLACE, known.get(record.id, (row, number))
@@ -216,6 +219,7 @@ class Storage(RecordReader):
 
     def delete(self, rows: Sequence[int]) -> int:
         """Delete the records of rows. Returns how many of them existed."""
+        self.record_cache.forget(rows)
         deleted = 0
         for chunk in chunks(rows):
             selected = f"WHERE row IN ({placeholders(chunk)})"

@@ -116,6 +116,12 @@ def match_of(stored: StoredRow, include: Include) -> Match:
     )
 
 
+def texts_of(stored: StoredRow) -> tuple[str, str | None, str | None]:
+    """Return the id, the metadata as JSON text and the text of a row that is whole."""
+    id_, _, _, _, data, metadata = stored[4:10]
+    return id_.decode(), _text(metadata), _text(data)
+
+
 def vector_rows(rows: Sequence[int], records: Sequence[StoredRecord]) -> VectorRows:
     """Return the vectors of records that are written.
 

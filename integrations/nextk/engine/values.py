@@ -64,9 +64,11 @@ class VectorRows(NamedTuple):
         return len(self.rows)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, because making one would then take four times as long
 class Match:
     """A record as an answer carries it. A field is `None` if it was not requested or does not exist.
+
+    Each answer has matches of its own.
 
     Attributes:
         id: The id of the record.
