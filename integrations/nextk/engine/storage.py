@@ -201,15 +201,19 @@ class Storage(RecordReader):
         known = self._numbered(self._rows_of_ids(key, [record.id for record in records]))
         self.record_cache.forget(its_row for its_row, _ in known.values())
         rows: list[int] = []
+        inserted: list[tuple[object, ...]] = []
+        replaced: list[tuple[object, ...]] = []
         for record in records:
-            statement, (its_row, its_number) = _REPLACE, known.get(record.id, (row, number))
-            identity: tuple[object, ...] = (its_row,)
-            if record.id not in known:
-                statement, identity = _INSERT, (its_row, record.id, key, its_number)
+            its_row, its_number = known.get(record.id, (row, number))
+            values = stored.written_values(its_row, key, its_number, record)
+            if record.id in known:
+                replaced.append((*values, its_row))
+            else:
+                inserted.append((*values, its_row, record.id, key, its_number))
                 row, number = row + 1, number + 1
-            checksum = stored.checksum_of(its_row, key, its_number, record)
-            self._connection.execute(statement, (*record.columns()[1:-1], checksum, *identity))
             rows.append(its_row)
+        self._connection.executemany(_REPLACE, replaced)
+        self._connection.executemany(_INSERT, inserted)
         self._save_next_number(key, number)
         self._connection.executemany(
             "INSERT INTO metadata VALUES (?, ?) ON CONFLICT (row) DO UPDATE SET json = excluded.json",

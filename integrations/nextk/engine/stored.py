@@ -55,21 +55,23 @@ class StoredRecord:
     metadata: str | None
     data: str | None
 
-    def columns(self) -> tuple[str | bytes | None, ...]:
+    def columns(self) -> tuple[str, bytes | None, bytes | None, bytes | None, str | None, str | None]:
         """Return the values of the record in the file, the metadata last. They are equal for equal records."""
-        sparse = self.sparse
+        vector, sparse = self.vector, self.sparse
         return (
             self.id,
-            None if self.vector is None else self.vector.astype(_FLOAT).tobytes(),
-            None if sparse is None else sparse.indices.astype(_INT).tobytes(),
-            None if sparse is None else sparse.values.astype(_FLOAT).tobytes(),
+            None if vector is None else vector.astype(_FLOAT, copy=False).tobytes(),
+            None if sparse is None else sparse.indices.astype(_INT, copy=False).tobytes(),
+            None if sparse is None else sparse.values.astype(_FLOAT, copy=False).tobytes(),
             self.data,
             self.metadata,
         )
 
 
-def checksum_of(row: int, key: int, number: int, record: StoredRecord) -> int:
-    """Return the checksum of a record that is written.
+def written_values(
+    row: int, key: int, number: int, record: StoredRecord
+) -> tuple[bytes | None, bytes | None, bytes | None, str | None, int]:
+    """Return the values of a record that a write stores: vector, sparse indices, sparse values, data and checksum.
 
     Args:
         row: The row of the record.
@@ -77,10 +79,19 @@ def checksum_of(row: int, key: int, number: int, record: StoredRecord) -> int:
         number: Its number in the namespace.
         record: The record.
     """
-    id_, vector, indices, values, data, metadata = (
-        value.encode() if isinstance(value, str) else value for value in record.columns()
+    id_, vector, indices, values, data, metadata = record.columns()
+    checksum = checksums.of_record(
+        row,
+        key,
+        number,
+        id_.encode(),
+        vector,
+        indices,
+        values,
+        None if data is None else data.encode(),
+        None if metadata is None else metadata.encode(),
     )
-    return checksums.of_record(row, key, number, id_ or b"", vector, indices, values, data, metadata)
+    return vector, indices, values, data, checksum
 
 
 def is_whole(stored: StoredRow) -> bool:
