@@ -6,6 +6,7 @@ are checked here; the engine checks what depends on an index: its dimension, its
 """
 
 import re
+import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
@@ -98,13 +99,27 @@ def _float32_array(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
     if not (isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f"):
         value = validate(value.tolist() if isinstance(value, np.ndarray) else value)
-    with np.errstate(over="ignore"):
-        array = np.fromiter(value, np.float32, len(value)) if isinstance(value, list) else np.array(value, np.float32)
-    if not np.isfinite(array).all():
+    array = float32_of(value)
+    if np.count_nonzero(np.isfinite(array)) < len(array):
         position = int(np.isfinite(array).argmin())
         message = f"value {float(value[position])} at position {position} is out of the range of float32"
         raise ValueError(message)
     return array
+
+
+def float32_of(values: Any) -> "Floats":
+    """Return a list of floats, or a one-dimensional numpy array of floats, as a new float32 array.
+
+    What float32 cannot hold becomes infinity.
+    """
+    import numpy as np
+
+    if isinstance(values, list):
+        return np.frombuffer(bytearray(struct.pack(f"{len(values)}f", *values)), np.float32)
+    if values.dtype == np.float32:
+        return np.array(values, np.float32)
+    with np.errstate(over="ignore"):
+        return np.array(values, np.float32)
 
 
 Flag: TypeAlias = Annotated[bool, Strict(), BeforeValidator(_flag)]

@@ -6,13 +6,15 @@ over HTTP. This file knows the paths of the server half; `nextk.operations` know
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from functools import cache
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from nextk.bodies import (
     MAX_QUERIES,
@@ -36,7 +38,7 @@ from nextk.bodies import (
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
 from nextk.plain import record_name
-from nextk.types import UNDECIDED
+from nextk.types import UNDECIDED, UntilFirstFault
 
 log = logging.getLogger("nextk.dispatch")
 
@@ -156,14 +158,17 @@ def _read(model: type[_Model], value: object) -> _Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise RefusedError(_complaint(error), 422) from None
+        fault = _first_fault(error)
+        raise RefusedError(_complaint(fault["loc"], fault["msg"]), 422) from None
 
 
-def _complaint(error: ValidationError) -> str:
-    """Return where the first fault is and what is wrong with it, in the words of the wire."""
-    fault = error.errors(include_url=False, include_input=False)[0]
-    location = ".".join(str(step) for step in fault["loc"]) or "body"
-    return f"Invalid {location}: {fault['msg'].removeprefix('Value error, ')}"
+def _first_fault(error: ValidationError) -> ErrorDetails:
+    return error.errors(include_url=False, include_input=False)[0]
+
+
+def _complaint(location: Sequence[int | str], reason: str) -> str:
+    """Return where a fault is and what is wrong with it, in the words of the wire."""
+    return f"Invalid {'.'.join(map(str, location)) or 'body'}: {reason.removeprefix('Value error, ')}"
 
 
 def _items(body: object, limit: int) -> list[Any]:
@@ -175,17 +180,25 @@ def _items(body: object, limit: int) -> list[Any]:
     return items
 
 
+@cache
+def _list_reader(model: type[_Model]) -> Callable[[list[Any]], list[_Model]]:
+    """Return a function that reads a list of objects, up to the first that is wrong."""
+    kind: Any = list[model]  # type: ignore[valid-type]
+    return TypeAdapter(Annotated[kind, UntilFirstFault()]).validate_python
+
+
 def _records(model: type[_Model], body: object) -> list[_Model]:
     """Read the records of an upsert. A refusal names the record by its position and its id."""
-    records = []
-    for position, item in enumerate(_items(body, MAX_ROWS)):
-        try:
-            records.append(_read(model, item))
-        except RefusedError as error:
-            id_ = item.get("id") if isinstance(item, dict) else None
-            message = f"{record_name(position, id_)}: {error}"
-            raise RefusedError(message, error.status) from None
-    return records
+    items = _items(body, MAX_ROWS)
+    try:
+        return _list_reader(model)(items)
+    except ValidationError as error:
+        fault = _first_fault(error)
+        position, *location = fault["loc"]
+        item = items[int(position)]
+        id_ = item.get("id") if isinstance(item, dict) else None
+        message = f"{record_name(int(position), id_)}: {_complaint(location, fault['msg'])}"
+        raise RefusedError(message, 422) from None
 
 
 def _upsert(engine: Engine, request: Request) -> _Result:

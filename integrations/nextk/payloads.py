@@ -61,13 +61,11 @@ def plain_list(value: object, name: str) -> list[Any]:
 
 def is_float_array(value: object) -> bool:
     """Return whether a value is a one-dimensional numpy array of 32-bit or 64-bit floats, without importing numpy."""
+    kind = type(value)
+    if kind is list or kind.__module__ != "numpy" or getattr(value, "ndim", None) != 1:
+        return False
     dtype = getattr(value, "dtype", None)
-    return (
-        type(value).__module__ == "numpy"
-        and getattr(value, "ndim", None) == 1
-        and getattr(dtype, "kind", None) == "f"
-        and getattr(dtype, "itemsize", None) in (4, 8)
-    )
+    return getattr(dtype, "kind", None) == "f" and getattr(dtype, "itemsize", None) in (4, 8)
 
 
 def vector_field(vector: DenseLike | None) -> DenseLike | None:

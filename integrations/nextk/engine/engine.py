@@ -37,8 +37,7 @@ class EmbeddedEngine(BaseEngine):
 
     def upsert(self, namespace: str, records_: Sequence[Record]) -> None:
         """Store all of the records or none of them. The last of several records with the same id wins."""
-        schema = self.schema
-        self._write(namespace, records.each(lambda record: records.from_vectors(record, schema), records_))
+        self._write(namespace, records.from_vectors(records_, self.schema))
 
     def upsert_data(self, namespace: str, texts: Sequence[TextRecord]) -> None:
         """Embed texts and store them as records, all of them or none."""

@@ -4,10 +4,10 @@ Nothing here touches storage or needs the lock of the engine, because embedding 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import orjson
@@ -71,14 +71,23 @@ class Models:
             return list(zip(dense, sparse, strict=True))
 
 
-def from_vectors(record: Record, schema: Schema) -> StoredRecord:
-    """Return the stored form of a record that brings its own vectors.
+def from_vectors(records: Sequence[Record], schema: Schema) -> list[StoredRecord]:
+    """Return the stored form of records that bring their own vectors.
 
     Raises:
-        RefusedError: A vector is missing or unsupported, or the metadata cannot be stored.
+        RefusedError: A vector is missing or unsupported, or metadata cannot be stored. The message begins with the
+            position and the id of the record.
     """
-    vector, sparse = _components(record, schema)
-    return StoredRecord(record.id, vector, sparse, encode_metadata(record.metadata), record.data)
+    accepted: set[_Form] = set()
+
+    def stored(record: Record) -> StoredRecord:
+        if (form := _form_of(record.vector, record.sparse_vector)) not in accepted:
+            _require_form(form, schema)
+            accepted.add(form)
+        vector, sparse = _dense(record.vector), _sparse(record.sparse_vector)
+        return StoredRecord(record.id, vector, sparse, encode_metadata(record.metadata), record.data)
+
+    return each(stored, records)
 
 
 def from_texts(texts: Sequence[TextRecord], schema: Schema, models: Models) -> list[StoredRecord]:
@@ -143,15 +152,18 @@ def complete_schema(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
         RefusedError: The records of a first write differ in their kinds of vectors, a record has other kinds than the
             index, a vector has another dimension than the index, or the first one is empty or too long.
     """
-    if schema.undecided and records:
-        schema = _decide_type(schema, records)
+    forms: dict[_Form, int] = {}  # each form that the records have, with the position of the first that has it
     for position, record in enumerate(records):
+        forms.setdefault(_form_of(record.vector, record.sparse), position)
+    if schema.undecided and records:
+        schema = _decide_type(schema, records, forms)
+    for (dimension, sparse), position in forms.items():
         try:
-            _require_kinds(schema, dense=record.vector is not None, sparse=record.sparse is not None)
-            if record.vector is not None:
-                schema = _with_dimension(schema, len(record.vector))
+            _require_kinds(schema, dense=dimension is not None, sparse=sparse)
+            if dimension is not None:
+                schema = _with_dimension(schema, dimension)
         except RefusedError as error:
-            raise _of_record(position, record.id, error) from error
+            raise _of_record(position, records[position].id, error) from error
     return schema
 
 
@@ -166,18 +178,19 @@ def _with_dimension(schema: Schema, dimension: int) -> Schema:
     return schema
 
 
-def _decide_type(schema: Schema, records: Sequence[StoredRecord]) -> Schema:
-    kinds = [(record.vector is not None, record.sparse is not None) for record in records]
+def _decide_type(schema: Schema, records: Sequence[StoredRecord], forms: Mapping["_Form", int]) -> Schema:
+    """Return the schema with the type of the index, which the forms of the records of its first write decide."""
+    kinds = [(dimension is not None, sparse) for dimension, sparse in forms]
     if kinds[0] not in _TYPES:
         message = "The first write decides which vectors this index has, and this record has none: give it a vector"
         raise _of_record(0, records[0].id, RefusedError(message, 422))
-    for position, (record, kind) in enumerate(zip(records, kinds, strict=True)):
+    for position, kind in zip(forms.values(), kinds, strict=True):
         if kind != kinds[0]:
             message = (
                 "The first write decides which vectors this index has, and this record has others than those before: "
                 'give each of them the same kinds of vectors, or make the index with type="dense", "sparse" or "hybrid"'
             )
-            raise _of_record(position, record.id, RefusedError(message, 422))
+            raise _of_record(position, records[position].id, RefusedError(message, 422))
     try:
         return schema.with_type(_TYPES[kinds[0]])
     except ClientError as error:
@@ -231,13 +244,28 @@ def encode_metadata(metadata: dict[str, Any] | None) -> str | None:
     return encoded.decode()
 
 
+_Form: TypeAlias = tuple[int | None, bool]
+"""All that decides whether an index takes the vectors of a record: the length of the dense vector, or `None` if it has
+none, and whether it has a sparse one."""
+
+
+def _form_of(vector: NDArray[np.float32] | None, sparse: SparseBody | SparseArrays | None) -> _Form:
+    return None if vector is None else len(vector), sparse is not None
+
+
 def _components(given: Vectors, schema: Schema) -> tuple[NDArray[np.float32] | None, SparseArrays | None]:
     """Return the vectors of a record that is to be stored: exactly those that the type of the index requires."""
-    if not schema.undecided:
-        _require_kinds(schema, dense=given.vector is not None, sparse=given.sparse_vector is not None)
-    if given.vector is not None and schema.dimension is not None:
-        _require_dimension(len(given.vector), schema)
+    _require_form(_form_of(given.vector, given.sparse_vector), schema)
     return _dense(given.vector), _sparse(given.sparse_vector)
+
+
+def _require_form(form: _Form, schema: Schema) -> None:
+    """Refuse a record whose vectors are not those that the index requires, as far as its schema is decided."""
+    dimension, sparse = form
+    if not schema.undecided:
+        _require_kinds(schema, dense=dimension is not None, sparse=sparse)
+    if dimension is not None and schema.dimension is not None:
+        _require_dimension(dimension, schema)
 
 
 def _require_kinds(schema: Schema, *, dense: bool, sparse: bool) -> None:
@@ -322,7 +350,7 @@ def _require_dimension(got: int, schema: Schema) -> None:
 
 
 def _dense(vector: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-    return None if vector is None else np.array(vector, np.float32)
+    return None if vector is None else np.asarray(vector, np.float32)
 
 
 def _sparse(given: SparseBody | None) -> SparseArrays | None:

@@ -6,15 +6,19 @@ in-process transport hands them to `nextk.dispatch` as they are.
 """
 
 import json
-from collections.abc import Sized
-from typing import Any
+from collections.abc import Callable, Sized
+from functools import cache
+from typing import Annotated, Any
 
+from pydantic import AllowInfNan, Strict, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
+from nextk.bodies import float32_of
 from nextk.errors import ClientError
 from nextk.operations import Operation
 from nextk.payloads import is_float_array
 from nextk.plain import FAULTS, fault_of, finite, plain, record_name
+from nextk.types import UntilFirstFault
 
 
 def plain_body(operation: Operation[Any], *, in_process: bool = False) -> Any:
@@ -105,10 +109,26 @@ def _array(vector: Any) -> Any:
     import numpy as np  # not at the top: the client over HTTP needs no numpy
 
     if not is_float_array(vector):
-        if not isinstance(vector, list) or set(map(type, vector)) != {float}:
+        if not isinstance(vector, list) or (floats := _floats(vector)) is None:
             return plain(vector)
-        vector = np.fromiter(vector, np.float64, len(vector))
-    wrong = vector[~np.isfinite(vector)]
-    if len(wrong):
-        finite(float(wrong[0]))  # raises
+        array = float32_of(floats)
+        if np.count_nonzero(np.isfinite(array)) == len(array):
+            return array
+        return np.array(floats)  # whoever stores it refuses what float32 cannot hold, and names the value
+    if np.count_nonzero(np.isfinite(vector)) < len(vector):
+        finite(float(vector[~np.isfinite(vector)][0]))  # raises
     return vector
+
+
+def _floats(values: list[Any]) -> list[float] | None:
+    """Return a list of finite numbers as floats; `None` if anything else is in it."""
+    try:
+        return _float_reader()(values)
+    except ValidationError:
+        return None
+
+
+@cache
+def _float_reader() -> Callable[[list[Any]], list[float]]:
+    number = Annotated[float, Strict(), AllowInfNan(False)]
+    return TypeAdapter(Annotated[list[number], UntilFirstFault()]).validate_python
