@@ -79,12 +79,14 @@ class Command:
     Attributes:
         run: Calls the engine and returns the result.
         writes: Whether it changes anything. Default `False`.
+        searches: Whether it ranks the records of a namespace, which keeps a core busy. Default `False`.
         namespaced: Whether a namespace may follow the command in the path. Default `True`.
         form: What the body is. Default `BodyForm.JSON`.
     """
 
     run: Callable[[Engine, Request], _Result]
     writes: bool = False
+    searches: bool = False
     namespaced: bool = True
     form: BodyForm = BodyForm.JSON
 
@@ -323,10 +325,10 @@ COMMANDS: Mapping[str, Command] = {
     "upsert": Command(_upsert, writes=True),
     "upsert-data": Command(_upsert_data, writes=True),
     "update": Command(_update, writes=True),
-    "query": Command(_query(VectorQuery)),
-    "query-data": Command(_query(TextQuery)),
-    "resumable-query": Command(_start(VectorStart)),
-    "resumable-query-data": Command(_start(TextStart)),
+    "query": Command(_query(VectorQuery), searches=True),
+    "query-data": Command(_query(TextQuery), searches=True),
+    "resumable-query": Command(_start(VectorStart), searches=True),
+    "resumable-query-data": Command(_start(TextStart), searches=True),
     "resumable-query-next": Command(_fetch_next, namespaced=False),
     "resumable-query-end": Command(_stop, namespaced=False),
     "fetch": Command(_fetch),

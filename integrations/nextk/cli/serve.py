@@ -64,8 +64,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root", metavar="NAME", help="index that answers at / from now on (default: the one that did so before)"
     )
+    _add_limits(parser)
+    parser.add_argument(
+        "--same-model",
+        action="store_true",
+        help="open indexes that were made with another version of their models, whose vectors are the same",
+    )
+    parser.add_argument("--quiet", action="store_true", help="do not log requests")
+    parser.epilog = _EPILOG + LOCATIONS_HELP
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-body", metavar="MIB", type=count(), default=64, help="size of the largest request, in MiB (default: 64)"
+    )
+    parser.add_argument(
+        "--search-threads",
+        metavar="N",
+        type=count(),
+        help="number of requests that search or write at the same time (default: one for each core, at least 2)",
     )
     parser.add_argument(
         "--max-namespaces",
@@ -74,13 +91,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10_000,
         help="number of namespaces at which an index makes no further one (default: 10,000)",
     )
-    parser.add_argument(
-        "--same-model",
-        action="store_true",
-        help="open indexes that were made with another version of their models, whose vectors are the same",
-    )
-    parser.add_argument("--quiet", action="store_true", help="do not log requests")
-    parser.epilog = _EPILOG + LOCATIONS_HELP
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,7 +118,12 @@ def run(arguments: argparse.Namespace) -> int:
         first = specs[0].name if specs else None
         root = settle_root(arguments.data, list(engines), first=first, requested=arguments.root)
         app = create_app(
-            engines, token=token, read_only_token=read_only_token, root=root, max_body=arguments.max_body * 2**20
+            engines,
+            token=token,
+            read_only_token=read_only_token,
+            root=root,
+            max_body=arguments.max_body * 2**20,
+            search_threads=arguments.search_threads,
         )
         _welcome(url_of(listener), engines, arguments.data, root, protected=protected)
         run(app, listener)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -15,12 +16,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from nextk.arguments import require_count
+from nextk.dispatch import COMMANDS
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
 from nextk.server.auth import Tokens
 from nextk.server.codec import Reply, answer, refusal
 from nextk.server.metrics import Metrics
 from nextk.server.routing import UNKNOWN, RequestTarget
+from nextk.server.turns import ClientLeft, Turns, usable_cores
 from nextk.transport import numbering
 
 log = logging.getLogger("nextk.server")
@@ -34,6 +38,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 SWEEP_SECONDS = 5.0
 """Seconds between two searches for resumable queries that have expired."""
 
+_FEWEST_TURNS = 2  # so that no search holds up all others, even on a single core
+_OTHER_THREADS = 16  # for calls that are short, unless they wait for a lock
+
 _ASCII = "".join(map(chr, range(128)))
 _DIGITS = 18  # of the longest Content-Length that is worth reading
 _GONE = 499  # the client left before it was answered; nobody sees this status, but logs and metrics do
@@ -46,6 +53,7 @@ def create_app(
     read_only_token: str | None = None,
     root: str | None = None,
     max_body: int = MAX_BODY,
+    search_threads: int | None = None,
 ) -> Starlette:
     """Put engines behind HTTP.
 
@@ -59,11 +67,16 @@ def create_app(
         root: The name of the index that answers at `/`; if it is not served, none does. Default `None`, for the first
             one.
         max_body: How many bytes the body of a request may have. Default 64 MiB.
+        search_threads: How many requests may search or write at the same time; further ones wait for their turn.
+            Fetching from an open query, stopping it, and everything else never waits for them. Default `None`, for the
+            number of cores, at least 2.
 
     Raises:
-        ClientError: A token is empty, or both are the same.
+        ClientError: A token is empty, or both are the same; or `search_threads` is no whole number of at least 1.
     """
-    service = _Service(engines, Tokens(token, read_only_token), root, max_body)
+    threads = max(_FEWEST_TURNS, usable_cores()) if search_threads is None else search_threads
+    require_count(threads, "search_threads")
+    service = _Service(engines, Tokens(token, read_only_token), root, max_body, threads)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -74,6 +87,7 @@ def create_app(
             sweeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sweeping
+            service.close()
 
     app = Starlette(
         routes=[Route("/healthz", _health), Route("/metrics", service.metrics)],
@@ -107,12 +121,21 @@ async def _sweep_forever(engines: Mapping[str, Engine]) -> None:
 class _Service:
     """The ASGI application for all paths of the indexes."""
 
-    def __init__(self, engines: Mapping[str, Engine], tokens: Tokens, root: str | None, max_body: int) -> None:
+    def __init__(
+        self, engines: Mapping[str, Engine], tokens: Tokens, root: str | None, max_body: int, search_threads: int
+    ) -> None:
         self._engines = engines
         self._tokens = tokens
         self._root = root
         self._max_body = max_body
-        self._metrics = Metrics(engines, self._root_name)
+        self._searches = Turns(search_threads, "nextk-search")  # and writes
+        self._others = Turns(_OTHER_THREADS, "nextk-other")
+        self._metrics = Metrics(engines, self._root_name, self._searches.waiting)
+
+    def close(self) -> None:
+        """End the threads. No request can be answered afterwards."""
+        self._searches.close()
+        self._others.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -121,7 +144,7 @@ class _Service:
         name = self._index_name(target)
         try:
             reply = await self._reply(request, target, name)
-        except ClientDisconnect:
+        except (ClientDisconnect, ClientLeft):
             reply = None
         status = _GONE if reply is None else reply.status
         self._note(name, target.command, status, time.perf_counter() - started)
@@ -146,7 +169,13 @@ class _Service:
             body = await self._body(request)
         except RefusedError as error:
             return refusal(str(error), error.status)
-        return await run_in_threadpool(answer, engine, target.rest, body, read_only=read_only)
+        call = functools.partial(answer, engine, target.rest, body, read_only=read_only)
+        return await self._turns(target).run(call, functools.partial(_has_left, request))
+
+    def _turns(self, target: RequestTarget) -> Turns:
+        """Return the threads that answer a command: those of the commands that keep a core busy, or the others."""
+        command = COMMANDS.get(target.command)
+        return self._searches if command is not None and (command.searches or command.writes) else self._others
 
     def _index_name(self, target: RequestTarget) -> str | None:
         return self._root_name() if target.index is None else target.index
@@ -183,6 +212,12 @@ class _Service:
         index = name if name is not None and name in self._engines else UNKNOWN
         self._metrics.answered(index, command, status, seconds)
         log.info("index=%s command=%s status=%d ms=%.1f", index, command, status, 1000 * seconds)
+
+
+async def _has_left(request: Request) -> bool:
+    """Wait for what comes after the whole request of a client. Returns whether it is the news that the client left."""
+    message = await request.receive()
+    return bool(message["type"] == "http.disconnect")
 
 
 def _raw_target(scope: Scope) -> str:

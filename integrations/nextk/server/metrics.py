@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -17,9 +17,12 @@ class Metrics:
     Args:
         engines: The engines by the names of their indexes. Their sizes are read each time the metrics are rendered.
         root: Returns the name of the index at the root, or `None` if there is none.
+        waiting: Returns the number of requests that wait for their turn.
     """
 
-    def __init__(self, engines: Mapping[str, Engine], root: Callable[[], str | None]) -> None:
+    def __init__(
+        self, engines: Mapping[str, Engine], root: Callable[[], str | None], waiting: Callable[[], int]
+    ) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "nextk_requests", "Requests answered.", ["index", "command", "status"], registry=self._registry
@@ -30,6 +33,9 @@ class Metrics:
             ["index", "command"],
             registry=self._registry,
         )
+        Gauge(
+            "nextk_waiting_requests", "Requests that wait for their turn to search or write.", registry=self._registry
+        ).set_function(waiting)
         self._registry.register(_Indexes(engines, root))
 
     def answered(self, index: str, command: str, status: int, seconds: float) -> None:
