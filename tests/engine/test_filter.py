@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextk.engine.filter import sql
+from nextk.engine.filter import glob, sql
 from nextk.engine.filter.syntax import parse
 from nextk.engine.filter.tree import And, Compare, Contains, FieldPath, Glob, HasField, In, Node, Value
 from nextk.errors import RefusedError
@@ -20,6 +20,7 @@ from tests.support.filter_oracle import (
     globs,
     literals,
     metadata,
+    native_glob,
     passes,
     paths,
     predicates,
@@ -382,9 +383,39 @@ def test_glob_is_that_of_sqlite(pattern: str, text: str) -> None:
     assert native == ours
 
 
-@pytest.mark.parametrize("pattern", ["*a" * 2000 + "*b", "*a*?" * 1000 + "b", "*[^b]" * 800 + "b*", "?*" * 2000 + "b"])
-def test_many_stars_are_cheap(connection: sqlite3.Connection, pattern: str) -> None:
-    """A pattern on which a backtracking matcher would never end is answered at once."""
+LETTERS = {"a": ["a", "?", "[ab]", "[^b]"], "b": ["b", "?", "[a-c]", "[^a]"], "\n": ["?", "[^a-c]"]}
+"""For each of three characters, parts of a pattern that match it."""
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from([(letter, part) for letter, parts in LETTERS.items() for part in parts]), min_size=30
+    ),
+    text=st.text("ab\n", max_size=40),
+    frame=st.sampled_from(["{}*", "*{}", "*{}*"]),
+)
+def test_long_globs_are_those_of_sqlite(parts: list[tuple[str, str]], text: str, frame: str) -> None:
+    """A long pattern matches texts that it was made of, and others where SQLite's own GLOB does."""
+    letters, pattern = "".join(letter for letter, _ in parts), frame.format("".join(part for _, part in parts))
+    matches = glob.matcher(pattern)
+    assert matches(letters)
+    for other in (
+        f"{text}{letters}",
+        f"{letters}{text}",
+        f"{text}{letters}{text}",
+        f"{letters[:15]}{text}{letters[16:]}",
+    ):
+        assert native_glob(other, pattern) == matches(other)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*a" * 2000 + "*b", "*a*?" * 1000 + "b", "*[^b]" * 800 + "b*", "?*" * 2000 + "b"]
+    + ["*" + run + "b*" for run in ("a" * 4000, "?a" * 2000, "[^b]" * 1500, "[a-z]a" * 1000)],
+    ids=lambda pattern: pattern[:8],
+)
+def test_no_glob_is_dear(connection: sqlite3.Connection, pattern: str) -> None:
+    """A pattern on which a matcher would never end that tries again, or compares all parts of a text, is answered."""
     assert [] == found(connection, f"a GLOB '{pattern}'", {"a": "a" * 48_000})
 
 

@@ -15,20 +15,16 @@ because SQLite reads it that way.
 """
 
 import json
-import re
 import sqlite3
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeAlias
 
+from nextk.engine.filter import glob
 from nextk.engine.filter.tree import And, Compare, Contains, FieldPath, Glob, HasField, In, Node, Or, Value
 
 __all__ = ["Parameter", "register", "to_sql"]
 
 Parameter: TypeAlias = str | int | float
-
-_GLOB_STEP = re.compile(r"(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?+)(?P<first>\]?+)(?P<set>[^\]]*+)\]|.", re.DOTALL)
-_SET_STEP = re.compile(r"(.)(?:-(.))?", re.DOTALL)
 
 
 def register(connection: sqlite3.Connection) -> None:
@@ -129,41 +125,4 @@ def _json_path(path: FieldPath) -> str:
 
 
 def _glob(pattern: str, text: str | None) -> bool | None:
-    if text is None:
-        return None
-    compiled = _glob_pattern(pattern)
-    return compiled is not None and compiled.fullmatch(text) is not None
-
-
-@lru_cache(maxsize=256)
-def _glob_pattern(pattern: str) -> re.Pattern[str] | None:
-    """Compile a GLOB pattern; return `None` if it can never match because of an unclosed `[`.
-
-    The part between two stars has a fixed length, so its first occurrence is as good as any other: an atomic group
-    matches it and never backtracks. The time is that of one search per star, each of which starts where the last ended.
-    """
-    runs: list[list[str]] = [[]]
-    for step in _GLOB_STEP.finditer(pattern):
-        if step["star"]:
-            runs.append([])
-        elif step["any"]:
-            runs[-1].append(".")
-        elif step["set"] is not None:
-            runs[-1].append(f"[{step['not']}{re.escape(step['first'])}{_set(step['set'])}]")
-        elif step[0] == "[":
-            return None
-        else:
-            runs[-1].append(re.escape(step[0]))
-    head, *searches = map("".join, runs)
-    if not searches:
-        return re.compile(head, re.DOTALL)
-    *middle, tail = searches
-    found = "".join(f"(?>.*?{run})" for run in middle)
-    return re.compile(f"{head}{found}.{{{len(runs[-1])},}}+(?<={tail})", re.DOTALL)
-
-
-def _set(steps: str) -> str:
-    """Translate the inside of `[...]`. A range that runs backwards contains only its first character."""
-    return "".join(
-        re.escape(low) + (f"-{re.escape(high)}" if low <= high else "") for low, high in _SET_STEP.findall(steps)
-    )
+    return None if text is None else glob.matcher(pattern)(text)
