@@ -44,7 +44,7 @@ class Matrix:
         return self.count
 
     def parts(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Yield the slots and the vectors, float32 (n, dimension), which must not be changed, some thousand at a time."""
+        """Yield slots and their vectors, float32 (n, dimension), which must not be changed, a few thousand at once."""
         for number, block in enumerate(self.blocks):
             first = number * self.height
             end = min(first + self.height, self.count)
