@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from nextk.engine import blocks, columns, dense
 from nextk.engine.blocks import Blocks
 from nextk.engine.columns import Columns
+from nextk.engine.directory import SlotDirectory
 from nextk.engine.schema import Similarity
 from nextk.engine.values import VectorRows
 
@@ -87,6 +88,30 @@ def test_equal_vectors_score_equally(similarity: Similarity, dimension: int) -> 
     assert 1 == len(scores)
 
 
+class TestDirectory:
+    """The slots of rows."""
+
+    @given(st.lists(st.tuples(st.booleans(), st.sets(st.integers(1, 30), min_size=1)), max_size=12))
+    def test_any_writes(self, writes: list[tuple[bool, set[int]]]) -> None:
+        """Whatever is written, deleted and numbered anew, every row has the slot of its last version, or none."""
+        directory, slots, count = SlotDirectory(), dict[int, int](), 0
+        for removes, chosen in writes:
+            rows = np.array(sorted(chosen, key=lambda row: row * 7 % 31))
+            former = sorted(slots.pop(row) for row in chosen if row in slots)
+            if removes:
+                assert former == sorted(directory.remove(rows).tolist())
+                continue
+            assert former == sorted(directory.enter(rows, count).tolist())
+            slots |= {row: count + position for position, row in enumerate(rows.tolist())}
+            count += len(rows)
+            if count % 3 == 0:
+                live = np.array(sorted(slots.values()), np.int64)
+                directory.renumber(live)
+                slots = {row: int(np.searchsorted(live, slot)) for row, slot in slots.items()}
+                count = len(live)
+        assert sorted(slots.values()) == sorted(directory.remove(np.arange(40)).tolist())
+
+
 class TestOpenQueries:
     """What a ranking that is not read to its end holds of the vectors, and what it makes of later writes."""
 
@@ -136,7 +161,7 @@ class TestMemory:
         """A namespace of one record of 384 numbers takes less than 4 KiB in its arrays."""
         made = Columns()
         made.append(VectorRows(np.array([1]), np.ones((1, 384), np.float32), None))
-        arrays = (made._rows, made._live, made._squares, made._blocks)
+        arrays = (made._rows, made._live, made._squares, made._blocks, made._directory)
         assert sum(array.nbytes for array in arrays if array is not None) < 4_096
 
     def test_reserved_room_is_kept(self) -> None:

@@ -124,12 +124,13 @@ class Blocks:
                 self._blocks[number] = larger
 
     def keeping(self, slots: NDArray[np.int64]) -> "Blocks":
-        """Return a copy with the vectors of the given slots only, int64 (n,), in their order."""
+        """Return a copy with the vectors of the given slots only, int64 (n,), ascending."""
         kept = Blocks(self._dimension)
         kept.reserve(len(slots))
-        numbers = slots // self._height
         for number, block in enumerate(self._blocks):
-            kept.append(block[slots[numbers == number] - number * self._height])
+            first = number * self._height
+            start, end = np.searchsorted(slots, [first, first + self._height]).tolist()
+            kept.append(block[slots[start:end] - first])
         return kept
 
     def append(self, vectors: NDArray[np.float32]) -> None:

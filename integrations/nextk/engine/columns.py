@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextk.engine.blocks import Blocks, Matrix, squares_of
+from nextk.engine.directory import SlotDirectory
 from nextk.engine.postings import Postings
 from nextk.engine.values import SparseRows, VectorRows
 
@@ -102,7 +103,7 @@ class Columns:
     def __init__(self) -> None:
         self._count = 0
         self._deleted = 0
-        self._newest = 0  # the greatest row seen: greater ones have no earlier version
+        self._directory = SlotDirectory()
         self._rows = np.empty(0, np.int64)
         self._live = np.empty(0, np.bool_)
         self._blocks: Blocks | None = None
@@ -131,6 +132,7 @@ class Columns:
             self._squares = _with_room(self._squares, total)
         self._rows = _with_room(self._rows, total)
         self._live = _with_room(self._live, total)
+        self._directory.reserve(count)
 
     def append(self, batch: VectorRows) -> None:
         """Append the current vectors of rows, and mark earlier versions of these rows as deleted."""
@@ -155,14 +157,13 @@ class Columns:
         if vectors is not None and self._blocks is not None:
             self._blocks.append(vectors)
             self._measure(first, squares_of(vectors))
-        self._mark_deleted(rows[rows <= self._newest])
+        self._mark_deleted(self._directory.enter(rows, first))
         self._live[first:count] = True
-        self._newest = max(self._newest, int(rows.max()))
         self._count = count
 
     def remove(self, rows: Iterable[int]) -> None:
         """Mark rows as deleted, so that later snapshots do not contain them."""
-        self._mark_deleted(np.fromiter(rows, np.int64))
+        self._mark_deleted(self._directory.remove(np.fromiter(rows, np.int64)))
         self._publish()
 
     def _measure(self, first: int, squares: NDArray[np.float64]) -> None:
@@ -170,12 +171,9 @@ class Columns:
         self._shortest = min(self._shortest, float(np.sqrt(squares.min(where=squares > 0, initial=np.inf))))
         self._longest = max(self._longest, float(np.sqrt(squares.max())))
 
-    def _mark_deleted(self, rows: NDArray[np.int64]) -> None:
-        if len(rows):
-            live = self._live[: self._count]
-            found = np.isin(self._rows[: self._count], rows) & live
-            live[found] = False
-            self._deleted += int(np.count_nonzero(found))
+    def _mark_deleted(self, slots: NDArray[np.int32]) -> None:
+        self._live[slots] = False
+        self._deleted += len(slots)
 
     def _publish(self) -> None:
         if self._deleted >= _COMPACT_FROM and _COMPACT_PART * self._deleted > self._count:
@@ -204,6 +202,7 @@ class Columns:
             self._blocks = self._blocks.keeping(live)
             self._squares = self._squares[live]
         self._postings = self._postings.renumbered(live, self._count)
+        self._directory.renumber(live)
         self._rows = self._rows[live]
         self._live = np.ones(len(live), np.bool_)
         self._count, self._deleted, self._layout = len(live), 0, object()

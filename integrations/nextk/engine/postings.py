@@ -72,6 +72,18 @@ class Segment:
         """Return all entries, sorted by dimension, then by slot."""
         return Entries(np.repeat(self.dimensions, np.diff(self.starts)), self.slots, self.values)
 
+    def renumbered(self, new: NDArray[np.int32]) -> "Segment":
+        """Return the entries whose slots are kept.
+
+        Args:
+            new: The new number of each slot, and -1 for one that is not kept; int32 (slots,), ascending but for those.
+        """
+        slots = new[self.slots]
+        live = slots >= 0
+        sizes = np.add.reduceat(live, self.starts[:-1], dtype=np.int64)
+        starts = np.concatenate([[0], np.cumsum(sizes[sizes > 0])])
+        return Segment(self.dimensions[sizes > 0], starts, slots[live], self.values[live])
+
     def of(self, dimension: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Return the slots that have a dimension, int32 (m,), ascending, and their values, float32 (m,)."""
         position = int(np.searchsorted(self.dimensions, dimension))
@@ -109,12 +121,8 @@ class Postings:
         """
         new = np.full(count, -1, np.int32)
         new[kept] = np.arange(len(kept), dtype=np.int32)
-        if not self.segments:
-            return self
-        old = _joined([segment.entries() for segment in self.segments])
-        live = new[old.slots] >= 0
-        entries = Entries(old.dimensions[live], new[old.slots[live]], old.values[live])
-        return Postings((Segment.build(entries),)) if len(entries.slots) else Postings.empty()
+        renumbered = (segment.renumbered(new) for segment in self.segments)
+        return Postings(tuple(segment for segment in renumbered if len(segment.slots)))
 
     def of(self, dimension: int) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
         """Yield the slots that have a dimension, and their values, segment by segment."""
