@@ -7,7 +7,7 @@ import difflib
 import math
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
@@ -186,12 +186,17 @@ def require_callable(given: object, name: str) -> None:
 
 
 def elements_of(given: object) -> list[Any] | None:
-    """Return the elements of an iterable; `None` if it cannot be iterated over, as an array without axes cannot."""
+    """Return the elements of an iterable; `None` if it cannot be iterated over; see `iterator_of`."""
+    iterator = iterator_of(given)
+    return None if iterator is None else list(iterator)
+
+
+def iterator_of(given: object) -> Iterator[Any] | None:
+    """Return an iterator over an iterable; `None` if it cannot be iterated over, as an array without axes cannot."""
     try:
-        iterator = iter(given) if isinstance(given, Iterable) else None
+        return iter(given) if isinstance(given, Iterable) else None
     except TypeError:
         return None
-    return None if iterator is None else list(iterator)
 
 
 def require_count(value: object, name: str, least: int = 1) -> None:

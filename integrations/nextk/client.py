@@ -5,12 +5,13 @@
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from nextk import operations
 from nextk.base_client import BaseClient
+from nextk.batches import upsert_requests
 from nextk.handle import ResumableQueryHandle
 from nextk.payloads import Upsertable
 from nextk.transport.orphans import orphaned_on_failure
@@ -94,26 +95,32 @@ class Index(BaseClient):
     ) -> None:
         self.close()
 
-    def upsert(self, vectors: Sequence[Upsertable], namespace: str = DEFAULT_NAMESPACE) -> str:
-        """Store records. A record replaces the one that has its id; either all records are stored, or none.
+    def upsert(
+        self, vectors: Iterable[Upsertable], namespace: str = DEFAULT_NAMESPACE, *, show_progress: bool = False
+    ) -> str:
+        """Store records, and return `"Success"`. A record replaces the one that has its id.
 
         Args:
-            vectors: Up to 1,000 records. A record is a `Vector`, a dict of its fields, or a tuple
-                `(id, vector[, metadata[, data]])`, `(id, sparse[, metadata[, data]])` or
-                `(id, vector, sparse[, metadata[, data]])`. An index that embeds text also takes `Data` and tuples
-                `(id, text[, metadata])`, but not in one call with vectors. Metadata are JSON values with whole numbers
-                of at most 64 bits; numbers and arrays of numpy count as numbers and lists.
+            vectors: Any number of records, in a list or in any iterable, such as a generator. They are stored in
+                requests of up to 1,000 records and about 32 MiB, each of which is stored whole or not at all. A record
+                is a `Vector`, a dict of its fields, or a tuple `(id, vector[, metadata[, data]])`,
+                `(id, sparse[, metadata[, data]])` or `(id, vector, sparse[, metadata[, data]])`. An index that embeds
+                text also takes `Data` and tuples `(id, text[, metadata])`, but not in one call with vectors. Metadata
+                are JSON values with whole numbers of at most 64 bits; numbers and arrays of numpy count as numbers and
+                lists.
             namespace: The namespace to write to. It is made if it does not exist.
-
-        Returns:
-            `"Success"`.
+            show_progress: Whether to show a progress bar on stderr, which needs `pip install 'nextk[local]'`.
 
         Raises:
             ClientError: A value is none of JSON. The message names the record, by its position from 0 and its id, and
                 the path of the value.
             RefusedError: The index refuses a record, which the message names in the same way.
+            NextKError: If a request fails, the error's `stored` and a note say how many records those before it stored.
         """
-        return self._transport.send(operations.upsert(vectors, namespace))
+        with upsert_requests(vectors, namespace, show_progress=show_progress) as requests:
+            for request in requests:
+                reply = self._transport.send(request)
+        return reply
 
     def query(
         self,
@@ -254,7 +261,7 @@ class Index(BaseClient):
         metadata_update_mode: MetadataUpdateMode = MetadataUpdateMode.OVERWRITE,
         sparse_vector: SparseLike | None = None,
     ) -> bool:
-        """Change the given parts of one record; the other parts stay as they are.
+        """Change the given parts of one record; the other parts stay. Return whether the record exists.
 
         Args:
             id: The id of the record.
@@ -264,9 +271,6 @@ class Index(BaseClient):
             namespace: The namespace of the record.
             metadata_update_mode: `OVERWRITE` replaces the stored metadata; `PATCH` merges into it (RFC 7396).
             sparse_vector: The new sparse vector. On a hybrid index, give it together with `vector`.
-
-        Returns:
-            Whether the record exists.
         """
         return self._transport.send(
             operations.update(
@@ -356,28 +360,22 @@ class Index(BaseClient):
         prefix: str | None = None,
         filter: str | None = None,
     ) -> DeleteResult:
-        """Remove records. Give exactly one of `ids`, `prefix` and `filter`.
+        """Remove records, and return how many. Give exactly one of `ids`, `prefix` and `filter`.
 
         Args:
             ids: One id or several.
             namespace: The namespace to remove from.
             prefix: How the ids of the records begin.
             filter: A condition on the metadata, as for `query`.
-
-        Returns:
-            The number of records that were removed.
         """
         return self._transport.send(operations.delete(namespace, ids=ids, prefix=prefix, filter=filter))
 
     def reset(self, namespace: str = DEFAULT_NAMESPACE, all: bool = False) -> str:
-        """Remove every record of a namespace. The namespace itself stays.
+        """Remove every record of a namespace, and return `"Success"`. The namespace itself stays.
 
         Args:
             namespace: The namespace to empty.
             all: Whether to empty all namespaces instead.
-
-        Returns:
-            `"Success"`.
         """
         return self._transport.send(operations.reset(namespace, all=all))
 

@@ -42,13 +42,17 @@ class NextKError(Exception):
 
     Attributes:
         retry_after: The seconds after which the server asked to be tried again; `None` if it did not.
+        stored: How many records a call that stores had stored before this error, of those that it was given, in their
+            order; `None` if the error is one of another call. Those of the request that failed are stored all or not at
+            all: none of them if the index or the client refused it.
     """
 
     retry_after: float | None = None
+    stored: int | None = None
 
 
 class ClientError(NextKError, ValueError):
-    """You misused the library. Nothing was sent, so nothing changed."""
+    """You misused the library. Nothing was sent, so nothing changed; but see `stored` of a call of several requests."""
 
 
 class IndexLocked(ClientError):

@@ -5,7 +5,7 @@ paths and bodies of the client half; `nextk.dispatch` knows those of the server 
 only for what no server would accept.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache, partial
@@ -178,10 +178,10 @@ def _page_of_number(number: int, result: Any) -> Page:
     return Page(_matches(result.get("scores")), numbered=True)
 
 
-def upsert(vectors: Sequence[Upsertable], namespace: str | None) -> Operation[str]:
-    """Return the operation that stores records: vectors, or texts for the index to embed, but not both in one call."""
-    embed, records = record_fields(vectors)
-    return Operation(target("upsert-data" if embed else "upsert", namespace), records, _text)
+def upsert(vectors: Iterable[Upsertable], namespace: str | None, embeds: bool | None = None) -> Operation[str]:
+    """Return the operation that stores records: vectors, or texts for the index to embed; see `record_fields`."""
+    embeds, records = record_fields(vectors, embeds)
+    return Operation(target("upsert-data" if embeds else "upsert", namespace), records, _text)
 
 
 def query(namespace: str | None, **fields: Unpack[QueryFields]) -> Operation[list[QueryResult]]:

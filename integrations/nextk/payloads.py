@@ -1,9 +1,9 @@
 """Turn the arguments of a call into the fields of a request body, in every form that the documented SDK takes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, TypeAlias, TypedDict, cast
 
-from nextk.arguments import choose, elements_of, nearest, sparse_parts, written
+from nextk.arguments import choose, iterator_of, nearest, sparse_parts, written
 from nextk.errors import ClientError
 from nextk.plain import record_name
 from nextk.types import (
@@ -150,37 +150,74 @@ def query_fields(
     return data is not None, body | {key: value for key, value in optional.items() if value is not None}
 
 
-def record_fields(records: Sequence[Upsertable]) -> tuple[bool, list[dict[str, Any]]]:
+def record_fields(records: Iterable[Upsertable], embeds: bool | None = None) -> tuple[bool, list[dict[str, Any]]]:
     """Return whether the index embeds the records' texts, and the body of the upsert.
 
     Args:
         records: The records, in any of the forms of `Upsertable`.
+        embeds: Whether the index embeds the texts of the records before them in the same call; `None` if there are
+            none before them.
 
     Raises:
         ClientError: There are no records, a record has none of these forms, or texts to embed and vectors are mixed.
             The message names the record that is wrong by its position and its id.
     """
-    one = isinstance(records, (Vector, Data, Mapping, str))
-    listed = None if one else elements_of(records)
-    if listed is None:
-        message = f"upsert takes a list of records, not one {type(records).__name__}"
-        raise ClientError(message)
-    read = [_read(position, record) for position, record in enumerate(listed)]
-    if not read:
-        message = "upsert needs at least one record"
-        raise ClientError(message)
-    embed = read[0][0]
-    for position, (is_text, fields) in enumerate(read):
-        if is_text != embed:
+    fields: list[dict[str, Any]] = []
+    for position, record in enumerate(record_iterator(records)):
+        is_text, its_fields = _read(position, record)
+        fields.append(its_fields)
+        embeds = is_text if embeds is None else embeds
+        if is_text != embeds:
             message = (
-                f"{record_name(position, fields.get('id'))}: upsert takes texts to embed or vectors, not both in one "
-                f"call; this record has {_CONTENT[is_text]}, and those before it have {_CONTENT[embed]}"
+                f"{record_name(position, its_fields.get('id'))}: upsert takes texts to embed or vectors, not both in "
+                f"one call; this record has {_CONTENT[is_text]}, and those before it have {_CONTENT[embeds]}"
             )
             raise ClientError(message)
-    return embed, [fields for _, fields in read]
+    if embeds is None:
+        message = "upsert needs at least one record"
+        raise ClientError(message)
+    return embeds, fields
+
+
+def record_iterator(records: Iterable[Upsertable]) -> Iterator[Upsertable]:
+    """Return an iterator over the records that a caller gave.
+
+    Raises:
+        ClientError: It is one record instead of several, or cannot be iterated over.
+    """
+    one = isinstance(records, (Vector, Data, Mapping, str))
+    iterator = None if one else iterator_of(records)
+    if iterator is None:
+        message = f"upsert takes a list of records, not one {type(records).__name__}"
+        raise ClientError(message)
+    return iterator
 
 
 _CONTENT = {True: "a text to embed", False: "vectors"}
+
+
+def estimated_size(value: object) -> int:
+    """Return roughly how many bytes the texts and the numbers of a value take as JSON, without writing it.
+
+    A list counts as one of numbers if its first element is one. What is nested too deeply to be sent counts nothing.
+    """
+    try:
+        return _size(value)
+    except RecursionError:
+        return 0
+
+
+def _size(value: object) -> int:
+    if isinstance(value, str):
+        return len(value) if value.isascii() else 4 * len(value)
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    if isinstance(value, list | tuple) and not (value and isinstance(value[0], int | float)):
+        return sum(map(_size, value))
+    return _NUMBER_SIZE * len(cast("Sized", value)) if isinstance(value, list | tuple) or is_float_array(value) else 0
+
+
+_NUMBER_SIZE = 20  # bytes of a float with its comma
 
 
 def _read(position: int, given: Upsertable) -> tuple[bool, dict[str, Any]]:

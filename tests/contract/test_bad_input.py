@@ -135,7 +135,6 @@ SERVER: list[tuple[str, str, Call, str]] = [
     ("dense", "limit", lambda i: i.range("", 1_001), "limit"),
     ("dense", "cursor", lambda i: i.range("next", 1), "cursor"),
     ("dense", "negative cursor", lambda i: i.range("-1", 1), "cursor"),
-    ("dense", "1,001 records", lambda i: i.upsert([(str(n), DENSE) for n in range(1_001)]), "1000"),
     ("dense", "101 queries", lambda i: i.query_many(queries=[{"vector": DENSE}] * 101), "100"),
     ("dense", "large data", lambda i: i.upsert([("c", DENSE), ("d", DENSE, {}, "x" * 1_000_001)]), "1000000"),
     ("dense", "large metadata", lambda i: i.upsert([("c", DENSE), ("d", DENSE, {"k": "x" * 50_000})]), "etadata"),

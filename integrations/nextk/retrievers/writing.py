@@ -3,18 +3,17 @@
 import asyncio
 import json
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from nextk.arguments import elements_of, require_count, require_kind, written
+from nextk.arguments import elements_of, require_count, written
+from nextk.batches import REPEATABLE, counting
 from nextk.bodies import MAX_DATA_BYTES, MAX_ID_BYTES, MAX_METADATA_BYTES, MAX_ROWS, metadata_fault
 from nextk.client import Index
 from nextk.connect import embedded_transport
 from nextk.errors import ClientError, RefusedError
-from nextk.extras import require
 from nextk.plain import record_name
 from nextk.retrievers.sparse_model import sparse_vector_of
 from nextk.transport.encoding import write_json
@@ -89,7 +88,6 @@ def in_batches(
         MissingExtraError: If the library for the bar is not installed.
     """
     require_count(size, "batch_size")
-    require_kind(show_progress, bool, "show_progress")
     if size > MAX_ROWS:
         message = f"batch_size={written(size)}: one request stores at most {MAX_ROWS:,} records"
         raise ClientError(message)
@@ -97,26 +95,23 @@ def in_batches(
     records = [records[position] for position in kept]
     batches: list[Sequence[T]] = [records[start : start + size] for start in range(0, len(records), size)]
     done = 0
-    with ExitStack() as stack:
-        advance = stack.enter_context(_bar(len(records))) if show_progress else lambda _: None
+
+    def note(rows: int) -> str:
+        if not batches:
+            return ""
+        return (
+            f"{done} of {len(batches)} batches are stored ({rows:,} of {len(records):,} records), "
+            f"the next one whole or not at all; {REPEATABLE}"
+        )
+
+    with counting(len(records), positions=kept, note=note, show_progress=show_progress) as count:
 
         def stored() -> None:
             nonlocal done
-            advance(len(batches[done]))
+            count(len(batches[done]))
             done += 1
 
-        try:
-            yield batches, stored
-        except BaseException as error:
-            if batches:
-                rows = sum(map(len, batches[:done]))
-                _name_as_given(error, kept[rows:])
-                error.add_note(
-                    f"{done} of {len(batches)} batches are stored ({rows:,} of {len(records):,} records), "
-                    "the next one whole or not at all; storing everything again is safe, "
-                    "equal ids replace each other"
-                )
-            raise
+        yield batches, stored
 
 
 def listed(given: object, kind: type[T], name: str) -> list[T]:
@@ -140,25 +135,6 @@ def listed(given: object, kind: type[T], name: str) -> list[T]:
             message = f"{record_name(position)} is of the type {type(each).__name__}: give a list of {name}"
             raise ClientError(message)
     return objects
-
-
-def _name_as_given(error: BaseException, positions: Sequence[int]) -> None:
-    """Let an error of one batch name its record by the position in the list that the caller gave.
-
-    Args:
-        error: The error, whose message is changed if it names a record of the batch.
-        positions: The position of each record of the batch in the caller's list, and of the records after it.
-    """
-    if not isinstance(error, ClientError | RefusedError) or not (named := _NAMED.match(str(error))):
-        return
-    position = int(named["position"])
-    if position < len(positions):
-        message = f"{named['command']}record {positions[position]}{named['rest']}"
-        error.args = (message, *error.args[1:])
-
-
-# The beginning of the message of an index, or of the client, which names its command first.
-_NAMED = re.compile(r"(?P<command>(?:upsert(?:-data)?: )?)record (?P<position>\d{1,4})(?P<rest>\b.*)", re.DOTALL)
 
 
 def embed_sparsely(model: Any, texts: Sequence[str]) -> list[SparseVector]:
@@ -310,13 +286,3 @@ def _sparse_vectors(given: Any, count: int) -> list[SparseVector]:
         parts = [require_as_many(part, count, "sparse_embedding") for part in given]
         given = list(zip(*parts, strict=True))
     return [sparse_vector_of(vector) for vector in require_as_many(given, count, "sparse_embedding")]
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    progress = require("rich.progress", extra="local")
-    console = require("rich.console", extra="local").Console(stderr=True)
-    columns = progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn()
-    with progress.Progress(*columns, progress.TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("storing", total=total)
-        yield lambda count: bar.advance(task, count)

@@ -6,7 +6,7 @@ in-process transport hands them to `nextk.dispatch` as they are.
 """
 
 import json
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any
 
@@ -73,16 +73,6 @@ def decode(body: bytes | bytearray) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             return None
     return found if isinstance(found, dict) else None
-
-
-def estimated_size(operation: Operation[Any]) -> int:
-    """Return roughly how many bytes the vectors and texts of a body take as JSON, without writing it."""
-    records = operation.body if isinstance(operation.body, list) else [operation.body or {}]
-    return sum(20 * _length(record.get("vector")) + _length(record.get("data")) for record in records)
-
-
-def _length(value: object) -> int:
-    return len(value) if isinstance(value, str | list) or (isinstance(value, Sized) and is_float_array(value)) else 0
 
 
 def _fields(

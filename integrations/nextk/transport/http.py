@@ -14,10 +14,11 @@ import httpx
 
 from nextk.errors import ClientError
 from nextk.operations import Operation
+from nextk.payloads import estimated_size
 from nextk.transport import CLOSE_TIMEOUT
 from nextk.transport.connections import Route
 from nextk.transport.deadlines import Deadline
-from nextk.transport.encoding import decode, encode, estimated_size, plain_body, write_json
+from nextk.transport.encoding import decode, encode, plain_body, write_json
 from nextk.transport.exchange import areceived, received, request_of
 from nextk.transport.exit import stop_queries_of_worker
 from nextk.transport.numbering import Numbering
@@ -109,7 +110,7 @@ class HttpTransport:
         Bodies and replies of more than 64 KiB are written and read in a thread.
         """
         # Read before anything is awaited, for the caller may change his records afterwards; only writing may take long.
-        body, large = plain_body(operation), estimated_size(operation) > _LARGE
+        body, large = plain_body(operation), estimated_size(operation.body) > _LARGE
         content = await asyncio.to_thread(write_json, body) if large else write_json(body)
         await self._astop_orphans()
         attempts = Attempts(operation, self._retries, self._retry_interval)
