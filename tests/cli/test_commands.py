@@ -126,6 +126,10 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["query", "x", "-k", "0"], "argument -k: give a whole number of at least 1, not '0'"),
         (["query", "x", "--more", "0"], "argument --more: give a whole number of at least 1, not '0'"),
         (["serve", "--max-body", "0"], "argument --max-body: give a whole number of at least 1, not '0'"),
+        (
+            ["serve", "--max-open-queries", "0"],
+            "argument --max-open-queries: give a whole number of at least 1, not '0'",
+        ),
         (["serve", "--max-namespaces", "0"], "argument --max-namespaces: give a whole number of at least 1, not '0'"),
         (["serve", "--port", "x"], "argument --port: invalid int value: 'x'"),
     ],
@@ -540,6 +544,21 @@ def test_a_served_index_has_as_many_namespaces_as_it_may(monkeypatch: pytest.Mon
     assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--max-namespaces", "2"])
     assert '{"result":"Success"}' == replies[0]
     assert "--max-namespaces" in replies[1]
+
+
+def test_a_served_index_has_as_many_open_queries_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--max-open-queries` reaches the indexes: the query that is one too many is refused, and the message counts."""
+    replies: list[str] = []
+
+    async def ask(app: ASGIApp) -> list[str]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            await client.post("/upsert", json={"id": "a", "vector": [1.0]})
+            return [(await client.post("/resumable-query", json={"vector": [1.0]})).text for _ in range(3)]
+
+    monkeypatch.setattr(listening, "run", lambda app, _listener: replies.extend(asyncio.run(ask(app))))
+    assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--max-open-queries", "2"])
+    assert '"id":"a"' in replies[1]
+    assert "limit: 2" in replies[2]
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

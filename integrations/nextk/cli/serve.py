@@ -91,6 +91,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         default=10_000,
         help="number of namespaces at which an index makes no further one (default: 10,000)",
     )
+    parser.add_argument(
+        "--max-open-queries",
+        metavar="N",
+        type=count(),
+        default=100,
+        help="number of resumable queries that an index may have open; each holds 4 bytes a record (default: 100)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -112,7 +119,11 @@ def run(arguments: argparse.Namespace) -> int:
     with (
         contextlib.closing(listen(arguments.host, arguments.port, protected=protected)) as listener,
         open_engines(
-            specs, arguments.data, max_namespaces=arguments.max_namespaces, same_model=arguments.same_model
+            specs,
+            arguments.data,
+            max_namespaces=arguments.max_namespaces,
+            max_open_queries=arguments.max_open_queries,
+            same_model=arguments.same_model,
         ) as engines,
     ):
         first = specs[0].name if specs else None
