@@ -12,7 +12,6 @@ it is the last page. If such a request fails, the query stays open, and the page
 again. A start with a uuid that the client has chosen may be repeated as long as no other page was requested.
 """
 
-import math
 import threading
 import uuid
 from collections.abc import Callable
@@ -157,7 +156,6 @@ class OpenQueries:
         self._starting: dict[str, OpenQuery] = {}  # those whose snapshot is not taken yet; they need no room so far
         self._open: dict[str, OpenQuery] = {}
         self._stopped: dict[str, None] = {}  # uuids in the order in which they were stopped
-        self._next_expiry = math.inf  # before this time no query expires, so thousands need not be looked at
 
     def __len__(self) -> int:
         return len(self._open)
@@ -281,8 +279,6 @@ class OpenQueries:
             raise
         finally:
             open_query.touched = self._clock()
-            with self._lock:
-                self._next_expiry = min(self._next_expiry, open_query.touched + open_query.max_idle)
 
     def _drop(self, name: str, open_query: OpenQuery, *, stopped: bool = False) -> None:
         with self._lock:
@@ -313,11 +309,8 @@ class OpenQueries:
 
     def _sweep(self) -> None:
         now = self._clock()
-        if now < self._next_expiry:
-            return
         for name in [name for name, open_query in self._open.items() if open_query.expired(now)]:
             self._open.pop(name).ended = True
-        self._next_expiry = min((each.touched + each.max_idle for each in self._open.values()), default=math.inf)
 
 
 def _unknown(name: str) -> QueryNotFound:
