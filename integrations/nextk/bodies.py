@@ -333,8 +333,14 @@ class TextStart(TextQuery, Start):
     """The body of `/resumable-query-data`."""
 
 
-class NextPage(Body):
-    """The body of `/resumable-query-next`, once its uuid is known to be open.
+class Uuid(Body):
+    """The uuid of the resumable query that a body speaks of."""
+
+    uuid: Text
+
+
+class NextPage(Uuid):
+    """The body of `/resumable-query-next`.
 
     Attributes:
         additional_k: The number of matches of the page.
@@ -343,12 +349,6 @@ class NextPage(Body):
 
     additional_k: Rows
     page_number: Annotated[int, Strict(), Field(ge=1)] | None = None
-
-
-class Uuid(Body):
-    """The uuid of the resumable query that a body speaks of."""
-
-    uuid: Text
 
 
 class Fetch(Include):

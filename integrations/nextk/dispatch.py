@@ -236,10 +236,13 @@ def _start(model: type[VectorStart] | type[TextStart]) -> Callable[[Engine, Requ
 
 
 def _fetch_next(engine: Engine, request: Request) -> _Result:
-    uuid = _read(Uuid, request.body).uuid
-    engine.require_open(uuid)  # an unknown query is said to be so, whatever else is wrong with the request
-    wanted = _read(NextPage, request.body)
-    page = engine.fetch_next(uuid, wanted.additional_k, wanted.page_number)
+    try:
+        wanted = _read(NextPage, request.body)
+    except RefusedError:
+        # An unknown query is said to be so, whatever else is wrong with the request.
+        engine.require_open(_read(Uuid, request.body).uuid)
+        raise
+    page = engine.fetch_next(wanted.uuid, wanted.additional_k, wanted.page_number)
     return page if wanted.page_number is None else {"pageNumber": wanted.page_number, "scores": page}
 
 

@@ -150,7 +150,7 @@ class HandleState:
             return None
         self._requested = self._next_request(count)
         number = self._requested.number if self._requested.by_number else None
-        return replace(fetch_next(self.uuid, self._requested.count, number), patient=self._patient)
+        return fetch_next(self.uuid, self._requested.count, number, patient=self._patient)
 
     def take_waiting(self, count: int) -> list[QueryResult]:
         """Return the matches that wait, at most `count` of them; an empty page if none do."""

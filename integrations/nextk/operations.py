@@ -260,7 +260,7 @@ def start(
     return Operation(path, {**body, "uuid": uuid}, _started, Repeat.NUMBERED)
 
 
-def fetch_next(uuid: str, count: int, page_number: int | None = None) -> Operation[Page]:
+def fetch_next(uuid: str, count: int, page_number: int | None = None, *, patient: bool = True) -> Operation[Page]:
     """Return the operation that fetches a page of a resumable query.
 
     Args:
@@ -268,12 +268,14 @@ def fetch_next(uuid: str, count: int, page_number: int | None = None) -> Operati
         count: How many matches the page has at the most.
         page_number: The number of the page, so that the request may be repeated; only for a server that numbers pages
             (see `nextk.transport.numbering`). `None` for whichever page is next.
+        patient: Whether the transport repeats the request, and waits in between. Default `True`.
     """
+    path = "resumable-query-next"
     body: dict[str, Any] = {"uuid": uuid, "additionalK": count}
     if page_number is None:
-        return Operation("resumable-query-next", body, _next_page, Repeat.UNLESS_SENT)
+        return Operation(path, body, _next_page, Repeat.UNLESS_SENT, patient)
     body["pageNumber"] = page_number
-    return Operation("resumable-query-next", body, partial(_page_of_number, page_number), Repeat.NUMBERED)
+    return Operation(path, body, partial(_page_of_number, page_number), Repeat.NUMBERED, patient)
 
 
 def stop(uuid: str) -> Operation[None]:

@@ -55,6 +55,11 @@ def connection_of(opener: Opener, index: AsyncIndex) -> sqlite3.Connection:
     return opener.engine(index)._storage._connection
 
 
+def keep_nothing(opener: Opener, index: AsyncIndex) -> None:
+    """Let the engine behind an index read every record from the file."""
+    opener.engine(index)._storage.record_cache.max_bytes = 0
+
+
 @contextmanager
 def full(connection: sqlite3.Connection) -> Iterator[None]:
     """Let the database take no further page; pages that become free are used again."""
@@ -193,8 +198,9 @@ class TestInterrupted:
             assert before != await everything(index)
 
     async def test_reads(self, open_index: Opener) -> None:
-        """Every read is refused, and gives the right answer afterwards."""
+        """Every read of the file is refused, and gives the right answer afterwards."""
         index = await opened(open_index)
+        keep_nothing(open_index, index)
         for read in READS.values():
             before = await read(index)
             with interrupted(connection_of(open_index, index)):
@@ -204,6 +210,7 @@ class TestInterrupted:
     async def test_pages(self, open_index: Opener) -> None:
         """A start or a page that fails says why and leaves nothing open; the page can be requested again."""
         index = await opened(open_index)
+        keep_nothing(open_index, index)
         with interrupted(connection_of(open_index, index)), pytest.raises(RefusedError, match="was interrupted"):
             await index.resumable_query([1.0, 0.0], 1)
         assert 0 == open_index.engine(index).open_queries()
@@ -245,9 +252,11 @@ async def refusal_of(call: Awaitable[Any]) -> RefusedError | None:
 
 
 async def test_closed(open_index: Opener) -> None:
-    """A call that meets an engine that was closed in the meantime says so."""
+    """A call that meets an engine that was closed in the meantime says so, whatever the engine had in memory."""
     index = await opened(open_index)
+    await index.query([1.0, 0.0])
     open_index.engine(index).close()
-    error = await refused(index.fetch(["a"]))
-    assert 503 == error.status
-    assert "was closed in the meantime" in str(error)
+    for call in (index.fetch(["a"]), index.query([1.0, 0.0])):
+        error = await refused(call)
+        assert 503 == error.status
+        assert "was closed in the meantime" in str(error)

@@ -1,5 +1,6 @@
 """Open resumable queries: what is fixed at the start, what later writes do, when they end, and who may share them."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nextk.bodies import VectorQuery
-from nextk.engine.open_queries import OpenQueries, QueryStart
+from nextk.engine.open_queries import OpenQueries, OpenQuery, QueryStart
 from nextk.engine.pages import LoadRows
 from nextk.engine.ranking import LazyRanking
 from nextk.engine.values import Match
@@ -133,6 +136,47 @@ class TestIdle:
             clock.now += 1
             with pytest.raises(QueryNotFound):
                 rig.engine.require_open(uuid)
+
+    @given(steps=st.lists(st.tuples(st.sampled_from(["start", "next", "wait"]), st.integers(1, 9)), max_size=40))
+    def test_any_sequence(self, steps: list[tuple[str, int]]) -> None:
+        """Whatever queries are open for however long, each expires when it has been idle for too long, and not before.
+
+        A step starts a query that may be idle for some seconds, fetches from one of those that were started, or waits.
+        """
+        clock = ManualClock()
+        queries = OpenQueries(100, clock)
+        idle: dict[str, int] = {}
+        touched: dict[str, float] = {}
+        for step, number in steps:
+            if step == "wait":
+                clock.now += number
+            elif step == "start":
+                order = LazyRanking(np.arange(100), np.zeros(100, np.float32))
+                name, _ = queries.start(QueryStart(lambda order=order: (lambda: order, load), number, 1))  # type: ignore[misc]
+                idle[name], touched[name] = number, clock.now
+            elif idle:
+                name = list(idle)[number % len(idle)]
+                with contextlib.suppress(QueryNotFound):
+                    queries.fetch_next(name, 1)
+                    assert clock.now - touched[name] <= idle[name]
+                    touched[name] = clock.now
+            alive = [name for name in idle if clock.now - touched[name] <= idle[name]]
+            queries.sweep()
+            assert len(alive) == len(queries)
+            idle = {name: idle[name] for name in alive}
+
+    def test_others_are_not_looked_at(self) -> None:
+        """A page costs the same however many other queries are open, as long as none of them can have expired."""
+        clock = ManualClock()
+        queries = OpenQueries(100, clock)
+        first, *_ = [start(queries)[0] for _ in range(20)]
+        clock.now += 5
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(OpenQuery, "expired", lambda *_: pytest.fail("a query was looked at"))
+            assert ["1"] == ids(queries.fetch_next(first, 1))
+        clock.now += 6
+        assert ["2"] == ids(queries.fetch_next(first, 1))
+        assert 1 == len(queries)
 
     def test_a_page_being_read_does_not_expire(self) -> None:
         """A query does not expire while a page is read, however long that takes."""

@@ -12,6 +12,7 @@ it is the last page. If such a request fails, the query stays open, and the page
 again. A start with a uuid that the client has chosen may be repeated as long as no other page was requested.
 """
 
+import math
 import threading
 import uuid
 from collections.abc import Callable
@@ -140,6 +141,10 @@ class OpenQuery:
         """Return whether the query has been idle for longer than `max_idle`. It is not idle while a page is read."""
         return now - self.touched > self.max_idle and not self.busy.locked()
 
+    def earliest_expiry(self, now: float) -> float:
+        """Return a time before which the query does not expire."""
+        return (now if self.busy.locked() else self.touched) + self.max_idle
+
 
 class OpenQueries:
     """The open queries of one engine by their uuid.
@@ -156,6 +161,7 @@ class OpenQueries:
         self._starting: dict[str, OpenQuery] = {}  # those whose snapshot is not taken yet; they need no room so far
         self._open: dict[str, OpenQuery] = {}
         self._stopped: dict[str, None] = {}  # uuids in the order in which they were stopped
+        self._next_sweep = math.inf  # no query expires before this time
 
     def __len__(self) -> int:
         return len(self._open)
@@ -267,6 +273,7 @@ class OpenQueries:
         with self._lock:  # before ranking, which would be wasted
             self._require_room()
             self._open[name] = self._starting.pop(name)
+            self._next_sweep = min(self._next_sweep, self._clock() + start.max_idle)
         return name, self._read(name, new, new.begin(rank(), load), keep=False)
 
     def _read(self, name: str, open_query: OpenQuery, page: RepeatablePage, *, keep: bool) -> list[Match]:
@@ -309,8 +316,12 @@ class OpenQueries:
 
     def _sweep(self) -> None:
         now = self._clock()
+        if now <= self._next_sweep:  # there may be thousands of queries, and this is called for each page
+            return
         for name in [name for name, open_query in self._open.items() if open_query.expired(now)]:
             self._open.pop(name).ended = True
+        expiries = (open_query.earliest_expiry(now) for open_query in self._open.values())
+        self._next_sweep = min(expiries, default=math.inf)
 
 
 def _unknown(name: str) -> QueryNotFound:

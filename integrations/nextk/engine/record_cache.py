@@ -100,6 +100,11 @@ class RecordCache:
             if record is not None:
                 self._size -= record.size
 
+    def clear(self) -> None:
+        """Remove all records."""
+        self._records.clear()
+        self._size = 0
+
     def _free(self, size: int) -> None:
         """Remove the oldest records, until so many bytes are free."""
         to_free = self._size + size - self.max_bytes

@@ -104,6 +104,7 @@ class Storage(RecordReader):
 
     def close(self) -> None:
         """Bring the journal into the file and close it."""
+        self.record_cache.clear()  # so that nothing is answered any more
         self._file.close()
 
     @contextmanager

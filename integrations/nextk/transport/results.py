@@ -5,7 +5,7 @@ their float32. Dense vectors equal those over HTTP as float32, bit by bit, but a
 large page would cost as much as the search itself.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,46 +23,58 @@ def public_result(result: Any) -> Any:
     All objects in it are new, so a caller that changes them changes nothing else.
 
     Args:
-        result: What `nextk.dispatch.dispatch` returned.
+        result: What `nextk.dispatch.dispatch` returned. The records of a list are all matches of a query, with their
+            scores, or all stored records, without; `None` stands for a record that does not exist.
     """
     if isinstance(result, dict):
         return {key: public_result(value) for key, value in result.items()}
     if isinstance(result, Match):
-        return _records([result])[0]
-    if isinstance(result, list) and any(isinstance(part, list) for part in result):
+        return _fetch_results([result])[0]
+    if not isinstance(result, list):
+        return result
+    first = next((part for part in result if part is not None), None)
+    if isinstance(first, list):
         return [public_result(part) for part in result]
-    return _records(result) if isinstance(result, list) else result
+    if isinstance(first, Match):
+        return _fetch_results(result) if first.score is None else _query_results(result)
+    return result
 
 
-def _records(found: list[Any]) -> list[Any]:
-    """Convert the matches of a list together, because numbers are shortened faster by the thousand than one by one."""
-    matches = [match for match in found if isinstance(match, Match)]
-    if not matches:
-        return found
-    scores, sparse = _scores(matches), _sparse_vectors(matches)
-    converted = (_record(*parts) for parts in zip(matches, scores, sparse, strict=True))
-    return [next(converted) if isinstance(match, Match) else match for match in found]
+def _query_results(matches: Sequence[Match]) -> list[QueryResult | dict[str, Any]]:
+    """Convert the matches of a page together, because numbers are shortened faster by the thousand than one by one."""
+    scores = _shortest(np.array([match.score for match in matches], np.float32))
+    if None in scores:  # not finite: refused by whoever parses the result, in the words in which HTTP's is
+        return [{"id": match.id, "score": score} for match, score in zip(matches, scores, strict=True)]
+    return [
+        QueryResult(
+            match.id,
+            score,
+            None if match.vector is None else match.vector.tolist(),
+            None if match.metadata is None else orjson.loads(match.metadata),
+            match.data,
+            sparse,
+        )
+        for match, score, sparse in zip(matches, scores, _sparse_vectors(matches), strict=True)
+    ]
 
 
-def _record(
-    match: Match, score: float | None, sparse: SparseVector | None
-) -> QueryResult | FetchResult | dict[str, Any]:
-    vector = None if match.vector is None else match.vector.tolist()
-    metadata = None if match.metadata is None else orjson.loads(match.metadata)
-    if match.score is None:
-        return FetchResult(match.id, vector, metadata, match.data, sparse)
-    if score is None:  # not finite: refused by whoever parses the result, in the words in which HTTP's is
-        return {"id": match.id, "score": None}
-    return QueryResult(match.id, score, vector, metadata, match.data, sparse)
+def _fetch_results(records: Sequence[Match | None]) -> list[FetchResult | None]:
+    sparse = iter(_sparse_vectors([record for record in records if record is not None]))
+    return [
+        None
+        if record is None
+        else FetchResult(
+            record.id,
+            None if record.vector is None else record.vector.tolist(),
+            None if record.metadata is None else orjson.loads(record.metadata),
+            record.data,
+            next(sparse),
+        )
+        for record in records
+    ]
 
 
-def _scores(matches: Sequence[Match]) -> Iterable[float | None]:
-    if matches[0].score is None:
-        return [None] * len(matches)
-    return _shortest(np.array([match.score for match in matches], np.float32))
-
-
-def _sparse_vectors(matches: Sequence[Match]) -> Iterable[SparseVector | None]:
+def _sparse_vectors(matches: Sequence[Match]) -> list[SparseVector | None]:
     sparse = [match.sparse_vector for match in matches if match.sparse_vector is not None]
     if not sparse:
         return [None] * len(matches)

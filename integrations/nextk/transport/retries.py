@@ -176,6 +176,8 @@ class Attempts(Generic[T]):
         return answer
 
     def _read(self, status: int, envelope: dict[str, Any] | None) -> Answer[T] | None:
+        if envelope is not None and 200 <= status < 300 and "result" in envelope and "error" not in envelope:
+            return Answer(self._parse(envelope["result"]))
         text, repeat = _reason(envelope, status), self._operation.repeat
         if status == 429:
             self._spend(self._refusal(status, text), None)
@@ -184,8 +186,6 @@ class Attempts(Generic[T]):
             raise _uncertain(f"{self._operation.command}: status {status}, {text}")
         if envelope is not None and ("error" in envelope or 400 <= status < 500):
             return self._refused(self._refusal(status, text))
-        if envelope is not None and "result" in envelope and 200 <= status < 300:
-            return Answer(self._parse(envelope["result"]))
         if repeat is Repeat.UNLESS_SENT:
             raise _uncertain(f"{self._operation.command}: status {status}, {text}")
         missing = _REDIRECT if 300 <= status < 400 else "not a JSON envelope"
