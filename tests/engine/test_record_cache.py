@@ -1,6 +1,7 @@
 """Records stay in memory once they were delivered, and nobody can tell but by the time that it takes."""
 
 import contextlib
+import gc
 import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -118,6 +119,16 @@ class TestCache:
         finally:
             tracemalloc.stop()
         assert taken <= bound
+
+    def test_garbage_collector(self) -> None:
+        """However many records there are, the garbage collector has nothing more to look at."""
+        cache = RecordCache()
+        gc.collect()
+        before = len(gc.get_objects())
+        for row in range(5_000):
+            cache.add(row, str(row), "{}", "text")
+        gc.collect()
+        assert len(gc.get_objects()) < before + 500
 
 
 class TestReads:

@@ -8,7 +8,7 @@ Nothing here takes a lock: the engine serialises its calls.
 
 import sys
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TypeAlias
 
 from nextk.bodies import Include
 from nextk.engine.values import Match
@@ -20,20 +20,11 @@ _OVERHEAD = 250  # bytes that a record takes besides its texts: its row, its siz
 _FREED_PART = 8  # one such part of a full cache is freed at once, since a dict searches for its oldest key
 
 
-class _CachedRecord(NamedTuple):
-    """A record without its vectors.
+_CachedRecord: TypeAlias = tuple[str, str | None, str | None, int]
+"""The id, the metadata as JSON text, the text, and the bytes that the record takes in memory.
 
-    Attributes:
-        id: The id of the record.
-        metadata: The metadata as JSON text, or `None`.
-        data: The text of the record, or `None`.
-        size: The bytes that the record takes in memory.
-    """
-
-    id: str
-    metadata: str | None
-    data: str | None
-    size: int
+It is a bare tuple because the garbage collector soon stops to look at those, however many there are.
+"""
 
 
 class RecordCache:
@@ -90,7 +81,7 @@ class RecordCache:
             return
         if self._size + size > self.max_bytes:
             self._free(max(size, self.max_bytes // _FREED_PART))
-        self._records[row] = _CachedRecord(id, metadata, data, size)
+        self._records[row] = id, metadata, data, size
         self._size += size
 
     def forget(self, rows: Iterable[int]) -> None:
@@ -98,7 +89,7 @@ class RecordCache:
         for row in rows:
             record = self._records.pop(row, None)
             if record is not None:
-                self._size -= record.size
+                self._size -= record[-1]
 
     def clear(self) -> None:
         """Remove all records."""
@@ -113,7 +104,7 @@ class RecordCache:
             if to_free <= 0:
                 break
             oldest.append(row)
-            to_free -= record.size
+            to_free -= record[-1]
         self.forget(oldest)
 
 
