@@ -201,6 +201,27 @@ print([name for name in {heavy.split()!r} if name in sys.modules])
 """
         assert "[]" == output(code)
 
+    def test_an_embedded_index_needs_no_http(self) -> None:
+        """The HTTP client, which is slow to import, is imported with the first index that is behind a server."""
+        code = """
+import sys
+import nextk
+nextk.Index.embedded(type="dense").close()
+print([name for name in ("httpx", "httpcore") if name in sys.modules])
+"""
+        assert "[]" == output(code)
+
+    def test_all_names_are_listed_before_they_are_imported(self) -> None:
+        """`dir(nextk)` has the names of the root, and each of them is imported once."""
+        code = """
+import nextk
+assert {"AsyncIndex", "Index", "Vector", "__all__"} <= {*dir(nextk)}
+assert "Index" not in vars(nextk)
+from nextk import AsyncIndex, Index, Vector
+assert nextk.Index is Index is vars(nextk)["Index"]
+"""
+        assert "" == output(code)
+
 
 def test_commands() -> None:
     """Everything that the client half can send, the server half answers; what only other clients send is known."""

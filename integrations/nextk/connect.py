@@ -9,7 +9,6 @@ from nextk.errors import ClientError
 from nextk.extras import require
 from nextk.transport import Transport
 from nextk.transport.address import usable_token, usable_url
-from nextk.transport.http import HttpTransport
 
 URL_VARIABLE = "UPSTASH_VECTOR_REST_URL"
 TOKEN_VARIABLE = "UPSTASH_VECTOR_REST_TOKEN"  # noqa: S105 - a name, not a secret
@@ -38,6 +37,8 @@ def http_transport(
     require_count(max(count, 0) if isinstance(count, int) else count, "retries", least=0)  # below 0 is as good as 0
     require_number(retry_interval, "retry_interval", low=0, high=_ONE_DAY)
     require_number(timeout, "timeout", low=0, high=_ONE_DAY)
+    from nextk.transport.http import HttpTransport  # httpx takes longer to import than all that an embedded index needs
+
     return HttpTransport(
         usable_url(*_given_or_set(url, "url", URL_VARIABLE)),
         usable_token(*_given_or_set(token, "token", TOKEN_VARIABLE)),

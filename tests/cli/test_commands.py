@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import importlib
 import json
 import os
@@ -149,10 +150,18 @@ def test_help_and_query_load_nothing_that_they_do_not_need(texts: Path) -> None:
     assert main(["ingest", str(texts)]) == 0
     code = f"{PROGRAM.replace('sys.exit(main())', '')}\ntry: main()\nfinally: sys.stderr.write(' '.join(sys.modules))"
     loaded = run_apart("--help", code=code).stderr.split()
-    assert {"numpy", "orjson", "starlette", "lark"}.isdisjoint(loaded)
+    assert {"numpy", "orjson", "starlette", "lark", "pydantic", "httpx", "asyncio"}.isdisjoint(loaded)
     loaded = run_apart("query", "whale", code=code).stderr.split()
     assert "numpy" in loaded
-    assert {"langchain_core", "llama_index", "starlette", "wordllama"}.isdisjoint(loaded)
+    assert {"langchain_core", "llama_index", "starlette", "wordllama", "httpx"}.isdisjoint(loaded)
+
+
+def test_a_command_leaves_the_garbage_collector_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a command runs, the collector seldom interrupts it; afterwards the caller's own thresholds hold again."""
+    before = gc.get_threshold()
+    monkeypatch.setattr("nextk.cli.info.run", lambda _arguments: int(gc.get_threshold()[0] > before[0]))
+    assert main(["info"]) == 1
+    assert gc.get_threshold() == before
 
 
 @pytest.mark.parametrize(

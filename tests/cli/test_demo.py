@@ -14,6 +14,7 @@ from nextk import Index
 from nextk.cli import demo, pulls
 from nextk.cli.corpus import Passage
 from nextk.cli.main import build_parser, main
+from nextk.errors import MissingExtraError
 
 SUBJECTS = ("whale", "tree", "river", "stone", "engine", "violin")
 
@@ -141,13 +142,47 @@ def test_different_ids_are_not_called_the_same(
     def other(_index: Index, _question: str, _sizes: Sequence[int]) -> pulls.Trace:
         return pulls.Trace("LlamaIndex", [[pulls.ResultRow("something.else", 0.5, "")]], 0.0)
 
-    monkeypatch.setattr(pulls, "through_llama_index", other)
+    monkeypatch.setitem(demo.FRAMEWORKS, "llama-index", demo.FRAMEWORKS["llama-index"]._replace(pull=other))
     assert demo.run(demo_arguments("whale"), passages) == 1
     said = "\n".join(lines(capsys))
     assert "LangChain and LlamaIndex give different ids" in said
     assert "agree" not in said
     assert "1 0.5000 LlamaIndex: something.else\n2 0" in said
     assert "2 LlamaIndex: nothing\n3 0" in said
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said_of", "absent"),
+    [("langchain", "LangChain", "llama_index.core"), ("llama-index", "LlamaIndex", "langchain_core")],
+)
+def test_one_framework_needs_no_other(
+    chosen: str, said_of: str, absent: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--framework` shows the results of that framework, compares nothing, and does without the other framework."""
+    monkeypatch.setitem(sys.modules, absent, None)
+    assert demo.run(demo_arguments("whale", "--framework", chosen), passages) == 0
+    said = lines(capsys)
+    assert [line.split()[0] for line in said if "3 + 3 + 3 rows" in line] == [said_of]
+    assert not any("agree" in line or "different" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "extra"),
+    [
+        ([], "langchain_core", "all"),
+        ([], "wordllama", "local"),
+        (["--framework", "langchain"], "langchain_core", "langchain"),
+        (["--framework", "langchain"], "rich", "local"),
+        (["--framework", "llama-index"], "llama_index.core", "llama-index"),
+    ],
+)
+def test_what_the_chosen_frameworks_lack_is_named(
+    arguments: list[str], module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the package that is missing, and the extra that brings it."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=rf"^{module} is not installed.*'nextk\[{extra}\]'"):
+        demo.run(demo_arguments(*arguments), passages)
 
 
 def test_an_interrupted_build_is_done_anew(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

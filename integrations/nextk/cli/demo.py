@@ -2,27 +2,28 @@
 
 The first run reads the documentation of this Python (no network, no account, no key) into a hybrid index; later runs
 use that index again. Each question starts one search, which is then continued: first top_k results, then the next
-ones on demand.
+ones on demand. With --framework, only one of the two frameworks is used, and only that one has to be installed.
 """
 
 import argparse
 import platform
 import shlex
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from nextk.cli.arguments import question
-from nextk.cli.corpus import Passage, standard_library
 from nextk.cli.locations import LOCATIONS_HELP, default_index, demo_index, holds_something, index_to_write
+from nextk.cli.pulls import through_langchain, through_llama_index
 from nextk.errors import ClientError, IndexLocked
-from nextk.extras import require
+from nextk.extras import require, require_installed
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from nextk.cli.corpus import Passage
     from nextk.cli.pulls import ResultRow, Trace
     from nextk.cli.screen import Screen
     from nextk.client import Index
@@ -38,6 +39,27 @@ PULLS = (3, 3, 3)
 """The number of results in each pull: first `top_k`, then the next ones."""
 
 
+class Framework(NamedTuple):
+    """A framework that the demo searches through.
+
+    Attributes:
+        module: The module that has to be installed.
+        extra: The extra of nextk that brings the module.
+        pull: The function that searches through the framework.
+    """
+
+    module: str
+    extra: str
+    pull: "Callable[[Index, str, Sequence[int]], Trace]"
+
+
+FRAMEWORKS = {
+    "langchain": Framework("langchain_core", "langchain", through_langchain),
+    "llama-index": Framework("llama_index.core", "llama-index", through_llama_index),
+}
+"""The frameworks by the words of `--framework`."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
@@ -45,42 +67,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--index", metavar="FILE", type=Path, help="the file of the index (default: demo.nextk)")
     parser.add_argument("--rebuild", action="store_true", help="build the index again")
+    parser.add_argument(
+        "--framework", choices=[*FRAMEWORKS], help="search through this framework alone (default: both, compared)"
+    )
     parser.epilog = LOCATIONS_HELP
 
 
-def run(arguments: argparse.Namespace, corpus: Callable[[], Iterable[Passage]] = standard_library) -> int:
-    """Build the index if it is missing, run the questions through both frameworks, and compare the results.
+def run(arguments: argparse.Namespace, corpus: "Callable[[], Iterable[Passage]] | None" = None) -> int:
+    """Build the index if it is missing, run the questions through the frameworks, and compare the results.
 
     Args:
         arguments: The arguments of the command line.
-        corpus: A function that yields the passages to index.
+        corpus: A function that yields the passages to index. Default `None`, for the documentation of this Python.
 
     Returns:
-        0 if both frameworks gave the same ids for every question, else 1.
+        0 if the frameworks gave the same ids for every question, else 1.
     """
-    for module in ("rich", "numpy", "orjson", "lark", "wordllama", "langchain_core", "llama_index.core"):
-        require(module, extra="all")
-    from nextk.cli.pulls import through_langchain, through_llama_index
+    chosen = [FRAMEWORKS[arguments.framework]] if arguments.framework else [*FRAMEWORKS.values()]
+    _require(chosen)
+    from nextk.cli.corpus import standard_library
     from nextk.cli.screen import Screen
     from nextk.client import Index
 
     path = index_to_write(arguments.index or demo_index())
     out = Screen()
-    seconds = _build_if_needed(path, corpus, rebuild=arguments.rebuild)
+    seconds = _build_if_needed(path, corpus or standard_library, rebuild=arguments.rebuild)
     traces: list[Trace] = []
     agreed = True
     with Index.embedded(path) as index:
         _introduce(out, path, index.info().vector_count, seconds)
-        index.query(data=QUESTIONS[0], top_k=1)  # loads the text model, so that its time counts for neither framework
+        index.query(data=QUESTIONS[0], top_k=1)  # loads the text model, so that its time counts for no framework
         for text in [arguments.question] if arguments.question else QUESTIONS:
-            pair = [pull(index, text, PULLS) for pull in (through_langchain, through_llama_index)]
-            agreed &= _show(out, text, *pair)
-            traces += pair
+            found = [framework.pull(index, text, PULLS) for framework in chosen]
+            agreed &= _show(out, text, found)
+            traces += found
     _next_steps(out, path, traces)
     return 0 if agreed else 1
 
 
-def build(path: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
+def _require(frameworks: Sequence[Framework]) -> None:
+    """Raise `MissingExtraError` unless everything is installed that the demo needs for these frameworks."""
+    for module in ("rich", "numpy", "orjson", "lark"):
+        require(module, extra="local" if len(frameworks) == 1 else "all")
+    require_installed("wordllama", extra="local")  # only its files are read, and it is slow to import
+    for framework in frameworks:
+        require(framework.module, extra=framework.extra if len(frameworks) == 1 else "all")
+
+
+def build(path: Path, corpus: "Callable[[], Iterable[Passage]]") -> None:
     """Build an index in a `.partial` file, and rename the file to `path` when the index is complete.
 
     So an index at `path` is always complete: an interrupted build leaves only the `.partial` file, which the next
@@ -104,7 +138,7 @@ def build(path: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
     partial.replace(path)
 
 
-def _fill(partial: Path, corpus: Callable[[], Iterable[Passage]]) -> None:
+def _fill(partial: Path, corpus: "Callable[[], Iterable[Passage]]") -> None:
     """Empty the partial index, and store the passages of the corpus in it."""
     from nextk.cli.screen import progress
     from nextk.cli.writing import MODELS, fill
@@ -131,7 +165,7 @@ def _only_builder(open_partial: Callable[[], "Index"]) -> "Index":
         raise ClientError(message) from error
 
 
-def _build_if_needed(path: Path, corpus: Callable[[], Iterable[Passage]], *, rebuild: bool) -> float | None:
+def _build_if_needed(path: Path, corpus: "Callable[[], Iterable[Passage]]", *, rebuild: bool) -> float | None:
     """Build the index unless it exists. Returns the seconds that the build took, `None` if there was none."""
     from nextk.client import Index
 
@@ -159,31 +193,41 @@ def _introduce(out: "Screen", path: Path, count: int, seconds: float | None) -> 
     out.say((short_path(path), "dim"))
 
 
-def _show(out: "Screen", text: str, first: "Trace", second: "Trace") -> bool:
-    """Print the results of one framework and where the other differs. Returns whether the ids are the same."""
+def _show(out: "Screen", text: str, traces: "Sequence[Trace]") -> bool:
+    """Print the results of the first framework and where another one differs. Returns whether all ids are the same."""
     from nextk.cli import screen
 
-    same = [row.id for row in first.rows] == [row.id for row in second.rows]
-    both = f"{first.framework} and {second.framework}"
+    first, *others = traces
+    different = [each for each in others if [row.id for row in each.rows] != [row.id for row in first.rows]]
     out.say("")
     out.say((text, "bold cyan"))
-    out.say((f"{both} agree on every id", "green") if same else (f"{both} give different ids", "bold red"))
+    if others:
+        both = " and ".join(each.framework for each in traces)
+        out.say((f"{both} give different ids", "bold red") if different else (f"{both} agree on every id", "green"))
     names = ("pull", "#", "score", "id", "text") if out.width >= screen.WIDE else ("pull", "#", "score", "id")
     widest = {"id": out.width // 2 - 10} if "text" in names else None
     table = screen.columns(*names, right=("#", "score"), filling=names[-1], widest=widest)
-    labels = [label for pull, page in enumerate(first.pages) for label in screen.pull_labels(pull, len(page))]
-    for position, (mine, others) in enumerate(zip_longest(first.rows, second.rows)):
-        label = labels[position] if position < len(labels) else ""
-        _add(table, label, position + 1, mine)
-        if not (mine and others and mine.id == others.id):
-            _add(table, "", position + 1, others, second.framework)
+    _add_rows(table, first, different)
     if table.row_count:
         out.show(table)
-    width = max(len(first.framework), len(second.framework))
-    for trace in (first, second):
+    width = max(len(each.framework) for each in traces)
+    for trace in traces:
         rows = " + ".join(str(len(page)) for page in trace.pages)
         out.say((f"{trace.framework:{width}}  {rows} rows, {1000 * trace.seconds:.0f} ms", "dim"))
-    return same
+    return not different
+
+
+def _add_rows(table: "Table", first: "Trace", different: "Sequence[Trace]") -> None:
+    """Add the results of the first framework to the table, each with what other frameworks have in its place."""
+    from nextk.cli import screen
+
+    labels = [label for pull, page in enumerate(first.pages) for label in screen.pull_labels(pull, len(page))]
+    for position, (mine, *others) in enumerate(zip_longest(first.rows, *(each.rows for each in different))):
+        label = labels[position] if position < len(labels) else ""
+        _add(table, label, position + 1, mine)
+        for trace, other in zip(different, others, strict=True):
+            if not (mine and other and mine.id == other.id):
+                _add(table, "", position + 1, other, trace.framework)
 
 
 def _add(table: "Table", label: str, rank: int, row: "ResultRow | None", differing: str = "") -> None:

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nextk.client import Index
+if TYPE_CHECKING:
+    from nextk.client import Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Trace:
         return [row for page in self.pages for row in page]
 
 
-def through_langchain(index: Index, question: str, sizes: Sequence[int]) -> Trace:
+def through_langchain(index: "Index", question: str, sizes: Sequence[int]) -> Trace:
     """Search through the LangChain retriever, whose pages are `Document`s.
 
     Args:
@@ -53,7 +54,7 @@ def through_langchain(index: Index, question: str, sizes: Sequence[int]) -> Trac
         return _trace("LangChain", search.fetch_next, sizes, _from_document)
 
 
-def through_llama_index(index: Index, question: str, sizes: Sequence[int]) -> Trace:
+def through_llama_index(index: "Index", question: str, sizes: Sequence[int]) -> Trace:
     """Search through the LlamaIndex retriever, whose pages are `NodeWithScore`s.
 
     Args:
