@@ -116,7 +116,7 @@ def float32_of(values: Any) -> "Floats":
 
     if isinstance(values, list):
         return np.frombuffer(bytearray(struct.pack(f"{len(values)}f", *values)), np.float32)
-    if values.dtype == np.float32:
+    if values.dtype.char == "f":
         return np.array(values, np.float32)
     with np.errstate(over="ignore"):
         return np.array(values, np.float32)

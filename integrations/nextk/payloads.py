@@ -208,13 +208,15 @@ def estimated_size(value: object) -> int:
 
 
 def _size(value: object) -> int:
+    kind = type(value)
+    if kind is dict:
+        return sum(map(_size, cast("dict[str, object]", value).values()))
+    if kind is list or kind is tuple:
+        values = cast("Sequence[object]", value)
+        return _NUMBER_SIZE * len(values) if values and isinstance(values[0], int | float) else sum(map(_size, values))
     if isinstance(value, str):
         return len(value) if value.isascii() else 4 * len(value)
-    if isinstance(value, dict):
-        return sum(map(_size, value.values()))
-    if isinstance(value, list | tuple) and not (value and isinstance(value[0], int | float)):
-        return sum(map(_size, value))
-    return _NUMBER_SIZE * len(cast("Sized", value)) if isinstance(value, list | tuple) or is_float_array(value) else 0
+    return _NUMBER_SIZE * len(cast("Sized", value)) if is_float_array(value) else 0
 
 
 _NUMBER_SIZE = 20  # bytes of a float with its comma
@@ -242,16 +244,23 @@ def _id_of(given: object) -> object:
 
 
 def _fields(record: Vector | Data) -> dict[str, Any]:
-    fields: dict[str, Any] = {"id": record.id, "metadata": record.metadata, "data": record.data}
+    fields: dict[str, Any] = {"id": record.id}
+    if record.metadata is not None:
+        fields["metadata"] = record.metadata
+    if record.data is not None:
+        fields["data"] = record.data
     if isinstance(record, Vector):
-        fields |= {"vector": vector_field(record.vector), "sparseVector": sparse_field(record.sparse_vector)}
-    return {key: value for key, value in fields.items() if value is not None}
+        if record.vector is not None:
+            fields["vector"] = vector_field(record.vector)
+        if record.sparse_vector is not None:
+            fields["sparseVector"] = sparse_field(record.sparse_vector)
+    return fields
 
 
 def _record(given: Upsertable) -> Vector | Data:
     if isinstance(given, tuple):
         given = _from_tuple(given)
-    elif isinstance(given, Mapping):
+    elif isinstance(given, dict) or (not isinstance(given, Vector | Data) and isinstance(given, Mapping)):
         given = _from_mapping(given)
     if isinstance(given, Data):
         return given

@@ -8,6 +8,7 @@ in-process transport hands them to `nextk.dispatch` as they are.
 import json
 from collections.abc import Callable
 from functools import cache
+from itertools import takewhile
 from typing import Annotated, Any
 
 from pydantic import AllowInfNan, Strict, TypeAdapter, ValidationError
@@ -35,9 +36,15 @@ def plain_body(operation: Operation[Any], *, in_process: bool = False) -> Any:
             which record or query.
     """
     body = operation.body
-    if isinstance(body, list):
+    if not isinstance(body, list):
+        return None if body is None else _fields(operation, body, in_process)
+    vectors = _float32_rows([fields.get("vector") for fields in body]) if in_process else None
+    if vectors is None:
         return [_fields(operation, fields, in_process, position) for position, fields in enumerate(body)]
-    return None if body is None else _fields(operation, body, in_process)
+    return [
+        {**_fields(operation, fields, False, position, without="vector"), "vector": vector}
+        for position, (fields, vector) in enumerate(zip(body, vectors, strict=True))
+    ]
 
 
 def encode(operation: Operation[Any]) -> bytes:
@@ -76,14 +83,19 @@ def decode(body: bytes | bytearray) -> dict[str, Any] | None:
 
 
 def _fields(
-    operation: Operation[Any], fields: dict[str, Any], in_process: bool, position: int | None = None
+    operation: Operation[Any],
+    fields: dict[str, Any],
+    in_process: bool,
+    position: int | None = None,
+    without: str | None = None,
 ) -> dict[str, Any]:
-    """Read the fields of one record or query; in process its dense vector becomes an array."""
+    """Read the fields of one record or query, without one of them; in process its dense vector becomes an array."""
     try:
-        if not in_process or "vector" not in fields:
-            return {key: plain(value) for key, value in fields.items()}
-        rest = {key: plain(value) for key, value in fields.items() if key != "vector"}
-        return {**rest, "vector": _array(fields["vector"])}
+        return {
+            key: _array(value) if in_process and key == "vector" else plain(value)
+            for key, value in fields.items()
+            if key != without
+        }
     except FAULTS as error:
         item = "" if position is None else f" {_item_name(operation, fields, position)}:"
         message = f"{operation.command}:{item} {fault_of(fields, '', error)}"
@@ -99,15 +111,40 @@ def _array(vector: Any) -> Any:
     import numpy as np  # not at the top: the client over HTTP needs no numpy
 
     if not is_float_array(vector):
-        if not isinstance(vector, list) or (floats := _floats(vector)) is None:
+        array = _float32_of_list(vector)
+        if array is None:
             return plain(vector)
-        array = float32_of(floats)
         if np.count_nonzero(np.isfinite(array)) == len(array):
             return array
-        return np.array(floats)  # whoever stores it refuses what float32 cannot hold, and names the value
+        return np.array(vector, np.float64)  # whoever stores it refuses what float32 cannot hold, and names the value
     if np.count_nonzero(np.isfinite(vector)) < len(vector):
         finite(float(vector[~np.isfinite(vector)][0]))  # raises
     return vector
+
+
+def _float32_rows(vectors: list[Any]) -> Any:
+    """Return the dense vectors of many records as the rows of one new float32 array (n, dimension).
+
+    `None` if they are not all alike, lists or arrays of the same length, or not all of finite numbers that float32 can
+    hold. Each vector is then read by itself.
+    """
+    import numpy as np
+
+    if all(map(is_float_array, vectors)):
+        arrays = vectors
+    else:
+        arrays = list(takewhile(lambda array: array is not None, map(_float32_of_list, vectors)))
+    if len(arrays) < len(vectors) or len(set(map(len, arrays))) != 1:
+        return None
+    with np.errstate(over="ignore"):
+        rows = np.array(arrays, np.float32)
+    return rows if np.isfinite(rows).all() else None
+
+
+def _float32_of_list(vector: Any) -> Any:
+    """Return a list of finite numbers as a float32 array; `None` if it is anything else."""
+    floats = _floats(vector) if isinstance(vector, list) else None
+    return None if floats is None else float32_of(floats)
 
 
 def _floats(values: list[Any]) -> list[float] | None:
