@@ -1,0 +1,153 @@
+"""Run searches in the same pattern on several ways in turn, and take figures of each."""
+
+import gc
+import statistics
+import time
+import tracemalloc
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.benchmarks.deep_pulls.corpora import Corpus, Question
+from tests.benchmarks.deep_pulls.ways import Way
+
+_OPEN = 20  # searches that are open together when their memory is measured
+
+
+def patterns(rows: int) -> dict[str, list[int]]:
+    """Return the patterns, as the sizes of the pulls: ten pages, ten deep pages, and a fifth of all rows."""
+    deep = rows // 5
+    drain = [1_000] * (deep // 1_000) + [deep % 1_000] * bool(deep % 1_000)
+    return {"P1": [10] * 10, "P2": [10] + [100] * 9, "P3": drain}
+
+
+@dataclass
+class Figures:
+    """What was measured of one way in one pattern; one number for each question.
+
+    Attributes:
+        first_cpu: Milliseconds of CPU time until the first page.
+        first_wall: Milliseconds until the first page.
+        cpu: Milliseconds of CPU time of all pulls.
+        wall: Milliseconds of all pulls.
+        first_recall: The share of the best rows that the first page has.
+        recall: The share of the best rows that all pages have.
+        duplicates: The rows that came again.
+    """
+
+    first_cpu: list[float] = field(default_factory=list)
+    first_wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    first_recall: list[float] = field(default_factory=list)
+    recall: list[float] = field(default_factory=list)
+    duplicates: list[int] = field(default_factory=list)
+
+    def summary(self) -> dict[str, float]:
+        """Return medians of times, means and minima of recalls, and the number of duplicates."""
+        times = {name: statistics.median(getattr(self, name)) for name in ("first_cpu", "first_wall", "cpu", "wall")}
+        return times | {
+            "first_recall": statistics.fmean(self.first_recall),
+            "first_recall_worst": min(self.first_recall),
+            "recall": statistics.fmean(self.recall),
+            "recall_worst": min(self.recall),
+            "duplicates": sum(self.duplicates),
+        }
+
+
+def compare(
+    ways: Sequence[Way], questions: Sequence[Question], sizes: Sequence[int], truth: Sequence[NDArray[np.int64]]
+) -> dict[str, dict[str, float]]:
+    """Run every question on every way in turn, once to warm up.
+
+    Args:
+        ways: The ways.
+        questions: The questions.
+        sizes: The sizes of the pulls.
+        truth: The best rows for each question, best first, as many as all pulls may have.
+
+    Returns:
+        The summary of the figures of each way, by its name.
+    """
+    figures = {way.name: Figures() for way in ways}
+    for way in ways:
+        _run(way, questions[0], sizes, truth[0], Figures())
+    for question, best in zip(questions, truth, strict=True):
+        for way in ways:
+            _run(way, question, sizes, best, figures[way.name])
+    return {name: each.summary() for name, each in figures.items()}
+
+
+def _run(way: Way, question: Question, sizes: Sequence[int], best: NDArray[np.int64], figures: Figures) -> None:
+    gc.collect()
+    gc.disable()
+    wall, cpu = time.perf_counter(), time.process_time()
+    with way.search(question) as pull:
+        pages = [pull(sizes[0])]
+        first_wall, first_cpu = time.perf_counter(), time.process_time()
+        pages += [pull(size) for size in sizes[1:]]
+        end_wall, end_cpu = time.perf_counter(), time.process_time()
+    gc.enable()
+    rows = [int(row) for page in pages for row in page]
+    figures.first_wall.append((first_wall - wall) * 1_000)
+    figures.first_cpu.append((first_cpu - cpu) * 1_000)
+    figures.wall.append((end_wall - wall) * 1_000)
+    figures.cpu.append((end_cpu - cpu) * 1_000)
+    figures.first_recall.append(recall(rows[: sizes[0]], best[: sizes[0]]))
+    figures.recall.append(recall(rows, best[: sum(sizes)]))
+    figures.duplicates.append(len(rows) - len(set(rows)))
+
+
+def recall(found: Sequence[int], best: NDArray[np.int64]) -> float:
+    """Return the share of the best rows that were found; 1 if there are none."""
+    return len(set(found) & set(best.tolist())) / len(best) if len(best) else 1.0
+
+
+def best_rows(corpus: Corpus, question: Question, count: int, allowed: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return the nearest rows by dot products in float64, best first; only rows that are allowed."""
+    rows = np.arange(len(corpus)) if allowed is None else allowed
+    scores = np.empty(len(rows))
+    wide = question.vector.astype(np.float64)
+    for start in range(0, len(rows), 50_000):
+        part = rows[start : start + 50_000]
+        scores[start : start + 50_000] = corpus.vectors[part].astype(np.float64) @ wide
+    return rows[np.lexsort((rows, -scores))[:count]]
+
+
+def bytes_per_search(way: Way, questions: Sequence[Question]) -> float:
+    """Return the memory that an open search holds after its first page of 10, as Python and numpy count it."""
+    with ExitStack() as stack:
+        stack.enter_context(way.search(questions[0]))(10)
+        gc.collect()
+        tracemalloc.start()
+        for number in range(_OPEN):
+            stack.enter_context(way.search(questions[number % len(questions)]))(10)
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return taken / _OPEN
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process has, by `/proc`; 0 where there is none."""
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[1]) * 4_096 if status.exists() else 0
+
+
+class Meter:
+    """Measures the CPU seconds and the memory that a block takes; a context manager."""
+
+    def __enter__(self) -> Self:
+        gc.collect()
+        self._memory, self._began = resident(), time.process_time()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.seconds = time.process_time() - self._began
+        gc.collect()
+        self.bytes = max(resident() - self._memory, 0)

@@ -1,0 +1,100 @@
+"""Other ways to search the same vectors. Each is left out, and named, if its package is not installed."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.deep_pulls.corpora import Corpus, Question
+from tests.benchmarks.deep_pulls.measuring import Meter
+from tests.benchmarks.deep_pulls.ways import AskingAgain, KeptScores, OverFetching, Way
+
+_BATCH = 5_000
+_MOST_OF_CHROMA = 40_000  # SQLite's limit on variables bounds what one query may return
+
+AskAbout = Callable[[Question, int], list[Any]]
+"""Returns the best rows for a question, that many of them."""
+
+
+def brute_force(corpus: Corpus) -> Way:
+    """Return the product of all rows with the question by numpy, kept for the search."""
+    return Way("numpy brute kept", lambda question: KeptScores(corpus, question), 0.0, 4.0 * corpus.vectors.shape[1])
+
+
+def peers(corpus: Corpus, folder: Path, left_out: list[str]) -> Iterator[Way]:
+    """Build the index of every package that is installed, and yield two ways to go on with a search on each.
+
+    Args:
+        corpus: The rows.
+        folder: A folder for files.
+        left_out: Receives the names of the packages that are not installed.
+    """
+    for name, build in {"hnswlib": _hnswlib, "chromadb": _chromadb, "lancedb": _lancedb}.items():
+        if importlib.util.find_spec(name) is None:
+            left_out.append(name)
+            continue
+        with Meter() as meter:
+            ask, most = build(corpus, folder)
+        yield from _two_ways(name, ask, most, meter.seconds, meter.bytes / len(corpus))
+
+
+def _two_ways(name: str, ask: AskAbout, most: int, seconds: float, row_bytes: float) -> Iterator[Way]:
+    for style, method in {"over-fetching": OverFetching, "asked again": AskingAgain}.items():
+        yield Way(
+            f"{name} {style}",
+            lambda question, method=method: method(lambda count: ask(question, count), most),  # type: ignore[misc]
+            seconds,
+            row_bytes,
+        )
+
+
+def _hnswlib(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
+    import hnswlib  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+    index = hnswlib.Index(space="ip", dim=corpus.vectors.shape[1])
+    index.init_index(max_elements=len(corpus), M=16, ef_construction=200)
+    index.set_num_threads(1)
+    index.add_items(corpus.vectors, np.arange(len(corpus)), num_threads=1)
+
+    def ask(question: Question, count: int) -> list[Any]:
+        index.set_ef(max(100, round(1.3 * count)))
+        labels, _ = index.knn_query(question.vector, k=count, num_threads=1)
+        rows: list[Any] = labels[0].tolist()
+        return rows
+
+    return ask, len(corpus)
+
+
+def _chromadb(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
+    import chromadb  # type: ignore[import-not-found, unused-ignore]
+
+    client = chromadb.EphemeralClient(chromadb.Settings(anonymized_telemetry=False))
+    table = client.create_collection("rows", metadata={"hnsw:space": "ip"}, embedding_function=None)
+    for start in range(0, len(corpus), _BATCH):
+        part = corpus.vectors[start : start + _BATCH]
+        table.add(ids=[str(row) for row in range(start, start + len(part))], embeddings=part)
+
+    def ask(question: Question, count: int) -> list[Any]:
+        found: list[Any] = table.query(query_embeddings=[question.vector], n_results=count, include=[])["ids"][0]
+        return found
+
+    return ask, min(len(corpus), _MOST_OF_CHROMA)
+
+
+def _lancedb(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
+    import lancedb  # type: ignore[import-not-found, unused-ignore]
+    import pyarrow as pa  # type: ignore[import-not-found, unused-ignore]
+
+    dimension = corpus.vectors.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(corpus.vectors.ravel()), dimension)
+    rows = pa.table({"row": pa.array(np.arange(len(corpus))), "vector": vectors})
+    table = lancedb.connect(str(folder / "lance")).create_table("rows", rows)
+
+    def ask(question: Question, count: int) -> list[Any]:
+        search = table.search(question.vector).distance_type("dot").select(["row"]).limit(count)
+        found: list[Any] = search.to_arrow()["row"].to_pylist()
+        return found
+
+    return ask, len(corpus)
