@@ -80,7 +80,7 @@ def _measured(name: str, records: list[Any]) -> tuple[Times, Times]:
                 return _times(lambda batch: _write_bare(connection, batch), records)
             finally:
                 connection.close()
-        models = {"embedding": "static", "sparse_embedding": "bm25"} if name.startswith("texts") else {}
+        models: dict[str, Any] = {"embedding": "static", "sparse_embedding": "bm25"} if name.startswith("texts") else {}
         with Index.embedded(path, **models) as index:
             return _times(index.upsert, records)
 
