@@ -10,7 +10,6 @@ by a write that failed or was interrupted, and is then read from storage again.
 Nothing here takes a lock: the engine serialises its calls.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Self
 
@@ -30,7 +29,6 @@ class EngineCache:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._columns: dict[int, Columns] = {}
-        self._writes: Counter[int] = Counter()
         self._stale = False
         self.schema = storage.schema
         self.keys = storage.namespaces()
@@ -78,10 +76,6 @@ class EngineCache:
             counts[name] = (stored or {}).get(key, 0) if columns is None else len(columns)
         return counts
 
-    def writes(self, key: int) -> int:
-        """Return the number of writes to a namespace so far. Those that failed are counted, too."""
-        return self._writes[key]
-
     def invalidate(self, *keys: int | None) -> None:
         """Mark the cache as stale and forget the columns of the namespaces that are about to change.
 
@@ -92,7 +86,6 @@ class EngineCache:
         for key in keys:
             if key is not None:
                 self._columns.pop(key, None)
-                self._writes[key] += 1
 
     def rename(self, namespace: str, new: str) -> None:
         """Rename a namespace, as a finished write has done, and mark the cache as valid.

@@ -204,27 +204,26 @@ class EmbeddedEngine(BaseEngine):
             records.refuse_dimension(components, schema)  # under the lock, because a first write may decide it
             if key is None:
                 return None
-            writes = cache.writes(key)
+            changes = self._storage.record_cache.changes
             all_rows = cache.columns(key).snapshot
             visible = all_rows
             if filtered:
                 visible = all_rows.restricted_to(all_rows.with_rows(self._storage.rows_where(key, query.filter)))
         rank = functools.partial(search.order, components, schema, all_rows, visible)
-        return rank, functools.partial(self._load, key=key, query=query, writes=writes)
+        return rank, functools.partial(self._load, key=key, query=query, changes=changes)
 
-    def _load(self, rows: Sequence[int], *, key: int, query: Query, writes: int) -> Mapping[int, Match]:
+    def _load(self, rows: Sequence[int], *, key: int, query: Query, changes: int) -> Mapping[int, Match]:
         """Read the records of rows that still exist, still pass the filter, and are not damaged.
 
         Args:
             rows: The rows.
             key: The key of the namespace.
             query: The query.
-            writes: The number of writes to the namespace before the query. As long as there was no further one, every
-                row still passes the filter.
+            changes: The changes that were counted when the query began, and all of the rows passed its filter.
         """
         with self._lock:
-            written = self._cache.current().writes(key) != writes
-            return self._storage.load(key, rows, query, query.filter if written else "")
+            self._cache.current()
+            return self._storage.load(key, rows, query, query.filter, changes)
 
     def embed_query(self, text: str, mode: QueryMode) -> TextVectors:
         """Embed the text of a query by the models of the index, and search nothing; see `records.embed_query`."""

@@ -282,24 +282,30 @@ class RecordReader:
                 return found[0]
         return None
 
-    def load(self, key: int, rows: Iterable[int], include: Include, filter: str = "") -> dict[int, Match]:
+    def load(
+        self, key: int, rows: Iterable[int], include: Include, filter: str = "", changes: int = -1
+    ) -> dict[int, Match]:
         """Read records for an answer, from memory if they are there. Damaged ones are left out, and logged.
 
         Args:
             key: The key of the namespace.
             rows: The rows to read. Rows that do not exist any more are left out of the result.
             include: The fields to read besides the id. Vectors are always read from the file.
-            filter: Rows whose metadata does not pass this filter now are left out as well. The file is read for it.
+            filter: Rows whose metadata does not pass this filter now are left out as well.
+            changes: The changes that were counted when all of the rows passed the filter; see `RecordCache`. It is
+                evaluated again only for those that may have changed since then. Default -1, for all of them.
 
         Returns:
             The records by row, as new matches; their score is `None`.
         """
-        if include.include_vectors or filter:
-            return {row[0]: stored.match_of(row, include) for row in self._whole(key, rows, filter)}
-        found, missing = self.record_cache.matches(rows, include)
+        cache = self.record_cache
+        condition = "" if changes == cache.changes else filter
+        if include.include_vectors:
+            return {row[0]: stored.match_of(row, include) for row in self._whole(key, rows, condition)}
+        found, missing = cache.matches(rows, include, changes if condition else cache.changes)
         if missing:
-            for row in self._whole(key, missing):
-                self.record_cache.add(row[0], *stored.texts_of(row))
+            for row in self._whole(key, missing, condition):
+                cache.add(row[0], *stored.texts_of(row))
                 found[row[0]] = stored.match_of(row, include)
         return found
 
