@@ -2,8 +2,10 @@
 
 import contextlib
 import gc
+import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -225,6 +227,42 @@ def test_a_write_that_fails_late(rig: Rig, fault: type[BaseException], monkeypat
         with pytest.raises(fault):
             rig.upsert(record(3, "blue", "other"))
     assert before == matches(rig)
+
+
+def test_threads(rig: Rig) -> None:
+    """While a thread replaces records, every answer has whole records, and none is older than one seen before."""
+    written = threading.Event()
+
+    def write() -> None:
+        for version in range(30):
+            for number in range(3):
+                rig.upsert(versioned(number, version))
+
+    def read(_: int) -> None:
+        seen = dict.fromkeys("012", 0)
+        last = False
+        while not last:
+            last = written.is_set()
+            for match in matches(rig, topK=3):
+                version = int(match.data or 0)
+                assert f'{{"v":{version}}}' == match.metadata
+                assert seen[match.id] <= version
+                seen[match.id] = version
+        assert [29] * 3 == list(seen.values())
+
+    rig.upsert(*(versioned(number, 0) for number in range(3)))
+    with ThreadPoolExecutor(4) as pool:
+        readers = pool.map(read, range(3))
+        try:
+            pool.submit(write).result()
+        finally:
+            written.set()
+        assert [None] * 3 == list(readers)
+
+
+def versioned(number: int, version: int) -> dict[str, Any]:
+    """A record whose metadata and text tell its version."""
+    return {"id": str(number), "vector": [1.0, number], "metadata": {"v": version}, "data": str(version)}
 
 
 NUMBERS = st.integers(0, 9)
