@@ -374,13 +374,17 @@ async def test_a_large_body_is_read_at_once(open_index: Opener) -> None:
 
 
 async def test_changes_of_a_result_are_not_stored(open_index: Opener) -> None:
-    """Whoever changes a match changes nothing of what another call returns."""
+    """Whoever changes a match changes nothing of what another call returns, from the file or from memory."""
     index = open_index(dimension=2)
     await index.upsert([Vector("a", VECTOR, {"k": [1, {"l": "x"}]}, "text", ([1], [0.5]))])
     expected = FetchResult("a", STORED, {"k": [1, {"l": "x"}]}, "text", SparseVector([1], [0.5]))
     for _ in range(2):
         found = await stored(index)
         assert expected == found
+        [short] = await index.query(VECTOR, include_metadata=True)
+        assert expected.metadata == short.metadata
+        assert short.metadata is not None
+        short.metadata["k"][1]["l"] = "changed"
         [match] = await index.query(VECTOR, include_vectors=True, include_metadata=True)
         for result in (found, match):
             assert result.metadata is not None

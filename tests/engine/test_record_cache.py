@@ -292,8 +292,7 @@ class Player:
     """
 
     def __init__(self, bound: int) -> None:
-        self.rig = Rig(dimension=2)
-        self.rig.engine._storage.record_cache.max_bytes = bound
+        self.rig = Rig(dimension=2, record_cache_bytes=bound)
         self.uuid, self.page = "", (1, 1)
         self.steps = 0
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 from nextk.bodies import Delete, Record, Update, VectorQuery
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.file import connect
+from nextk.engine.record_cache import RECORD_CACHE_BYTES
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
 from nextk.engine.values import Match
@@ -28,6 +29,7 @@ class Rig:
         path: The file of the index; `None` keeps it in memory.
         clock: The clock that measures idle times, in seconds.
         max_open_queries: The number of queries that may be open at the same time.
+        record_cache_bytes: The memory that delivered records may take.
         schema: The other keywords of `Schema.create`.
     """
 
@@ -38,10 +40,13 @@ class Rig:
         path: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
         max_open_queries: int = 100,
+        record_cache_bytes: int = RECORD_CACHE_BYTES,
         **schema: Any,
     ) -> None:
         storage = Storage(connect(path, lambda: Schema.create(type=type, **schema)))
-        self.engine = EmbeddedEngine(storage, clock=clock, max_open_queries=max_open_queries)
+        self.engine = EmbeddedEngine(
+            storage, clock=clock, max_open_queries=max_open_queries, record_cache_bytes=record_cache_bytes
+        )
 
     def upsert(self, *records: dict[str, Any], namespace: str = "") -> None:
         """Store records that are given as JSON objects."""
