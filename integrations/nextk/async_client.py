@@ -114,7 +114,7 @@ class AsyncIndex(BaseClient):
             ClientError: A value is none of JSON. The message names the record, by its position from 0 and its id, and
                 the path of the value.
             RefusedError: The index refuses a record, which the message names in the same way.
-            NextKError: If a request fails, the error's `stored` and a note say how many records those before it stored.
+            NextKError: A request failed. Its `stored` and a note say how many records the requests before it stored.
         """
         with upsert_requests(vectors, namespace, show_progress=show_progress) as requests:
             for request in requests:
@@ -359,7 +359,7 @@ class AsyncIndex(BaseClient):
         prefix: str | None = None,
         filter: str | None = None,
     ) -> DeleteResult:
-        """Remove records, and return how many. Give exactly one of `ids`, `prefix` and `filter`.
+        """Remove records, and return how many were removed. Give exactly one of `ids`, `prefix` and `filter`.
 
         Args:
             ids: One id or several.

@@ -118,8 +118,9 @@ def counting(
             yield count
         except BaseException as error:
             _name_as_given(error, stored, positions)
-            stored += (isinstance(error, NextKError) and error.stored) or 0
             if isinstance(error, NextKError):
+                if positions is not None:  # a batch of a retriever may have taken several requests itself
+                    stored += error.stored or 0
                 error.stored = stored
             if text := _note(stored) if note is None else note(stored):
                 error.add_note(text)
@@ -134,6 +135,7 @@ def _note(stored: int) -> str:
 
 
 REPEATABLE = "storing everything again is safe, equal ids replace each other"
+"""What a note says about going on."""
 
 
 def _name_as_given(error: BaseException, stored: int, positions: Sequence[int] | None) -> None:

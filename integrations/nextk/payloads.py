@@ -260,7 +260,7 @@ def _fields(record: Vector | Data) -> dict[str, Any]:
 def _record(given: Upsertable) -> Vector | Data:
     if isinstance(given, tuple):
         given = _from_tuple(given)
-    elif isinstance(given, dict) or (not isinstance(given, Vector | Data) and isinstance(given, Mapping)):
+    elif not isinstance(given, (Vector, Data)) and isinstance(given, Mapping):
         given = _from_mapping(given)
     if isinstance(given, Data):
         return given

@@ -124,6 +124,40 @@ def test_lists_are_read_element_by_element(vector: list[Any]) -> None:
             assert found.vector == [float(np.float32(float(each))) for each in vector]
 
 
+NUMBERS = st.floats(width=32) | st.sampled_from([3.5e38, -1e39])
+DENSE = st.one_of(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=2),
+    st.lists(ELEMENTS, min_size=2, max_size=2),
+    st.lists(NUMBERS, min_size=2, max_size=2).map(np.array),
+    st.lists(st.floats(width=32), min_size=2, max_size=2).map(lambda numbers: np.array(numbers, np.float32)),
+)
+
+
+@given(st.lists(DENSE, min_size=1, max_size=4))
+def test_vectors_are_read_together_as_alone(vectors: list[Any]) -> None:
+    """Records of one call are stored with the vectors that each has alone, or refused as the first of them is."""
+    with Index.embedded(type="dense", dimension=2) as together, Index.embedded(type="dense", dimension=2) as alone:
+        records = [{"id": str(number), "vector": vector} for number, vector in enumerate(vectors)]
+        refusals = [_refusal_of(alone, [record]) for record in records]
+        ranked = sorted((kind is RefusedError, at, text) for at, (kind, text) in enumerate(refusals) if kind)
+        refusal = _refusal_of(together, records)
+        if ranked:  # values that are none of JSON are refused before any record reaches the index
+            _, at, text = ranked[0]
+            assert text.replace("record 0", f"record {at}", 1) == refusal[1]
+        else:
+            ids = [record["id"] for record in records]
+            assert refusal == (None, "")
+            assert together.fetch(ids, include_vectors=True) == alone.fetch(ids, include_vectors=True)
+
+
+def _refusal_of(index: Index, records: list[Any]) -> tuple[type[Exception] | None, str]:
+    try:
+        index.upsert(records)
+    except (ClientError, RefusedError) as error:
+        return type(error), str(error)
+    return None, ""
+
+
 def _is_float32(value: Any) -> bool:
     """Return whether a value is a number that is finite, and stays so as float32."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating):
