@@ -135,7 +135,7 @@ def _note(stored: int) -> str:
 
 
 REPEATABLE = "storing everything again is safe, equal ids replace each other"
-"""What a note says about going on."""
+"""The end of a note: how to go on after the error."""
 
 
 def _name_as_given(error: BaseException, stored: int, positions: Sequence[int] | None) -> None:
