@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     def __init__(self, kind: str) -> None:
         super().__init__()
+        self.opened = ExitStack()
         self.type, self.schema = kind.partition(" ")[0], dict(KINDS[kind])
         if self.type != "sparse":
             self.schema["dimension"] = 3
@@ -117,10 +119,10 @@ class IndexMachine(RuleBasedStateMachine):
     )
     def begin(self, block: int, batch: list[tuple[str, int]], questions: list[Asked]) -> None:
         """Create an index on disk with small arrays, some records, and some open queries."""
-        self.folder = tempfile.TemporaryDirectory()
-        self.small = small_arrays(block)
-        self.small.__enter__()
-        self.rig = self.opened()
+        self.opened.enter_context(small_arrays(block))
+        self.path = Path(self.opened.enter_context(tempfile.TemporaryDirectory())) / "index"
+        self.rig = self.open()
+        self.opened.callback(lambda: self.rig.engine.close())
         self.namespaces = {"": Namespace()}
         self.queries: dict[str, tuple[FixedOrder | BatchOrder, Namespace]] = {}
         self.written = itertools.count()
@@ -128,9 +130,9 @@ class IndexMachine(RuleBasedStateMachine):
         self.write("", batch)
         self.start("", questions, 1)
 
-    def opened(self) -> Rig:
-        """The index on disk. It need not survive a crash of the machine, which spares most of the time."""
-        rig = Rig(self.type, path=Path(self.folder.name) / "index", **self.schema)
+    def open(self) -> Rig:
+        """Open the index. It need not survive a crash of the machine, which spares most of the time."""
+        rig = Rig(self.type, path=self.path, **self.schema)
         rig.engine._storage._connection.execute("PRAGMA synchronous = OFF")
         return rig
 
@@ -296,7 +298,7 @@ class IndexMachine(RuleBasedStateMachine):
     def reopen(self, questions: list[Asked]) -> None:
         """After reopening, all records are there and all queries have ended."""
         self.rig.engine.close()
-        self.rig = self.opened()
+        self.rig = self.open()
         for uuid in self.queries:
             self.require_unknown(uuid)
         self.queries.clear()
@@ -323,12 +325,11 @@ class IndexMachine(RuleBasedStateMachine):
         assert expected == self.rig.engine.stats().counts
 
     def teardown(self) -> None:
-        """Close the index."""
-        self.rig.engine.close()
-        self.small.__exit__(None, None, None)
-        self.folder.cleanup()
+        """Close the index, and remove it."""
+        self.opened.close()
 
 
+@pytest.mark.timeout(600)  # to make a failing sequence short takes minutes
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_sequence(kind: str) -> None:
     """Whatever is done in whatever order, every answer is that of the model.

@@ -20,7 +20,8 @@ BLOCKS = st.sampled_from([1, 7, 64, 4_096])
 SIZES = st.lists(st.integers(1, 20) | st.integers(1, 1_000), min_size=1, max_size=5)
 FILTER = st.sampled_from(["", "", *FILTERS])
 
-moderate = settings(deadline=None, max_examples=25)
+pytestmark = pytest.mark.timeout(600)  # to make a failing example small takes minutes
+moderate = settings(deadline=None, max_examples=20)
 
 
 def target(shape: Shape, rows: dict[str, WrittenRow], choice: str) -> NDArray[np.float32]:

@@ -13,11 +13,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tests.benchmarks.deep_pulls import corpora, report
 from tests.benchmarks.deep_pulls.embedded import MODES, EmbeddedIndex
-from tests.benchmarks.deep_pulls.measuring import best_rows, bytes_per_search, compare, patterns
+from tests.benchmarks.deep_pulls.measuring import Case, best_rows, bytes_per_search, compare, patterns
 from tests.benchmarks.deep_pulls.peers import brute_force, peers
-from tests.benchmarks.deep_pulls.ways import KeptScores, Way
+from tests.benchmarks.deep_pulls.ways import Way
+
+_LONG = 6  # questions that are drained to a fifth of all rows, which takes long
 
 SHARES = {"100 %": 1_000, "10 %": 100, "1 %": 10, ".1 %": 1, "0 %": 0}
 """The share of the rows that pass a filter, and the number of parts that it lets through."""
@@ -41,12 +46,12 @@ def measure(corpus: corpora.Corpus, *, with_peers: bool) -> report.Result:
 
     Returns:
         `ways`, the price of each way; `patterns`, dense searches by pattern and way; `modes`, searches of nextk by
-        pattern and mode; `filtered`, P1 by the share that passes and by way; `churned`, P1 after writes.
+        pattern and mode; `filtered`, P1 by the share that passes; `churned`, P1 with and without writes before.
     """
     left_out: list[str] = []
     with tempfile.TemporaryDirectory() as folder, EmbeddedIndex(corpus, Path(folder) / "index") as embedded:
         found = peers(corpus, Path(folder), left_out) if with_peers else ()
-        ways = [embedded.way("dense"), brute_force(corpus), *found]
+        ways = [embedded.way(), brute_force(corpus), *found]
         return {
             "corpus": corpus.name,
             "rows": len(corpus),
@@ -54,9 +59,9 @@ def measure(corpus: corpora.Corpus, *, with_peers: bool) -> report.Result:
             "left_out": left_out,
             "ways": _prices(corpus, ways, embedded),
             "patterns": _patterns(corpus, ways),
-            "modes": {name: _modes(corpus, embedded, patterns(len(corpus))[name]) for name in ("P1", "P2")},
-            "filtered": {share: _filtered(corpus, embedded, parts) for share, parts in SHARES.items()},
-            "churned": _churned(corpus, embedded),
+            "modes": {name: _modes(corpus, embedded, name) for name in ("P1", "P2")},
+            "filtered": _filtered(corpus, embedded),
+            "churned": _churned(corpus, embedded, Path(folder) / "churned"),
         }
 
 
@@ -74,34 +79,47 @@ def _prices(corpus: corpora.Corpus, ways: Sequence[Way], embedded: EmbeddedIndex
 
 
 def _patterns(corpus: corpora.Corpus, ways: Sequence[Way]) -> dict[str, Any]:
-    sizes = patterns(len(corpus))
-    truth = [best_rows(corpus, question, len(corpus) // 5, None) for question in corpus.questions]
-    few = {name: corpus.questions[:6] if name == "P3" else corpus.questions for name in sizes}
-    return {name: compare(ways, few[name], sizes[name], truth[: len(few[name])]) for name in sizes}
+    truth = _nearest(corpus, len(corpus) // 5)
+    cases = [Case(way, truth) for way in ways]
+    few = {"P3": corpus.questions[:6]}
+    return {
+        name: compare(cases, few.get(name, corpus.questions), sizes) for name, sizes in patterns(len(corpus)).items()
+    }
 
 
-def _modes(corpus: corpora.Corpus, embedded: EmbeddedIndex, sizes: Sequence[int]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for mode in MODES:
-        truth = [embedded.best(mode, question, sum(sizes)) for question in corpus.questions]
-        found |= compare([embedded.way(mode)], corpus.questions, sizes, truth)
-    return found
+def _nearest(corpus: corpora.Corpus, count: int, parts: int = corpora.PARTS) -> list[NDArray[np.int64]]:
+    allowed = np.flatnonzero(corpus.parts < parts)
+    return [best_rows(corpus, question, count, allowed) for question in corpus.questions]
 
 
-def _filtered(corpus: corpora.Corpus, embedded: EmbeddedIndex, parts: int) -> dict[str, Any]:
-    allowed = (corpus.parts < parts).nonzero()[0]
-    brute = Way("numpy brute kept", lambda question: KeptScores(corpus, question, allowed))
+def _modes(corpus: corpora.Corpus, embedded: EmbeddedIndex, pattern: str) -> dict[str, Any]:
+    sizes = patterns(len(corpus))[pattern]
+    cases = [
+        Case(
+            embedded.way(mode, name=f"nextk {mode}"),
+            [embedded.best(mode, question, sum(sizes)) for question in corpus.questions],
+        )
+        for mode in MODES
+    ]
+    return compare(cases, corpus.questions, sizes)
+
+
+def _filtered(corpus: corpora.Corpus, embedded: EmbeddedIndex) -> dict[str, Any]:
     sizes = patterns(len(corpus))["P1"]
-    truth = [best_rows(corpus, question, sum(sizes), allowed) for question in corpus.questions]
-    return compare([embedded.way("dense", f"part < {parts}"), brute], corpus.questions, sizes, truth)
+    cases = [Case(embedded.way(name="nextk unfiltered"), _nearest(corpus, sum(sizes)))]
+    for share, parts in SHARES.items():
+        allowed, truth = np.flatnonzero(corpus.parts < parts), _nearest(corpus, sum(sizes), parts)
+        cases.append(Case(embedded.way(filter=f"part < {parts}", name=f"nextk {share}"), truth))
+        cases.append(Case(brute_force(corpus, allowed, name=f"numpy {share}"), truth))
+    return compare(cases, corpus.questions, sizes)
 
 
-def _churned(corpus: corpora.Corpus, embedded: EmbeddedIndex) -> dict[str, float]:
-    embedded.churn()
+def _churned(corpus: corpora.Corpus, embedded: EmbeddedIndex, path: Path) -> dict[str, Any]:
     sizes = patterns(len(corpus))["P1"]
-    truth = [best_rows(corpus, question, sum(sizes), None) for question in corpus.questions]
-    [figures] = compare([embedded.way("dense")], corpus.questions, sizes, truth).values()
-    return figures
+    truth = _nearest(corpus, sum(sizes))
+    with EmbeddedIndex(corpus, path, churned=True) as churned:
+        ways = [embedded.way(name="nextk as written"), churned.way(name="nextk churned")]
+        return compare([Case(way, truth) for way in ways], corpus.questions, sizes)
 
 
 def _corpora(options: argparse.Namespace) -> Iterator[corpora.Corpus]:

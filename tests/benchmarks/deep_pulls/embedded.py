@@ -25,26 +25,30 @@ class EmbeddedIndex:
     Args:
         corpus: The rows.
         path: The file.
+        churned: Whether a tenth of the rows is deleted and written again after opening, and another tenth replaced, all
+            by what they were before.
 
     Attributes:
         index: The index.
         figures: The CPU seconds of building and of opening, and the bytes per row that opening took.
     """
 
-    def __init__(self, corpus: Corpus, path: Path) -> None:
+    def __init__(self, corpus: Corpus, path: Path, *, churned: bool = False) -> None:
         self._corpus = corpus
         self._path = path
         with Meter() as building, self._opened() as index:
             self._write(index, np.arange(len(corpus)))
         with Meter() as opening:
             self.index = self._opened()
-            with self.way("dense").search(corpus.questions[0]) as pull:
+            with self.way().search(corpus.questions[0]) as pull:
                 pull(1)
         self.figures: Mapping[str, float] = {
             "build_seconds": building.seconds,
             "open_seconds": opening.seconds,
             "bytes_per_row": opening.bytes / len(corpus),
         }
+        if churned:
+            self._churn()
 
     def _opened(self) -> Index:
         return Index.embedded(self._path, type="hybrid", dimension=self._corpus.vectors.shape[1])
@@ -58,15 +62,14 @@ class EmbeddedIndex:
         metadata = {"part": int(corpus.parts[row])}
         return Vector(str(row), corpus.vectors[row], metadata, sparse_vector=corpus.sparse[row])
 
-    def churn(self) -> None:
-        """Delete a tenth of the rows and write them again, and replace another tenth; all have the same content."""
+    def _churn(self) -> None:
         chosen = np.random.default_rng(1).permutation(len(self._corpus))
         tenth = len(chosen) // 10
         for batch in np.array_split(chosen[:tenth], max(1, tenth // _BATCH)):
             self.index.delete(ids=[str(row) for row in batch.tolist()])
         self._write(self.index, chosen[: 2 * tenth])
 
-    def way(self, mode: str, filter: str = "") -> Way:
+    def way(self, mode: str = "dense", filter: str = "", name: str = "nextk") -> Way:
         """Return resumable queries of a mode, one of `MODES`, as a way to search."""
 
         @contextmanager
@@ -87,7 +90,7 @@ class EmbeddedIndex:
                 if handle is not None:
                     handle.stop()
 
-        return Way("nextk" if mode == "dense" else f"nextk {mode}", search)
+        return Way(name, search)
 
     def best(self, mode: str, question: Question, count: int) -> NDArray[np.int64]:
         """Return the best rows for a question, asked for at once, at most 1,000: what pulls are to bring, too."""

@@ -60,26 +60,31 @@ class Figures:
         }
 
 
-def compare(
-    ways: Sequence[Way], questions: Sequence[Question], sizes: Sequence[int], truth: Sequence[NDArray[np.int64]]
-) -> dict[str, dict[str, float]]:
-    """Run every question on every way in turn, once to warm up.
+@dataclass(frozen=True)
+class Case:
+    """A way, and the best rows for each question, best first, as many as all pulls may have; int64 each."""
+
+    way: Way
+    truth: Sequence[NDArray[np.int64]]
+
+
+def compare(cases: Sequence[Case], questions: Sequence[Question], sizes: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Run every question on every way in turn, after one of them to warm up.
 
     Args:
-        ways: The ways.
+        cases: The ways, whose names differ, with what they are to find.
         questions: The questions.
         sizes: The sizes of the pulls.
-        truth: The best rows for each question, best first, as many as all pulls may have.
 
     Returns:
         The summary of the figures of each way, by its name.
     """
-    figures = {way.name: Figures() for way in ways}
-    for way in ways:
-        _run(way, questions[0], sizes, truth[0], Figures())
-    for question, best in zip(questions, truth, strict=True):
-        for way in ways:
-            _run(way, question, sizes, best, figures[way.name])
+    figures = {case.way.name: Figures() for case in cases}
+    for case in cases:
+        _run(case.way, questions[0], sizes, case.truth[0], Figures())
+    for number, question in enumerate(questions):
+        for case in cases:
+            _run(case.way, question, sizes, case.truth[number], figures[case.way.name])
     return {name: each.summary() for name, each in figures.items()}
 
 

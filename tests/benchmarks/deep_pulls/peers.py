@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tests.benchmarks.deep_pulls.corpora import Corpus, Question
 from tests.benchmarks.deep_pulls.measuring import Meter
@@ -18,9 +19,9 @@ AskAbout = Callable[[Question, int], list[Any]]
 """Returns the best rows for a question, that many of them."""
 
 
-def brute_force(corpus: Corpus) -> Way:
-    """Return the product of all rows with the question by numpy, kept for the search."""
-    return Way("numpy brute kept", lambda question: KeptScores(corpus, question), 0.0, 4.0 * corpus.vectors.shape[1])
+def brute_force(corpus: Corpus, allowed: NDArray[np.int64] | None = None, name: str = "numpy brute kept") -> Way:
+    """Return the product of all rows, or those that are allowed, with the question by numpy, kept for the search."""
+    return Way(name, lambda question: KeptScores(corpus, question, allowed), 0.0, 4.0 * corpus.vectors.shape[1])
 
 
 def peers(corpus: Corpus, folder: Path, left_out: list[str]) -> Iterator[Way]:
@@ -70,7 +71,8 @@ def _hnswlib(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
 def _chromadb(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
     import chromadb  # type: ignore[import-not-found, unused-ignore]
 
-    client = chromadb.EphemeralClient(chromadb.Settings(anonymized_telemetry=False))
+    settings = chromadb.Settings(anonymized_telemetry=False)
+    client = chromadb.PersistentClient(str(folder / "chroma"), settings)
     table = client.create_collection("rows", metadata={"hnsw:space": "ip"}, embedding_function=None)
     for start in range(0, len(corpus), _BATCH):
         part = corpus.vectors[start : start + _BATCH]
@@ -93,7 +95,7 @@ def _lancedb(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
     table = lancedb.connect(str(folder / "lance")).create_table("rows", rows)
 
     def ask(question: Question, count: int) -> list[Any]:
-        search = table.search(question.vector).distance_type("dot").select(["row"]).limit(count)
+        search = table.search(question.vector).distance_type("dot").select(["row", "_distance"]).limit(count)
         found: list[Any] = search.to_arrow()["row"].to_pylist()
         return found
 

@@ -37,16 +37,20 @@ CHURNED = Target("dense first after deleting and replacing 10 %", (1.15, 1.15, 1
 
 def ratios(result: Result) -> Iterator[tuple[Target, float]]:
     """Yield every target with the ratio of CPU times that was measured; those that were not measured are left out."""
-    patterns, modes = result["patterns"], result["modes"]["P1"]
-    brute = {name: ways["numpy brute kept"] for name, ways in patterns.items() if "numpy brute kept" in ways}
-    yield FIRST, patterns["P1"]["nextk"]["first_cpu"] / brute["P1"]["first_cpu"]
-    yield DEEP, patterns["P2"]["nextk"]["cpu"] / brute["P2"]["cpu"]
+    patterns, modes, filtered, churned = (result[name] for name in ("patterns", "modes", "filtered", "churned"))
+    yield FIRST, _ratio(patterns["P1"], "nextk", "numpy brute kept", "first_cpu")
+    yield DEEP, _ratio(patterns["P2"], "nextk", "numpy brute kept", "cpu")
     if "hnswlib over-fetching" in patterns["P3"]:
-        yield DRAIN, patterns["P3"]["nextk"]["cpu"] / patterns["P3"]["hnswlib over-fetching"]["cpu"]
-    hybrid = max(modes[name]["first_cpu"] for name in ("nextk hybrid RRF", "nextk hybrid DBSF"))
-    yield HYBRID, hybrid / (modes["nextk"]["first_cpu"] + modes["nextk sparse"]["first_cpu"])
-    yield FILTERED, result["filtered"]["1 %"]["nextk"]["cpu"] / modes["nextk"]["cpu"]
-    yield CHURNED, result["churned"]["first_cpu"] / modes["nextk"]["first_cpu"]
+        yield DRAIN, _ratio(patterns["P3"], "nextk", "hnswlib over-fetching", "cpu")
+    first = {mode: figures["first_cpu"] for mode, figures in modes["P1"].items()}
+    hybrid = max(first["nextk hybrid RRF"], first["nextk hybrid DBSF"])
+    yield HYBRID, hybrid / (first["nextk dense"] + first["nextk sparse"])
+    yield FILTERED, _ratio(filtered, "nextk 1 %", "nextk unfiltered", "cpu")
+    yield CHURNED, _ratio(churned, "nextk churned", "nextk as written", "first_cpu")
+
+
+def _ratio(ways: Mapping[str, Mapping[str, float]], one: str, other: str, figure: str) -> float:
+    return ways[one][figure] / ways[other][figure]
 
 
 def print_result(result: Result) -> None:
@@ -58,10 +62,9 @@ def print_result(result: Result) -> None:
     for name, ways in result["patterns"].items():
         _print_table(f"dense {name}", ways)
     for name, ways in result["modes"].items():
-        _print_table(f"modes {name}", ways)
-    for share, ways in result["filtered"].items():
-        _print_table(f"P1, {share} pass", ways)
-    _print_table("P1 after deleting and replacing", {"nextk": result["churned"]})
+        _print_table(name, ways)
+    _print_table("dense P1, share that passes", result["filtered"])
+    _print_table("dense P1 after writes", result["churned"])
     print(f"\n{'ratio of CPU':50}{'measured':>10}{'target':>10}")
     for target, ratio in ratios(result):
         limit = target.limit(result["rows"])
