@@ -108,8 +108,9 @@ def draw(results: list[Result], path: Path) -> str:
     axes = figure.subplots(len(results), 3, squeeze=False)
     for row, result in zip(axes, results, strict=True):
         for axis, (name, ways) in zip(row, result["patterns"].items(), strict=True):
-            axis.barh(list(ways), [way["cpu"] for way in ways.values()], color="#4878a8")
-            axis.set(title=f"{result['corpus']}: {name}", xlabel="CPU ms, median", xscale="log")
+            axis.plot([way["cpu"] for way in ways.values()], list(ways), "o", color="#4878a8")
+            axis.set(title=f"{result['corpus']}: {name}", xlabel="CPU ms, median", xscale="log", xlim=(0.1, 10_000))
+            axis.grid(alpha=0.3)
             axis.invert_yaxis()
     figure.savefig(path, dpi=120)
     return f"picture in {path}"

@@ -125,5 +125,7 @@ class KeptScores:
 
     def _order(self, size: int) -> None:
         scores = self._scores
-        near = np.arange(len(scores)) if size >= len(scores) else np.argpartition(scores, -size)[-size:]
+        near = np.arange(len(scores))
+        if size < len(scores):  # all rows of the lowest score, so that a later call puts the same ones first
+            near = np.flatnonzero(scores >= np.partition(scores, -size)[-size])
         self._best = near[np.lexsort((near, -scores[near]))]
