@@ -22,6 +22,7 @@ from nextk.cli.locations import home as home_folder
 from nextk.cli.main import COMMANDS, main
 from nextk.cli.writing import MODELS
 from nextk.server import listening
+from nextk.server.turns import Turns, usable_cores
 from nextk.types import Data, WeightingStrategy
 
 TOKEN = "s3cret-token"
@@ -131,6 +132,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
             ["serve", "--max-open-queries", "0"],
             "argument --max-open-queries: give a whole number of at least 1, not '0'",
         ),
+        (["serve", "--search-threads", "0"], "argument --search-threads: give a whole number of at least 1, not '0'"),
         (["serve", "--max-namespaces", "0"], "argument --max-namespaces: give a whole number of at least 1, not '0'"),
         (["serve", "--port", "x"], "argument --port: invalid int value: 'x'"),
     ],
@@ -568,6 +570,26 @@ def test_a_served_index_has_as_many_open_queries_as_it_may(monkeypatch: pytest.M
     assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--max-open-queries", "2"])
     assert '"id":"a"' in replies[1]
     assert "limit: 2" in replies[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "turns"), [([], max(2, usable_cores())), (["--search-threads", "3"], 3)], ids=["default", "3"]
+)
+def test_a_server_has_as_many_turns_as_it_is_told(
+    options: list[str], turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--search-threads` reaches the application; without it there is a turn for each core, and at least two."""
+    made: dict[str, int] = {}
+
+    class Recorded(Turns):
+        def __init__(self, count: int, name: str) -> None:
+            made[name] = count
+            super().__init__(count, name)
+
+    monkeypatch.setattr("nextk.server.app.Turns", Recorded)
+    monkeypatch.setattr(listening, "run", lambda _app, _listener: None)
+    assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", *options])
+    assert turns == made["nextk-search"]
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
