@@ -17,6 +17,8 @@ from nextk.bodies import MAX_ID_BYTES, Delete, Include
 from nextk.engine import checksums, damage, file, stored
 from nextk.engine.failures import is_damage
 from nextk.engine.filter import sql as filters
+from nextk.engine.filter.columns import Cells, Field
+from nextk.engine.filter.reading import read_cells
 from nextk.engine.filter.syntax import parse
 from nextk.engine.record_cache import RecordCache
 from nextk.engine.schema import Schema
@@ -148,6 +150,21 @@ class RecordReader:
         for row in [row for row, is_lost in found if is_lost]:
             self.damaged.add(row)
         return [row for row, is_lost in found if not is_lost]
+
+    def cells(self, fields: Sequence[Field], rows: Sequence[int]) -> list[Cells]:
+        """Read the values of metadata fields, as a filter needs them.
+
+        Metadata that are lost, or no JSON, have no fields, and the log names their record. Whether other metadata match
+        the checksum of their record is not checked.
+
+        Args:
+            fields: The fields.
+            rows: The rows of the records, all of which exist.
+
+        Returns:
+            The values of each field, in any order of the rows.
+        """
+        return read_cells(self._connection, fields, rows, self.damaged.add)
 
     def rows_selected(self, key: int, selection: Delete) -> list[int]:
         """Return the rows that a delete request selects.

@@ -16,8 +16,9 @@ def over_rows(
     values: Sequence[object],
     rows: Sequence[int],
     on_failure: Callable[[int], None],
+    column: str = "records.row",
 ) -> Iterator[tuple[Any, ...]]:
-    """Run a statement over rows of the records, and yield what it selects.
+    """Run a statement over rows, and yield what it selects.
 
     Args:
         connection: The connection to the file.
@@ -25,9 +26,10 @@ def over_rows(
         values: The values of the placeholders in it.
         rows: The rows.
         on_failure: A function that is called with each row that SQLite finds damaged; the row is left out.
+        column: The column of the rows.
     """
     for chunk in chunks(rows):
-        selected = f"{statement} AND records.row IN ({placeholders(chunk)})"
+        selected = f"{statement} AND {column} IN ({placeholders(chunk)})"
         try:
             yield from connection.execute(selected, (*values, *chunk)).fetchall()
         except READ_FAILURES as error:
@@ -38,7 +40,7 @@ def over_rows(
                 continue
             half = len(chunk) // 2
             for part in (chunk[:half], chunk[half:]):
-                yield from over_rows(connection, statement, values, part, on_failure)
+                yield from over_rows(connection, statement, values, part, on_failure, column)
 
 
 def placeholders(values: Sequence[object]) -> str:

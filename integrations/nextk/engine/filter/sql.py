@@ -16,13 +16,15 @@ because SQLite reads it that way.
 
 import json
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from nextk.engine.filter import glob
 from nextk.engine.filter.tree import And, Compare, Contains, FieldPath, Glob, HasField, In, Node, Or, Value
 
-__all__ = ["Parameter", "register", "to_sql"]
+__all__ = ["Parameter", "json_path", "read_literal", "register", "to_sql"]
 
 Parameter: TypeAlias = str | int | float
 
@@ -44,6 +46,19 @@ def to_sql(node: Node, column: str) -> tuple[str, list[Parameter]]:
     """
     condition = _compile(node, column)
     return f"({condition.sql})", condition.parameters
+
+
+def read_literal(literal: Value) -> Value:
+    """Return a literal as a condition compares it: a float as SQLite reads it from JSON, anything else as it is."""
+    return _read_float(literal) if isinstance(literal, float) else literal
+
+
+@lru_cache(maxsize=1_024)
+def _read_float(literal: float) -> float:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        number: float
+        (number,) = connection.execute("SELECT json_extract(?, '$')", (json.dumps(literal),)).fetchone()
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,7 @@ def _join(operator: str, parts: list[_SqlCondition]) -> _SqlCondition:
 
 
 def _predicate(node: Compare | Glob | In | Contains | HasField, column: str) -> tuple[str, list[Parameter]]:
-    path = _json_path(node.path)
+    path = json_path(node.path)
     kind = f"json_type({column}, ?)"
     extracted = f"json_extract({column}, ?)"
     scalar = f"CASE WHEN {kind} IN ('array', 'object') THEN x'' ELSE {extracted} END"  # an empty blob equals nothing
@@ -116,7 +131,8 @@ def _literal(value: Value) -> tuple[str, Parameter]:
     return ("json_extract(?, '$')", json.dumps(value)) if isinstance(value, float) else ("?", value)
 
 
-def _json_path(path: FieldPath) -> str:
+def json_path(path: FieldPath) -> str:
+    """Return the path to a field as SQLite's JSON functions take it."""
     steps = (
         f'."{step}"' if isinstance(step, str) else f"[#-{step.position}]" if step.from_end else f"[{step.position}]"
         for step in path

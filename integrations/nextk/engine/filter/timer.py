@@ -1,0 +1,44 @@
+"""The time that one search may take for its filter."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+
+from nextk.errors import RefusedError
+
+__all__ = ["FilterTimer"]
+
+
+class FilterTimer:
+    """Ends the work on a filter that takes too long, or that nobody waits for any more.
+
+    Args:
+        seconds: The time that the work may take, from now on.
+        abandoned: Returns whether nobody waits for the result any more.
+        clock: The clock, in seconds; tests replace it.
+    """
+
+    def __init__(
+        self, seconds: float, abandoned: Callable[[], bool], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds = seconds
+        self._abandoned = abandoned
+        self._clock = clock
+        self._end = clock() + seconds
+
+    def check(self) -> None:
+        """Do nothing if the work may go on.
+
+        Raises:
+            RefusedError: It has taken too long. The status is 503.
+            CancelledError: Nobody waits for the result any more.
+        """
+        if self._abandoned():
+            raise CancelledError
+        if self._clock() > self._end:
+            message = (
+                f"The filter took longer than {self._seconds:g} seconds, and the search was given up. What it has read "
+                "is kept for a while, so send the search again; if it fails again, use a simpler filter, or allow more "
+                "time, on a server by --filter-timeout"
+            )
+            raise RefusedError(message, 503)
