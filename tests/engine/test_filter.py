@@ -17,6 +17,7 @@ from nextk.engine.filter.tree import And, Compare, Contains, FieldPath, Glob, Ha
 from nextk.errors import RefusedError
 from tests.support.filter_oracle import (
     Metadata,
+    alike,
     globs,
     literals,
     metadata,
@@ -26,6 +27,7 @@ from tests.support.filter_oracle import (
     predicates,
     read_string,
     spell,
+    tests_of_alike,
     trees,
     written,
 )
@@ -173,6 +175,13 @@ def test_a_field_may_be_named_like_a_keyword(found: FilterRunner, keyword: str) 
 @given(node=trees, records=st.lists(metadata, min_size=1, max_size=6))
 def test_a_filter_agrees_with_the_oracle(found: FilterRunner, node: Node, records: list[Metadata]) -> None:
     """Written down, read, compiled and run, a filter lets through what plain Python lets through."""
+    expected = [position for position, record in enumerate(records) if passes(node, record)]
+    assert expected == found(spell(node), *records)
+
+
+@given(node=tests_of_alike, records=st.lists(alike, min_size=6, max_size=12))
+def test_a_filter_tells_records_apart(found: FilterRunner, node: Node, records: list[Metadata]) -> None:
+    """Among records whose values often are equal, or equal but for their type, the right ones pass."""
     expected = [position for position, record in enumerate(records) if passes(node, record)]
     assert expected == found(spell(node), *records)
 

@@ -55,9 +55,9 @@ def test_a_column_reads_what_is_new_alone() -> None:
 def test_values_that_were_taken_stay_as_they_are() -> None:
     """A search that has taken values reads these, while the column grows and is numbered anew."""
     columns, rows = FieldColumns(), Rows()
-    columns.read_part([N], np.arange(4), None, rows.read)
+    columns.read_part([N], np.arange(4), None, rows.read, 2_048)
     taken = columns.values([N])
-    columns.read_part([N], np.arange(9), None, rows.read)
+    columns.read_part([N], np.arange(9), None, rows.read, 2_048)
     columns.keep(np.array([0, 5, 8]))
     assert [1, 2] == passing(columns, "n >= 5", 3)
     node = parse("n >= 2")
@@ -71,22 +71,22 @@ def test_columns_that_a_failure_has_torn_are_read_anew() -> None:
     columns.read_part(both, np.arange(9), None, rows.read, 4)
     rows.fails = True
     with pytest.raises(KeyError):
-        columns.read_part(both, np.arange(9), None, rows.read)
+        columns.read_part(both, np.arange(9), None, rows.read, 2_048)
     rows.fails = False
-    assert columns.read_part(both, np.arange(9), None, rows.read)
+    assert columns.read_part(both, np.arange(9), None, rows.read, 2_048)
     assert [8] == passing(columns, "n > 7 AND m > 7", 9)
 
 
 def test_the_columns_that_were_not_used_for_longest_are_forgotten() -> None:
     """Where the columns of all namespaces exceed their bound, the latest stay, and those of the present filter."""
     namespaces, rows, slots = [FieldColumns(), FieldColumns()], Rows(), np.arange(1_000)
-    namespaces[0].read_part([N], slots, None, rows.read)
+    namespaces[0].read_part([N], slots, None, rows.read, 2_048)
     budget = FieldBudget(2 * namespaces[0].nbytes)
 
     def read(namespace: int, *names: str) -> int:
         """Use fields; return how many values had to be read for that."""
         before, fields = rows.read_rows, [Field((name,)) for name in names]
-        namespaces[namespace].read_part(fields, slots, None, rows.read)
+        namespaces[namespace].read_part(fields, slots, None, rows.read, 2_048)
         budget.use(namespaces[namespace], fields)
         return rows.read_rows - before
 
@@ -106,7 +106,7 @@ def test_a_filter_is_checked_for_its_time(text: str) -> None:
     def read(fields: Sequence[Field], rows: Sequence[int]) -> list[Cells]:
         return [Cells(rows, ["text"] * len(rows), [str(row) for row in rows]) for _ in fields]
 
-    columns.read_part(fields_of(node), np.arange(9), None, read)
+    columns.read_part(fields_of(node), np.arange(9), None, read, 2_048)
     with pytest.raises(CancelledError):
         evaluate(node, columns.values(fields_of(node)), np.ones(9, np.bool_), FilterTimer(9, lambda: True).check)
 

@@ -101,14 +101,31 @@ metadata: st.SearchStrategy[Metadata] = st.none() | st.dictionaries(
     st.sampled_from(KEYS) | odd_keys, values, max_size=5
 )
 
-predicates: st.SearchStrategy[Node] = st.one_of(
-    st.builds(Compare, paths, st.sampled_from(["=", "!="]), literals),
-    st.builds(Compare, paths, st.sampled_from(["<", "<=", ">", ">="]), INTEGERS | FLOATS),
-    st.builds(Glob, paths, globs, st.booleans()),
-    st.builds(In, paths, st.lists(literals, min_size=1, max_size=4).map(tuple), st.booleans()),
-    st.builds(Contains, paths, literals, st.booleans()),
-    st.builds(HasField, paths, st.booleans()),
+
+def predicates_on(paths: st.SearchStrategy[FieldPath], literals: st.SearchStrategy[Value]) -> st.SearchStrategy[Node]:
+    """Predicates of all kinds on some fields, with some literals."""
+    return st.one_of(
+        st.builds(Compare, paths, st.sampled_from(["=", "!="]), literals),
+        st.builds(Compare, paths, st.sampled_from(["<", "<=", ">", ">="]), INTEGERS | FLOATS),
+        st.builds(Glob, paths, globs, st.booleans()),
+        st.builds(In, paths, st.lists(literals, min_size=1, max_size=4).map(tuple), st.booleans()),
+        st.builds(Contains, paths, literals, st.booleans()),
+        st.builds(HasField, paths, st.booleans()),
+    )
+
+
+predicates = predicates_on(paths, literals)
+
+# Few values, so that records have many of them in common.
+
+few: st.SearchStrategy[Value] = st.sampled_from(["a", "b", "ab", "1"]) | st.sampled_from(
+    [1, 0, 1.0, 0.5, True, 2**53 + 1, 2.0**53]
 )
+alike: st.SearchStrategy[Metadata] = st.builds(
+    lambda value: {"a": value}, few | st.lists(few, max_size=2) | st.none() | st.just({})
+)
+tests_of_alike = predicates_on(st.just(("a",)), few)
+
 trees: st.SearchStrategy[Node] = st.recursive(
     predicates,
     lambda inner: (

@@ -39,7 +39,7 @@ def by_growing_columns(connection: sqlite3.Connection, node: Node, stored: Seque
     """Over columns that are filled slot by slot, some of them earlier than others."""
     held, columns, rows = _HeldMetadata(connection, stored), FieldColumns(), np.arange(len(stored))
     for field in sorted(fields_of(node), key=str)[::2]:
-        columns.read_part([field], rows[: len(rows) // 2], None, held.read)
+        columns.read_part([field], rows[: len(rows) // 2], None, held.read, 100)
     return held.passing(node, columns, rows, None, limit=1)
 
 
@@ -49,7 +49,7 @@ def by_renumbered_columns(connection: sqlite3.Connection, node: Node, stored: Se
     count = len(stored)
     rows = np.stack([np.arange(count, 2 * count), np.arange(count)], axis=1).ravel()
     columns = FieldColumns()
-    columns.read_part(fields_of(node), rows[: count + 1], None, held.read)
+    columns.read_part(fields_of(node), rows[: count + 1], None, held.read, 100)
     columns.keep(np.arange(1, 2 * count, 2))
     return held.passing(node, columns, np.arange(count), None, limit=2)
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from nextk.engine import blocks, columns, ranking
+from nextk.engine import blocks, columns, engine, ranking
 
 COMPACT_FROM = 8
 """The deleted versions from which on a namespace may be compacted."""
@@ -22,6 +22,7 @@ def small_arrays(block: int = 4) -> Iterator[None]:
         patch.setattr(columns, "_COMPACT_FROM", COMPACT_FROM)
         patch.setattr(blocks, "BLOCK_BYTES", 12 * block)
         patch.setattr(blocks, "_CHUNK_BYTES", 64 * block)
+        patch.setattr(engine, "_FILTER_PART", block)
         patch.setattr(ranking, "_SMALLEST_CHUNK", block)
         patch.setattr(ranking, "_FIRST_CHUNK", block)
         yield

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from nextk.engine import backup, records
 from nextk.engine.cache import EngineCache
 from nextk.engine.failures import refusing_failures
+from nextk.engine.filter.store import FieldBudget
 from nextk.engine.open_queries import Clock, OpenQueries
 from nextk.engine.protocol import Stats
 from nextk.engine.record_cache import RECORD_CACHE_BYTES
@@ -19,6 +20,8 @@ from nextk.errors import RefusedError
 
 MAX_OPEN_QUERIES = 100
 MAX_NAMESPACES = 10_000
+FILTER_TIMEOUT = 10.0
+FILTER_COLUMN_BYTES = 256 * 2**20
 
 
 @refusing_failures
@@ -34,6 +37,8 @@ class BaseEngine:
         max_namespaces: The number of namespaces at which no further one is made. The default namespace counts.
         record_cache_bytes: The memory that records may take which were read for answers; their vectors are not among
             them.
+        filter_timeout: The seconds after which a search gives its filter up.
+        filter_column_bytes: The memory that metadata fields may take whose values were read for filters.
         clock: The clock that measures the idle time of resumable queries, in seconds; tests replace it.
     """
 
@@ -47,6 +52,8 @@ class BaseEngine:
         max_open_queries: int = MAX_OPEN_QUERIES,
         max_namespaces: int = MAX_NAMESPACES,
         record_cache_bytes: int = RECORD_CACHE_BYTES,
+        filter_timeout: float = FILTER_TIMEOUT,
+        filter_column_bytes: int = FILTER_COLUMN_BYTES,
         clock: Clock = time.monotonic,
     ) -> None:
         self.name = name
@@ -56,6 +63,8 @@ class BaseEngine:
         self._cache = EngineCache(storage)
         self._models = records.Models(dense_model, sparse_model)
         self._lock = threading.RLock()
+        self._filter_timeout = filter_timeout
+        self._field_budget = FieldBudget(filter_column_bytes)
         self._open_queries = OpenQueries(max_open_queries, clock)
         self._rest_timer = RestTimer(self._rest)
         if storage.path is not None:

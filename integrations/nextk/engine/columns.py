@@ -6,7 +6,7 @@ slots are deleted, the live ones are copied and numbered anew: they get a new *l
 which it can read without a lock while records are written.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from weakref import ref
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nextk.engine.blocks import Blocks, Matrix, squares_of
 from nextk.engine.directory import SlotDirectory
+from nextk.engine.filter.store import FieldColumns
 from nextk.engine.postings import Postings
 from nextk.engine.values import SparseRows, VectorRows
 
@@ -65,9 +66,9 @@ class Snapshot:
         count = int(np.count_nonzero(visible))
         return replace(self, visible=visible, count=count, frequencies={})
 
-    def with_rows(self, rows: Sequence[int]) -> NDArray[np.bool_]:
-        """Return whether each slot holds one of the given rows; bool (slots,)."""
-        return np.isin(self.rows, np.asarray(rows, np.int64))
+    def visible_mask(self) -> NDArray[np.bool_]:
+        """Return whether each slot is visible; bool (slots,)."""
+        return np.ones(len(self.rows), np.bool_) if self.visible is None else self.visible
 
     def slots(self) -> NDArray[np.int64]:
         """Return the visible slots, int64 (count,), ascending."""
@@ -98,9 +99,11 @@ class Columns:
 
     Attributes:
         snapshot: The slots as they are now. A write replaces it when it is done.
+        fields: The metadata fields that filters have needed.
     """
 
     def __init__(self) -> None:
+        self.fields = FieldColumns()
         self._count = 0
         self._deleted = 0
         self._directory = SlotDirectory()
@@ -203,6 +206,7 @@ class Columns:
             self._squares = self._squares[live]
         self._postings = self._postings.renumbered(live, self._count)
         self._directory.renumber(live)
+        self.fields.keep(live)
         self._rows = self._rows[live]
         self._live = np.ones(len(live), np.bool_)
         self._count, self._deleted, self._layout = len(live), 0, object()

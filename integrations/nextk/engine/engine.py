@@ -6,24 +6,51 @@ not enter it. Records that are deleted later, or whose metadata no longer passes
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from nextk.bodies import MAX_ROWS, Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
 from nextk.engine import records, search
 from nextk.engine.base import BaseEngine
-from nextk.engine.columns import Columns
+from nextk.engine.columns import Columns, Snapshot
 from nextk.engine.failures import refusing_failures
+from nextk.engine.filter.columns import Field, FieldValues
+from nextk.engine.filter.evaluate import evaluate, fields_of
 from nextk.engine.filter.syntax import parse
+from nextk.engine.filter.timer import FilterTimer
 from nextk.engine.fusion import Order
 from nextk.engine.open_queries import QueryStart
 from nextk.engine.pages import LoadRows, RepeatablePage
 from nextk.engine.protocol import RangePage
+from nextk.engine.schema import Schema
 from nextk.engine.stored import StoredRecord, vector_rows
 from nextk.engine.values import Match, TextVectors
 from nextk.errors import RefusedError
 from nextk.types import QueryMode
 
 _VECTORS = Include.model_validate({"includeVectors": True})
+_FILTER_PART = 2_048  # slots whose metadata fields are read at once
+_PAUSE = 0.0005  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _TakenSnapshot:
+    """That which a search has taken under the lock.
+
+    Attributes:
+        snapshot: The slots of the namespace.
+        values: The values of the fields of the filter in these slots.
+        schema: The schema of the index.
+        key: The key of the namespace.
+        changes: The number of changes to records so far.
+    """
+
+    snapshot: Snapshot
+    values: Mapping[Field, FieldValues]
+    schema: Schema
+    key: int
+    changes: int
 
 
 @refusing_failures
@@ -193,24 +220,46 @@ class EmbeddedEngine(BaseEngine):
             the namespace does not exist, or if nothing was ever written.
         """
         self._open_queries.sweep()
+        node = parse(query.filter)
         if self.schema.undecided:
-            parse(query.filter)
             return None
         components = records.components_of(query, self.schema, self._models)
-        filtered = parse(query.filter) is not None
-        with self._lock:
-            cache = self._cache.current()
-            schema, key = cache.schema, cache.keys.get(namespace)
-            records.refuse_dimension(components, schema)  # under the lock, because a first write may decide it
-            if key is None:
-                return None
-            changes = self._storage.record_cache.changes
-            all_rows = cache.columns(key).snapshot
-            visible = all_rows
-            if filtered:
-                visible = all_rows.restricted_to(all_rows.with_rows(self._storage.rows_where(key, query.filter)))
-        rank = functools.partial(search.order, components, schema, all_rows, visible)
-        return rank, functools.partial(self._load, key=key, query=query, changes=changes)
+        timer = FilterTimer(self._filter_timeout)
+        taken = self._take(namespace, components, fields_of(node), timer)
+        if taken is None:
+            return None
+        visible = taken.snapshot
+        if node is not None:
+            visible = visible.restricted_to(evaluate(node, taken.values, visible.visible_mask(), timer.check))
+        rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible)
+        return rank, functools.partial(self._load, key=taken.key, query=query, changes=taken.changes)
+
+    def _take(
+        self, namespace: str, components: search.QueryComponents, fields: Collection[Field], timer: FilterTimer
+    ) -> "_TakenSnapshot | None":
+        """Take the snapshot of a namespace that is searched, as soon as the values of some fields are in memory.
+
+        The lock is free between any two parts of them, so neither writes nor other searches wait for all of them.
+
+        Returns:
+            The snapshot; `None` if the namespace does not exist.
+        """
+        while True:
+            with self._lock:
+                cache = self._cache.current()
+                schema, key = cache.schema, cache.keys.get(namespace)
+                records.refuse_dimension(components, schema)  # under the lock, because a first write may decide it
+                if key is None:
+                    return None
+                columns = cache.columns(key)
+                snapshot, held = columns.snapshot, columns.fields
+                rows, live, read = snapshot.rows, snapshot.visible, self._storage.cells
+                complete = held.read_part(fields, rows, live, read, _FILTER_PART)
+                self._field_budget.use(held, fields)
+                if complete:
+                    return _TakenSnapshot(snapshot, held.values(fields), schema, key, self._storage.record_cache.changes)
+            timer.check()
+            time.sleep(_PAUSE)  # whoever waits for the lock gets it
 
     def _load(self, rows: Sequence[int], *, key: int, query: Query, changes: int) -> Mapping[int, Match]:
         """Read the records of rows that still exist, still pass the filter, and are not damaged.

@@ -299,11 +299,12 @@ class FieldColumn:
         return {_INTEGER: self._integers, _REAL: self._reals, _TEXT: self._texts}
 
     def _numbered(self, texts: Sequence[Any]) -> list[int]:
-        """Return the numbers of texts among the distinct ones; those that are new are added."""
-        for text in set(texts) - self._numbers.keys():
-            self._numbers[text] = len(self._distinct)
-            self._distinct.append(text)
-            self._text_bytes += sys.getsizeof(text) + _TEXT_OVERHEAD
+        """Return the numbers of texts among the distinct ones; those that are new are added in their order."""
+        for text in dict.fromkeys(texts):
+            if text not in self._numbers:
+                self._numbers[text] = len(self._distinct)
+                self._distinct.append(text)
+                self._text_bytes += sys.getsizeof(text) + _TEXT_OVERHEAD
         return [self._numbers[text] for text in texts]
 
     def _forget_texts(self) -> None:

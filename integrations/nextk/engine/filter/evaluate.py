@@ -16,9 +16,9 @@ from nextk.engine.filter.tree import And, Compare, Contains, Glob, HasField, In,
 __all__ = ["evaluate", "fields_of"]
 
 
-def fields_of(node: Node) -> set[Field]:
-    """Return the fields whose values `evaluate` needs."""
-    return set(_fields(node))
+def fields_of(node: Node | None) -> set[Field]:
+    """Return the fields whose values `evaluate` needs; none for the tree of a blank filter, which is `None`."""
+    return set() if node is None else set(_fields(node))
 
 
 def evaluate(

@@ -24,8 +24,6 @@ __all__ = ["FieldBudget", "FieldColumns", "ReadCells"]
 ReadCells: TypeAlias = Callable[[Sequence[Field], Sequence[int]], Sequence[Cells]]
 """Reads the values of fields in rows that exist, in any order of the rows."""
 
-_PART = 2_048  # slots whose values are read at once
-
 
 class FieldColumns:
     """The columns of one namespace.
@@ -49,12 +47,12 @@ class FieldColumns:
         rows: NDArray[np.int64],
         live: NDArray[np.bool_] | None,
         read: ReadCells,
-        limit: int = _PART,
+        limit: int,
     ) -> bool:
         """Read values that the columns of some fields do not have yet.
 
         Args:
-            fields: The fields; at least one.
+            fields: The fields.
             rows: The row of every slot; int64 (slots,).
             live: Whether each slot is live; bool (slots,). `None` if all are.
             read: Reads the values of rows.
@@ -64,6 +62,8 @@ class FieldColumns:
             Whether the columns have the values of all slots by now.
         """
         columns = {field: self._columns.setdefault(field, FieldColumn(elements=field.elements)) for field in fields}
+        if not columns:
+            return True
         lengths = sorted({len(column) for column in columns.values()})
         first, end = lengths[0], min(lengths[0] + limit, len(rows), *lengths[1:2])
         if first < end:
@@ -136,6 +136,8 @@ class FieldBudget:
             columns: The columns of the namespace that is searched.
             fields: The fields of the filter, which are not forgotten.
         """
+        if not fields:
+            return
         now = next(self._clock)
         columns.used.update(dict.fromkeys(fields, now))
         self._namespaces.add(columns)

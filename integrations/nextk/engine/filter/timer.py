@@ -19,7 +19,7 @@ class FilterTimer:
     """
 
     def __init__(
-        self, seconds: float, abandoned: Callable[[], bool], clock: Callable[[], float] = time.monotonic
+        self, seconds: float, abandoned: Callable[[], bool] = lambda: False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._seconds = seconds
         self._abandoned = abandoned
@@ -35,7 +35,7 @@ class FilterTimer:
         """
         if self._abandoned():
             raise CancelledError
-        if self._clock() > self._end:
+        if self._clock() >= self._end:
             message = (
                 f"The filter took longer than {self._seconds:g} seconds, and the search was given up. What it has read "
                 "is kept for a while, so send the search again; if it fails again, use a simpler filter, or allow more "
