@@ -4,6 +4,7 @@ import asyncio
 import errno
 import gc
 import importlib
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,8 @@ from nextk import Index
 from nextk.cli.locations import home as home_folder
 from nextk.cli.main import COMMANDS, main
 from nextk.cli.writing import MODELS
+from nextk.engine import engine
+from nextk.engine.filter.timer import FilterTimer
 from nextk.server import listening
 from nextk.server.turns import Turns, usable_cores
 from nextk.types import Data, WeightingStrategy
@@ -133,6 +136,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
             "argument --max-open-queries: give a whole number of at least 1, not '0'",
         ),
         (["serve", "--search-threads", "0"], "argument --search-threads: give a whole number of at least 1, not '0'"),
+        (["serve", "--filter-timeout", "0"], "argument --filter-timeout: give a whole number of at least 1, not '0'"),
         (["serve", "--max-namespaces", "0"], "argument --max-namespaces: give a whole number of at least 1, not '0'"),
         (["serve", "--port", "x"], "argument --port: invalid int value: 'x'"),
     ],
@@ -590,6 +594,23 @@ def test_a_server_has_as_many_turns_as_it_is_told(
     monkeypatch.setattr(listening, "run", lambda _app, _listener: None)
     assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", *options])
     assert turns == made["nextk-search"]
+
+
+def test_a_served_filter_has_as_much_time_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--filter-timeout` reaches the indexes: a filter that takes longer is refused, and the message says so."""
+    replies: list[httpx.Response] = []
+    clock = itertools.chain([0.0], itertools.repeat(7.5)).__next__
+
+    async def ask(app: ASGIApp) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            await client.post("/upsert", json={"id": "a", "vector": [1.0], "metadata": {"n": 1}})
+            return await client.post("/query", json={"vector": [1.0], "filter": "n = 1"})
+
+    monkeypatch.setattr(listening, "run", lambda app, _listener: replies.append(asyncio.run(ask(app))))
+    monkeypatch.setattr(engine, "FilterTimer", lambda seconds: FilterTimer(seconds, clock=clock))
+    assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--filter-timeout", "7"])
+    assert 503 == replies[0].status_code
+    assert "longer than 7 seconds" in replies[0].text
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

@@ -98,6 +98,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         default=100,
         help="number of resumable queries that an index may have open; each holds 4 bytes a record (default: 100)",
     )
+    parser.add_argument(
+        "--filter-timeout",
+        metavar="SECONDS",
+        type=count(),
+        default=10,
+        help="time after which a search gives its filter up, with status 503 (default: 10)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -123,6 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.data,
             max_namespaces=arguments.max_namespaces,
             max_open_queries=arguments.max_open_queries,
+            filter_timeout=arguments.filter_timeout,
             same_model=arguments.same_model,
         ) as engines,
     ):
