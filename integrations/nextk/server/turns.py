@@ -2,11 +2,16 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from nextk.engine.abandonment import abandonable
+
 T = TypeVar("T")
+
+_SOON = 0.25  # seconds
 
 
 def usable_cores() -> int:
@@ -42,7 +47,8 @@ class Turns:
         Args:
             call: The blocking call.
             has_left: A function that waits for the client to leave and then returns `True`, or returns `False` if that
-                cannot be told. It is called only if the call has to wait, and is cancelled when the call is done.
+                cannot be told. It is called only if the call has to wait, or is not done soon, and is cancelled when
+                the call is done. A call whose client leaves while it runs learns so by `is_abandoned`.
 
         Returns:
             The result of the call.
@@ -51,18 +57,29 @@ class Turns:
             ClientLeft: The client left before the turn came.
         """
         self._unfinished += 1
-        work = self._threads.submit(call)
+        left = threading.Event()
+        work = self._threads.submit(abandonable, left.is_set, call)
         done = asyncio.wrap_future(work)
         try:
-            if self._unfinished > self._count and await _ends_first(has_left(), done) and work.cancel():
-                raise ClientLeft
+            if not await self._is_soon_done(done) and await _ends_first(has_left(), done):
+                left.set()
+                if work.cancel():
+                    raise ClientLeft
             return await asyncio.shield(done)
         except BaseException:
+            left.set()
             if not work.cancel():
                 await asyncio.wait({done})
             raise
         finally:
             self._unfinished -= 1
+
+    async def _is_soon_done(self, done: "asyncio.Future[T]") -> bool:
+        """Return whether a call that begins at once is done so soon that its client need not be watched."""
+        if self._unfinished > self._count:
+            return False
+        await asyncio.wait({done}, timeout=_SOON)
+        return done.done()
 
     def waiting(self) -> int:
         """Return the number of calls that wait for their turn."""

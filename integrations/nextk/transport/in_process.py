@@ -7,6 +7,7 @@ import asyncio
 import atexit
 import contextlib
 import ctypes
+import functools
 import os
 import threading
 import weakref
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nextk.dispatch import dispatch
+from nextk.engine.abandonment import abandonable
 from nextk.engine.protocol import Engine
 from nextk.errors import ClientError, NextKError, RefusedError
 from nextk.operations import Operation, stop
@@ -136,11 +138,17 @@ class InProcessTransport:
         return _dispatch(engine, operation)
 
     async def asend(self, operation: Operation[T]) -> T:
-        """Carry an operation in a thread of the engine, so that the event loop is never blocked."""
-        future = self._open().executor.submit(self.send, operation)
+        """Carry an operation in a thread of the engine, so that the event loop is never blocked.
+
+        If the caller is cancelled, the engine gives a filter up that it is evaluating, and finishes any other work.
+        """
+        left = threading.Event()
+        call = functools.partial(self.send, operation)
+        future = self._open().executor.submit(abandonable, left.is_set, call)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
+            left.set()
             if operation.starts:  # the call goes on without us: nobody will ever learn the uuid
                 self._abandoned[future] = operation.own_uuid
                 future.add_done_callback(self._disown)

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 
+from nextk.engine.abandonment import is_abandoned
 from nextk.errors import RefusedError
 
 __all__ = ["FilterTimer"]
@@ -14,12 +14,12 @@ class FilterTimer:
 
     Args:
         seconds: The time that the work may take, from now on.
-        abandoned: Returns whether nobody waits for the result any more.
+        abandoned: Returns whether nobody waits for the result any more; tests replace it.
         clock: The clock, in seconds; tests replace it.
     """
 
     def __init__(
-        self, seconds: float, abandoned: Callable[[], bool] = lambda: False, clock: Callable[[], float] = time.monotonic
+        self, seconds: float, abandoned: Callable[[], bool] = is_abandoned, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._seconds = seconds
         self._abandoned = abandoned
@@ -30,11 +30,11 @@ class FilterTimer:
         """Do nothing if the work may go on.
 
         Raises:
-            RefusedError: It has taken too long. The status is 503.
-            CancelledError: Nobody waits for the result any more.
+            RefusedError: It has taken too long, or nobody waits for the result any more. The status is 503.
         """
         if self._abandoned():
-            raise CancelledError
+            message = "The search was given up, because its caller does not wait for it any more"
+            raise RefusedError(message, 503)
         if self._clock() >= self._end:
             message = (
                 f"The filter took longer than {self._seconds:g} seconds, and the search was given up. What it has read "

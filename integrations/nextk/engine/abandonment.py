@@ -1,0 +1,30 @@
+"""Whether anybody still waits for the call that runs in a thread, so that long work on it can be given up."""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TypeVar
+
+__all__ = ["abandonable", "is_abandoned"]
+
+T = TypeVar("T")
+
+_is_abandoned: ContextVar[Callable[[], bool]] = ContextVar("is_abandoned", default=lambda: False)
+
+
+def abandonable(abandoned: Callable[[], bool], call: Callable[[], T]) -> T:
+    """Make a call that may be given up.
+
+    Args:
+        abandoned: Returns whether nobody waits for the result any more. It is called often, from this thread.
+        call: The call.
+    """
+    token = _is_abandoned.set(abandoned)
+    try:
+        return call()
+    finally:
+        _is_abandoned.reset(token)
+
+
+def is_abandoned() -> bool:
+    """Return whether nobody waits for the call that runs in this thread any more."""
+    return _is_abandoned.get()()
