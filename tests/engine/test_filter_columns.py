@@ -77,7 +77,7 @@ def test_columns_that_a_failure_has_torn_are_read_anew() -> None:
 
 
 def test_the_columns_that_were_not_used_for_longest_are_forgotten() -> None:
-    """Where the columns of all namespaces exceed their bound, the latest stay, and those of the present filter."""
+    """Where the columns of all namespaces exceed their bound, the latest stay."""
     namespaces, rows, slots = [FieldColumns(), FieldColumns()], Rows(), np.arange(1_000)
     namespaces[0].read_part([N], slots, None, rows.read, 2_048)
     budget = FieldBudget(2 * namespaces[0].nbytes)
@@ -91,8 +91,20 @@ def test_the_columns_that_were_not_used_for_longest_are_forgotten() -> None:
 
     assert [0, 1_000, 0, 1_000] == [read(0, "n"), read(0, "m"), read(0, "n"), read(1, "n")]  # m of 0 is forgotten
     assert [0, 0, 1_000] == [read(1, "n"), read(0, "n"), read(0, "m")]  # n of 1 is forgotten
-    assert [3_000, 0] == [read(1, "a", "b", "c"), read(1, "a", "b", "c")]
-    assert [1_000, 1_000] == [read(0, "n"), read(1, "a")]
+    assert [2_000, 0, 1_000] == [read(1, "a", "b"), read(1, "a", "b"), read(0, "n")]
+
+
+def test_fields_that_exceed_the_bound_by_themselves_are_too_large() -> None:
+    """The largest of them is forgotten, and known as too large; the others stay."""
+    columns, rows, slots = FieldColumns(), Rows(), np.arange(1_000)
+    columns.read_part([N], slots, None, rows.read, 2_048)
+    budget = FieldBudget(columns.nbytes)
+    budget.use(columns, [N])
+    assert set() == columns.too_large
+    columns.read_part([N, Field(("m",))], slots, None, rows.read, 2_048)
+    budget.use(columns, [N, Field(("m",))])
+    assert 1 == len(columns.too_large)
+    assert columns.read_part({N, Field(("m",))} - columns.too_large, slots, None, rows.read, 1)
 
 
 @pytest.mark.parametrize("text", ["n < 5", "n IN (1, 2)", "u GLOB '*1*'", "n < 5 OR u GLOB '*'"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nextk.engine.filter.columns import Cells, Field
+from nextk.engine.filter.store import FieldBudget
 from nextk.engine.filter.timer import FilterTimer
 from nextk.errors import RefusedError
 from tests.support.bare_engine import Rig
@@ -126,3 +127,16 @@ def test_a_filter_that_takes_too_long_is_refused(rig: Rig, monkeypatch: pytest.M
     with pytest.raises(RefusedError, match="The filter took longer than 0 seconds") as caught:
         rig.query(vector=[1.0, 1.0], topK=1, filter="group = 1")
     assert 503 == caught.value.status
+
+
+@pytest.mark.parametrize("filter", ["group = 1", "tags NOT CONTAINS 't2'", "group < 2 AND tags[0] GLOB 't*'"])
+def test_a_field_that_is_too_large_for_memory_stays_in_the_file(rig: Rig, filter: str) -> None:
+    """A filter lets through the same records, and the memory is what is allowed, whatever is written meanwhile."""
+    query: dict[str, Any] = {"vector": [1.0, 1.0], "topK": 1_000, "filter": filter}
+    found = rig.query(**query)
+    rig.engine._field_budget = FieldBudget(0)
+    rig.upsert(record(COUNT, 1))
+    assert len(found) + 1 == len(rig.query(**query))
+    rig.delete(ids=[f"r{COUNT}"])
+    assert found == rig.query(**query)
+    assert 0 == rig.engine._cache.columns(1).fields.nbytes

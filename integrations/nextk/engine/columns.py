@@ -6,7 +6,7 @@ slots are deleted, the live ones are copied and numbered anew: they get a new *l
 which it can read without a lock while records are written.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from weakref import ref
@@ -69,6 +69,10 @@ class Snapshot:
     def visible_mask(self) -> NDArray[np.bool_]:
         """Return whether each slot is visible; bool (slots,)."""
         return np.ones(len(self.rows), np.bool_) if self.visible is None else self.visible
+
+    def with_rows(self, rows: Sequence[int]) -> NDArray[np.bool_]:
+        """Return whether each slot holds one of the given rows; bool (slots,)."""
+        return np.isin(self.rows, np.asarray(rows, np.int64))
 
     def slots(self) -> NDArray[np.int64]:
         """Return the visible slots, int64 (count,), ascending."""

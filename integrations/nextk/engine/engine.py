@@ -7,8 +7,11 @@ not enter it. Records that are deleted later, or whose metadata no longer passes
 
 import functools
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nextk.bodies import MAX_ROWS, Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
 from nextk.engine import records, search
@@ -41,6 +44,7 @@ class _TakenSnapshot:
     Attributes:
         snapshot: The slots of the namespace.
         values: The values of the fields of the filter in these slots.
+        passing: Whether each slot passes the filter, bool (slots,), if the values are too large for memory.
         schema: The schema of the index.
         key: The key of the namespace.
         changes: The number of changes to records so far.
@@ -48,6 +52,7 @@ class _TakenSnapshot:
 
     snapshot: Snapshot
     values: Mapping[Field, FieldValues]
+    passing: NDArray[np.bool_] | None
     schema: Schema
     key: int
     changes: int
@@ -225,25 +230,29 @@ class EmbeddedEngine(BaseEngine):
             return None
         components = records.components_of(query, self.schema, self._models)
         timer = FilterTimer(self._filter_timeout)
-        taken = self._take(namespace, components, fields_of(node), timer)
+        taken = self._take(namespace, components, query.filter, timer)
         if taken is None:
             return None
-        visible = taken.snapshot
+        visible, passing = taken.snapshot, taken.passing
         if node is not None:
-            visible = visible.restricted_to(evaluate(node, taken.values, visible.visible_mask(), timer.check))
+            if passing is None:
+                passing = evaluate(node, taken.values, visible.visible_mask(), timer.check)
+            visible = visible.restricted_to(passing)
         rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible)
         return rank, functools.partial(self._load, key=taken.key, query=query, changes=taken.changes)
 
     def _take(
-        self, namespace: str, components: search.QueryComponents, fields: Collection[Field], timer: FilterTimer
+        self, namespace: str, components: search.QueryComponents, filter: str, timer: FilterTimer
     ) -> "_TakenSnapshot | None":
-        """Take the snapshot of a namespace that is searched, as soon as the values of some fields are in memory.
+        """Take the snapshot of a namespace that is searched, once the values of the filter's fields are in memory.
 
-        The lock is free between any two parts of them, so neither writes nor other searches wait for all of them.
+        The lock is free between any two parts of them, so neither writes nor other searches wait for all of them. If
+        the fields are too large for memory, the filter is evaluated by SQLite.
 
         Returns:
             The snapshot; `None` if the namespace does not exist.
         """
+        fields = fields_of(parse(filter))
         while True:
             with self._lock:
                 cache = self._cache.current()
@@ -251,13 +260,16 @@ class EmbeddedEngine(BaseEngine):
                 records.refuse_dimension(components, schema)  # under the lock, because a first write may decide it
                 if key is None:
                     return None
-                columns = cache.columns(key)
+                columns, changes = cache.columns(key), self._storage.record_cache.changes
                 snapshot, held = columns.snapshot, columns.fields
+                if held.too_large & fields:
+                    passing = snapshot.with_rows(self._storage.rows_where(key, filter))
+                    return _TakenSnapshot(snapshot, {}, passing, schema, key, changes)
                 rows, live, read = snapshot.rows, snapshot.visible, self._storage.cells
                 complete = held.read_part(fields, rows, live, read, _FILTER_PART)
                 self._field_budget.use(held, fields)
-                if complete:
-                    return _TakenSnapshot(snapshot, held.values(fields), schema, key, self._storage.record_cache.changes)
+                if complete and not held.too_large & fields:
+                    return _TakenSnapshot(snapshot, held.values(fields), None, schema, key, changes)
             timer.check()
             time.sleep(_PAUSE)  # whoever waits for the lock gets it
 

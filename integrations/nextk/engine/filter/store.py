@@ -30,11 +30,13 @@ class FieldColumns:
 
     Attributes:
         used: When each field was last used, by the clock of the `FieldBudget`.
+        too_large: The fields whose values take more memory than all columns may.
     """
 
     def __init__(self) -> None:
         self._columns: dict[Field, FieldColumn] = {}
         self.used: dict[Field, int] = {}
+        self.too_large: set[Field] = set()
 
     @property
     def nbytes(self) -> int:
@@ -86,6 +88,10 @@ class FieldColumns:
         for column in self._columns.values():
             column.keep(slots)
 
+    def bytes_of(self, field: Field) -> int:
+        """Return the bytes that the column of a field takes."""
+        return self._columns[field].nbytes
+
     def drop(self, field: Field) -> int:
         """Forget the column of a field. Returns the bytes that it took. Values that were taken from it stay."""
         self.used.pop(field, None)
@@ -121,7 +127,7 @@ class FieldBudget:
     """A bound on the memory that the columns of all namespaces of an index take together.
 
     Args:
-        limit: The bound, in bytes. The columns of one filter are allowed to exceed it.
+        limit: The bound, in bytes.
     """
 
     def __init__(self, limit: int) -> None:
@@ -132,9 +138,11 @@ class FieldBudget:
     def use(self, columns: FieldColumns, fields: Collection[Field]) -> None:
         """Note that fields are used now, and forget those that were not used for longest while the bound is exceeded.
 
+        If the fields exceed it by themselves, the largest of them are forgotten, and are too large from now on.
+
         Args:
             columns: The columns of the namespace that is searched.
-            fields: The fields of the filter, which are not forgotten.
+            fields: The fields of the filter.
         """
         if not fields:
             return
@@ -143,8 +151,11 @@ class FieldBudget:
         self._namespaces.add(columns)
         excess = sum(each.nbytes for each in self._namespaces) - self._limit
         if excess > 0:
-            others = ((used, each, field) for each in self._namespaces for field, used in each.used.items())
+            others = [(used, each, field) for each in self._namespaces for field, used in each.used.items()]
             for _, each, field in sorted((other for other in others if other[0] < now), key=itemgetter(0)):
-                if excess <= 0:
-                    break
-                excess -= each.drop(field)
+                if excess > 0:
+                    excess -= each.drop(field)
+        for field in sorted(fields, key=columns.bytes_of, reverse=True):
+            if excess > 0:
+                excess -= columns.drop(field)
+                columns.too_large.add(field)
