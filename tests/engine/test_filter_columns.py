@@ -4,9 +4,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nextk.engine.filter.columns import Cells, Field
 from nextk.engine.filter.evaluate import evaluate, fields_of
+from nextk.engine.filter.numbers import are_any, same_integers, same_reals
 from nextk.engine.filter.store import FieldBudget, FieldColumns
 from nextk.engine.filter.syntax import parse
 from nextk.engine.filter.timer import FilterTimer
@@ -120,6 +123,18 @@ def test_a_filter_is_checked_for_its_time(text: str) -> None:
     columns.read_part(fields_of(node), np.arange(9), None, read, 2_048)
     with pytest.raises(RefusedError, match="does not wait for it any more"):
         evaluate(node, columns.values(fields_of(node)), np.ones(9, np.bool_), FilterTimer(9, lambda: True).check)
+
+
+WHOLE = st.sampled_from([0, 1, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)])
+REAL = st.sampled_from([0.0, 0.5, 1.0, 2.0**53, 2.0**63, -(2.0**63), 1e300])
+
+
+@given(whole=st.lists(WHOLE, min_size=1), real=st.lists(REAL, min_size=1), literals=st.lists(WHOLE | REAL, max_size=12))
+def test_many_literals_are_compared_exactly(whole: list[int], real: list[float], literals: list[float]) -> None:
+    """However many literals there are, whole numbers and floats equal those that they are equal to."""
+    integers, reals = np.array(whole, np.int64), np.array(real, np.float64)
+    assert [value in literals for value in whole] == are_any(integers, same_integers(literals)).tolist()
+    assert [value in literals for value in real] == are_any(reals, same_reals(literals)).tolist()
 
 
 def ticking(*times: float) -> Callable[[], float]:

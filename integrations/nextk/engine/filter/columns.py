@@ -105,7 +105,7 @@ class FieldValues:
         integers: The whole numbers, and the booleans.
         reals: The floats.
         texts: The texts, each as its number in `distinct`.
-        numbers: The number of each distinct text. Texts that came later may be among them.
+        text_numbers: The number of each distinct text. Texts that came later may be among them.
         distinct: The distinct texts. Texts that came later may be at the end.
     """
 
@@ -114,7 +114,7 @@ class FieldValues:
     integers: _TypedValues[np.int64]
     reals: _TypedValues[np.float64]
     texts: _TypedValues[np.int32]
-    numbers: Mapping[str, int]
+    text_numbers: Mapping[str, int]
     distinct: Sequence[str]
 
     def present(self) -> _Mask:
@@ -137,7 +137,7 @@ class FieldValues:
         """Return which slots have a value that equals any of the literals."""
         mask = np.zeros(self.count, np.bool_)
         numbers = [literal for literal in literals if not isinstance(literal, str)]
-        known = [self.numbers.get(literal) for literal in literals if isinstance(literal, str)]
+        known = [self.text_numbers.get(literal) for literal in literals if isinstance(literal, str)]
         self.integers.mark(are_any(self.integers.values, same_integers(numbers)), mask)
         self.reals.mark(are_any(self.reals.values, same_reals(numbers)), mask)
         self.texts.mark(are_any(self.texts.values, [number for number in known if number is not None]), mask)
@@ -242,7 +242,7 @@ class FieldColumn:
         self._integers = _GrowingValues(np.int64)
         self._reals = _GrowingValues(np.float64)
         self._texts = _GrowingValues(np.int32)
-        self._numbers: dict[str, int] = {}
+        self._text_numbers: dict[str, int] = {}
         self._distinct: list[str] = []
         self._text_bytes = 0
         self.values = self._taken()
@@ -301,18 +301,18 @@ class FieldColumn:
     def _numbered(self, texts: Sequence[Any]) -> list[int]:
         """Return the numbers of texts among the distinct ones; those that are new are added in their order."""
         for text in dict.fromkeys(texts):
-            if text not in self._numbers:
-                self._numbers[text] = len(self._distinct)
+            if text not in self._text_numbers:
+                self._text_numbers[text] = len(self._distinct)
                 self._distinct.append(text)
                 self._text_bytes += sys.getsizeof(text) + _TEXT_OVERHEAD
-        return [self._numbers[text] for text in texts]
+        return [self._text_numbers[text] for text in texts]
 
     def _forget_texts(self) -> None:
         """Drop the distinct texts that no slot has."""
         used, numbers = np.unique(self._texts.values.array, return_inverse=True)
         self._texts.values.replace(numbers.astype(np.int32))
         texts = [self._distinct[number] for number in used.tolist()]
-        self._numbers, self._distinct, self._text_bytes = {}, [], 0  # values that were taken keep the old ones
+        self._text_numbers, self._distinct, self._text_bytes = {}, [], 0  # values that were taken keep the old ones
         self._numbered(texts)
 
     def _taken(self) -> FieldValues:
@@ -323,7 +323,7 @@ class FieldColumn:
             self._integers.taken(every),
             self._reals.taken(every),
             self._texts.taken(every),
-            self._numbers,
+            self._text_numbers,
             self._distinct,
         )
 
