@@ -33,10 +33,12 @@ class FieldColumns:
         too_large: The fields whose values take more memory than all columns may.
     """
 
+    __slots__ = ("__weakref__", "_columns", "too_large", "used")  # an index may have ten thousand namespaces
+
     def __init__(self) -> None:
         self._columns: dict[Field, FieldColumn] = {}
         self.used: dict[Field, int] = {}
-        self.too_large: set[Field] = set()
+        self.too_large: frozenset[Field] = frozenset()
 
     @property
     def nbytes(self) -> int:
@@ -158,4 +160,4 @@ class FieldBudget:
         for field in sorted(fields, key=columns.bytes_of, reverse=True):
             if excess > 0:
                 excess -= columns.drop(field)
-                columns.too_large.add(field)
+                columns.too_large |= {field}
