@@ -33,7 +33,7 @@ from nextk.errors import RefusedError
 from nextk.types import QueryMode
 
 _VECTORS = Include.model_validate({"includeVectors": True})
-_FILTER_PART = 2_048  # slots whose metadata fields are read at once
+_FILTER_PART = 2_048  # values of metadata fields that are read at once
 _PAUSE = 0.0005  # seconds
 
 

@@ -60,7 +60,7 @@ class FieldColumns:
             rows: The row of every slot; int64 (slots,).
             live: Whether each slot is live; bool (slots,). `None` if all are.
             read: Reads the values of rows.
-            limit: The largest number of slots whose values are read.
+            limit: The largest number of values that are read, of all fields together; one of each field in any case.
 
         Returns:
             Whether the columns have the values of all slots by now.
@@ -69,9 +69,10 @@ class FieldColumns:
         if not columns:
             return True
         lengths = sorted({len(column) for column in columns.values()})
-        first, end = lengths[0], min(lengths[0] + limit, len(rows), *lengths[1:2])
+        first = lengths[0]
+        behind = [field for field, column in columns.items() if len(column) == first]
+        end = min(first + max(1, limit // len(behind)), len(rows), *lengths[1:2])
         if first < end:
-            behind = [field for field, column in columns.items() if len(column) == first]
             slots = np.arange(first, end) if live is None else first + np.flatnonzero(live[first:end])
             try:
                 self._extend(behind, end - first, slots, rows[slots], read)
