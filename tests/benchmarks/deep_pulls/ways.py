@@ -106,8 +106,13 @@ class KeptScores:
         self._served = 0
 
     def __enter__(self) -> Pull:
-        vectors = self._corpus.vectors
-        self._scores = (vectors if self._allowed is None else vectors[self._allowed]) @ self._question.vector
+        vectors, target, allowed = self._corpus.vectors, self._question.vector, self._allowed
+        if allowed is None:
+            self._scores = vectors @ target
+        elif 10 * len(allowed) < len(vectors):  # few rows are gathered, and many are scored with all others
+            self._scores = vectors[allowed] @ target
+        else:
+            self._scores = (vectors @ target)[allowed]
         return self.pull
 
     def __exit__(self, *exception: object) -> None:
