@@ -1,5 +1,6 @@
 """The embedded engine when something goes wrong inside it: memory and storage agree again, whatever it was."""
 
+import gc
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,6 +75,48 @@ class TestInterrupted:
         with Rig(path=path) as rig:
             assert 3 == len(rig.query(vector=[1.0]))
         assert kept.value.__traceback__ is not None
+
+    @pytest.mark.parametrize(
+        "fault",
+        [KeyboardInterrupt, MemoryError, sqlite3.OperationalError("disk I/O error")],
+        ids=["interrupt", "memory", "disk"],
+    )
+    def test_open_queries(self, monkeypatch: pytest.MonkeyPatch, fault: BaseException | type[BaseException]) -> None:
+        """A write that fails leaves an open query in its order: near-equal rows come as if nothing had happened."""
+        chance = np.random.default_rng(0)
+        vectors = 1 + chance.standard_normal((2_000, 8)).astype(np.float32) / 100
+        with Rig(dimension=8) as rig:
+            for first in range(0, 2_000, 1_000):
+                rig.upsert(*({"id": f"{n}", "vector": vectors[n].tolist()} for n in range(first, first + 1_000)))
+            (pulled, pages), (twin, expected) = (rig.start(vector=[1.0] * 8, topK=10) for _ in range(2))
+            expected += rig.fetch_next(twin, 1_000) + rig.fetch_next(twin, 1_000)
+
+            def failing(*_: Any) -> None:
+                raise fault
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Storage, "_save_next_number", failing)
+                with pytest.raises((type(fault) if isinstance(fault, BaseException) else fault, RefusedError)):
+                    rig.upsert({"id": "new", "vector": [1.0] * 8})
+            rig.query(vector=[1.0] * 8)  # reads the namespace anew
+            gc.collect()  # the error holds on to what the write had
+            while page := rig.fetch_next(pulled, 100):
+                pages += page
+            assert expected == pages
+            for uuid in (pulled, twin):
+                rig.engine.stop(uuid)
+
+    def test_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A write that is refused, because the file is open for reading only, makes no search read the file again."""
+        with Rig(dimension=1) as rig:
+            rig.upsert({"id": "a", "vector": [1.0]})
+            rig.query(vector=[1.0])
+            monkeypatch.setattr(rig.engine._storage._file, "read_only", True)
+            monkeypatch.setattr("nextk.engine.stored.usable_vectors", pytest.fail)
+            for write in (lambda: rig.upsert({"id": "b", "vector": [1.0]}), lambda: rig.delete(ids=["a"])):
+                with pytest.raises(RefusedError, match="reading only"):
+                    write()
+            assert [("a", 1.0)] == rig.query(vector=[1.0])
 
     def test_left_open(self, tmp_path: Path) -> None:
         """A transaction that was begun but never left does not keep the next one from beginning."""

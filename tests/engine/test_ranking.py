@@ -37,12 +37,33 @@ def estimated(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.float32]
     return exact, estimates.astype(np.float32), error * (1 + 2**-10)
 
 
+class Exact:
+    """Exact scores, float32 (n,), of which all may be settled at any time."""
+
+    def __init__(self, scores: NDArray[np.float32]) -> None:
+        self.scores = scores
+        self.settled: NDArray[np.float32] | None = None
+
+    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the scores of positions."""
+        return self.scores[positions]
+
+
 class TestLazyRanking:
     """Rows that are sorted only as far as they are taken."""
 
-    @given(estimated(), st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(1, 8))
+    @given(
+        estimated(),
+        st.lists(st.integers(1, 30), min_size=1, max_size=5),
+        st.integers(1, 8),
+        st.none() | st.integers(0, 4),
+    )
     def test_any_estimates(
-        self, drawn: tuple[NDArray[np.float32], NDArray[np.float32], float], sizes: list[int], chunk: int
+        self,
+        drawn: tuple[NDArray[np.float32], NDArray[np.float32], float],
+        sizes: list[int],
+        chunk: int,
+        settled_at: int | None,
     ) -> None:
         """Every row comes once, in the order of the exact scores, however wrong estimates are within their bound."""
         exact, estimates, error = drawn
@@ -52,8 +73,12 @@ class TestLazyRanking:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranking, "_SMALLEST_CHUNK", chunk)
             patch.setattr(ranking, "_FIRST_CHUNK", chunk)
-            lazy = LazyRanking(rows, estimates, error, lambda positions: exact[positions])
-            pages = [lazy.take(size) for size in (*sizes, 60, 1)]
+            rescore, pages = Exact(exact), []
+            lazy = LazyRanking(rows, estimates, error, rescore)
+            for number, size in enumerate((*sizes, 60, 1)):
+                if number == settled_at:
+                    rescore.settled = exact
+                pages.append(lazy.take(size))
         assert rows[expected].tolist() == [row for page in pages for row in page.rows.tolist()]
         assert exact[expected].tolist() == [score for page in pages for score in page.scores.tolist()]
         assert sizes[0] == len(pages[0]) or len(present) < sizes[0]

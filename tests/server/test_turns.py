@@ -190,6 +190,15 @@ async def test_a_call_that_fails_gives_its_turn_back(turns: Turns) -> None:
     assert await turns.run(lambda: "made", stays) == "made"
 
 
+async def test_calls_after_a_close_have_new_threads() -> None:
+    """Turns that were closed run later calls, as those of an application that starts again, and count them."""
+    made = Turns(1, "test")
+    for _ in range(2):
+        assert 1 == await made.run(lambda: 1, stays)
+        made.close()
+    assert 0 == made.waiting()
+
+
 def test_a_core_at_least() -> None:
     """The number of cores is known on every system."""
     assert usable_cores() >= 1

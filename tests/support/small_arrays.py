@@ -7,9 +7,6 @@ import pytest
 
 from nextk.engine import blocks, columns, engine, ranking
 
-COMPACT_FROM = 8
-"""The deleted versions from which on a namespace may be compacted."""
-
 
 @contextmanager
 def small_arrays(block: int = 4) -> Iterator[None]:
@@ -19,7 +16,7 @@ def small_arrays(block: int = 4) -> Iterator[None]:
         block: The vectors of three numbers that a block holds, and the rows of the first chunk that is sorted.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "_COMPACT_FROM", COMPACT_FROM)
+        patch.setattr(columns, "_COMPACT_FROM", 8)
         patch.setattr(blocks, "BLOCK_BYTES", 12 * block)
         patch.setattr(blocks, "_CHUNK_BYTES", 64 * block)
         patch.setattr(engine, "_FILTER_PART", block)

@@ -91,10 +91,10 @@ class BaseEngine:
             schema = complete(cache.schema)
             if schema == cache.schema:
                 return
-            cache.invalidate()
             if self._storage.read_only:
                 self._storage.keep_schema(schema)
             else:
+                cache.invalidate()
                 with self._storage.transaction():
                     self._storage.save_schema(schema)
             cache.schema = schema

@@ -43,6 +43,10 @@ class Matrix:
     def __len__(self) -> int:
         return self.count
 
+    def first(self, count: int) -> "Matrix":
+        """Return the vectors of the first `count` slots."""
+        return Matrix(self.blocks[: -(-count // self.height)], self.height, count)
+
     def parts(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Yield slots and their vectors, float32 (n, dimension), which must not be changed, a few thousand at once."""
         for number, block in enumerate(self.blocks):

@@ -29,6 +29,7 @@ class EngineCache:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._columns: dict[int, Columns] = {}
+        self._former: list[Columns] = []  # those that a write is about to change
         self._stale = False
         self.schema = storage.schema
         self.keys = storage.namespaces()
@@ -42,6 +43,9 @@ class EngineCache:
         """
         self._storage.require_unchanged()
         if self._stale:
+            for columns in self._former:  # open queries go on without them
+                columns.settle()
+            self._former.clear()
             self._storage.roll_back()
             self.schema = self._storage.stored_schema()
             self.keys = self._storage.namespaces()
@@ -81,11 +85,16 @@ class EngineCache:
 
         Args:
             keys: The keys of the namespaces; `None` stands for a namespace that does not exist yet.
+
+        Raises:
+            RefusedError: The file is open for reading only. The cache stays as it is.
         """
+        self._storage.require_writable()
         self._stale = True
         for key in keys:
-            if key is not None:
-                self._columns.pop(key, None)
+            if key in self._columns:
+                self._former.append(self._columns[key])
+                del self._columns[key]
 
     def rename(self, namespace: str, new: str) -> None:
         """Rename a namespace, as a finished write has done, and mark the cache as valid.
@@ -104,6 +113,7 @@ class EngineCache:
             columns: The columns by the key of their namespace; `None` for those that are not in memory.
         """
         self._columns.update({key: changed for key, changed in columns.items() if changed is not None})
+        self._former.clear()
         self._stale = False
 
 

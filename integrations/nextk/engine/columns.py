@@ -6,10 +6,11 @@ slots are deleted, the live ones are copied and numbered anew: they get a new *l
 which it can read without a lock while records are written.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
-from weakref import ref
+from typing import Protocol, TypeVar
+from weakref import WeakSet, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Snapshot:
         longest: A length that no dense vector exceeds.
         postings: The sparse vectors of every slot.
         layout: An object that two snapshots share if their slots have the same numbers.
-        newest: Returns the snapshot that the namespace has by now; `None` if it is not in memory any more.
+        owner: The columns of the namespace, while they are in memory.
         frequencies: The number of visible slots that have a dimension, by dimension, as far as it was counted.
     """
 
@@ -53,7 +54,7 @@ class Snapshot:
     longest: float
     postings: Postings
     layout: object
-    newest: "Callable[[], Snapshot | None]"
+    owner: "ref[Columns]"
     frequencies: dict[int, int] = field(default_factory=dict)
 
     def restricted_to(self, passing: NDArray[np.bool_]) -> "Snapshot":
@@ -78,24 +79,33 @@ class Snapshot:
         """Return the visible slots, int64 (count,), ascending."""
         return np.arange(len(self.rows)) if self.visible is None else np.flatnonzero(self.visible)
 
-    def slots_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the visible slot of each given row, int64 (n,), and -1 for a row that has none."""
-        slots = self.slots()
-        by_row = slots[np.argsort(self.rows[slots])]
-        if not len(by_row):
-            return np.full(len(rows), -1)
-        found = by_row[np.minimum(np.searchsorted(self.rows[by_row], rows), len(by_row) - 1)]
-        return np.where(self.rows[found] == rows, found, -1)
-
     def frequency(self, dimension: int) -> int:
-        """Return the number of visible slots whose sparse vector has a dimension; it is counted once."""
-        if dimension not in self.frequencies:
-            containing = (slots for slots, _ in self.postings.of(dimension))
-            self.frequencies[dimension] = sum(
-                len(slots) if self.visible is None else int(np.count_nonzero(self.visible[slots]))
-                for slots in containing
-            )
-        return self.frequencies[dimension]
+        """Return the number of visible slots whose sparse vector has a dimension.
+
+        It is counted once, and kept unless it is 0, because a query may name any number of dimensions.
+        """
+        known = self.frequencies.get(dimension)
+        if known is not None:
+            return known
+        containing = (slots for slots, _ in self.postings.of(dimension))
+        count = sum(
+            len(slots) if self.visible is None else int(np.count_nonzero(self.visible[slots])) for slots in containing
+        )
+        if count:
+            self.frequencies[dimension] = count
+        return count
+
+
+class Settles(Protocol):
+    """A ranking that needs the vectors of a snapshot, unless it settles what it needs them for."""
+
+    def settle(self, snapshot: Snapshot) -> None:
+        """Do everything for which the vectors are needed.
+
+        Args:
+            snapshot: A snapshot with the layout of that which is ranked, of the same moment or a later one.
+        """
+        ...
 
 
 class Columns:
@@ -118,7 +128,8 @@ class Columns:
         self._shortest, self._longest = np.inf, 0.0
         self._postings = Postings.empty()
         self._layout = object()
-        self._newest_snapshot = _newest_of(ref(self))
+        self._rankings: WeakSet[Settles] = WeakSet()
+        self._watching = threading.Lock()
         self.snapshot = self._snapshot()
 
     def __len__(self) -> int:
@@ -156,6 +167,34 @@ class Columns:
             self._postings = self._postings.with_vectors(first, SparseRows.joined(sparse))
         self._publish()
 
+    def watch(self, ranking: Settles, layout: object) -> bool:
+        """Settle a ranking before its slots are numbered anew, unless it is gone by then.
+
+        Args:
+            ranking: The ranking.
+            layout: The layout of its slots.
+
+        Returns:
+            `False` if the slots were numbered anew already, so that the ranking has to be settled by its maker.
+        """
+        with self._watching:
+            if layout is not self._layout:
+                return False
+            self._rankings.add(ranking)
+            return True
+
+    def settle(self) -> None:
+        """Settle the rankings that are watched, because the slots are about to be numbered anew, or forgotten.
+
+        Afterwards no open query needs these vectors, so none keeps them in memory.
+        """
+        with self._watching:
+            self._layout = object()
+            rankings = list(self._rankings)
+        for ranking in rankings:
+            ranking.settle(self.snapshot)
+            self._rankings.discard(ranking)
+
     def _append(self, batch: VectorRows) -> None:
         rows, vectors, _ = batch
         first, count = self._count, self._count + len(rows)
@@ -176,7 +215,7 @@ class Columns:
     def _measure(self, first: int, squares: NDArray[np.float64]) -> None:
         self._squares[first : first + len(squares)] = squares
         self._shortest = min(self._shortest, float(np.sqrt(squares.min(where=squares > 0, initial=np.inf))))
-        self._longest = max(self._longest, float(np.sqrt(squares.max())))
+        self._longest = max(self._longest, float(np.sqrt(squares.max(initial=0.0))))
 
     def _mark_deleted(self, slots: NDArray[np.int32]) -> None:
         self._live[slots] = False
@@ -199,31 +238,24 @@ class Columns:
             longest=self._longest,
             postings=self._postings,
             layout=self._layout,
-            newest=self._newest_snapshot,
+            owner=ref(self),
         )
 
     def _compact(self) -> None:
         """Copy the live slots and number them anew, in their order."""
+        self.settle()
         live = np.flatnonzero(self._live[: self._count])
         if self._blocks is not None:
             self._blocks = self._blocks.keeping(live)
             self._squares = self._squares[live]
+            self._shortest, self._longest = np.inf, 0.0
+            self._measure(0, self._squares)
         self._postings = self._postings.renumbered(live, self._count)
         self._directory.renumber(live)
         self.fields.keep(live)
         self._rows = self._rows[live]
         self._live = np.ones(len(live), np.bool_)
-        self._count, self._deleted, self._layout = len(live), 0, object()
-
-
-def _newest_of(columns: "ref[Columns]") -> Callable[[], Snapshot | None]:
-    """Return a function that returns the snapshot of columns, but does not keep them in memory."""
-
-    def newest() -> Snapshot | None:
-        held = columns()
-        return None if held is None else held.snapshot
-
-    return newest
+        self._count, self._deleted = len(live), 0
 
 
 def _with_room(array: NDArray[_Scalar], count: int) -> NDArray[_Scalar]:

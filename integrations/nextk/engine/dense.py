@@ -42,7 +42,7 @@ def ranking(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similari
         slots, exact = scores(snapshot, query, similarity)
         return LazyRanking(snapshot.rows if slots is None else snapshot.rows[slots], exact)
     _leave_out_invisible(estimates, snapshot)
-    rescoring = _Rescoring(snapshot, ExactScores(query, similarity), estimates, error)
+    rescoring = _Rescoring(snapshot, ExactScores(query, similarity), estimates)
     return LazyRanking(snapshot.rows, estimates, error, rescoring)
 
 
@@ -90,11 +90,11 @@ class ExactScores:
             result[positions] = self._score(vectors, snapshot.squares[chosen], self._query, self._square)
         return result
 
-    def of_all(self, snapshot: Snapshot) -> NDArray[np.float32]:
-        """Return the score of every slot, float32 (slots,)."""
-        result = np.empty(len(snapshot.rows), np.float32)
+    def of_all(self, snapshot: Snapshot, count: int | None = None) -> NDArray[np.float32]:
+        """Return the score of every slot, float32 (slots,), or of the first `count` slots, float32 (count,)."""
+        result = np.empty(len(snapshot.rows) if count is None else count, np.float32)
         if snapshot.matrix is not None:
-            for slots, vectors in snapshot.matrix.all_chunks():
+            for slots, vectors in snapshot.matrix.first(len(result)).all_chunks():
                 result[slots] = self._score(vectors, snapshot.squares[slots], self._query, self._square)
         return result
 
@@ -202,36 +202,38 @@ def _leave_out_invisible(scores: NDArray[np.float32], snapshot: Snapshot) -> Non
 class _Rescoring:
     """Scores rows of a ranking exactly, from the vectors that the namespace holds by now.
 
-    Therefore an open query keeps no vectors alive while records are rewritten. A row that was rewritten since the query
-    began may have lost its old vector: it then keeps its estimate. Which rows that are shows in their scores, because
-    an exact score differs from its estimate by the error at most.
+    An open query keeps no vectors in memory while records are rewritten: nothing that a slot holds changes before the
+    slots are numbered anew, and all rows of the ranking are scored just before that. If the namespace is deleted, its
+    rows keep their estimates, but then none of them is delivered any more.
 
     Args:
         snapshot: The rows of the ranking.
         exact: Scores vectors by the query.
         estimates: The estimated score of every slot of the snapshot, float32 (slots,).
-        error: The largest difference between an estimate and the exact score.
+
+    Attributes:
+        settled: The exact score of every slot of the snapshot, float32 (slots,), once the vectors are not needed any
+            more; `None` until then.
     """
 
-    def __init__(self, snapshot: Snapshot, exact: ExactScores, estimates: NDArray[np.float32], error: float) -> None:
-        self._rows = snapshot.rows
+    def __init__(self, snapshot: Snapshot, exact: ExactScores, estimates: NDArray[np.float32]) -> None:
+        self.settled: NDArray[np.float32] | None = None
         self._layout = snapshot.layout
-        self._newest = snapshot.newest
+        self._owner = snapshot.owner
         self._exact = exact
         self._estimates = estimates
-        self._error = error
+        owner = snapshot.owner()
+        if owner is None or not owner.watch(self, snapshot.layout):
+            self.settle(snapshot)
+
+    def settle(self, snapshot: Snapshot) -> None:
+        """Score all slots exactly, so that the vectors are not needed any more; see `nextk.engine.columns.Settles`."""
+        self.settled = self._exact.of_all(snapshot, len(self._estimates))
 
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the scores, float32 (n,), of slots of the snapshot, int64 (n,)."""
-        now = self._newest()
+        owner = self._owner()
+        now = None if owner is None else owner.snapshot
         if now is not None and now.layout is self._layout:
             return self._exact.of(now, positions)
-        estimates = self._estimates[positions]
-        if now is None or now.matrix is None:
-            return estimates
-        slots = now.slots_of(self._rows[positions])
-        found = np.flatnonzero(slots >= 0)
-        exact = self._exact.of(now, slots[found])
-        same = np.abs(exact.astype(np.float64) - estimates[found]) <= self._error
-        estimates[found[same]] = exact[same]
-        return estimates
+        return (self._estimates if self.settled is None else self.settled)[positions]

@@ -182,10 +182,14 @@ class IndexFile:
         finally:
             self.connection.rollback()  # does nothing after a commit
 
-    def _begin(self, *, frees_space: bool) -> None:
+    def require_writable(self) -> None:
+        """Raise `RefusedError` if the file is open for reading only."""
         if self.read_only:
             message = f"{self.path} cannot be written to, so the index is open for reading only"
             raise RefusedError(message, 403)
+
+    def _begin(self, *, frees_space: bool) -> None:
+        self.require_writable()
         self.require_unchanged()
         if frees_space:
             self._release_reserve()

@@ -4,8 +4,7 @@ Everything in the engine is ordered by the float32 score, highest first, and row
 is the order of insertion.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,20 @@ _SMALLEST_CHUNK, _FIRST_CHUNK = 64, 1_024  # rows; ordering so many costs less t
 _FIRST_PART, _LARGEST_PART = 64, 32  # of all rows, the first chunk and the largest one are at most such a part
 _LOWEST = float(np.finfo(np.float32).min)
 
-Rescore = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Returns the exact scores, float32 (n,), of the positions that it is given, int64 (n,)."""
+
+class Rescore(Protocol):
+    """Scores rows of a ranking exactly.
+
+    Attributes:
+        settled: The exact score of each position, float32 (n,), if all of them were computed meanwhile, or `None`.
+            Another thread may set it.
+    """
+
+    settled: NDArray[np.float32] | None
+
+    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the exact scores, float32 (m,), of positions, int64 (m,)."""
+        ...
 
 
 class Ranked(NamedTuple):
@@ -122,11 +133,13 @@ class LazyRanking:
 
     def _order_more(self, needed: int) -> None:
         """Order the best of the rows that are left, at least one, and add them to those that are ready."""
+        if self._rescore is not None and self._rescore.settled is not None:
+            self._replace_estimates(self._rescore.settled)
         size = max(needed, self._chunk)
         self._chunk = min(2 * size, self._largest_chunk)
         near, safe_from = self._cut(size)
-        if self._rescore is not None and 2 * len(near) > self._left > size:
-            self._score_all()
+        if self._rescore is not None and 2 * len(near) > self._left > size:  # estimates cannot tell most rows apart
+            self._replace_estimates(self._rescore(np.arange(len(self._scores))))
             near, safe_from = self._cut(size)
         scores = self._scores[near] if self._rescore is None else self._rescore(near)
         safe = scores.astype(np.float64) >= safe_from  # in float32 the bound itself would be rounded
@@ -151,11 +164,9 @@ class LazyRanking:
             lowest = np.nextafter(lowest, ABSENT)
         return np.flatnonzero(self._scores >= lowest), cut - self._error
 
-    def _score_all(self) -> None:
-        """Score all rows that are left exactly, because the estimates cannot tell most of them apart."""
-        assert self._rescore is not None
-        left = np.flatnonzero(self._scores > ABSENT)
-        self._scores[left] = self._rescore(left)
+    def _replace_estimates(self, scores: NDArray[np.float32]) -> None:
+        """Go on by the exact scores of all positions, float32 (n,)."""
+        np.copyto(self._scores, scores, where=self._scores > ABSENT)
         self._error, self._rescore = 0.0, None
 
     def _release(self) -> None:

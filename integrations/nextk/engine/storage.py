@@ -82,6 +82,10 @@ class Storage(RecordReader):
         """Raise `RefusedError` if the file was removed, replaced or overwritten since it was opened."""
         self._file.require_unchanged()
 
+    def require_writable(self) -> None:
+        """Raise `RefusedError` if the file is open for reading only."""
+        self._file.require_writable()
+
     def descriptor(self) -> int:
         """Return a descriptor by which the file can be read, and which must not be closed."""
         self._connection.execute("SELECT 1")  # an error if the file is closed

@@ -133,7 +133,7 @@ class _Service:
         self._metrics = Metrics(engines, self._root_name, self._searches.waiting)
 
     def close(self) -> None:
-        """End the threads. No request can be answered afterwards."""
+        """End the threads. An application that is started again has new ones."""
         self._searches.close()
         self._others.close()
 

@@ -35,6 +35,7 @@ class Turns:
 
     def __init__(self, count: int, name: str) -> None:
         self._count = count
+        self._name = name
         self._unfinished = 0
         self._threads = ThreadPoolExecutor(count, name)
 
@@ -56,9 +57,9 @@ class Turns:
         Raises:
             ClientLeft: The client left before the turn came.
         """
-        self._unfinished += 1
         left = threading.Event()
         work = self._threads.submit(abandonable, left.is_set, call)
+        self._unfinished += 1
         done = asyncio.wrap_future(work)
         try:
             if not await self._is_soon_done(done) and await _ends_first(has_left(), done):
@@ -86,8 +87,9 @@ class Turns:
         return max(0, self._unfinished - self._count)
 
     def close(self) -> None:
-        """End the threads when the calls that run are done. No call can be made afterwards."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End the threads when the calls that run are done. A later call starts new ones."""
+        threads, self._threads = self._threads, ThreadPoolExecutor(self._count, self._name)
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def _ends_first(leaving: Awaitable[bool], done: "asyncio.Future[T]") -> bool:
