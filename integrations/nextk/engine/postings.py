@@ -49,24 +49,28 @@ class Segment:
 
     @classmethod
     def build(cls, entries: Entries) -> Self:
-        """Build a segment from entries in any order.
+        """Build a segment from entries in the order of their slots, or from those of segments, one after the other.
 
         Entries of the same slot and dimension are added up, one by one, in the order in which they were given.
         """
         dimensions, slots, values = entries
-        keys = (dimensions.astype(np.int64) << 32) | slots
-        order = np.argsort(keys, kind="stable")  # segments that are merged are sorted already, which makes it linear
+        keys = dimensions.astype(np.int64) << 32
+        keys |= np.arange(len(keys))  # so that they are distinct, and numpy's fastest sort keeps the given order
+        keys.sort()
+        order = keys & 0xFFFFFFFF
         dimensions, slots, values = dimensions[order], slots[order], values[order]
         fresh = np.ones(len(slots), np.bool_)
-        fresh[1:] = (np.diff(dimensions) != 0) | (np.diff(slots) != 0)
+        fresh[1:] = (dimensions[1:] != dimensions[:-1]) | (slots[1:] != slots[:-1])
         if not fresh.all():
             totals = np.zeros(int(fresh.sum()), np.float32)
             with np.errstate(over="ignore", invalid="ignore"):
                 np.add.at(totals, np.cumsum(fresh) - 1, values)  # one by one, where `reduceat` would add in pairs
             values = totals
             dimensions, slots = dimensions[fresh], slots[fresh]
-        distinct, starts = np.unique(dimensions, return_index=True)
-        return cls(distinct, np.append(starts, len(slots)).astype(np.int64), slots, values)
+        first = np.ones(len(dimensions), np.bool_)
+        first[1:] = dimensions[1:] != dimensions[:-1]
+        starts = np.flatnonzero(first)
+        return cls(dimensions[starts], np.append(starts, len(slots)), slots, values)
 
     def entries(self) -> Entries:
         """Return all entries, sorted by dimension, then by slot."""
