@@ -104,11 +104,6 @@ class Blocks:
     def __len__(self) -> int:
         return self._count
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of memory that the blocks take."""
-        return sum(block.nbytes for block in self._blocks)
-
     def matrix(self) -> Matrix:
         """Return the vectors as they are now."""
         return Matrix(tuple(self._blocks), self._height, self._count)

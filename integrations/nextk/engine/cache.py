@@ -71,14 +71,10 @@ class EngineCache:
 
     def counts(self) -> dict[str, int]:
         """Return the number of records in each namespace by its name, without reading any of them."""
-        stored: dict[int, int] | None = None
-        counts = {}
-        for name, key in self.keys.items():
-            columns = self.loaded(key)
-            if columns is None and stored is None:
-                stored = self._storage.counts()
-            counts[name] = (stored or {}).get(key, 0) if columns is None else len(columns)
-        return counts
+        in_memory = {key: len(columns) for key, columns in self._columns.items()}
+        stored = {} if in_memory.keys() >= set(self.keys.values()) else self._storage.counts()
+        counts = stored | in_memory
+        return {name: counts.get(key, 0) for name, key in self.keys.items()}
 
     def invalidate(self, *keys: int | None) -> None:
         """Mark the cache as stale and forget the columns of the namespaces that are about to change.

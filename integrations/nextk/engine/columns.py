@@ -9,7 +9,7 @@ which it can read without a lock while records are written.
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 from weakref import WeakSet, ref
 
 import numpy as np
@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from nextk.engine.blocks import Blocks, Matrix, squares_of
 from nextk.engine.directory import SlotDirectory
 from nextk.engine.filter.store import FieldColumns
+from nextk.engine.growth import with_room
 from nextk.engine.postings import Postings
 from nextk.engine.values import SparseRows, VectorRows
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _COMPACT_FROM = 1_024  # deleted slots; fewer cost less than a compaction
 _COMPACT_PART = 8  # a compaction pays if more than one slot in so many is deleted
@@ -147,9 +146,9 @@ class Columns:
             if self._blocks is None:
                 self._blocks = Blocks(dimension)
             self._blocks.reserve(count)
-            self._squares = _with_room(self._squares, total)
-        self._rows = _with_room(self._rows, total)
-        self._live = _with_room(self._live, total)
+            self._squares = with_room(self._squares, total)
+        self._rows = with_room(self._rows, total)
+        self._live = with_room(self._live, total)
         self._directory.reserve(count)
 
     def append(self, batch: VectorRows) -> None:
@@ -256,12 +255,3 @@ class Columns:
         self._rows = self._rows[live]
         self._live = np.ones(len(live), np.bool_)
         self._count, self._deleted = len(live), 0
-
-
-def _with_room(array: NDArray[_Scalar], count: int) -> NDArray[_Scalar]:
-    """Return an array with room for so many elements: the same one, or a larger copy. A snapshot keeps the old one."""
-    if count <= len(array):
-        return array
-    larger = np.zeros(max(count, len(array) * 5 // 4), array.dtype)
-    larger[: len(array)] = array
-    return larger

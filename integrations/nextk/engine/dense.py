@@ -36,14 +36,15 @@ def ranking(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similari
     """
     if snapshot.matrix is None or not snapshot.count:
         return LazyRanking(snapshot.rows[:0], np.empty(0, np.float32))
-    slots = _few_slots(snapshot)
-    estimates, error = (None, 0.0) if slots is not None else _estimates(snapshot, query, similarity)
+    exact = ExactScores(query, similarity)
+    if _few_are_visible(snapshot):
+        slots = snapshot.slots()
+        return LazyRanking(snapshot.rows[slots], exact.of(snapshot, slots))
+    estimates, error = _estimates(snapshot, query, similarity)
     if estimates is None:
-        slots, exact = scores(snapshot, query, similarity)
-        return LazyRanking(snapshot.rows if slots is None else snapshot.rows[slots], exact)
+        return LazyRanking(snapshot.rows, exact.of_all_visible(snapshot))
     _leave_out_invisible(estimates, snapshot)
-    rescoring = _Rescoring(snapshot, ExactScores(query, similarity), estimates)
-    return LazyRanking(snapshot.rows, estimates, error, rescoring)
+    return LazyRanking(snapshot.rows, estimates, error, _Rescoring(snapshot, exact, estimates))
 
 
 def scores(
@@ -55,17 +56,16 @@ def scores(
         The slots that were scored, if they are few: int64 (n,), ascending, and their scores, float32 (n,). Otherwise
         `None` and the score of every slot, float32 (slots,), with `ABSENT` for those that are not visible.
     """
-    exact, slots = ExactScores(query, similarity), _few_slots(snapshot)
-    if slots is not None:
+    exact = ExactScores(query, similarity)
+    if _few_are_visible(snapshot):
+        slots = snapshot.slots()
         return slots, exact.of(snapshot, slots)
-    result = exact.of_all(snapshot)
-    _leave_out_invisible(result, snapshot)
-    return None, result
+    return None, exact.of_all_visible(snapshot)
 
 
-def _few_slots(snapshot: Snapshot) -> NDArray[np.int64] | None:
-    """Return the visible slots, int64 (n,), if they are so few that no others should be scored."""
-    return snapshot.slots() if snapshot.count * _GATHERED_PART < len(snapshot.rows) else None
+def _few_are_visible(snapshot: Snapshot) -> bool:
+    """Return whether the visible slots are so few that no others should be scored."""
+    return snapshot.count * _GATHERED_PART < len(snapshot.rows)
 
 
 class ExactScores:
@@ -88,6 +88,12 @@ class ExactScores:
             return result
         for positions, (chosen, vectors) in snapshot.matrix.chunks_of(slots):
             result[positions] = self._score(vectors, snapshot.squares[chosen], self._query, self._square)
+        return result
+
+    def of_all_visible(self, snapshot: Snapshot) -> NDArray[np.float32]:
+        """Return the score of every slot, float32 (slots,), and `ABSENT` for those that are not visible."""
+        result = self.of_all(snapshot)
+        _leave_out_invisible(result, snapshot)
         return result
 
     def of_all(self, snapshot: Snapshot, count: int | None = None) -> NDArray[np.float32]:

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from nextk.engine.growth import with_room
+
 _NONE = -1  # the slot of a row that was deleted
 
 
@@ -14,18 +16,10 @@ class SlotDirectory:
         self._rows = np.empty(0, np.int64)  # ascending
         self._slots = np.empty(0, np.int32)
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of memory that the directory takes."""
-        return self._rows.nbytes + self._slots.nbytes
-
     def reserve(self, count: int) -> None:
         """Take the memory for so many further rows."""
-        total = self._count + count
-        if total > len(self._rows):
-            capacity = max(total, len(self._rows) * 5 // 4)
-            self._rows = np.concatenate([self._rows[: self._count], np.empty(capacity - self._count, np.int64)])
-            self._slots = np.concatenate([self._slots[: self._count], np.empty(capacity - self._count, np.int32)])
+        self._rows = with_room(self._rows, self._count + count)
+        self._slots = with_room(self._slots, self._count + count)
 
     def enter(self, rows: NDArray[np.int64], first: int) -> NDArray[np.int32]:
         """Enter new versions of rows, in the slots `first`, `first + 1` and so on.

@@ -134,12 +134,12 @@ class LazyRanking:
     def _order_more(self, needed: int) -> None:
         """Order the best of the rows that are left, at least one, and add them to those that are ready."""
         if self._rescore is not None and self._rescore.settled is not None:
-            self._replace_estimates(self._rescore.settled)
+            self._score_all()
         size = max(needed, self._chunk)
         self._chunk = min(2 * size, self._largest_chunk)
         near, safe_from = self._cut(size)
         if self._rescore is not None and 2 * len(near) > self._left > size:  # estimates cannot tell most rows apart
-            self._replace_estimates(self._rescore(np.arange(len(self._scores))))
+            self._score_all()
             near, safe_from = self._cut(size)
         scores = self._scores[near] if self._rescore is None else self._rescore(near)
         safe = scores.astype(np.float64) >= safe_from  # in float32 the bound itself would be rounded
@@ -164,9 +164,11 @@ class LazyRanking:
             lowest = np.nextafter(lowest, ABSENT)
         return np.flatnonzero(self._scores >= lowest), cut - self._error
 
-    def _replace_estimates(self, scores: NDArray[np.float32]) -> None:
-        """Go on by the exact scores of all positions, float32 (n,)."""
-        np.copyto(self._scores, scores, where=self._scores > ABSENT)
+    def _score_all(self) -> None:
+        """Score all rows that are left exactly, and go on without estimates."""
+        assert self._rescore is not None
+        left = np.flatnonzero(self._scores > ABSENT)
+        self._scores[left] = self._rescore(left)
         self._error, self._rescore = 0.0, None
 
     def _release(self) -> None:

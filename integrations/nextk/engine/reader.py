@@ -322,8 +322,13 @@ class RecordReader:
         found, missing = cache.matches(rows, include, changes if condition else cache.changes)
         if missing:
             for row in self._whole(key, missing, condition):
-                cache.add(row[0], *stored.texts_of(row))
-                found[row[0]] = stored.match_of(row, include)
+                id_, metadata, data = stored.texts_of(row)
+                cache.add(row[0], id_, metadata, data)
+                found[row[0]] = Match(
+                    id_,
+                    metadata=metadata if include.include_metadata else None,
+                    data=data if include.include_data else None,
+                )
         return found
 
     def _whole(self, key: int, rows: Iterable[int], filter: str = "") -> Iterator[StoredRow]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from nextk.engine.filter.numbers import are_any, integers_that, reals_that, same_integers, same_reals
 from nextk.engine.filter.tree import FieldPath, Value
+from nextk.engine.growth import with_room
 
 __all__ = ["Cells", "Field", "FieldColumn", "FieldValues"]
 
@@ -186,10 +187,7 @@ class _Growing(Generic[_Scalar]):
 
     def append(self, values: NDArray[_Scalar]) -> None:
         count, total = len(self.array), len(self.array) + len(values)
-        if total > len(self._room):
-            room = np.empty(max(total, len(self._room) * 5 // 4), self._room.dtype)
-            room[:count] = self.array
-            self._room = room
+        self._room = with_room(self._room, total)
         self._room[count:total] = values
         self.array = self._room[:total]
 
