@@ -99,7 +99,7 @@ async def test_lost_request(open_index: Opener) -> None:
 
 @pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
 async def test_failing_iterable(open_index: Opener, kind: type[BaseException]) -> None:
-    """What an iterable of the caller's raises reaches him as it is, with a note of what is stored."""
+    """An exception of the caller's iterable reaches the caller unchanged, with a note of how many are stored."""
     index, error = open_index("dense"), kind("no such file")
 
     def given() -> Iterator[Any]:

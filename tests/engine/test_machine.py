@@ -139,7 +139,7 @@ class IndexMachine(RuleBasedStateMachine):
     # Writing
 
     def content(self, pick: int) -> Content:
-        """What a write is to store."""
+        """Return the content of a record that is about to be written."""
         vector, entries, group = CONTENTS[pick % len(CONTENTS)]
         return Content(
             None if self.type == "sparse" else vector,

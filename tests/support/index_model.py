@@ -14,7 +14,7 @@ ONE_SHOT_DEPTH = 100
 
 @dataclass(frozen=True)
 class Content:
-    """What one write stores.
+    """The content of a record, as one write stores it.
 
     Attributes:
         vector: The dense vector, or `None` if the index has none.

@@ -1,4 +1,4 @@
-"""What is searched: clustered vectors, or real texts with the models of nextk."""
+"""The rows that are searched: clustered vectors, or real texts with the vectors that the models of nextk give them."""
 
 import re
 import sys

@@ -28,7 +28,7 @@ def patterns(rows: int) -> dict[str, list[int]]:
 
 @dataclass
 class Figures:
-    """What was measured of one way in one pattern; one number for each question.
+    """The figures of one way to search with one pattern of pulls. Each list has one number for each question.
 
     Attributes:
         first_cpu: Milliseconds of CPU time until the first page.
