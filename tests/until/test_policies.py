@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import nextk.until
 from nextk.errors import ClientError, LimitReached, PageUncertain
 from nextk.sessions import Limits, RowReader, SearchConfig, SearchQuery, Shortfall
-from nextk.sessions.effects import CallCheck, Effect, Effects, FetchNext, Release, StartQuery
+from nextk.sessions.effects import Effect, Effects, FetchNext, Release, StartQuery
 from nextk.sessions.machine import SearchMachine
 from nextk.testing import ManualClock
 from nextk.types import QueryResult
@@ -35,6 +35,7 @@ from nextk.until import (
     TokenBudget,
     estimate_tokens,
 )
+from nextk.until.effects import CallCheck
 
 moderate = settings(deadline=None, max_examples=80)
 ENDLESS = 10**6

@@ -13,15 +13,16 @@ from nextk.async_client import AsyncIndex
 from nextk.errors import ClientError, NextKError
 from nextk.handle import AsyncResumableQueryHandle
 from nextk.loop_lock import LoopLock
-from nextk.sessions.base import INFO_ONCE, BaseSession, note_policy_error
+from nextk.sessions.base import INFO_ONCE, BaseSession
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor
-from nextk.sessions.effects import Effects, StartQuery, adrive
+from nextk.sessions.effects import Effects, StartQuery
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.locks import CALL_WITHIN_CALL
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.read_cursor import ReadCursor
 from nextk.types import QueryResult
+from nextk.until.effects import acall_check, adrive
 from nextk.until.policy import Policy
 
 log = logging.getLogger("nextk.sessions")
@@ -233,12 +234,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
             await handle.__aexit__(None, None, None)
 
     async def _call_check(self, check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-        """Await a check that is a coroutine function, and call any other one on a thread."""
-        with note_policy_error():
-            if inspect.iscoroutinefunction(check):
-                return await check(items)
-            answer = await asyncio.to_thread(_call_on_thread, check, items)
-            return await answer if inspect.isawaitable(answer) else answer
+        return await acall_check(check, items)
 
     async def _release(self) -> None:
         try:
@@ -254,11 +250,3 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def _call_on_thread(check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-    try:
-        return check(items)
-    except StopIteration as error:  # a future does not take it, and awaiting it would never end
-        message = "the check raised StopIteration"
-        raise RuntimeError(message) from error

@@ -16,7 +16,6 @@ from nextk.operations import Operation, Started
 from nextk.sessions.config import SearchConfig
 from nextk.sessions.cursor import Cursor
 from nextk.sessions.effects import (
-    CallCheck,
     CanRepeat,
     Effect,
     Embed,
@@ -36,6 +35,7 @@ from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.report import Report
 from nextk.transport.retries import may_have_arrived
 from nextk.types import InfoResult, QueryResult
+from nextk.until.effects import CallCheck
 
 T = TypeVar("T")
 Client = TypeVar("Client", Index, AsyncIndex)
@@ -324,16 +324,6 @@ def _text_list(texts: object) -> list[str]:
         message = f"texts={written(texts)} has to be a list of texts"
         raise ClientError(message)
     return [require_kind(text, str, f"texts[{position}]") for position, text in enumerate(listed)]
-
-
-@contextmanager
-def note_policy_error() -> Iterator[None]:
-    """Add a note to an exception of a policy's function, which reaches the caller otherwise unchanged."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note("raised by a policy's function, which is given a list of rows; the call has decided nothing")
-        raise
 
 
 def refuse_incomplete(template: SearchQuery) -> SearchQuery:

@@ -6,7 +6,6 @@ part; only an empty page is. After a lost reply or a lost query a session goes o
 `nextk.sessions.machine` decides what a session does; this module carries it out.
 """
 
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,17 +14,18 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from nextk.client import Index
-from nextk.errors import ClientError, NextKError
+from nextk.errors import NextKError
 from nextk.handle import ResumableQueryHandle
-from nextk.sessions.base import INFO_ONCE, BaseSession, note_policy_error
+from nextk.sessions.base import INFO_ONCE, BaseSession
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor
-from nextk.sessions.effects import Effects, StartQuery, drive
+from nextk.sessions.effects import Effects, StartQuery
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.locks import ThreadLock
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.read_cursor import ReadCursor
 from nextk.types import QueryResult
+from nextk.until.effects import call_check, drive
 from nextk.until.policy import Policy
 
 log = logging.getLogger("nextk.sessions")
@@ -273,16 +273,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
             handle.__exit__(None, None, None)
 
     def _call_check(self, check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-        with note_policy_error():
-            answer = check(items)
-            if inspect.isawaitable(answer):
-                if inspect.iscoroutine(answer):
-                    answer.close()
-                message = (
-                    "the check has to be awaited: give a blocking one, or search by ainvoke(), aretrieve() or aopen()"
-                )
-                raise ClientError(message)
-            return answer
+        return call_check(check, items, "search by ainvoke(), aretrieve() or aopen()")
 
     def _release(self) -> None:
         try:
