@@ -19,6 +19,7 @@ import nextk.until
 from nextk.errors import ClientError, LimitReached, PageUncertain
 from nextk.sessions import Limits, RowReader, SearchConfig, SearchQuery, Shortfall
 from nextk.sessions.effects import Effect, Effects, FetchNext, Release, StartQuery
+from nextk.sessions.link import SourceLink
 from nextk.sessions.machine import SearchMachine
 from nextk.testing import ManualClock
 from nextk.types import QueryResult
@@ -36,6 +37,7 @@ from nextk.until import (
     estimate_tokens,
 )
 from nextk.until.effects import CallCheck
+from tests.support.list_source import ListSource
 
 moderate = settings(deadline=None, max_examples=80)
 ENDLESS = 10**6
@@ -130,7 +132,7 @@ class Paper:
             lambda match: match if match.data else None, lambda item: str(item.data)
         )
         bounds = SearchConfig(until=until, clock=self.clock, **config).with_overrides(**(overrides or {}))
-        self.machine = SearchMachine(SearchQuery(vector=[1.0]), reading, [], bounds)
+        self.machine = SearchMachine(SearchQuery(vector=[1.0]), reading, [], bounds, SourceLink(ListSource([])))
         self.search = self.machine.state
 
     def fetch_next(self, n: int) -> list[QueryResult]:

@@ -37,7 +37,7 @@ from nextk.sessions import (
 from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Overrides
 from nextk.sessions.query import require_filter
 from nextk.sessions.read_cursor import ReadCursor
-from nextk.sessions.recovery import MAX_RECOVERY
+from nextk.sessions.recovery_state import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 from nextk.until import Policy
 from nextk.until.policy import require_policy

@@ -36,7 +36,7 @@ from nextk.sessions import (
     SearchQuery,
 )
 from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS
-from nextk.sessions.recovery import MAX_RECOVERY
+from nextk.sessions.recovery_state import MAX_RECOVERY
 from nextk.types import FusionAlgorithm, WeightingStrategy
 from nextk.until import MaxResults, Policy
 

@@ -3,43 +3,43 @@
 import asyncio
 import contextlib
 import inspect
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from nextk.arguments import require_kind
 from nextk.async_client import AsyncIndex
-from nextk.errors import ClientError, NextKError
-from nextk.handle import AsyncResumableQueryHandle
+from nextk.errors import ClientError
 from nextk.loop_lock import LoopLock
-from nextk.sessions.base import INFO_ONCE, BaseSession
+from nextk.sessions.base import BaseSession
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor
 from nextk.sessions.effects import Effects, StartQuery
 from nextk.sessions.evaluation import RowReader
+from nextk.sessions.index_link import AsyncIndexLink
+from nextk.sessions.link import AsyncLink, AsyncSourceLink
 from nextk.sessions.locks import CALL_WITHIN_CALL
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.read_cursor import ReadCursor
+from nextk.sessions.source import Source
 from nextk.types import QueryResult
 from nextk.until.effects import acall_check, adrive
 from nextk.until.policy import Policy
-
-log = logging.getLogger("nextk.sessions")
 
 T = TypeVar("T")
 R = TypeVar("R")
 _calls: ContextVar[tuple[object, ...]] = ContextVar("calls", default=())  # everything that a call awaits inherits it
 
 
-class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle]):
+class AsyncRetrievalSession(BaseSession[T, AsyncLink]):
     """One search, from which results are pulled on demand. Tasks wait for each other and get disjoint pages.
 
     A call that raises or is cancelled decides nothing: its matches wait for the next call. `RetrievalSession` is the
     blocking twin; it describes every method in full.
 
     Args:
-        index: The index that is searched.
+        source: The `AsyncIndex` that is searched, or another source, of `nextk.stores`.
         query: The query. If it has neither text nor vectors, `embed` fills them in.
         reader: The conversion of matches into results.
         embed: A coroutine function that returns the query with its text or vectors. It is awaited when the first pull
@@ -56,12 +56,9 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         PolicyMismatch: A policy that the search had, and that may drop matches, is missing or differs.
     """
 
-    _client_type = AsyncIndex
-    _handle_type = AsyncResumableQueryHandle
-
     def __init__(
         self,
-        index: AsyncIndex,
+        source: AsyncIndex | Source,
         query: SearchQuery,
         reader: RowReader[T],
         *,
@@ -71,7 +68,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         cursor: Mapping[str, Any] | ReadCursor | None = None,
         without_policies: bool = False,
     ) -> None:
-        super().__init__(index, query, reader, embed, texts, config, cursor, without_policies)
+        super().__init__(_link_to(source), query, reader, embed, texts, config, cursor, without_policies)
         self._lock = LoopLock()
         self._wake: asyncio.Event | None = None  # ends the present pause when the session is stopped
         self._current_call: object | None = None  # the call that is under way
@@ -130,14 +127,15 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         """Return the next result for a loop: matches are pulled by pages, and results handed out one by one."""
         return await self._call(self._machine.fetch_next(1, DEFAULT_PAGE))
 
-    async def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
+    async def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: Any = None) -> None:
         """Go on with the same query in another mode, or through another filter. No id is handed out again.
 
         Nothing is requested before the next pull. `RetrievalSession.widen` describes the errors.
 
         Args:
             retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; default: the present mode.
-            filter: The filter that replaces the present one, `""` for none; default: the present filter.
+            filter: The filter that replaces the present one, `""` for none; default: the present filter. Another source
+                than an index takes it as its store does, for example a dict.
         """
         await self._call(self._machine.widen(retrieval_mode, filter))
 
@@ -159,7 +157,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         async with self._lock.guard():
             self._refuse_stopped()
             cursor = self._park()
-            await self._release()
+            await self._link.stop()
             return cursor
 
     async def stop(self) -> None:
@@ -171,7 +169,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         if self._wake is not None:
             self._wake.set()
         self._adopt_parked()
-        await self._release()
+        await self._link.stop()
 
     async def _call(self, effects: Effects[R]) -> R:
         self._refuse_reentry()
@@ -186,33 +184,24 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
                 self._current_call = None
                 _calls.reset(token)
                 if self._state.index_exhausted:
-                    await self._release()
+                    await self._link.stop()
 
     def _refuse_reentry(self) -> None:
         if self._current_call in _calls.get():
             raise ClientError(CALL_WITHIN_CALL)
 
     async def _start_query(self, start: StartQuery) -> list[QueryResult]:
-        await self._end_query()
-        self._slot = self._slot or await self._pool.aacquire()
-        if self._stopped:  # by another task, while this one waited
-            self._release_slot()
-        self._refuse_stopped()
-        operation = self._start_operation(start)
-        with self._starting_query():
-            page, self._handle = self._opened(await self._transport.asend(operation))
-        if self._stopped:  # by another task, while the query was being opened
-            await self._release()
-        self._refuse_stopped()
+        await self._link.prepare()
+        await self._end_stopped()  # stopped by another task, while this one waited
+        with self._explaining_models():
+            page: list[QueryResult] = await self._fetch_first(start)
+        await self._end_stopped()  # or while the query was being opened
         return page
 
-    async def _can_repeat(self) -> bool:
-        if self._transport.numbering.said is None:
-            try:
-                return self._note_info(await self._transport.asend(INFO_ONCE))
-            except NextKError as error:
-                log.info("the index does not say whether it numbers pages: %s", error)
-        return self._is_repeatable()
+    async def _end_stopped(self) -> None:
+        if self._stopped:
+            await self._link.stop()
+        self._refuse_stopped()
 
     async def _pause(self, seconds: float) -> None:
         if self._config.sleep is not None:
@@ -228,20 +217,8 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         finally:
             self._wake = None
 
-    async def _end_query(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            await handle.__aexit__(None, None, None)
-
     async def _call_check(self, check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
         return await acall_check(check, items)
-
-    async def _release(self) -> None:
-        try:
-            await self._end_query()
-        finally:
-            self._orphan_start()
-            self._release_slot()
 
     async def __aenter__(self) -> Self:
         return self
@@ -250,3 +227,9 @@ class AsyncRetrievalSession(BaseSession[T, AsyncIndex, AsyncResumableQueryHandle
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _link_to(source: object) -> AsyncLink:
+    if isinstance(source, Source):
+        return AsyncSourceLink(source)
+    return AsyncIndexLink(require_kind(source, AsyncIndex, "source"))

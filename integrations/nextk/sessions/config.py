@@ -13,7 +13,7 @@ from nextk.arguments import did_you_mean, require_callable, require_count, requi
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.plain import is_utf8
-from nextk.sessions.recovery import MAX_RECOVERY
+from nextk.sessions.recovery_state import MAX_RECOVERY
 from nextk.until.counting import MaxResults
 from nextk.until.policy import Policy, require_policy
 

@@ -27,11 +27,12 @@ from nextk.sessions.digest import digest_of, fingerprint, refuse_other_signature
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.report import Phase, RecoveryReport, Report
 from nextk.types import SparseVector, WeightingStrategy
+from nextk.until.identity import describe_value
 from nextk.until.policy import Policy
 
 Cursor: TypeAlias = dict[str, Any]
 """The plain data that `cursor()` returns. It goes through JSON and msgpack unchanged."""
-VERSION = 3
+VERSION = 4
 
 _Count: TypeAlias = Annotated[int, Field(ge=0)]
 _PullCount: TypeAlias = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -92,7 +93,7 @@ class Position(BaseModel):
     """Where a search stands.
 
     Attributes:
-        version: The version of this format, 3.
+        version: The version of this format, 4.
         index: A fingerprint of the identity of the index.
         scope: Fingerprints of the namespace, filter, fusion and weighting, by these names.
         texts: The texts of the query as the caller wrote them.
@@ -113,12 +114,14 @@ class Position(BaseModel):
         complete: Whether an exhausted search has seen all matches.
         plain: Whether the matches came from a plain query, because the server had no room for a resumable one.
         exhausted: Whether the index has nothing left.
+        refetched: The number of rows that were moved although they had come before.
+        limit: The number of rows that the store gives of one search at most; `None` if no such limit is known.
         policies: The single policies of the search, with their memories.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    version: Literal[3]
+    version: Literal[4]
     index: str
     scope: dict[str, str]
     texts: list[str]
@@ -139,6 +142,8 @@ class Position(BaseModel):
     complete: bool
     plain: bool
     exhausted: bool
+    refetched: _Count
+    limit: _Count | None
     policies: list[PolicyData]
 
     @classmethod
@@ -166,7 +171,7 @@ class Position(BaseModel):
         """
         vector, sparse = query.vector, query.sparse_vector
         return cls(
-            version=3,
+            version=4,
             index=fingerprint(index),
             scope=scope_of(replace(template, weighting=query.weighting, weighting_of_index=query.weighting_of_index)),
             data=query.data,
@@ -179,6 +184,8 @@ class Position(BaseModel):
             reordered=report.reordered,
             recovery=_RecoveryData(**asdict(report.recovery)),
             complete=report.complete,
+            refetched=report.refetched,
+            limit=report.limit,
             exhausted=index_exhausted,
             policies=policies,
             **fields,
@@ -238,7 +245,7 @@ class Position(BaseModel):
             ClientError: The index, the namespace, the filter, the fusion or the weighting is not that of the cursor.
         """
         if self.index != fingerprint(index):
-            message = "this cursor belongs to another index: another URL or file, or one that was made anew"
+            message = "this cursor belongs to another index or store: another URL, file or collection, or one made anew"
             raise ClientError(message)
         here = scope_of(self.with_weighting(template))
         if self.scope != here:
@@ -330,7 +337,8 @@ def scope_of(query: SearchQuery) -> dict[str, str]:
     fusion, weighting = (part and part.value for part in (query.fusion, query.weighting))
     if query.weighting_of_index:
         weighting = "of the index"
-    parts = {"namespace": query.namespace, "filter": query.filter, "fusion": fusion, "weighting": weighting}
+    filtering = query.filter if query.store_filter is None else describe_value(query.store_filter)
+    parts = {"namespace": query.namespace, "filter": filtering, "fusion": fusion, "weighting": weighting}
     return {name: fingerprint(f"{name} {part}") for name, part in parts.items()}
 
 

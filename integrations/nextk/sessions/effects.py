@@ -4,7 +4,7 @@ The search machine decides and does no I/O. It yields one of these effects, a se
 awaiting), and sends the answer back in.
 """
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -33,10 +33,12 @@ class StartQuery:
     Attributes:
         count: The number of matches of the first page.
         left_open: How many queries this search may have left open; the more, the sooner the new one is to expire.
+        seen: The ids of matches that have come already, which a source that keeps nothing open leaves out.
     """
 
     count: int
     left_open: int = 0
+    seen: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ no match.
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nextk.arguments import choose, require_kind
 from nextk.bodies import MAX_ROWS
@@ -17,8 +17,10 @@ from nextk.sessions.config import UNBOUNDED, SearchConfig, require_n
 from nextk.sessions.cursor import Position
 from nextk.sessions.effects import Effects, Embed, FetchInfo, Release
 from nextk.sessions.evaluation import Evaluation, RowReader
+from nextk.sessions.link import BaseLink
 from nextk.sessions.query import RetrievalMode, SearchQuery
-from nextk.sessions.shortfall import NO_ROOM, Shortfall
+from nextk.sessions.shortfall import NO_ROOM, STORE_LIMIT, Shortfall
+from nextk.sessions.source import SourceTraits
 from nextk.sessions.state import SearchState
 from nextk.until.decisions import NO_TEXT
 from nextk.until.policy import Policy, require_policy
@@ -37,6 +39,7 @@ class SearchMachine(Generic[T]):
         reader: The conversion of matches into results.
         texts: The texts of the query as the caller wrote them, for cursors.
         config: The policy of the search, its limits, and how much a recovery may cost.
+        link: The link to what is searched, of which the traits and the counts are read.
         position: The position at which to go on; `None` for a new search.
 
     Attributes:
@@ -49,9 +52,10 @@ class SearchMachine(Generic[T]):
         reader: RowReader[T],
         texts: Sequence[str],
         config: SearchConfig,
+        link: BaseLink,
         position: Position | None = None,
     ) -> None:
-        self.state = SearchState(template, texts, config, position)
+        self.state = SearchState(template, texts, config, link, position)
         self._reader = reader
         self._config = config
         self._always_on = config.always_on
@@ -88,7 +92,7 @@ class SearchMachine(Generic[T]):
             raise ClientError(message)
         return (yield from self._evaluate(self._evaluation(stopping, None), stopping))
 
-    def widen(self, mode: RetrievalMode | str | None, filter: str | None) -> Effects[None]:
+    def widen(self, mode: RetrievalMode | str | None, filter: Any) -> Effects[None]:
         """Go on with the same query in another mode or through another filter.
 
         Args:
@@ -96,18 +100,28 @@ class SearchMachine(Generic[T]):
             filter: The new filter; `None` for the present one.
 
         Raises:
-            ClientError: Neither the mode nor the filter changes.
+            ClientError: Neither the mode nor the filter changes, or the source takes none.
         """
         state = self.state
         chosen = choose(RetrievalMode, mode, "retrieval_mode")
-        mode = state.template.mode if chosen is None else chosen
-        wider = replace(state.template, mode=mode, filter=state.template.filter if filter is None else filter)
-        if (wider.mode, wider.filter) == (state.template.mode, state.template.filter):
+        self._refuse_untaken(chosen, filter)
+        wider = state.with_filter(state.template, filter)
+        if chosen is not None:
+            wider = replace(wider, mode=chosen)
+        if wider == state.template:
             message = "widen() changes nothing: name another retrieval_mode= or another filter="
             raise ClientError(message)
         if state.set_aside and state.waiting_to_be_pulled:  # they would be lost with the phase that brings them
             yield from self._catch_up()
         state.widen(wider)
+
+    def _refuse_untaken(self, mode: RetrievalMode | None, filter: Any) -> None:
+        """Refuse a mode or a filter that the source does not take."""
+        traits = self.state.traits
+        for name, given, taken in (("retrieval_mode", mode, traits.modes), ("filter", filter, traits.filters)):
+            if given is not None and not taken:
+                message = f"this search is one of a store that takes no {name}: leave {name}= out"
+                raise ClientError(message)
 
     def _evaluation(self, stopping: Policy | None, n: int | None, prefetch: int = 0) -> Evaluation[T]:
         config, state = self._config, self.state
@@ -150,7 +164,11 @@ class SearchMachine(Generic[T]):
         if not evaluation.kept:
             self._refuse_empty()
         shortfall = self.state.shortfall
-        if self._config.warns and shortfall is not None and (evaluation.policies or shortfall.reason == NO_ROOM):
+        if (
+            self._config.warns
+            and shortfall is not None
+            and (evaluation.policies or shortfall.reason in (NO_ROOM, STORE_LIMIT))
+        ):
             log.warning("%s", shortfall)
         return evaluation.kept
 
@@ -202,19 +220,13 @@ class SearchMachine(Generic[T]):
         state = self.state
         if state.query is None:
             yield from self._embed()
-        assert state.query is not None
-        state.log.fused = state.query.fused
+        state.note_fused()
         numbers = {provenance.phase for _, provenance in state.waiting}
         scored = [*(state.phases[number].log for number in numbers), state.log]
         if any(log.fused is None for log in scored) and state.recovery.info is None:
             state.recovery.info = yield FetchInfo()
         if any(state.is_fused(log) for log in scored):
-            message = (
-                f"{leaf.name} compares scores, and those of a hybrid search are made of ranks: "
-                'make the retriever with retrieval_mode="dense" or "sparse", widen(retrieval_mode=) an open search, '
-                "or use another policy"
-            )
-            raise ClientError(message)
+            raise ClientError(_ranked_scores(leaf, state.traits))
 
     def _limit_of_call(self, evaluation: Evaluation[T], began: float, stopping: Policy | None) -> str | None:
         """Return the name of the guard of the call, or of the limit of the search, that forbids another pull."""
@@ -266,15 +278,33 @@ class SearchMachine(Generic[T]):
         """Return what a call has brought if a limit has ended it, and not the number of results that was asked for."""
         kept, reason = len(evaluation.kept), evaluation.ended_by
         if reason is None and evaluation.pulls and not (evaluation.done or self.state.log.complete):
-            reason = NO_ROOM
+            reason = NO_ROOM if self.state.log.plain else STORE_LIMIT
         if reason is None or (self._config.cap is not None and kept >= self._config.cap):
             return None
-        bound = None if reason == NO_ROOM else self._bound(reason, kept)
+        bound = self._bound(reason, kept)
         return Shortfall(reason, bound, evaluation.pulls, evaluation.pulled, kept, evaluation.dropped)
 
     def _bound(self, name: str, kept: int) -> float | None:
         """Return the value of the limit that has ended a call: that of the search, if it is reached, or the guard."""
+        if name == NO_ROOM:
+            return None
+        if name == STORE_LIMIT:
+            return self.state.report.limit
         limits = [self._config.guards, self._config.limits]
         if self._limit_of_search(kept, self._config.clock()) == name:
             limits.reverse()
         return next((bound for each in limits if (bound := getattr(each, name)) is not None), None)
+
+
+def _ranked_scores(leaf: Policy, traits: SourceTraits) -> str:
+    """Return the message that refuses a policy of scores, because these are made of ranks."""
+    if not traits.modes:
+        return (
+            f"{leaf.name} compares scores, and this store gives none that say how near a row is, so that they are made "
+            "of ranks: use another policy"
+        )
+    return (
+        f"{leaf.name} compares scores, and those of a hybrid search are made of ranks: "
+        'make the retriever with retrieval_mode="dense" or "sparse", widen(retrieval_mode=) an open search, '
+        "or use another policy"
+    )

@@ -4,7 +4,7 @@
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -106,6 +106,16 @@ class PullLog:
     def mark_lost(self) -> None:
         """Note that no query is open which stands where this phase does."""
         self.live, self.outstanding = False, None
+
+    def begin_anew(self, unread: Collection[str]) -> None:
+        """Note that the search of a source that keeps nothing open began anew, without what is decided.
+
+        Args:
+            unread: The ids that wait according to a cursor. They come again as if they had not been pulled.
+        """
+        self.pulls = [(count, [id_ for id_ in ids if id_ not in unread]) for count, ids in self.pulls]
+        self.pulled -= len(unread)
+        self.recovered += 1
 
     def add_page(self, count: int, page: list[QueryResult], *, instead: bool = False) -> None:
         """Queue the matches of a page, and write it down.

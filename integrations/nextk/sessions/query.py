@@ -60,12 +60,14 @@ class SearchQuery:
         vector: The dense vector, float (dimension,).
         sparse_vector: The sparse vector: dimensions and values.
         mode: The components to search; `None` leaves it to the vectors that are given, or to the index.
-        filter: A filter on metadata; `""` for none.
+        filter: A filter on metadata in the language of an `Index`; `""` for none.
         namespace: The namespace to search; `""` for the default one.
         fusion: The way in which a hybrid search fuses its two rankings; `None` for the default of the index.
         weighting: The weighting of sparse values; `None` for no weighting.
         weighting_of_index: Whether `weighting` is left to the index. It is then `None`, until the index is asked or a
             cursor tells it.
+        store_filter: A filter as another source than an `Index` takes it, for example a dict or a function; `None` for
+            none.
 
     Raises:
         ClientError: `filter` or `namespace` is not a string, or another attribute is not of its type.
@@ -80,6 +82,7 @@ class SearchQuery:
     fusion: FusionAlgorithm | None = None
     weighting: WeightingStrategy | None = None
     weighting_of_index: bool = False
+    store_filter: Any = None
 
     @property
     def awaits_weighting(self) -> bool:

@@ -30,6 +30,7 @@ from nextk.sessions.effects import (
 )
 from nextk.sessions.patience import Patience, is_fault, left_alone
 from nextk.sessions.pulls import PullLog, ids_of
+from nextk.sessions.recovery_state import RecoveryState
 from nextk.sessions.replay import (
     Difference,
     ReplayPlan,
@@ -40,13 +41,9 @@ from nextk.sessions.replay import (
     pages_passed,
     ranks_exactly,
 )
-from nextk.sessions.report import RecoveryReport
 from nextk.types import InfoResult, QueryResult
 
 log = logging.getLogger("nextk.sessions")
-
-MAX_RECOVERY = 1_000
-"""The number of matches that a recovery may request again."""
 
 ReplayedPage: TypeAlias = tuple[list[str], list[QueryResult]]
 """The ids of a replayed page, and its matches; none if the page was passed, and only its ids are known."""
@@ -63,30 +60,6 @@ class QueryLost(Exception):
     def __init__(self, *, reply_lost: bool) -> None:
         super().__init__()
         self.reply_lost = reply_lost
-
-
-class RecoveryState:
-    """The state that all recoveries of one search share.
-
-    Args:
-        max_recovery: The number of matches that a recovery may request again: the sum of the sizes of its pulls. `None`
-            for any number.
-        clock: Returns the time in seconds.
-
-    Attributes:
-        counts: The counts of the recoveries so far.
-        info: The description of the index; `None` before it was needed.
-    """
-
-    def __init__(self, max_recovery: int | None, clock: Callable[[], float]) -> None:
-        self.max_recovery = max_recovery
-        self.clock = clock
-        self.counts = RecoveryReport()
-        self.info: InfoResult | None = None
-
-    def count(self, **more: float) -> None:
-        """Add to the counts, by their names."""
-        self.counts = self.counts.plus(**more)
 
 
 class Puller:
@@ -198,6 +171,9 @@ class Puller:
 
     def _fetch(self, count: int, max_count: int) -> Effects[None]:
         pulls = self._log
+        if pulls.lost and not self._keeps_open:
+            yield from self._begin_anew(count)
+            return
         try:
             if pulls.live and pulls.outstanding is not None and not (yield CanRepeat()):
                 raise QueryLost(reply_lost=False)
@@ -217,8 +193,37 @@ class Puller:
         else:
             pulls.add_page(count, page)
             pulls.page_count += 1
-            pulls.exhausted = not page
+            self._note_end(page)
             pulls.mark_live()  # last: after an interrupt before it, the page is requested again
+
+    def _note_end(self, page: list[QueryResult]) -> None:
+        """Note whether a page says that nothing is left, and whether that is because of a limit of the store."""
+        self._log.exhausted = not page
+        self._log.complete = bool(page) or self._state.link.limit is None
+
+    @property
+    def _keeps_open(self) -> bool:
+        return self._state.link.traits.keeps_open
+
+    def _begin_anew(self, count: int) -> Effects[None]:
+        """Go on in a source that keeps nothing open: by its next matches without those that are decided.
+
+        Matches that wait according to a cursor are among them, since they are not decided; nothing else is requested
+        again, so this is no replay and costs no recovery.
+
+        Args:
+            count: The number of matches that are needed besides those that wait; 0 for none.
+        """
+        pulls = self._log
+        unread = pulls.unread
+        decided = [id_ for id_ in pulls.ids if id_ not in unread]
+        count = max(1, count + len(unread))
+        page = yield from self._request(StartQuery(count, seen=decided))
+        pulls.begin_anew(unread)
+        pulls.add_page(count, page)
+        pulls.page_count += int(len(page) > len(unread))
+        self._note_end(page)
+        pulls.mark_live()
 
     def _fetch_plain(self, max_count: int) -> Effects[None]:
         """Use one plain query, because the server has no room for a resumable one.
@@ -242,6 +247,9 @@ class Puller:
     def _replay_plain(self) -> Effects[None]:
         """Repeat the pulls, by a plain query if the matches came from one and the server still has no room."""
         pulls = self._log
+        if not self._keeps_open:
+            yield from self._begin_anew(0)
+            return
         try:
             if not (pulls.plain and self._exceeds_max_recovery):
                 if pulls.lost:
@@ -254,7 +262,8 @@ class Puller:
         page = yield PlainQuery(count)
         pulls.recovered += 1
         pulls.changed |= (again := [(count, ids_of(page))]) != pulls.pulls
-        pulls.pulled += pulls.queue_new(page, ids_of(page))
+        counted = len(pulls.unread.intersection(ids_of(page)))  # as pulled before the cursor was made
+        pulls.pulled += pulls.queue_new(page, ids_of(page)) - counted
         pulls.pulls = again
         pulls.exhausted = len(page) < count
 
@@ -288,6 +297,8 @@ class Puller:
 
     def _is_mergeable(self) -> Effects[bool]:
         """Return whether the order of the matches does not depend on the sizes of the pages."""
+        if (stable := self._state.link.traits.stable_order) is not None:
+            return stable
         if self._log.fused is False:
             return True
         info = yield from self._info()
@@ -344,8 +355,11 @@ class Puller:
         kind = difference(self._log.ids, found, extra)
         if kind is Difference.NONE:
             return
-        info = yield from self._info()
-        if kind is Difference.MISSING or (info is not None and ranks_exactly(info)):
+        exact = self._state.link.traits.stable_order
+        if exact is None:
+            info = yield from self._info()
+            exact = info is not None and ranks_exactly(info)
+        if kind is Difference.MISSING or exact:
             self._log.changed = True
         else:
             self._log.reordered = True
@@ -360,12 +374,13 @@ class Puller:
         if nothing_new:  # the page that was needed besides did not come, so it costs no recovery
             sizes[-1] -= plan.extra
         matches = [match for _, page in pages for match in page]
+        again = len(pulls.unread.intersection(found))  # counted as pulled before the cursor was made
         queued = pulls.queue_new(matches, ids_of(matches))
         pulls.pulls = [(size, ids) for size, (ids, _) in zip(sizes, pages, strict=False)]
-        pulls.pulled += queued
+        pulls.pulled += queued - again
         pulls.page_count += int(len(found) > len(before) and plan.extra > 0)
         pulls.recovered += 1
-        self._state.count(replays=1, merged=int(plan.merged), rows=-queued)
+        self._state.count(replays=1, merged=int(plan.merged), rows=again - queued)
         way = "merged" if plan.merged else "page by page"
         log.info("the query was started again: %d matches by %d requests, %s", len(found), len(pages), way)
         # Last: after an interrupt before it, the replay is repeated.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from nextk.sessions.query import RetrievalMode
 from nextk.sessions.shortfall import Shortfall
+from nextk.sessions.source import Continuation
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,13 @@ class Report:
             index that may rank approximately, as the hosted service does. Whether data was written cannot be told.
         exhausted: Whether an empty page has come, and every match is decided or set aside by a policy.
         complete: Whether an exhausted search has seen all matches. `False` if the server had no room for a resumable
-            query and a plain query, which returns at most 1,000 matches, was used instead.
+            query and a plain query, which returns at most 1,000 matches, was used instead; or if the store gives only
+            so many rows of one search (`limit`).
+        continuation: The way in which the source goes on with the search: `"native"`, `"exclusion"` or `"refetch"`.
+        refetched: The number of rows that were moved although they had come before, because the source could only be
+            asked anew.
+        limit: The number of rows at which the search ended, because the store gives no more of one search; `None` if
+            it did not end so.
         stop_reason: Why the last call ended: the name of a policy or of a limit, or `"exhausted"`. `None` if the call
             returned as many results as requested.
         shortfall: How much the last call has brought if a limit ended it before there was enough; `None` if there was
@@ -99,6 +106,9 @@ class Report:
     reordered: bool = False
     exhausted: bool = False
     complete: bool = True
+    continuation: Continuation = Continuation.NATIVE
+    refetched: int = 0
+    limit: int | None = None
     stop_reason: str | None = None
     shortfall: Shortfall | None = None
     phases: tuple[Phase, ...] = ()

@@ -6,42 +6,41 @@ part; only an empty page is. After a lost reply or a lost query a session goes o
 `nextk.sessions.machine` decides what a session does; this module carries it out.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from nextk.arguments import require_kind
 from nextk.client import Index
-from nextk.errors import NextKError
-from nextk.handle import ResumableQueryHandle
-from nextk.sessions.base import INFO_ONCE, BaseSession
+from nextk.sessions.base import BaseSession
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor
 from nextk.sessions.effects import Effects, StartQuery
 from nextk.sessions.evaluation import RowReader
+from nextk.sessions.index_link import IndexLink
+from nextk.sessions.link import Link, SourceLink
 from nextk.sessions.locks import ThreadLock
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.read_cursor import ReadCursor
+from nextk.sessions.source import Source
 from nextk.types import QueryResult
 from nextk.until.effects import call_check, drive
 from nextk.until.policy import Policy
-
-log = logging.getLogger("nextk.sessions")
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
+class RetrievalSession(BaseSession[T, Link]):
     """One search, from which results are pulled on demand. Threads wait for each other and get disjoint pages.
 
     A call that raises decides nothing: its matches wait for the next call. A call that is interrupted by the keyboard
     just when it returns may have handed out results that nobody received; to get them, resume an earlier cursor.
 
     Args:
-        index: The index that is searched.
+        source: The `Index` that is searched, or another source, of `nextk.stores`.
         query: The query. If it has neither text nor vectors, `embed` fills them in.
         reader: The conversion of matches into results.
         embed: A function that returns the query with its text or vectors. It is called when the first pull needs them.
@@ -57,12 +56,9 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         PolicyMismatch: A policy that the search had, and that may drop matches, is missing or differs.
     """
 
-    _client_type = Index
-    _handle_type = ResumableQueryHandle
-
     def __init__(
         self,
-        index: Index,
+        source: Index | Source,
         query: SearchQuery,
         reader: RowReader[T],
         *,
@@ -72,7 +68,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         cursor: Mapping[str, Any] | ReadCursor | None = None,
         without_policies: bool = False,
     ) -> None:
-        super().__init__(index, query, reader, embed, texts, config, cursor, without_policies)
+        super().__init__(_link_to(source), query, reader, embed, texts, config, cursor, without_policies)
         self._lock = ThreadLock()
         self._wake = threading.Event()  # ends a pause when the session is stopped
 
@@ -154,7 +150,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         """Return the next result for a loop: matches are pulled by pages, and results handed out one by one."""
         return self._call(self._machine.fetch_next(1, DEFAULT_PAGE))
 
-    def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: str | None = None) -> None:
+    def widen(self, *, retrieval_mode: RetrievalMode | str | None = None, filter: Any = None) -> None:
         """Go on with the same query in another mode, or through another filter. No id is handed out again.
 
         Matches that a policy has set aside come first. Nothing is requested before the next pull, which may raise
@@ -162,10 +158,11 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
 
         Args:
             retrieval_mode: `"dense"`, `"sparse"` or `"hybrid"`; default: the present mode.
-            filter: The filter that replaces the present one, `""` for none; default: the present filter.
+            filter: The filter that replaces the present one, `""` for none; default: the present filter. Another source
+                than an index takes it as its store does, for example a dict.
 
         Raises:
-            ClientError: The session is stopped, or neither the mode nor the filter changes.
+            ClientError: The session is stopped, neither the mode nor the filter changes, or the source takes none.
             NextKError: For the reasons given at `fetch_next`.
         """
         self._call(self._machine.widen(retrieval_mode, filter))
@@ -198,7 +195,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
     def _detach(self) -> Cursor:
         self._refuse_stopped()
         cursor = self._park()
-        self._release()
+        self._link.stop()
         return cursor
 
     def stop(self) -> None:
@@ -208,12 +205,12 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         """
         self._stopped = True
         self._wake.set()
-        self._lock.run(self._stop_query)
+        self._lock.run(self._stop_alone)
 
-    def _stop_query(self) -> None:
+    def _stop_alone(self) -> None:
         self._adopt_parked()
-        self._reclaim_orphan()
-        self._release()
+        self._link.reclaim()
+        self._link.stop()
 
     def _end_loop(self, error: BaseException) -> None:
         """End the session when a loop over it ends before the search.
@@ -229,7 +226,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         if not self._lock.is_free():
             return  # the call that is under way releases the query
         if isinstance(error, GeneratorExit):
-            self._orphan_query()
+            self._link.orphan()
         else:
             self.stop()
 
@@ -243,23 +240,13 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
             return drive(effects, self._carry_out)
         finally:
             if self._state.index_exhausted or self._stopped:
-                self._release()
+                self._link.stop()
 
     def _start_query(self, start: StartQuery) -> list[QueryResult]:
-        self._end_query()
-        self._slot = self._slot or self._pool.acquire()
-        operation = self._start_operation(start)
-        with self._starting_query():
-            page, self._handle = self._opened(self._transport.send(operation))
+        self._link.prepare()
+        with self._explaining_models():
+            page: list[QueryResult] = self._fetch_first(start)
         return page
-
-    def _can_repeat(self) -> bool:
-        if self._transport.numbering.said is None:
-            try:
-                return self._note_info(self._transport.send(INFO_ONCE))
-            except NextKError as error:
-                log.info("the index does not say whether it numbers pages: %s", error)
-        return self._is_repeatable()
 
     def _pause(self, seconds: float) -> None:
         if self._config.sleep is None:
@@ -267,20 +254,8 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         else:
             self._config.sleep(seconds)
 
-    def _end_query(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.__exit__(None, None, None)
-
     def _call_check(self, check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
         return call_check(check, items, "search by ainvoke(), aretrieve() or aopen()")
-
-    def _release(self) -> None:
-        try:
-            self._end_query()
-        finally:
-            self._orphan_start()
-            self._release_slot()
 
     def __enter__(self) -> Self:
         return self
@@ -289,3 +264,7 @@ class RetrievalSession(BaseSession[T, Index, ResumableQueryHandle]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _link_to(source: object) -> Link:
+    return SourceLink(source) if isinstance(source, Source) else IndexLink(require_kind(source, Index, "source"))

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 
 NO_ROOM = "no_room"
 """The reason if the server had no room for a resumable query, and a plain one could not bring enough."""
+STORE_LIMIT = "store_limit"
+"""The reason if the store gives only so many rows of one search."""
 
 _REMEDIES = {
     "max_results": "give a larger max_results=",
     "max_pulls": "give a larger max_pulls=, or put into filter= what the index can check by itself",
     "deadline": "give a longer deadline=",
+    STORE_LIMIT: "narrow the search by a filter, since the store gives no more rows of one search",
     NO_ROOM: "stop searches that are not needed any more, and search again",
 }
 
@@ -34,8 +37,9 @@ class Shortfall:
     limits, and holds no text, no id and no query.
 
     Attributes:
-        reason: The limit that ended the call: `"max_results"`, `"max_pulls"` or `"deadline"`; or `"no_room"` if the
-            server had no room for a resumable query and a plain one, which returns at most 1,000 matches, was used.
+        reason: The limit that ended the call: `"max_results"`, `"max_pulls"` or `"deadline"`; `"store_limit"` if the
+            store gives no more rows of one search; or `"no_room"` if the server had no room for a resumable query and a
+            plain one, which returns at most 1,000 matches, was used.
         bound: The value of that limit; `None` for `"no_room"`.
         pulls: The number of pages that the call requested.
         pulled: The number of matches with a new id on these pages.

@@ -14,12 +14,15 @@ from typing import Any
 from nextk.errors import ClientError
 from nextk.sessions.config import SearchConfig
 from nextk.sessions.cursor import PolicyData, Position
+from nextk.sessions.link import BaseLink
 from nextk.sessions.pulls import PhaseState, PulledMatch, PullLog
 from nextk.sessions.query import RetrievalMode, SearchQuery
-from nextk.sessions.recovery import Puller, RecoveryState
+from nextk.sessions.recovery import Puller
+from nextk.sessions.recovery_state import RecoveryState
 from nextk.sessions.replay import is_hybrid
 from nextk.sessions.report import Report
 from nextk.sessions.shortfall import Shortfall
+from nextk.sessions.source import ScoreKind, SourceTraits
 
 
 class SearchState:
@@ -29,6 +32,7 @@ class SearchState:
         template: The query; its text or vectors may be missing until the first pull.
         texts: The texts of the query as the caller wrote them, for cursors.
         config: The policy of the search, its limits, and how much a recovery may cost.
+        link: The link to what is searched, of which the traits and the counts are read.
         position: The position at which to go on; `None` for a new search.
 
     Attributes:
@@ -46,7 +50,12 @@ class SearchState:
     """
 
     def __init__(
-        self, template: SearchQuery, texts: Sequence[str], config: SearchConfig, position: Position | None = None
+        self,
+        template: SearchQuery,
+        texts: Sequence[str],
+        config: SearchConfig,
+        link: BaseLink,
+        position: Position | None = None,
     ) -> None:
         self.template = template
         self.query = template if template.complete else None
@@ -60,7 +69,10 @@ class SearchState:
         self.phases: list[PhaseState] = []
         self._texts = list(texts)
         self._policies = config.always_on
-        self.recovery = RecoveryState(config.max_recovery, config.clock)
+        self._link = link
+        self._limit_before: int | None = None
+        self._refetched_before = 0  # before the cursor at which this search goes on
+        self.recovery = RecoveryState(config.max_recovery, config.clock, link)
         if position is None:
             self._add_phase(template.mode)
         else:
@@ -76,6 +88,7 @@ class SearchState:
         self.query = query if query.complete else None
         self.template = replace(self.template, mode=query.mode)
         self.dropped = Counter(position.dropped)
+        self._refetched_before, self._limit_before = position.refetched, position.limit
         self.memories = position.memories_of(self._policies)
         for report in position.reports():
             phase = self._add_phase(report.retrieval_mode, report.began)
@@ -117,9 +130,10 @@ class SearchState:
         """
         self.seen.difference_update(match.id for match, _ in self.waiting[self.set_aside :])
         del self.waiting[self.set_aside :]
-        if self.query is not None:
-            self.log.fused = self.query.fused
-        query = replace(self.query or template, mode=template.mode, filter=template.filter)
+        self.note_fused()
+        query = replace(
+            self.query or template, mode=template.mode, filter=template.filter, store_filter=template.store_filter
+        )
         self.template, self.query = template, query if query.complete else None
         self._add_phase(template.mode, self.kept)
 
@@ -134,9 +148,29 @@ class SearchState:
         Args:
             deadline: The time at which to give up after a fault; `None` for none.
         """
-        if self.query is not None:
-            self.log.fused = self.query.fused
+        self.note_fused()
         return Puller(self.log, self.recovery, deadline)
+
+    @property
+    def traits(self) -> SourceTraits:
+        """The traits of the source."""
+        return self._link.traits
+
+    def with_filter(self, template: SearchQuery, filter: Any) -> SearchQuery:
+        """Return a query through another filter, in the language of the source.
+
+        Args:
+            template: The query.
+            filter: The filter; `None` for the present one.
+        """
+        return template if filter is None else replace(template, **{self._link.filter_field: filter})
+
+    def note_fused(self) -> None:
+        """Note for the present phase whether its scores are fused ranks, as far as the source and the query tell."""
+        if self.traits.scores is not None:
+            self.log.fused = self.traits.scores is ScoreKind.RANKS
+        elif self.query is not None:
+            self.log.fused = self.query.fused
 
     def is_fused(self, log: PullLog) -> bool:
         """Return whether the scores of a phase are fused ranks. What depends on the index has to be known by now."""
@@ -182,6 +216,9 @@ class SearchState:
             reordered=any(phase.log.reordered for phase in self.phases),
             exhausted=self.exhausted,
             complete=all(phase.log.complete for phase in self.phases),
+            continuation=self.traits.continuation,
+            refetched=self._refetched_before + self._link.refetched,
+            limit=self._link.limit or self._limit_before,
             stop_reason=self.stop_reason,
             shortfall=self.shortfall,
             phases=reports,

@@ -56,6 +56,19 @@ def describe(holder: object) -> str:
         raise ClientError(message) from None
 
 
+def describe_value(value: object) -> str:
+    """Return a text that identifies a value that does not change, such as the filter of a store.
+
+    Raises:
+        ClientError: The value is nested too deeply.
+    """
+    try:
+        return json.dumps(_describe(value, ()))
+    except RecursionError:
+        message = f"a {type(value).__name__} is nested too deeply to be recognised by a resumed search"
+        raise ClientError(message) from None
+
+
 def _describe_fields(holder: object, path: _Path) -> _Json:
     return [_name_of(type(holder)), _describe_pairs(_attributes(holder), path)]
 

@@ -69,9 +69,10 @@ def _hnswlib(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
 
 
 def _chromadb(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
-    import chromadb  # type: ignore[import-not-found, unused-ignore]
+    import chromadb
+    from chromadb.config import Settings
 
-    settings = chromadb.Settings(anonymized_telemetry=False)
+    settings = Settings(anonymized_telemetry=False)
     client = chromadb.PersistentClient(str(folder / "chroma"), settings)
     table = client.create_collection("rows", metadata={"hnsw:space": "ip"}, embedding_function=None)
     for start in range(0, len(corpus), _BATCH):
@@ -79,7 +80,8 @@ def _chromadb(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
         table.add(ids=[str(row) for row in range(start, start + len(part))], embeddings=part)
 
     def ask(question: Question, count: int) -> list[Any]:
-        found: list[Any] = table.query(query_embeddings=[question.vector], n_results=count, include=[])["ids"][0]
+        vector = question.vector.tolist()
+        found: list[Any] = table.query(query_embeddings=[vector], n_results=count, include=[])["ids"][0]
         return found
 
     return ask, min(len(corpus), _MOST_OF_CHROMA)

@@ -1,0 +1,310 @@
+"""Links: how a session reaches what it searches. Private.
+
+A session carries the effects of its machine out on a link. The link of an `Index` (`nextk.sessions.index_link`) keeps
+an open query, a slot of the pool and the start that may have to be repeated; that of any other source keeps one
+`SourceSearch`.
+"""
+
+import weakref
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+from nextk.sessions.pulls import PulledMatch
+from nextk.sessions.query import SearchQuery
+from nextk.sessions.source import AsyncSourceSearch, Source, SourceSearch, SourceTraits
+from nextk.types import InfoResult, QueryResult
+
+MAX_PARKED = 32
+"""The number of searches of detached sessions that are kept for one source."""
+
+
+@dataclass(slots=True)
+class Undecided:
+    """The matches of a detached session that were pulled and are not decided.
+
+    Attributes:
+        waiting: The matches.
+        set_aside: The number of them that were set aside, the first ones.
+    """
+
+    waiting: Sequence[PulledMatch]
+    set_aside: int
+
+
+class BaseLink(ABC):
+    """The part of a link that does no I/O.
+
+    Attributes:
+        traits: The traits of the source.
+        identity: The identity of the source, for cursors.
+        filter_field: The field of a `SearchQuery` that holds filters for this source.
+    """
+
+    traits: SourceTraits
+    identity: str
+    filter_field: Literal["filter", "store_filter"] = "store_filter"
+
+    @property
+    def refetched(self) -> int:
+        """The number of rows that were moved although they had come before."""
+        return 0
+
+    @property
+    def limit(self) -> int | None:
+        """The number of rows that the store gives of one search at most; `None` if no such limit is known."""
+        return None
+
+    def go_on_after_loss(self) -> None:  # noqa: B027 - most links have nothing to do
+        """Let the next page be requested although the last one was lost; its ids tell whether one was passed."""
+
+    def forget(self) -> None:  # noqa: B027 - most links have nothing to do
+        """Forget what is open, in a forked child: it belongs to the parent."""
+
+    def orphan(self) -> None:  # noqa: B027 - most links have nothing to do
+        """Queue what is open to be stopped later. Never waits, so that a finaliser may call it."""
+
+    def reclaim(self) -> None:  # noqa: B027 - most links have nothing to do
+        """Take back what `orphan` queued, unless it was stopped meanwhile."""
+
+    @abstractmethod
+    def park(self, key: str, undecided: Undecided) -> None:
+        """Keep what is open for the session that resumes a cursor.
+
+        Args:
+            key: The digest of the cursor.
+            undecided: The matches that wait.
+        """
+
+    @abstractmethod
+    def adopt(self, key: str) -> Undecided | None:
+        """Go on with what was kept for a cursor, if it still is.
+
+        Args:
+            key: The digest of the cursor.
+
+        Returns:
+            The matches that wait; `None` if nothing was kept.
+        """
+
+
+class Link(BaseLink):
+    """A link of a blocking session."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """End what is open, and wait for room for a search."""
+
+    @abstractmethod
+    def fetch_first(self, query: SearchQuery, count: int, *, seen: Collection[str], max_idle: int) -> list[QueryResult]:
+        """Begin the search, and fetch its first matches; see `SourceSearch.fetch_first`."""
+
+    @abstractmethod
+    def fetch_next(self, count: int) -> list[QueryResult]:
+        """Fetch the next matches; see `SourceSearch.fetch_next`."""
+
+    @abstractmethod
+    def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
+        """Fetch matches by one plain query, while nothing is open."""
+
+    @abstractmethod
+    def fetch_info(self) -> InfoResult | None:
+        """Return the description of the index; `None` for another source."""
+
+    @abstractmethod
+    def can_repeat(self) -> bool:
+        """Return whether the request whose reply was lost may be made again without skipping a page."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Stop the open search, but keep the room for another one."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Let go of everything."""
+
+
+class AsyncLink(BaseLink):
+    """A link of an asynchronous session. `Link` describes the methods."""
+
+    @abstractmethod
+    async def prepare(self) -> None:
+        """End what is open, and wait for room for a search."""
+
+    @abstractmethod
+    async def fetch_first(
+        self, query: SearchQuery, count: int, *, seen: Collection[str], max_idle: int
+    ) -> list[QueryResult]:
+        """Begin the search, and fetch its first matches."""
+
+    @abstractmethod
+    async def fetch_next(self, count: int) -> list[QueryResult]:
+        """Fetch the next matches."""
+
+    @abstractmethod
+    async def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
+        """Fetch matches by one plain query, while nothing is open."""
+
+    @abstractmethod
+    async def fetch_info(self) -> InfoResult | None:
+        """Return the description of the index; `None` for another source."""
+
+    @abstractmethod
+    async def can_repeat(self) -> bool:
+        """Return whether the request whose reply was lost may be made again without skipping a page."""
+
+    @abstractmethod
+    async def end(self) -> None:
+        """Stop the open search, but keep the room for another one."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Let go of everything."""
+
+
+Search = TypeVar("Search", SourceSearch, AsyncSourceSearch)
+
+
+class _ParkedSearches(Generic[Search]):
+    """The searches of detached sessions of this process, by source and by the digest of their cursor.
+
+    A source that keeps nothing open is asked for all rows anew when a cursor is resumed, unless its search is here.
+    They belong to the source object, not to its identity: two stores in memory may have the same one.
+    """
+
+    def __init__(self) -> None:
+        self._by_source: weakref.WeakKeyDictionary[Source, OrderedDict[str, tuple[Search, Undecided]]]
+        self._by_source = weakref.WeakKeyDictionary()
+
+    def put(self, source: Source, key: str, search: Search, undecided: Undecided) -> None:
+        """Keep a search. Above `MAX_PARKED`, the one that was kept first is forgotten."""
+        kept = self._by_source.setdefault(source, OrderedDict())
+        kept[key] = (search, undecided)
+        if len(kept) > MAX_PARKED:
+            kept.popitem(last=False)
+
+    def take(self, source: Source, key: str) -> tuple[Search, Undecided] | None:
+        """Return a search, once; `None` if it is not here."""
+        return self._by_source.get(source, OrderedDict()).pop(key, None)
+
+
+_parked: _ParkedSearches[SourceSearch] = _ParkedSearches()
+_aparked: _ParkedSearches[AsyncSourceSearch] = _ParkedSearches()
+
+
+class _BaseSourceLink(BaseLink, Generic[Search]):
+    _searches: _ParkedSearches[Search]
+
+    def __init__(self, source: Source) -> None:
+        self.traits = source.traits
+        self.identity = source.identity
+        self._source = source
+        self._search: Search | None = None
+        self._refetched_before = 0  # by searches that have ended
+        self._limit: int | None = None
+
+    @property
+    def refetched(self) -> int:
+        return self._refetched_before + (0 if self._search is None else self._search.refetched)
+
+    @property
+    def limit(self) -> int | None:
+        return self._limit if self._search is None else self._search.limit
+
+    def _take_search(self) -> Search | None:
+        """Return the search that is to end, and note its counts."""
+        search, self._search = self._search, None
+        if search is not None:
+            self._refetched_before += search.refetched
+            self._limit = search.limit
+        return search
+
+    def forget(self) -> None:
+        if self.traits.keeps_open:
+            self._take_search()
+
+    def park(self, key: str, undecided: Undecided) -> None:
+        if not self.traits.keeps_open and self._search is not None:
+            search = self._take_search()
+            assert search is not None
+            search.refetched = 0  # they stand in the cursor
+            self._searches.put(self._source, key, search, undecided)
+
+    def adopt(self, key: str) -> Undecided | None:
+        found = self._searches.take(self._source, key)
+        if found is None:
+            return None
+        self._search, undecided = found
+        return undecided
+
+
+class SourceLink(_BaseSourceLink[SourceSearch], Link):
+    """The link of a blocking session to a source that is no `Index`."""
+
+    _searches = _parked
+
+    def prepare(self) -> None:
+        self.end()
+
+    def fetch_first(self, query: SearchQuery, count: int, *, seen: Collection[str], max_idle: int) -> list[QueryResult]:
+        self._search = search = self._source.search()
+        return search.fetch_first(query, count, seen=seen, max_idle=max_idle)
+
+    def fetch_next(self, count: int) -> list[QueryResult]:
+        assert self._search is not None
+        return self._search.fetch_next(count)
+
+    def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
+        return self._source.query(query, count)
+
+    def fetch_info(self) -> None:
+        return None
+
+    def can_repeat(self) -> bool:
+        return not self.traits.keeps_open
+
+    def end(self) -> None:
+        search = self._take_search()
+        if search is not None:
+            search.stop()
+
+    def stop(self) -> None:
+        self.end()
+
+
+class AsyncSourceLink(_BaseSourceLink[AsyncSourceSearch], AsyncLink):
+    """The link of an asynchronous session to a source that is no `AsyncIndex`."""
+
+    _searches = _aparked
+
+    async def prepare(self) -> None:
+        await self.end()
+
+    async def fetch_first(
+        self, query: SearchQuery, count: int, *, seen: Collection[str], max_idle: int
+    ) -> list[QueryResult]:
+        self._search = search = self._source.asearch()
+        return await search.fetch_first(query, count, seen=seen, max_idle=max_idle)
+
+    async def fetch_next(self, count: int) -> list[QueryResult]:
+        assert self._search is not None
+        return await self._search.fetch_next(count)
+
+    async def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
+        return await self._source.aquery(query, count)
+
+    async def fetch_info(self) -> None:
+        return None
+
+    async def can_repeat(self) -> bool:
+        return not self.traits.keeps_open
+
+    async def end(self) -> None:
+        search = self._take_search()
+        if search is not None:
+            await search.stop()
+
+    async def stop(self) -> None:
+        await self.end()
