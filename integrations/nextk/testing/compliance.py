@@ -24,18 +24,17 @@ Every test is written once, as a coroutine; the blocking suite runs it over a se
 """
 
 import contextlib
-import functools
 import json
 import unittest
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.sessions import AsyncRetrievalSession, Cursor, RetrievalSession
+from nextk.testing.blocking import AwaitableSession, blocking
 from nextk.testing.faults import Fault, FaultPlan, PlannedFault, RequestKind
 from nextk.testing.transport import faulty
 
@@ -260,55 +259,6 @@ class AsyncSessionCompliance(
             _check_closed(plan)
 
 
-class _Awaitable:
-    """A blocking session with the methods of an asynchronous one. Awaiting them never waits."""
-
-    def __init__(self, session: RetrievalSession[Any]) -> None:
-        self._session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
-
-    async def fetch_next(self, n: int) -> list[Any]:
-        return self._session.fetch_next(n)
-
-    async def stop(self) -> None:
-        self._session.stop()
-
-    async def detach(self) -> Cursor:
-        return self._session.detach()
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        for row in self._session:
-            yield row
-
-    async def __aenter__(self) -> Self:
-        self._session.__enter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._session.__exit__(kind, error, traceback)
-
-
-def _blocking(test: Callable[[Any], Coroutine[Any, Any, None]]) -> Callable[["SessionCompliance"], None]:
-    """Make a blocking test of a coroutine that never waits. No event loop is needed to run it."""
-
-    @functools.wraps(test)
-    def run(self: "SessionCompliance") -> None:
-        coroutine = test(self)
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            return
-        coroutine.close()
-        message = "a test of the blocking suite waits for an event loop"
-        raise AssertionError(message)
-
-    return run
-
-
 class SessionCompliance(_Compliance[AbstractContextManager[Index], Index, RetrievalSession[Any]]):
     """The suite for `RetrievalSession`, for any test runner. Name the subclass so that your test runner finds it."""
 
@@ -318,14 +268,14 @@ class SessionCompliance(_Compliance[AbstractContextManager[Index], Index, Retrie
             yield index
 
     def _awaitable(self, session: RetrievalSession[Any]) -> AsyncRetrievalSession[Any]:
-        return cast("AsyncRetrievalSession[Any]", _Awaitable(session))
+        return cast("AsyncRetrievalSession[Any]", AwaitableSession(session))
 
-    test_every_row_once = _blocking(AsyncSessionCompliance.test_every_row_once)
-    test_pages_are_one_query = _blocking(AsyncSessionCompliance.test_pages_are_one_query)
-    test_the_end_is_an_empty_page = _blocking(AsyncSessionCompliance.test_the_end_is_an_empty_page)
-    test_iteration = _blocking(AsyncSessionCompliance.test_iteration)
-    test_it_is_lazy = _blocking(AsyncSessionCompliance.test_it_is_lazy)
-    test_stopping = _blocking(AsyncSessionCompliance.test_stopping)
-    test_leaving_by_an_exception = _blocking(AsyncSessionCompliance.test_leaving_by_an_exception)
-    test_every_fault_at_every_page = _blocking(AsyncSessionCompliance.test_every_fault_at_every_page)
-    test_cursors = _blocking(AsyncSessionCompliance.test_cursors)
+    test_every_row_once = blocking(AsyncSessionCompliance.test_every_row_once)
+    test_pages_are_one_query = blocking(AsyncSessionCompliance.test_pages_are_one_query)
+    test_the_end_is_an_empty_page = blocking(AsyncSessionCompliance.test_the_end_is_an_empty_page)
+    test_iteration = blocking(AsyncSessionCompliance.test_iteration)
+    test_it_is_lazy = blocking(AsyncSessionCompliance.test_it_is_lazy)
+    test_stopping = blocking(AsyncSessionCompliance.test_stopping)
+    test_leaving_by_an_exception = blocking(AsyncSessionCompliance.test_leaving_by_an_exception)
+    test_every_fault_at_every_page = blocking(AsyncSessionCompliance.test_every_fault_at_every_page)
+    test_cursors = blocking(AsyncSessionCompliance.test_cursors)
