@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import nextk.until
 from nextk.errors import ClientError, LimitReached, PageUncertain
 from nextk.sessions import Limits, RowReader, SearchConfig, SearchQuery, Shortfall
-from nextk.sessions.effects import CallCheck, Effect, Effects, FetchNext, Release, StartQuery
+from nextk.sessions.effects import Effect, Effects, FetchNext, Release, StartQuery
 from nextk.sessions.link import SourceLink
 from nextk.sessions.machine import SearchMachine
 from nextk.testing import ManualClock
@@ -36,6 +36,7 @@ from nextk.until import (
     TokenBudget,
     estimate_tokens,
 )
+from nextk.until.effects import CallCheck
 from tests.support.list_source import ListSource
 
 moderate = settings(deadline=None, max_examples=80)

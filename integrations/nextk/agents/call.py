@@ -36,10 +36,10 @@ from nextk.agents.memory import (
 from nextk.agents.prompts import PageEnd
 from nextk.errors import ClientError, LimitReached, PolicyMismatch, SearchFailed
 from nextk.sessions import AsyncRetrievalSession, Cursor, Report, RetrievalSession
-from nextk.sessions.effects import adrive, drive
-from nextk.sessions.evaluation import NO_TEXT
 from nextk.sessions.shortfall import dropped_in_words
 from nextk.until import Candidate, MaxResults, Policy, PolicyState
+from nextk.until.decisions import NO_TEXT
+from nextk.until.effects import adrive, drive
 
 log = logging.getLogger("nextk.agents")
 

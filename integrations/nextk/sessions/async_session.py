@@ -12,10 +12,10 @@ from nextk.arguments import require_kind
 from nextk.async_client import AsyncIndex
 from nextk.errors import ClientError
 from nextk.loop_lock import LoopLock
-from nextk.sessions.base import BaseSession, note_policy_error
+from nextk.sessions.base import BaseSession
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor
-from nextk.sessions.effects import Effects, StartQuery, adrive
+from nextk.sessions.effects import Effects, StartQuery
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.index_link import AsyncIndexLink
 from nextk.sessions.link import AsyncLink, AsyncSourceLink
@@ -24,6 +24,7 @@ from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.source import Source
 from nextk.types import QueryResult
+from nextk.until.effects import acall_check, adrive
 from nextk.until.policy import Policy
 
 T = TypeVar("T")
@@ -217,12 +218,7 @@ class AsyncRetrievalSession(BaseSession[T, AsyncLink]):
             self._wake = None
 
     async def _call_check(self, check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-        """Await a check that is a coroutine function, and call any other one on a thread."""
-        with note_policy_error():
-            if inspect.iscoroutinefunction(check):
-                return await check(items)
-            answer = await asyncio.to_thread(_call_on_thread, check, items)
-            return await answer if inspect.isawaitable(answer) else answer
+        return await acall_check(check, items)
 
     async def __aenter__(self) -> Self:
         return self
@@ -231,14 +227,6 @@ class AsyncRetrievalSession(BaseSession[T, AsyncLink]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def _call_on_thread(check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-    try:
-        return check(items)
-    except StopIteration as error:  # a future does not take it, and awaiting it would never end
-        message = "the check raised StopIteration"
-        raise RuntimeError(message) from error
 
 
 def _link_to(source: object) -> AsyncLink:

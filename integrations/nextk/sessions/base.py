@@ -1,8 +1,8 @@
 """The part that blocking and asynchronous sessions share: the search machine, and the link to its source. Private."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
 from nextk.arguments import elements_of, require_callable, require_kind, written
@@ -10,7 +10,6 @@ from nextk.errors import ClientError
 from nextk.sessions.config import SearchConfig
 from nextk.sessions.cursor import Cursor
 from nextk.sessions.effects import (
-    CallCheck,
     CanRepeat,
     Effect,
     Embed,
@@ -27,6 +26,7 @@ from nextk.sessions.machine import SearchMachine
 from nextk.sessions.query import SearchQuery, explaining_models
 from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.report import Report
+from nextk.until.effects import CallCheck
 
 T = TypeVar("T")
 AnyLink = TypeVar("AnyLink", Link, AsyncLink)
@@ -180,16 +180,6 @@ def _text_list(texts: object) -> list[str]:
         message = f"texts={written(texts)} has to be a list of texts"
         raise ClientError(message)
     return [require_kind(text, str, f"texts[{position}]") for position, text in enumerate(listed)]
-
-
-@contextmanager
-def note_policy_error() -> Iterator[None]:
-    """Add a note to an exception of a policy's function, which reaches the caller otherwise unchanged."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note("raised by a policy's function, which is given a list of rows; the call has decided nothing")
-        raise
 
 
 def refuse_incomplete(template: SearchQuery) -> SearchQuery:

@@ -4,15 +4,14 @@ The search machine decides and does no I/O. It yields one of these effects, a se
 awaiting), and sends the answer back in.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from nextk.sessions.query import SearchQuery
+from nextk.until.effects import CallCheck
 
 T = TypeVar("T")
-E = TypeVar("E")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,67 +81,7 @@ class Release:
     """Stop the query, which may be open or gone already; a failure to stop it is ignored. The answer is not used."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallCheck:
-    """Call a policy's function with a list of results. The answer is what it returned, awaited if it is awaitable."""
-
-    check: Callable[[list[Any]], Any]
-    items: list[Any]
-
-
 PageEffect: TypeAlias = StartQuery | FetchNext | PlainQuery
 Effect: TypeAlias = PageEffect | CanRepeat | Pause | Release | Embed | FetchInfo | CallCheck
 Effects: TypeAlias = Generator[Effect, Any, T]
 """A generator that yields the effects of one call, is sent the answer of each, and returns the result of the call."""
-
-
-def drive(effects: Generator[E, Any, R], carry_out: Callable[[E], Any]) -> R:
-    """Run a generator of effects in blocking code.
-
-    Args:
-        effects: Yields effects; is sent the answer of each, or thrown the exception that carrying it out raised.
-        carry_out: Carries out an effect and returns the answer.
-
-    Returns:
-        The result of the generator, which is closed whatever happens.
-    """
-    try:
-        effect = next(effects)
-        while True:
-            try:
-                answer = carry_out(effect)
-            except Exception as error:
-                effect = effects.throw(error)
-            else:
-                effect = effects.send(answer)
-    except StopIteration as end:
-        result: R = end.value
-        return result
-    finally:
-        effects.close()
-
-
-async def adrive(effects: Generator[E, Any, R], carry_out: Callable[[E], Awaitable[Any]]) -> R:
-    """Run a generator of effects in an event loop.
-
-    Args:
-        effects: Yields effects; is sent the answer of each, or thrown the exception that carrying it out raised.
-        carry_out: Carries out an effect; the answer is awaited.
-
-    Returns:
-        The result of the generator, which is closed whatever happens.
-    """
-    try:
-        effect = next(effects)
-        while True:
-            try:
-                answer = await carry_out(effect)
-            except Exception as error:
-                effect = effects.throw(error)
-            else:
-                effect = effects.send(answer)
-    except StopIteration as end:
-        result: R = end.value
-        return result
-    finally:
-        effects.close()

@@ -1,7 +1,6 @@
-"""The evaluation of policies during one call: which of the waiting matches it keeps, and when it has enough. Private.
+"""The evaluation of one call of a session: the decisions of its policies, its limits, and how much it pulls. Private.
 
-A call decides all or nothing: until `SearchMachine` commits it, every match that it has looked at still waits. So an
-exception in the middle, a check that fails or a cancelled task costs no match.
+Until `SearchMachine` commits a call, every match that it has looked at still waits.
 """
 
 import logging
@@ -11,13 +10,12 @@ from typing import Generic, TypeVar
 
 from nextk.arguments import require_callable
 from nextk.errors import LimitReached
-from nextk.sessions.config import DEFAULT_PAGE, MAX_PULL, PullGrowth
-from nextk.sessions.effects import CallCheck, Effects
-from nextk.sessions.policies import PolicySet
+from nextk.sessions.config import DEFAULT_PAGE, PullGrowth
 from nextk.sessions.pulls import PulledMatch
 from nextk.types import QueryResult
-from nextk.until.counting import read_verdicts, refuse_check_of_one
+from nextk.until.decisions import NO_TEXT, Decisions
 from nextk.until.policy import Candidate
+from nextk.until.policy_set import PolicySet
 
 T = TypeVar("T")
 
@@ -25,8 +23,6 @@ log = logging.getLogger("nextk.sessions")
 
 MAX_EMPTY_PULLS = 100
 """The number of pages in a row without a single new match, after which a search without limits is ended."""
-NO_TEXT = "no_text"
-"""The cause of a drop if the retriever finds no text in a match."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,8 @@ class RowReader(Generic[T]):
             log.warning(message, left_out, total, where)
 
 
-class Evaluation(Generic[T]):
-    """The decisions of one call.
+class Evaluation(Decisions[PulledMatch, T]):
+    """The decisions of one call of a session, within its limits.
 
     Args:
         waiting: The matches that wait. The machine appends those that are pulled during the call.
@@ -83,16 +79,11 @@ class Evaluation(Generic[T]):
         prefetch: The number of matches that each pull brings at least; those that are not needed yet wait.
 
     Attributes:
-        kept: The results.
         kept_phases: The number of the phase that each result comes from.
-        dropped: The number of matches that were dropped, by cause.
-        set_aside: The matches that were set aside for the next call.
-        position: The index of the first match that is not decided.
         pulls: The number of pulls during the call.
         pulled: The number of matches with a new id that these pulls brought.
         stop_reason: The name of the policy or limit that ended the call.
         ended_by: The name of the limit, if it was one and not a policy of that name.
-        policies: The policies that decide.
     """
 
     def __init__(
@@ -105,38 +96,26 @@ class Evaluation(Generic[T]):
         max_results: int | None,
         prefetch: int = 0,
     ) -> None:
-        self.kept: list[T] = []
+        first = max(policies.lookahead, policies.first_pull or n or DEFAULT_PAGE, prefetch)
+        first = first if max_results is None else min(first, max_results)
+        super().__init__(waiting, policies, first)
         self.kept_phases: list[int] = []
-        self.dropped: dict[str, int] = {}
-        self.set_aside: list[PulledMatch] = []
-        self.position = 0
         self.pulls = 0
         self.pulled = 0
-        self.stop_reason: str | None = None
         self.ended_by: str | None = None
-        self.policies = policies
-        self._waiting = waiting
         self._offered_before = offered_before
         self._reader = reader
         self._n = n
         self._max_results = max_results
         self._prefetch = prefetch
-        first = max(policies.lookahead, policies.first_pull or n or DEFAULT_PAGE, prefetch)
-        self._growth = PullGrowth(
-            first if max_results is None else min(first, max_results), dropping=n is None or bool(policies)
-        )
-        self._batch = first  # the number of matches to check together
+        self._growth = PullGrowth(first, dropping=n is None or bool(policies))
         self._empty_pulls = 0
-        self._previewed = not policies.lookahead
-        self._items: dict[int, T | None] = {}  # the results of matches that were converted ahead, by position
-        self._denied: dict[int, str] = {}  # the check that denied a match, by position
-        self._checked = 0  # the position up to which matches were checked
         self._apply_limit()
 
     @property
     def done(self) -> bool:
         """Whether no further match is needed."""
-        return self.stop_reason is not None or self._full
+        return super().done or self._full
 
     @property
     def _full(self) -> bool:
@@ -177,27 +156,6 @@ class Evaluation(Generic[T]):
         if self.stop_reason is None:
             self.stop_reason = self.ended_by = limit
 
-    def needs_lookahead(self) -> bool:
-        """Return whether a policy has to see more scores before the first match is decided."""
-        return not self._previewed and len(self._waiting) < self.policies.lookahead
-
-    def examine(self) -> Effects[None]:
-        """Decide the waiting matches, one after another, until there are enough results or no match is left."""
-        if not self._previewed:
-            self._previewed = True
-            self.policies.look_ahead([match.score for match, _ in self._waiting[: self.policies.lookahead]])
-        while self.position < len(self._waiting) and not self.done:
-            if self.policies.checks and self.position == self._checked:
-                yield from self._check()
-            self._decide()
-            if self.policies.observers:
-                yield from self._observe(flush=self.position == len(self._waiting))
-            self._check_stop()
-        if self.policies.observers:
-            yield from self._observe(flush=True)
-            if (reason := self.policies.stop_reason()) is not None:  # a limit came first, but there is enough
-                self.stop_reason, self.ended_by = reason, None
-
     def keep_all(self) -> None:
         """Keep waiting matches until there are enough results: the cheap way of a call without policies."""
         convert = self._reader.convert
@@ -215,69 +173,33 @@ class Evaluation(Generic[T]):
             self.position += len(matches)
             self._apply_limit()
 
-    def _count_drop(self, cause: str) -> None:
-        self.dropped[cause] = self.dropped.get(cause, 0) + 1
-
     def _apply_limit(self) -> None:
         if self._max_results is not None and len(self.kept) >= self._max_results and not self._full:
             self.end_by("max_results")
 
-    def _decide(self) -> None:
-        match, provenance = pulled = self._waiting[self.position]
-        item = self._item(self.position)
-        candidate = Candidate(
+    def _score(self, match: PulledMatch) -> float:
+        return match[0].score
+
+    def _read(self, position: int) -> Candidate:
+        match, provenance = self._waiting[position]
+        return Candidate(
             match.id,
             match.score,
-            item,
+            self._reader.convert(match),
             best_score=provenance.best,
             metadata=match.metadata,
             text_of=self._reader.text_of,
-            offered_before=self.position < self._offered_before,
+            offered_before=position < self._offered_before,
         )
-        denied = NO_TEXT if item is None else self._denied.get(self.position)
-        if (cause := self.policies.drop_cause(candidate, denied)) is not None or item is None:
-            self._count_drop(cause or NO_TEXT)
-        elif not self.policies.fits(candidate):
-            self.set_aside.append(pulled)
-        else:
-            self.policies.add(candidate)
-            self.kept.append(item)
-            self.kept_phases.append(provenance.phase)
-        self.position += 1
-        self._items.pop(self.position - 1, None)
+
+    def _keep(self, position: int, candidate: Candidate) -> None:
+        self.kept.append(candidate.item)
+        self.kept_phases.append(self._waiting[position][1].phase)
+
+    def _stop_by(self, reason: str | None) -> None:
+        super()._stop_by(reason)
+        self.ended_by = None  # a policy that has enough comes before a limit
 
     def _check_stop(self) -> None:
-        self.stop_reason = self.policies.stop_reason()
+        super()._check_stop()
         self._apply_limit()
-
-    def _observe(self, *, flush: bool) -> Effects[None]:
-        """Call the function of each observer with the results that were kept."""
-        for state in self.policies.observers:
-            if candidates := list(state.next_batch(flush=flush)):
-                state.learn(candidates, (yield CallCheck(state.observe, [candidate.item for candidate in candidates])))
-
-    def _item(self, position: int) -> T | None:
-        if position not in self._items:
-            self._items[position] = self._reader.convert(self._waiting[position][0])
-        return self._items[position]
-
-    def _check(self) -> Effects[None]:
-        """Call the checks with the next matches together; each sees those that the checks before it permitted."""
-        self._checked = min(len(self._waiting), self.position + self._batch)
-        self._batch = max(self._batch, min(2 * self._batch, MAX_PULL))  # as the pulls grow
-        positions = [position for position in range(self.position, self._checked) if self._item(position) is not None]
-        for leaf, state in self.policies.checks:
-            if not positions:
-                break
-            items = [self._items[position] for position in positions]
-            given = list(items)  # a list of its own, which the check may change
-            try:
-                answer = yield CallCheck(state.check, given)
-            except (AttributeError, TypeError) as error:
-                refuse_check_of_one(error, given)
-                raise
-            verdicts = read_verdicts(answer, len(items))
-            self._denied |= {
-                position: leaf.name for position, verdict in zip(positions, verdicts, strict=True) if not verdict
-            }
-            positions = [position for position, verdict in zip(positions, verdicts, strict=True) if verdict]

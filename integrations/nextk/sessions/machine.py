@@ -16,14 +16,15 @@ from nextk.errors import ClientError, LimitReached
 from nextk.sessions.config import UNBOUNDED, SearchConfig, require_n
 from nextk.sessions.cursor import Position
 from nextk.sessions.effects import Effects, Embed, FetchInfo, Release
-from nextk.sessions.evaluation import NO_TEXT, Evaluation, RowReader
+from nextk.sessions.evaluation import Evaluation, RowReader
 from nextk.sessions.link import BaseLink
-from nextk.sessions.policies import NO_POLICIES, PolicySet
 from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.shortfall import NO_ROOM, STORE_LIMIT, Shortfall
 from nextk.sessions.source import SourceTraits
 from nextk.sessions.state import SearchState
+from nextk.until.decisions import NO_TEXT
 from nextk.until.policy import Policy, require_policy
+from nextk.until.policy_set import NO_POLICIES, PolicySet
 
 log = logging.getLogger("nextk.sessions")
 

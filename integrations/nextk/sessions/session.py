@@ -6,7 +6,6 @@ part; only an empty page is. After a lost reply or a lost query a session goes o
 `nextk.sessions.machine` decides what a session does; this module carries it out.
 """
 
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,11 +14,10 @@ from typing import Any, Self, TypeVar
 
 from nextk.arguments import require_kind
 from nextk.client import Index
-from nextk.errors import ClientError
-from nextk.sessions.base import BaseSession, note_policy_error
+from nextk.sessions.base import BaseSession
 from nextk.sessions.config import DEFAULT_PAGE, SearchConfig
 from nextk.sessions.cursor import Cursor
-from nextk.sessions.effects import Effects, StartQuery, drive
+from nextk.sessions.effects import Effects, StartQuery
 from nextk.sessions.evaluation import RowReader
 from nextk.sessions.index_link import IndexLink
 from nextk.sessions.link import Link, SourceLink
@@ -28,6 +26,7 @@ from nextk.sessions.query import RetrievalMode, SearchQuery
 from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.source import Source
 from nextk.types import QueryResult
+from nextk.until.effects import call_check, drive
 from nextk.until.policy import Policy
 
 T = TypeVar("T")
@@ -256,16 +255,7 @@ class RetrievalSession(BaseSession[T, Link]):
             self._config.sleep(seconds)
 
     def _call_check(self, check: Callable[[list[Any]], Any], items: list[Any]) -> Any:
-        with note_policy_error():
-            answer = check(items)
-            if inspect.isawaitable(answer):
-                if inspect.iscoroutine(answer):
-                    answer.close()
-                message = (
-                    "the check has to be awaited: give a blocking one, or search by ainvoke(), aretrieve() or aopen()"
-                )
-                raise ClientError(message)
-            return answer
+        return call_check(check, items, "search by ainvoke(), aretrieve() or aopen()")
 
     def __enter__(self) -> Self:
         return self

@@ -21,6 +21,12 @@ search.fetch_until(Accepted(10, check))  # ten results that the check permits, h
 | `ScoreGap(buffer=, min_k=)`     | everything                        | `buffer` matches after the largest score gap |
 | `RerankStable(n, rerank)`       | everything                        | when a reranker's best `n` stay the same     |
 
+`take(items, policy)` applies policies to any iterable of documents, nodes or texts, and `atake` to asynchronous ones:
+
+```python
+take(store.similarity_search("blue sky", k=100), Accepted(10, check))
+```
+
 A policy of your own is a subclass of `Policy` and one of `PolicyState`, about ten lines together; `nextk.until.policy`
 holds the contract and an example. Policies that ask a function about many matches at once make a `BatchCheck` or a
 `BatchObserver` instead of a plain `PolicyState`.
@@ -30,6 +36,7 @@ from nextk.until.counting import Accepted, DistinctBy, MaxResults
 from nextk.until.policy import BatchCheck, BatchObserver, Candidate, Policy, PolicyState
 from nextk.until.reranking import Ranking, RerankStable
 from nextk.until.scores import MinScore, RelativeScore, ScoreGap
+from nextk.until.take import atake, take
 from nextk.until.tokens import TokenBudget, estimate_tokens
 
 __all__ = [
@@ -47,5 +54,7 @@ __all__ = [
     "RerankStable",
     "ScoreGap",
     "TokenBudget",
+    "atake",
     "estimate_tokens",
+    "take",
 ]

@@ -53,6 +53,11 @@ class PolicySet:
     def __bool__(self) -> bool:
         return bool(self._active)
 
+    def missing(self) -> int:
+        """Return how many matches have to be kept besides before a policy can have enough; 1 if that is not known."""
+        missing = [state.first_pull - state.kept for _, state in self._stopping]
+        return min((number for number in missing if number > 0), default=1)
+
     def look_ahead(self, scores: list[float]) -> None:
         """Show the first scores to the policies that look ahead."""
         for _, state in self._stopping:
