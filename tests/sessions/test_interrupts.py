@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -425,6 +425,8 @@ PACKAGE = Path(nextk.__file__).parent
 STEPS = {str(file) for folder in ("sessions", "until") for file in (PACKAGE / folder).glob("*.py")}
 HANDLE = str(PACKAGE / "handle.py")
 Line = tuple[str, int]
+COMMITS = ("_commit", "_commit_page")
+"""The functions in which the rows of a call become the caller's."""
 
 
 class Lines:
@@ -433,13 +435,15 @@ class Lines:
     Args:
         step: Before which of them `KeyboardInterrupt` is raised; `None` for none.
         only: The files whose lines count; absent: those of searches and policies, and the pulls of a handle.
-        end: The function with which they end.
+        end: The functions with which they end.
 
     Attributes:
         run: The lines so far.
     """
 
-    def __init__(self, step: int | None = None, *, only: set[str] | None = None, end: str = "_commit") -> None:
+    def __init__(
+        self, step: int | None = None, *, only: set[str] | None = None, end: Collection[str] = COMMITS
+    ) -> None:
         self.run: list[Line] = []
         self._step = step
         self._only = only
@@ -458,7 +462,7 @@ class Lines:
 
     def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
         code = frame.f_code
-        self._over |= code.co_name == self._end
+        self._over |= code.co_name in self._end
         pulls = code.co_filename == HANDLE and code.co_name in ("fetch_next", "ask", "failed")
         counts = code.co_filename in STEPS or pulls if self._only is None else code.co_filename in self._only
         return self._line if counts else None
@@ -513,11 +517,11 @@ class TestInterrupts:
         """Wherever a call is interrupted as its turn begins or ends, the next one gets its turn."""
         turns = {str(PACKAGE / "sessions" / "locks.py")}
         call = CALLS["fetch_next"]
-        with self.interrupted(dense, call, None, only=turns, end="") as (_, _, lines):
+        with self.interrupted(dense, call, None, only=turns, end=()) as (_, _, lines):
             pass
         held = []
         for step in lines.steps:
-            with self.interrupted(dense, call, step, only=turns, end="") as (search, _, lines):
+            with self.interrupted(dense, call, step, only=turns, end=()) as (search, _, lines):
                 if not search._lock.is_free():
                     held.append(f"locks.py:{lines.run[-1][1]}")
                     search._lock._reset()

@@ -1,8 +1,8 @@
 """The search machine: what a search does next. Private, and without I/O.
 
 Each call is a generator of effects (`nextk.sessions.effects`). A session carries out each effect, blocking or awaiting,
-and sends the answer in. A call changes the decisions of the search in `_commit` only; whatever raises before that costs
-no match.
+and sends the answer in. A call changes the decisions of the search in `_commit` or `_commit_page` only; whatever raises
+before that costs no match.
 """
 
 import logging
@@ -73,8 +73,39 @@ class SearchMachine(Generic[T]):
             ClientError: `n` is not a whole number of at least 1.
             LimitReached: A limit of the search leaves nothing to hand out.
         """
-        evaluation = self._evaluation(None, require_n(n), prefetch)
+        count = require_n(n)
+        passes_on = not prefetch and self._passes_pages_on
+        if passes_on:
+            yield from self._pull_page(count, MAX_ROWS, None)
+            if (page := self._whole_page(count)) is not None:
+                return page
+        evaluation = self._evaluation(None, count, prefetch)
+        if passes_on:
+            evaluation.note_pull(count, len(self.state.waiting))
         return (yield from self._evaluate(evaluation, None))
+
+    @property
+    def _passes_pages_on(self) -> bool:
+        """Whether the next page can be handed out as it comes: nothing decides about it, limits it, or waits."""
+        log = self.state.log
+        undecided = self._always_on or not self._unbounded or self.state.waiting
+        return log.live and not (undecided or log.exhausted)
+
+    def _whole_page(self, count: int) -> list[T] | None:
+        """Hand out the matches that wait, if they are a full page of results: the cheap way of most calls.
+
+        Returns:
+            The results; `None` if the matches have to be decided, because they are fewer or some hold no text.
+        """
+        state = self.state
+        if len(state.waiting) != count or not state.log.live:
+            return None
+        convert = self._reader.convert
+        page = [item for match, _ in state.waiting if (item := convert(match)) is not None]
+        if len(page) < count:
+            return None
+        self._commit_page(count)
+        return page
 
     def fetch_until(self, policy: Policy | None) -> Effects[list[T]]:
         """Return results until a policy has enough, or a guard ends the call.
@@ -175,12 +206,16 @@ class SearchMachine(Generic[T]):
     def _pull(self, evaluation: Evaluation[T], stopping: Policy | None, deadline: float | None) -> Effects[None]:
         if self.state.query is None:
             yield from self._embed()
-        pull_log, waiting = self.state.log, self.state.waiting
-        max_count = MAX_ROWS if pull_log.pulls else self._plain_count(stopping)
+        waiting = self.state.waiting
+        max_count = MAX_ROWS if self.state.log.pulls else self._plain_count(stopping)
         count, waiting_before = evaluation.next_count(), len(waiting)
+        yield from self._pull_page(count, max_count, deadline)
+        evaluation.note_pull(count, len(waiting) - waiting_before)
+
+    def _pull_page(self, count: int, max_count: int, deadline: float | None) -> Effects[None]:
+        pull_log = self.state.log
         changed = pull_log.changed
         yield from self.state.puller(deadline).pull(count, max_count)
-        evaluation.note_pull(count, len(waiting) - waiting_before)
         if pull_log.changed > changed:
             log.warning("the search was asked anew and found other rows: the data has changed since it began")
 
@@ -273,6 +308,13 @@ class SearchMachine(Generic[T]):
         if evaluation.policies:
             state.memories = evaluation.policies.memories
         state.stop_reason = evaluation.stop_reason or (None if evaluation.done else "exhausted")
+
+    def _commit_page(self, count: int) -> None:
+        """Make it final that all matches that wait, `count` of the present phase, are handed out."""
+        state = self.state
+        state.waiting.clear()
+        state.phases[-1].kept += count
+        state.stop_reason = state.shortfall = None
 
     def _shortfall(self, evaluation: Evaluation[T]) -> Shortfall | None:
         """Return what a call has brought if a limit has ended it, and not the number of results that was asked for."""

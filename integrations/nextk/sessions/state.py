@@ -167,6 +167,8 @@ class SearchState:
 
     def note_fused(self) -> None:
         """Note for the present phase whether its scores are fused ranks, as far as the source and the query tell."""
+        if self.log.fused is not None:
+            return
         if self.traits.scores is not None:
             self.log.fused = self.traits.scores is ScoreKind.RANKS
         elif self.query is not None:
