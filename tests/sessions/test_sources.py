@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError, PageUncertain, QueryNotFound, RefusedError, TransportError
-from nextk.sessions import AsyncRetrievalSession, RetrievalSession, RowReader, SearchConfig, SearchQuery
+from nextk.sessions import AsyncRetrievalSession, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
 from nextk.sessions.link import MAX_PARKED
 from nextk.sessions.source import Continuation, ScoreKind, SourceTraits
 from nextk.types import QueryResult
@@ -178,6 +178,19 @@ class TestNothingKeptOpen:
         assert ids(await again.fetch_next(30)) == ids(rows(20, 40))
         assert source.requests[:2] == [40, 30]
         assert again.report.recovered == 1
+
+    async def test_many_rows_wait(self, open_session: Callable[..., Both], traits: SourceTraits) -> None:
+        """A cursor with more waiting rows than a pull may ask for goes on by several pulls, and can be taken again."""
+        source = ListSource(rows(2_400), traits)
+        search = open_session(source, guards=Limits())
+        await search.fetch_until(TokenBudget(1, count=len))  # nothing fits, so all is set aside
+        assert search.report.kept == 0
+        assert search.report.waiting == 2_400
+        again = open_session(source, cursor=await search.cursor())
+        found = await again.fetch_next(5)
+        third = open_session(source, cursor=await again.cursor())
+        found += [row for _ in range(4) for row in await third.fetch_next(900)]
+        assert sorted(ids(found)) == sorted(ids(source.rows))
 
     async def test_detached(self, open_session: Callable[..., Both], traits: SourceTraits) -> None:
         """A cursor that was detached in this process finds the same search again, once, and only over its source."""

@@ -217,7 +217,7 @@ class Puller:
         pulls = self._log
         unread = pulls.unread
         decided = [id_ for id_ in pulls.ids if id_ not in unread]
-        count = max(1, count + len(unread))
+        count = min(MAX_ROWS, max(1, count + len(unread)))  # what is left of them comes by the next pages
         page = yield from self._request(StartQuery(count, seen=decided))
         pulls.begin_anew(unread)
         pulls.add_page(count, page)
