@@ -13,7 +13,7 @@ import pytest
 from nextk.sessions import SearchQuery
 from nextk.sessions.source import AsyncSourceSearch, Continuation, ScoreKind, Source, SourceSearch, SourceTraits
 from nextk.testing import AsyncSourceCompliance, SourceCompliance
-from nextk.testing.source_faults import PlannedFailure, SourceRequests
+from nextk.testing.source_faults import LostConnection, SourceRequests
 from nextk.types import QueryResult
 
 QUERY = SearchQuery(data="where is the snow?")
@@ -403,7 +403,7 @@ def test_a_request_is_counted_once() -> None:
     source, counted = Listed(), SourceRequests(2)
     with counted.of(source, ("query", "aquery", "elsewhere")):
         assert asyncio.run(source.aquery(QUERY, 1)) == ROWS[:1]
-        with pytest.raises(PlannedFailure):
+        with pytest.raises(LostConnection):
             source.query(QUERY, 1)
         assert source.query(QUERY, 1) == ROWS[:1]
     source.query(QUERY, 1)

@@ -23,13 +23,13 @@ import json
 import math
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, cast
 
 from nextk.sessions import AsyncRetrievalSession, Cursor, RetrievalSession
 from nextk.sessions.source import AsyncSourceSearch, Continuation, ScoreKind, Source
 from nextk.testing.blocking import AwaitableSearch, AwaitableSession, blocking, run_blocking
-from nextk.testing.source_faults import SourceRequests
+from nextk.testing.source_faults import LostConnection, SourceRequests, StoreFailure
 from nextk.testing.source_suite import IDS, Carry, FetchRows, SourceSuite, config, ids_of_pages, repeating, skip
 from nextk.types import QueryResult
 
@@ -186,23 +186,21 @@ class AsyncSourceCompliance(SourceSuite):
         self._refuse_open_searches()
         for size in (2, 3):
             undisturbed, count = await self._undisturbed(size)
-            for nth in range(1, count + 1):
-                for after in (False, True):
-                    source = self.source()
-                    with SourceRequests(nth, after=after).of(source, self.requests):
-                        pages = await self._drain(self._search(source), size, carry=repeating)
-                    self._check_same(source, undisturbed, pages)
+            for nth, error, after in product(range(1, count + 1), (LostConnection, StoreFailure), (False, True)):
+                source = self.source()
+                with SourceRequests(nth, after=after, error=error).of(source, self.requests):
+                    pages = await self._drain(self._search(source), size, carry=repeating)
+                self._check_same(source, undisturbed, pages)
 
     async def test_cancellation(self) -> None:
         """A call that is cancelled has brought nothing and skipped nothing, whichever request it waits for."""
         self._refuse_open_searches()
         undisturbed, count = await self._undisturbed(2)
-        for nth in range(1, count + 1):
-            for after in (False, True):
-                source, hanging = self.source(), SourceRequests(nth, after=after, hang=True)
-                with hanging.of(source, self.requests):
-                    pages = await self._drain(self._search(source), 2, carry=_cancelling(hanging))
-                self._check_same(source, undisturbed, pages)
+        for nth, after in product(range(1, count + 1), (False, True)):
+            source, hanging = self.source(), SourceRequests(nth, after=after, hang=True)
+            with hanging.of(source, self.requests):
+                pages = await self._drain(self._search(source), 2, carry=_cancelling(hanging))
+            self._check_same(source, undisturbed, pages)
 
     async def test_sessions(self) -> None:
         """A session over the source hands out every row once, and says in its report how the source goes on."""
@@ -217,9 +215,9 @@ class AsyncSourceCompliance(SourceSuite):
     async def test_failures_in_sessions(self) -> None:
         """A session goes on without a gap and without a repeat after a failure, whichever request it was."""
         _, count = await self._undisturbed(2)
-        for nth in range(1, count + 1):
+        for nth, error in product(range(1, count + 1), (LostConnection, StoreFailure)):
             source = self.source()
-            with SourceRequests(nth).of(source, self.requests):
+            with SourceRequests(nth, error=error).of(source, self.requests):
                 self._check_whole(await self._served(self._session(source), 2))
 
     async def test_cursors(self) -> None:

@@ -11,8 +11,12 @@ from unittest import mock
 from nextk.sessions.source import Source
 
 
-class PlannedFailure(ConnectionError):
-    """The exception of a request that was planned to fail."""
+class LostConnection(ConnectionError):
+    """The exception of a request whose connection was planned to break."""
+
+
+class StoreFailure(Exception):
+    """The exception of a request that the store was planned to refuse, of a class that nothing else knows."""
 
 
 class SourceRequests:
@@ -22,18 +26,22 @@ class SourceRequests:
         fail_at: The number of the request that fails, from 1; 0 for none.
         after: Whether it fails after the source has carried it out, as if the reply were lost.
         hang: Whether it waits without an end instead of raising, which only an asynchronous request can do.
+        error: The class of the exception that it raises.
 
     Attributes:
         count: The number of requests so far.
         hanging: Set once a request hangs.
     """
 
-    def __init__(self, fail_at: int = 0, *, after: bool = False, hang: bool = False) -> None:
+    def __init__(
+        self, fail_at: int = 0, *, after: bool = False, hang: bool = False, error: type[Exception] = LostConnection
+    ) -> None:
         self.count = 0
         self.hanging = asyncio.Event()
         self._fail_at = fail_at
         self._after = after
         self._hang = hang
+        self._error = error
         self._within: ContextVar[bool] = ContextVar("within", default=False)  # a request may call another method
 
     @contextlib.contextmanager
@@ -77,14 +85,14 @@ class SourceRequests:
                 return method(*args, **keywords)
             failing = self._begin()
             if failing and not self._after:
-                raise PlannedFailure
+                raise self._error
             token = self._within.set(True)
             try:
                 answer = method(*args, **keywords)
             finally:
                 self._within.reset(token)
             if failing:
-                raise PlannedFailure
+                raise self._error
             return answer
 
         return request
@@ -98,4 +106,4 @@ class SourceRequests:
         if self._hang:
             self.hanging.set()
             await asyncio.Event().wait()
-        raise PlannedFailure
+        raise self._error
