@@ -212,17 +212,11 @@ class Growth:
         self.refetched += len(answer) - new
         self._announce(len(distinct) - new)
         kept = {id_: row for id_, row in self._waiting.items() if id_ not in undelivered}
-        self._waiting = self._sorted(kept | undelivered)
+        self._waiting = sorted_rows(kept | undelivered, self._scores)
         self._idle = 0 if new else self._idle + 1
         self._end_if_idle(k, len(distinct))
         if k > self._largest:
             self._asked.append(k)
-
-    def _sorted(self, rows: dict[str, QueryResult]) -> dict[str, QueryResult]:
-        """Sort rows by nearness; rows of equal scores, and those whose scores are ranks, stay in their order."""
-        if self._scores is not ScoreKind.NEARNESS:
-            return rows
-        return dict(sorted(rows.items(), key=lambda pair: math.inf if math.isnan(pair[1].score) else -pair[1].score))
 
     def _end_if_idle(self, k: int, found: int) -> None:
         """End the search if it has brought nothing new for long enough.
@@ -253,6 +247,18 @@ class Growth:
                 "the store cannot go on with a search, so it is asked anew for more rows, and those that have come "
                 "before are dropped: a search moves up to 3 times the rows of one request that knew its depth"
             )
+
+
+def sorted_rows(rows: dict[str, QueryResult], scores: ScoreKind | None) -> dict[str, QueryResult]:
+    """Sort rows by nearness; rows of equal scores, and those whose scores are no nearness, stay in their order.
+
+    Args:
+        rows: The rows by their ids.
+        scores: The meaning of their scores.
+    """
+    if scores is not ScoreKind.NEARNESS:
+        return rows
+    return dict(sorted(rows.items(), key=lambda pair: math.inf if math.isnan(pair[1].score) else -pair[1].score))
 
 
 def may_be_limit(error: Exception) -> bool:
