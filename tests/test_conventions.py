@@ -33,6 +33,7 @@ PUBLIC_MODULES = [
     "nextk.llama_index.agents",
     "nextk.server.app",
     "nextk.sessions",
+    "nextk.stores",
     "nextk.testing",
     "nextk.testing.server",
     "nextk.types",

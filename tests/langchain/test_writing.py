@@ -14,7 +14,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from nextk import Index
 from nextk.errors import ClientError, MissingExtraError, RefusedError
 from nextk.langchain import ResumableRetriever
-from nextk.retrievers.writing import content_id
+from nextk.stores import content_id
 from nextk.types import SparseVector
 from tests.support.letter_models import Initials, Letters, contents, loops_to_keep_free
 from tests.support.sentence_index import QUESTION, TEXTS

@@ -17,8 +17,9 @@ from nextk.errors import ClientError
 from nextk.retrievers.connection import Connection, has_text_models
 from nextk.retrievers.record_text import TEXT_KEYS, RecordText, read_text
 from nextk.retrievers.sparse_model import SparseQueryModel
-from nextk.retrievers.writing import content_id, open_embedded
+from nextk.retrievers.writing import open_embedded
 from nextk.sessions import RetrievalMode, RowReader, resolve_mode
+from nextk.stores import content_id
 from nextk.types import (
     Data,
     DenseIndexInfo,

@@ -9,8 +9,9 @@ from nextk.arguments import elements_of, require_id, written
 from nextk.errors import ClientError
 from nextk.plain import plain_metadata, record_name
 from nextk.retrievers.record_text import read_text
-from nextk.retrievers.writing import content_id, listed, require_storable
+from nextk.retrievers.writing import listed, require_storable
 from nextk.sessions import RowReader
+from nextk.stores.rows import content_id
 from nextk.types import Data, QueryResult
 
 

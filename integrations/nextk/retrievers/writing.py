@@ -1,9 +1,7 @@
 """Storing, as both retrievers do it: an embedded index with its models, ids made of content, and batches."""
 
 import asyncio
-import json
 import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -23,8 +21,6 @@ T = TypeVar("T")
 
 BATCH = 250
 """The default number of records in one request: few enough for a progress bar to move and for small bodies."""
-
-_BY_CONTENT = uuid.UUID("8f3c5d1e-6a57-5c0b-9a57-6e65787463b1")  # any value does, as long as it stays the same
 
 
 def open_embedded(
@@ -268,17 +264,6 @@ def _size_fault(name: str, value: str, most: int, record: str) -> str | None:
         message = f"{record}: its {name} has lone surrogates, so UTF-8 cannot express it"
         raise ClientError(message) from error
     return f"its {name} has {size:,} bytes; at most {most:,} are allowed" if size > most else None
-
-
-def content_id(text: str, metadata: Mapping[str, Any]) -> str:
-    """Make an id of the content of a record: equal texts with equal metadata get the same id in every process.
-
-    Args:
-        text: The text.
-        metadata: The metadata, as plain values.
-    """
-    content = json.dumps([text, metadata], sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return str(uuid.uuid5(_BY_CONTENT, content))
 
 
 def _sparse_vectors(given: Any, count: int) -> list[SparseVector]:

@@ -257,7 +257,7 @@ class SourceLink(_BaseSourceLink[SourceSearch], Link):
         return self._search.fetch_next(count)
 
     def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
-        return self._source.query(query, count)
+        return list(self._source.query(query, count))
 
     def fetch_info(self) -> None:
         return None
@@ -293,7 +293,7 @@ class AsyncSourceLink(_BaseSourceLink[AsyncSourceSearch], AsyncLink):
         return await self._search.fetch_next(count)
 
     async def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
-        return await self._source.aquery(query, count)
+        return list(await self._source.aquery(query, count))
 
     async def fetch_info(self) -> None:
         return None

@@ -9,7 +9,7 @@ and the metadata.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -122,11 +122,22 @@ class AsyncSourceSearch(ABC):
     async def fetch_first(
         self, query: SearchQuery, count: int, *, seen: Collection[str] = (), max_idle: int = 120
     ) -> list[QueryResult]:
-        """Begin the search, and fetch its first rows; see `SourceSearch.fetch_first`."""
+        """Begin the search, and fetch its first rows; see `SourceSearch.fetch_first`.
+
+        Args:
+            query: The query, with its text or vectors, its filter and its mode.
+            count: The number of rows, at least 1.
+            seen: The ids of rows that have come already.
+            max_idle: The number of seconds without a request after which the other side may drop the search.
+        """
 
     @abstractmethod
     async def fetch_next(self, count: int) -> list[QueryResult]:
-        """Fetch the next rows of the search; see `SourceSearch.fetch_next`."""
+        """Fetch the next rows of the search; see `SourceSearch.fetch_next`.
+
+        Args:
+            count: The number of rows, at least 1.
+        """
 
     @abstractmethod
     async def stop(self) -> None:
@@ -153,7 +164,7 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
+    def query(self, query: SearchQuery, count: int) -> Sequence[QueryResult]:
         """Fetch the best rows by one request, of which nothing is kept.
 
         Args:
@@ -164,8 +175,13 @@ class Source(ABC):
             At most `count` rows, best first.
         """
 
-    async def aquery(self, query: SearchQuery, count: int) -> list[QueryResult]:
-        """Fetch the best rows by one request without blocking the event loop; by default `query` on a thread."""
+    async def aquery(self, query: SearchQuery, count: int) -> Sequence[QueryResult]:
+        """Fetch the best rows by one request without blocking the event loop; by default `query` on a thread.
+
+        Args:
+            query: The query, with its text or vectors, its filter and its mode.
+            count: The number of rows, at least 1.
+        """
         return await asyncio.to_thread(self.query, query, count)
 
     @abstractmethod

@@ -44,7 +44,7 @@ class AsyncSourceCompliance(SourceSuite):
         return source.asearch()
 
     async def _query(self, source: Source, count: int) -> list[QueryResult]:
-        return await source.aquery(self.query(), count)
+        return list(await source.aquery(self.query(), count))
 
     async def _at_once(self, coroutines: list[Coroutine[Any, Any, list[list[QueryResult]]]]) -> list[Any]:
         return list(await asyncio.gather(*coroutines))
@@ -261,7 +261,7 @@ class SourceCompliance(SourceSuite):
         return AwaitableSearch(source.search())
 
     async def _query(self, source: Source, count: int) -> list[QueryResult]:
-        return source.query(self.query(), count)
+        return list(source.query(self.query(), count))
 
     async def _at_once(self, coroutines: list[Coroutine[Any, Any, list[list[QueryResult]]]]) -> list[Any]:
         with ThreadPoolExecutor(len(coroutines)) as threads:

@@ -1,0 +1,274 @@
+"""The growth of k: how a search goes on where a store only takes "the k best". Private, and without I/O.
+
+`Growth.fetch` yields `BestRows`, the request for the k best rows, and is sent the answer. Rows that came and were not
+delivered wait; a page is made of them if they suffice. Otherwise the store is asked anew, for more:
+
+- **Which k.** The first is twice the page, and at least 20. Each further one is the smallest `first * 2**j` that covers
+  the rows delivered and the page. So a search moves at most about three times the rows of one request that knew its
+  depth beforehand.
+- **Which rows.** Rows are told apart by their id, and no id is delivered twice. A row that waits and that a later
+  answer lacks is kept, because the answer to another k may be an approximation of its own; of a row that comes again,
+  the later one is kept, whose content is newer. More rows than were asked for wait like all others. Scores of nearness
+  sort the rows that wait; where the scores are ranks, a row gets 1/position in the order of delivery.
+- **The end.** An answer with fewer than k rows is not the end: many stores filter what the search found, so that they
+  give no row for 20 and three for 80. The end is two requests in a row that bring no new row, the second with a k of at
+  least 1,000. After the first of them k leaps there, so that a small store costs two requests beyond its rows.
+- **A fixed window.** If the search ends so with exactly as many rows as an earlier request asked for, or as a limit
+  that many stores have, the store gives no more by one search: `limit` is set. A store that happens to hold as many
+  rows cannot be told from it.
+- **A k that is refused.** Stores raise above a limit of theirs. If a k fails, a smaller one is tried: the largest limit
+  that many stores have, then the rows that are needed, then the k that has worked before, which tells a limit from a
+  store that does not answer at all. If one works, its rows are delivered first. Then the refused k is asked for once
+  more; if it is refused again in the same way, the limit is sought between the two by halving, to a 32nd of the rows,
+  and the search ends there with `limit` set, and with a warning in the log.
+- **Failures.** If no smaller k works, the first exception goes through. Errors that say nothing about k go through at
+  once: those of nextk that a session repeats, those of a connection, and those of the caller. A call that raises, or
+  is cancelled, has delivered nothing; called again, it asks again.
+"""
+
+import logging
+import math
+from collections.abc import Collection, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from nextk.errors import ClientError, MissingExtraError, RefusedError, TransportError
+from nextk.sessions.source import ScoreKind
+from nextk.types import QueryResult
+
+log = logging.getLogger("nextk.stores")
+
+FIRST_K = 20
+"""The first k, for a page of at most half of it."""
+
+GENEROUS_K = 1_000
+"""The k from which on a search without new rows may end."""
+
+KNOWN_LIMITS = (50, 100, 300, 400, 1_000, 2_048, 4_096, 10_000, 16_384, 100_000)
+"""The limits of k that widespread stores have, ascending."""
+
+MAX_IDLE_ANSWERS = 2
+"""The number of answers without a new row, one after the other, that end a search."""
+
+_RESOLUTION = 32
+"""The limit of a store is sought to this fraction of the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class BestRows:
+    """Ask the store for the best rows. The answer is a list of rows, best first.
+
+    Attributes:
+        count: The number of rows, k.
+    """
+
+    count: int
+
+
+Asking: TypeAlias = Generator[BestRows, Sequence[QueryResult], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _RefusedK:
+    """A k that the store has refused.
+
+    Attributes:
+        k: The smallest k that was refused.
+        kind: The class of the exception.
+        confirmed: Whether it was refused again after a smaller k had worked.
+    """
+
+    k: int
+    kind: type[Exception]
+    confirmed: bool = False
+
+
+class Growth:
+    """The rows of one search, fetched by growing k.
+
+    Args:
+        scores: The meaning of the scores of the rows.
+        delivered: The ids of rows that count as delivered from the start.
+        waiting: Rows that have come, and wait to be delivered.
+
+    Attributes:
+        refetched: The number of rows that were moved although they had come before.
+        limit: The number of rows that the store gives of one search at most; `None` if no such limit is known.
+    """
+
+    def __init__(
+        self, scores: ScoreKind | None, delivered: Collection[str] = (), waiting: Collection[QueryResult] = ()
+    ) -> None:
+        self.refetched = 0
+        self.limit: int | None = None
+        self._scores = scores
+        self._delivered = set(delivered)
+        self._waiting = {row.id: row for row in waiting}
+        self._asked: list[int] = []  # each k that was answered, ascending
+        self._first = 0
+        self._idle = 0
+        self._refusal: _RefusedK | None = None
+        self._ended = False
+        self._announced = False
+
+    def fetch(self, count: int) -> Generator[BestRows, Sequence[QueryResult], list[QueryResult]]:
+        """Fetch the next rows.
+
+        Args:
+            count: The number of rows, at least 1.
+
+        Returns:
+            At most `count` rows; an empty list at the end.
+
+        Raises:
+            Exception: Whatever a request raised. The call has then delivered nothing.
+        """
+        while len(self._waiting) < count and not self._ended:
+            if self._waiting and (self._idle or self._refusal):  # what is left may be little, but it is there
+                break
+            yield from self._ask_refused() if self._refusal else self._ask_more(count)
+        page = list(self._waiting.values())[:count]
+        if self._scores is ScoreKind.RANKS:
+            start = len(self._delivered) + 1
+            page = [replace(row, score=1 / position) for position, row in enumerate(page, start)]
+        for row in page:
+            del self._waiting[row.id]
+            self._delivered.add(row.id)
+        return page
+
+    def _ask_more(self, count: int) -> Asking:
+        """Ask for the next k, and for a smaller one if the store refuses it."""
+        needed = len(self._delivered) + count
+        first = self._first or max(FIRST_K, 2 * count)
+        k = next(self._series(first, needed))
+        try:
+            answer = yield BestRows(k)
+        except Exception as error:
+            if not may_be_limit(error) or k == FIRST_K:
+                raise
+            refused = error
+        else:
+            self._first = first
+            self._take(k, answer)
+            return
+        for smaller in self._smaller(k, needed):
+            answer_or_none = yield from _try(smaller)
+            if answer_or_none is not None:
+                self._first = first
+                self._refusal = _RefusedK(k, type(refused))
+                self._take(smaller, answer_or_none)
+                return
+        raise refused
+
+    def _series(self, first: int, needed: int) -> Iterator[int]:
+        """The values of k that may come next, ascending."""
+        least = max(needed, self._largest + 1, GENEROUS_K if self._idle else 0)
+        k = first
+        while True:
+            if k >= least:
+                yield k
+            k *= 2
+
+    def _smaller(self, k: int, needed: int) -> list[int]:
+        """The values of k to be tried after a refused one."""
+        if not self._asked:
+            return [needed]
+        known = [limit for limit in KNOWN_LIMITS if max(needed, self._largest) <= limit < k]
+        return list(dict.fromkeys([*known[-1:], max(needed, self._largest), self._largest]))
+
+    def _ask_refused(self) -> Asking:
+        """Ask for the refused k once more, and then for one between it and the largest that has worked."""
+        refusal = self._refusal
+        assert refusal is not None
+        k = refusal.k
+        if refusal.confirmed:
+            gap = refusal.k - self._largest
+            if gap <= max(1, self._largest // _RESOLUTION) or self._largest in KNOWN_LIMITS:
+                self._end_at(self._largest)
+                return
+            k -= gap // 2
+        try:
+            answer = yield BestRows(k)
+        except Exception as error:
+            if type(error) is not refusal.kind:
+                raise
+            self._refusal = _RefusedK(k, refusal.kind, confirmed=True)
+        else:
+            self._refusal = refusal if refusal.confirmed else None
+            self._take(k, answer)
+
+    @property
+    def _largest(self) -> int:
+        """The largest k that was answered; 0 if none was."""
+        return self._asked[-1] if self._asked else 0
+
+    def _take(self, k: int, answer: Sequence[QueryResult]) -> None:
+        """Let the rows of an answer wait, less those delivered before, and decide whether the search ends."""
+        distinct: dict[str, QueryResult] = {}
+        for row in answer:
+            distinct.setdefault(row.id, row)
+        undelivered = {id_: row for id_, row in distinct.items() if id_ not in self._delivered}
+        new = len(undelivered.keys() - self._waiting.keys())
+        self.refetched += len(answer) - new
+        self._announce(len(distinct) - new)
+        kept = {id_: row for id_, row in self._waiting.items() if id_ not in undelivered}
+        self._waiting = self._sorted(kept | undelivered)
+        self._idle = 0 if new else self._idle + 1
+        self._end_if_idle(k, len(distinct))
+        if k > self._largest:
+            self._asked.append(k)
+
+    def _sorted(self, rows: dict[str, QueryResult]) -> dict[str, QueryResult]:
+        """Sort rows by nearness; rows of equal scores, and those whose scores are ranks, stay in their order."""
+        if self._scores is not ScoreKind.NEARNESS:
+            return rows
+        return dict(sorted(rows.items(), key=lambda pair: math.inf if math.isnan(pair[1].score) else -pair[1].score))
+
+    def _end_if_idle(self, k: int, found: int) -> None:
+        """End the search if it has brought nothing new for long enough.
+
+        Args:
+            k: The number of rows that were asked for.
+            found: The number of different rows that came.
+        """
+        if self._idle < MAX_IDLE_ANSWERS:
+            return
+        if self._refusal:
+            self._end_at(max(k, self._largest))
+        elif k >= GENEROUS_K:
+            self._ended = True
+            if found in self._asked or found in KNOWN_LIMITS:
+                self._end_at(found)
+
+    def _end_at(self, limit: int) -> None:
+        self._ended = True
+        self.limit = limit
+        log.warning("the store gives %d rows of one search at most, so that the search ends here", limit)
+
+    def _announce(self, repeated: int) -> None:
+        """Say in the log, once in a search, that rows are moved again."""
+        if repeated and not self._announced:
+            self._announced = True
+            log.info(
+                "the store cannot go on with a search, so it is asked anew for more rows, and those that have come "
+                "before are dropped: a search moves up to 3 times the rows of one request that knew its depth"
+            )
+
+
+def may_be_limit(error: Exception) -> bool:
+    """Return whether an exception may say that a store does not give so many rows.
+
+    Args:
+        error: The exception that a request for k rows raised.
+    """
+    if isinstance(error, RefusedError):
+        return error.status != 429 and error.status < 500
+    return not isinstance(error, ClientError | TransportError | MissingExtraError | OSError)
+
+
+def _try(k: int) -> Generator[BestRows, Sequence[QueryResult], Sequence[QueryResult] | None]:
+    """Ask for k rows. Returns `None` if the store raises."""
+    try:
+        return (yield BestRows(k))
+    except Exception:  # the caller raises the exception of the first k
+        return None

@@ -1,0 +1,192 @@
+"""Stores that take a query and a number of rows and answer in the ways in which real stores do, and their sources."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
+
+from nextk.sessions import SearchQuery
+from nextk.stores import AsyncSourceSearch, RefetchSource, Source, SourceSearch, StoreRow
+from nextk.types import QueryResult
+
+QUERY = SearchQuery(data="the sky")
+
+Answer: TypeAlias = Callable[[list[StoreRow], int], list[StoreRow]]
+"""How a store answers: it is given all of its rows, best first, and the number of rows that are asked for."""
+
+
+class StoreDown(Exception):
+    """The error of a store."""
+
+
+class StoreRefuses(Exception):
+    """The error of a store that gives no such number of rows."""
+
+
+def in_order(rows: list[StoreRow], k: int) -> list[StoreRow]:
+    """Answer with the k best rows, as every store should."""
+    return rows[:k]
+
+
+def under_filled(rows: list[StoreRow], k: int) -> list[StoreRow]:
+    """Answer with fewer rows than were asked for, although there are more."""
+    return rows[: k - k // 5]
+
+
+def over_filled(rows: list[StoreRow], k: int) -> list[StoreRow]:
+    """Answer with more rows than were asked for."""
+    return rows[: k + 7]
+
+
+def unsorted(rows: list[StoreRow], k: int) -> list[StoreRow]:
+    """Answer with the k best rows, the worst one first."""
+    return rows[:k][::-1]
+
+
+def repeated(rows: list[StoreRow], k: int) -> list[StoreRow]:
+    """Answer with every row twice, among the k rows."""
+    return [row for row in rows[: (k + 1) // 2] for _ in range(2)][:k]
+
+
+def other_rows(rows: list[StoreRow], k: int) -> list[StoreRow]:
+    """Answer with other rows in another order for each k."""
+    return random.Random(k).sample(rows, min(k, len(rows)))  # noqa: S311 - no secret
+
+
+def missing_some(rows: list[StoreRow], k: int) -> list[StoreRow]:
+    """Answer with the k best rows less those that this k does not find, as an approximate index does."""
+    dice = random.Random(k)  # noqa: S311 - no secret
+    return [row for row in rows[:k] if k >= 2 * len(rows) or dice.random() < 0.8]
+
+
+def filtered_afterwards(rows: list[StoreRow], k: int) -> list[StoreRow]:
+    """Answer with those of the k best rows that pass a filter, which none of the first 50 does."""
+    return [row for row in rows[:k] if int(row.id[1:]) >= 50 and int(row.id[1:]) % 3 == 0]
+
+
+def windowed(rows: list[StoreRow], k: int) -> list[StoreRow]:
+    """Answer with 100 rows at most, whatever is asked for."""
+    return rows[: min(k, 100)]
+
+
+ANSWERS: dict[str, Answer] = {
+    answer.__name__: answer
+    for answer in (
+        in_order,
+        under_filled,
+        over_filled,
+        unsorted,
+        repeated,
+        other_rows,
+        missing_some,
+        filtered_afterwards,
+    )
+}
+"""The ways to answer in which every row that passes comes if enough are asked for."""
+
+
+class HostileStore:
+    """A store of the rows `r0`, `r1`, ..., the best first, and whatever it was asked.
+
+    Args:
+        size: The number of rows.
+        answer: The way to answer.
+        limit: The number of rows above which it raises `StoreRefuses`; `None` for no limit.
+        faults: The requests that raise `StoreDown`, counted from 0.
+
+    Attributes:
+        rows: All rows, best first. Tests delete and add rows.
+        requests: The number of rows that each request has asked for, those that raised too.
+        moved: The number of rows of all answers.
+        came: The ids that have come.
+    """
+
+    def __init__(
+        self, size: int, answer: Answer = in_order, *, limit: int | None = None, faults: Sequence[int] = ()
+    ) -> None:
+        self.rows = [self.row(number) for number in range(size)]
+        self.requests: list[int] = []
+        self.moved = 0
+        self.came: set[str] = set()
+        self._answer = answer
+        self._limit = limit
+        self._faults = set(faults)
+
+    @staticmethod
+    def row(number: int) -> StoreRow:
+        """Make the row of a number: the lower, the better. Each third one has no metadata."""
+        metadata = {"number": number} if number % 3 else None
+        return StoreRow(f"r{number}", 1 / (number + 1), data=f"text {number}", metadata=metadata)
+
+    def best(self, k: int) -> list[StoreRow]:
+        """Return about k rows.
+
+        Raises:
+            StoreDown: A fault was planned for this request.
+            StoreRefuses: k is above the limit.
+        """
+        self.requests.append(k)
+        if len(self.requests) - 1 in self._faults:
+            raise StoreDown
+        if self._limit is not None and k > self._limit:
+            raise StoreRefuses
+        answer = self._answer(self.rows, k)
+        self.moved += len(answer)
+        self.came.update(row.id for row in answer)
+        return answer
+
+
+class HostileSource(RefetchSource):
+    """A source of a hostile store.
+
+    Args:
+        store: The store.
+    """
+
+    identity = "hostile"
+
+    def __init__(self, store: HostileStore) -> None:
+        self.store = store
+
+    def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
+        """Ask the store."""
+        assert query == QUERY
+        return list(self.store.best(count))
+
+    async def aquery(self, query: SearchQuery, count: int) -> list[QueryResult]:
+        """Ask the store without blocking."""
+        await asyncio.sleep(0)
+        return self.query(query, count)
+
+
+class Pages:
+    """The pages of a search in either colour, for blocking tests.
+
+    Args:
+        source: The source.
+        colour: `"blocking"` or `"asynchronous"`.
+    """
+
+    def __init__(self, source: Source, colour: str) -> None:
+        self.search: SourceSearch | AsyncSourceSearch = source.search() if colour == "blocking" else source.asearch()
+
+    def first(self, count: int, seen: Sequence[str] = ()) -> list[QueryResult]:
+        """Fetch the first page."""
+        if isinstance(self.search, SourceSearch):
+            return self.search.fetch_first(QUERY, count, seen=seen)
+        return asyncio.run(self.search.fetch_first(QUERY, count, seen=seen))
+
+    def next(self, count: int) -> list[QueryResult]:
+        """Fetch the next page."""
+        if isinstance(self.search, SourceSearch):
+            return self.search.fetch_next(count)
+        return asyncio.run(self.search.fetch_next(count))
+
+    def rest(self, count: int) -> Iterator[list[QueryResult]]:
+        """Fetch pages until an empty one."""
+        while page := self.next(count):
+            yield page
+
+    def everything(self, count: int) -> list[str]:
+        """Fetch all pages. Returns the ids of all rows."""
+        return [row.id for page in [self.first(count), *self.rest(count)] for row in page]
