@@ -90,6 +90,8 @@ class Growth:
         scores: The meaning of the scores of the rows.
         delivered: The ids of rows that count as delivered from the start.
         waiting: Rows that have come, and wait to be delivered.
+        window: The number of rows that the store looks at, whatever k; `None` if it looks at all. A search that ends
+            so may have missed the rows behind it.
 
     Attributes:
         refetched: The number of rows that were moved although they had come before.
@@ -97,11 +99,16 @@ class Growth:
     """
 
     def __init__(
-        self, scores: ScoreKind | None, delivered: Collection[str] = (), waiting: Collection[QueryResult] = ()
+        self,
+        scores: ScoreKind | None,
+        delivered: Collection[str] = (),
+        waiting: Collection[QueryResult] = (),
+        window: int | None = None,
     ) -> None:
         self.refetched = 0
         self.limit: int | None = None
         self._scores = scores
+        self._window = window
         self._delivered = set(delivered)
         self._waiting = {row.id: row for row in waiting}
         self._asked: list[int] = []  # each k that was answered, ascending
@@ -237,7 +244,9 @@ class Growth:
             self._end_at(max(k, self._largest))
         elif k >= GENEROUS_K:
             self._ended = True
-            if found in self._asked or found in KNOWN_LIMITS:
+            if self._window is not None:
+                self._end_at(self._window)
+            elif found in self._asked or found in KNOWN_LIMITS:
                 self._end_at(found)
 
     def _end_at(self, limit: int) -> None:

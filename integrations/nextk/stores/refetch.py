@@ -42,6 +42,16 @@ class RefetchSource(Source):
             modes=self.modes,
         )
 
+    def window(self, query: SearchQuery) -> int | None:  # noqa: ARG002
+        """Return how many rows the store looks at for a query, whatever k; `None`, the default, if it looks at all.
+
+        The report of a search that ends at a window says that there may be more rows.
+
+        Args:
+            query: The query, with its filter.
+        """
+        return None
+
     def search(self) -> SourceSearch:
         """Return a new search. Nothing is sent before its first call."""
         return _Refetching(self)
@@ -64,7 +74,7 @@ class _Refetching(SourceSearch):
         seen: Collection[str] = (),
         max_idle: int = 120,  # noqa: ARG002 - nothing is kept
     ) -> list[QueryResult]:
-        self._begun = query, Growth(self._source.traits.scores, seen)
+        self._begun = query, Growth(self._source.traits.scores, seen, window=self._source.window(query))
         return self.fetch_next(count)
 
     def fetch_next(self, count: int) -> list[QueryResult]:
@@ -91,7 +101,7 @@ class _AsyncRefetching(AsyncSourceSearch):
         seen: Collection[str] = (),
         max_idle: int = 120,  # noqa: ARG002 - nothing is kept
     ) -> list[QueryResult]:
-        self._begun = query, Growth(self._source.traits.scores, seen)
+        self._begun = query, Growth(self._source.traits.scores, seen, window=self._source.window(query))
         return await self.fetch_next(count)
 
     async def fetch_next(self, count: int) -> list[QueryResult]:
