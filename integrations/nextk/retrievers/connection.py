@@ -9,6 +9,7 @@ from nextk.arguments import shown
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
 from nextk.errors import ClientError, NextKError
+from nextk.retrievers.source_connection import SourceConnection
 from nextk.sessions.query import RetrievalMode, SearchQuery, explaining_models
 from nextk.transport import QueryEmbedder
 from nextk.types import UNDECIDED, InfoResult, QueryResult, WeightingStrategy
@@ -215,7 +216,7 @@ def has_text_models(info: InfoResult, mode: RetrievalMode | None) -> bool:
 class ClosingMixin:
     """Closing a retriever: by `close`, by `aclose`, or by leaving `with` or `async with`."""
 
-    def _current_connection(self) -> Connection:
+    def _current_connection(self) -> Connection | SourceConnection:
         raise NotImplementedError
 
     def close(self) -> None:
