@@ -308,7 +308,7 @@ class TestWindows:
         found = await search.rest()
         expected = [each for each in store.similarity_search(QUESTION, 30) if each.metadata["place"] < 33]
         assert found == expected
-        assert (search.report.limit, search.report.complete) == (30, False)
+        assert (search.report.limit, search.report.complete) == (len(found), False)
         whole = colour.open(over(store, search_kwargs={"fetch_k": 60}, filter={"place": {"$lt": 33}}), QUESTION)
         assert len(await whole.rest()) == 33
         assert (whole.report.limit, whole.report.complete) == (None, True)

@@ -257,8 +257,8 @@ class TestOrigins:
         ):
             with retriever:
                 assert [0, 1] == sorted(places(retriever.retrieve(QUESTION)))
-        with pytest.raises(ClientError, match="does not say where it is"):
-            ResumableRetriever.from_vector_store(SimpleVectorStore())
+        with pytest.raises(ClientError, match="store_id= is for stores that are no UpstashVectorStore"):
+            ResumableRetriever.from_vector_store(Store(), store_id="mine")
 
     def test_configuration(self) -> None:
         """What a retriever is set to is JSON without secrets, and makes one like it."""

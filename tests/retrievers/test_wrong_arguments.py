@@ -10,7 +10,6 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.runnables import ConfigurableField
-from llama_index.core import VectorStoreIndex
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
@@ -364,10 +363,10 @@ class TestStores:
             langchain.ResumableRetriever.from_vectorstore(SimpleVectorStore())
 
     def test_of_llama_index(self) -> None:
-        """So is one of LlamaIndex's, and an index over it."""
-        told = r"this SimpleVectorStore .*ResumableRetriever\.from_documents\(documents, model\)"
-        with pytest.raises(ClientError, match=told):
+        """A store of LlamaIndex without text asks for its nodes, and what is no store is told what would be."""
+        with pytest.raises(ClientError, match=r"this SimpleVectorStore holds no text: .* from_index\(index\)"):
             llama_index.ResumableRetriever.from_vector_store(SimpleVectorStore())
-        over = VectorStoreIndex([TextNode(text="a")], embed_model=MockEmbedding(4))
-        with pytest.raises(ClientError, match=told):
-            llama_index.ResumableRetriever.from_index(over)
+        with pytest.raises(ClientError, match="is no vector store of LlamaIndex"):
+            llama_index.ResumableRetriever.from_vector_store(SimpleVectorStore)
+        with pytest.raises(ClientError, match=r"a vector store goes into from_vector_store\(store\)"):
+            llama_index.ResumableRetriever.from_index(SimpleVectorStore())  # type: ignore[arg-type]

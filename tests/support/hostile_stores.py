@@ -2,11 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TypeAlias
 
 from nextk.sessions import SearchQuery
-from nextk.stores import AsyncSourceSearch, RefetchSource, Source, SourceSearch, StoreRow
+from nextk.stores import AsyncSourceSearch, ExclusionSource, RefetchSource, Source, SourceSearch, StoreRow
 from nextk.types import QueryResult
 
 QUERY = SearchQuery(data="the sky")
@@ -118,8 +118,8 @@ class HostileStore:
         metadata = {"number": number} if number % 3 else None
         return StoreRow(f"r{number}", 1 / (number + 1), data=f"text {number}", metadata=metadata)
 
-    def best(self, k: int) -> list[StoreRow]:
-        """Return about k rows.
+    def best(self, k: int, excluded: Collection[str] = ()) -> list[StoreRow]:
+        """Return about k rows, without some.
 
         Raises:
             StoreDown: A fault was planned for this request.
@@ -130,7 +130,7 @@ class HostileStore:
             raise StoreDown
         if self._limit is not None and k > self._limit:
             raise StoreRefuses
-        answer = self._answer(self.rows, k)
+        answer = self._answer([row for row in self.rows if row.id not in excluded], k)
         self.moved += len(answer)
         self.came.update(row.id for row in answer)
         return answer
@@ -141,12 +141,20 @@ class HostileSource(RefetchSource):
 
     Args:
         store: The store.
+        size: The number of rows that it says to hold; `None` if it does not say, and -1 if it raises.
     """
 
     identity = "hostile"
 
-    def __init__(self, store: HostileStore) -> None:
+    def __init__(self, store: HostileStore, size: int | None = None) -> None:
         self.store = store
+        self._size = size
+
+    def size(self, query: SearchQuery) -> int | None:
+        """Return the number of rows that the store says to hold."""
+        if self._size == -1:
+            raise StoreDown
+        return self._size
 
     def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
         """Ask the store."""
@@ -157,6 +165,34 @@ class HostileSource(RefetchSource):
         """Ask the store without blocking."""
         await asyncio.sleep(0)
         return self.query(query, count)
+
+
+class ExcludingSource(ExclusionSource):
+    """A source of a hostile store that can be asked for rows without some.
+
+    Args:
+        store: The store.
+        max_excluded: The number of ids that a request names at most.
+        obeys: Whether the store leaves the rows out.
+    """
+
+    identity = "excluding"
+
+    def __init__(self, store: HostileStore, max_excluded: int = 10_000, *, obeys: bool = True) -> None:
+        self.store = store
+        self.max_excluded = max_excluded
+        self._obeys = obeys
+
+    def query_without(self, query: SearchQuery, count: int, excluded: Sequence[str]) -> list[StoreRow]:
+        """Ask the store."""
+        assert query == QUERY
+        assert len(set(excluded)) == len(excluded) <= self.max_excluded
+        return self.store.best(count, set(excluded) if self._obeys else set())
+
+    async def aquery_without(self, query: SearchQuery, count: int, excluded: Sequence[str]) -> list[StoreRow]:
+        """Ask the store without blocking."""
+        await asyncio.sleep(0)
+        return self.query_without(query, count, excluded)
 
 
 class Pages:

@@ -36,7 +36,7 @@ class Paging:
         """Return the number of the best rows that hold the next `count` ones."""
         return len(self.known) + count
 
-    def page(self, rows: list[QueryResult], count: int) -> list[QueryResult]:
+    def page(self, rows: Sequence[QueryResult], count: int) -> list[QueryResult]:
         """Return the next rows, and take note of them."""
         page = [row for row in rows if row.id not in self.known][:count]
         self.known.update(row.id for row in page)
@@ -138,7 +138,7 @@ class TestAsyncListed(ListedSuite, AsyncSourceCompliance):
 class Repeats(Paging):
     """Pages overlap by one row."""
 
-    def page(self, rows: list[QueryResult], count: int) -> list[QueryResult]:
+    def page(self, rows: Sequence[QueryResult], count: int) -> list[QueryResult]:
         """Return the last row of the page before again."""
         before = [row for row in rows if row.id in self.known][-1:] if count > 1 else []
         new = super().page(rows, count - len(before))
@@ -148,7 +148,7 @@ class Repeats(Paging):
 class Loses(Paging):
     """The row after each page is lost."""
 
-    def page(self, rows: list[QueryResult], count: int) -> list[QueryResult]:
+    def page(self, rows: Sequence[QueryResult], count: int) -> list[QueryResult]:
         """Take note of one row too many."""
         page = super().page(rows, count)
         self.known.add(f"r{len(self.known)}")
@@ -166,7 +166,7 @@ class EndsEarly(Paging):
 class BeginsAgain(Paging):
     """After the end the search begins again."""
 
-    def page(self, rows: list[QueryResult], count: int) -> list[QueryResult]:
+    def page(self, rows: Sequence[QueryResult], count: int) -> list[QueryResult]:
         """Forget everything at the end."""
         page = super().page(rows, count)
         if not page:
@@ -181,7 +181,7 @@ class Overfills(Paging):
         """Return one more than is needed."""
         return super().wanted(count + 1)
 
-    def page(self, rows: list[QueryResult], count: int) -> list[QueryResult]:
+    def page(self, rows: Sequence[QueryResult], count: int) -> list[QueryResult]:
         """Return one row more."""
         return super().page(rows, count + 1)
 
@@ -189,7 +189,7 @@ class Overfills(Paging):
 class Unsorted(Paging):
     """The worst row of a page comes first."""
 
-    def page(self, rows: list[QueryResult], count: int) -> list[QueryResult]:
+    def page(self, rows: Sequence[QueryResult], count: int) -> list[QueryResult]:
         """Return the page in the other order."""
         return super().page(rows, count)[::-1]
 
@@ -212,7 +212,7 @@ class SkipsAfterFailures(Paging):
         self.position += count
         return wanted
 
-    def page(self, rows: list[QueryResult], count: int) -> list[QueryResult]:
+    def page(self, rows: Sequence[QueryResult], count: int) -> list[QueryResult]:
         """Return the rows of the position."""
         return [row for row in ROWS if row in rows][self.position - count : self.position]
 

@@ -86,17 +86,22 @@ class VectorStoreSource(RefetchSource):
         """The class of the store and the name of its collection, or the `store_id`."""
         return self._identity
 
-    def window(self, query: SearchQuery) -> int | None:
-        """Return how many rows the store filters for a query; `None` if it filters all, or if there is no filter.
+    def size(self, query: SearchQuery) -> int | None:
+        """Return how many documents the store holds, as far as it says so at once.
+
+        With a filter it is not known how many pass, but whether the store looks at all of them. If it does not, more
+        than it looks at are there.
 
         Args:
             query: The query, with its filter.
         """
-        if query.store_filter is None or self._methods.window is None:
+        size, default = known_size(self.store), self._methods.window
+        if query.store_filter is None:
+            return size
+        if default is None:
             return None
-        size = known_size(self.store)
-        window: int | None = self._keywords.get(WINDOW, MAX_WINDOW if size is None else None)
-        return None if window is None or (size is not None and window >= size) else window
+        window = self._keywords.get(WINDOW, MAX_WINDOW if size is None else size)
+        return None if size is not None and window >= size else window + 1
 
     def id_of(self, document: Document) -> str:
         """Return the id by which a document counts.

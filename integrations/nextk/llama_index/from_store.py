@@ -1,10 +1,16 @@
-"""Making a retriever from the environment, from LlamaIndex's Upstash store, or from an index over it."""
+"""Making a retriever from the environment, from a vector store of LlamaIndex, or from an index over one."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from llama_index.core.indices.vector_store.base import VectorStoreIndex
+from llama_index.core.storage.docstore.types import BaseDocumentStore
 
+from nextk.arguments import shown
+from nextk.errors import ClientError
+from nextk.llama_index.store_source import VectorStoreSource, client_of
 from nextk.retrievers.connection import location_of
+from nextk.stores import RowKey
 
 
 class FromStores:
@@ -20,34 +26,100 @@ class FromStores:
         return cls(**kwargs)
 
     @classmethod
-    def from_vector_store(cls, vector_store: Any, **kwargs: Any) -> Self:
-        """Make a retriever over the index of a vector store, with a connection of its own.
+    def from_vector_store(
+        cls,
+        vector_store: Any,
+        *,
+        docstore: BaseDocumentStore | None = None,
+        key: RowKey | None = None,
+        store_id: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Make a retriever over a vector store of LlamaIndex, whichever it is. Nothing is copied.
+
+        A `retrieve` without a policy is one query of the store, and returns the nodes of `index.as_retriever()`. Any
+        other search goes on by asking the store for more rows, and dropping those that have come. LlamaIndex's
+        `UpstashVectorStore` has its searches continued by the index; the retriever then has a connection of its own.
 
         Args:
-            vector_store: LlamaIndex's `UpstashVectorStore`, or an object like it with a `client` of the Upstash SDK and
-                a `namespace`.
-            **kwargs: Further arguments of the retriever, above all `embed_model`, which the store does not know.
+            vector_store: The store.
+            docstore: The docstore that holds the nodes of a store that holds no text.
+            key: The metadata key that holds the id of a node without an id, or a function that takes the node; absent:
+                such nodes are told apart by their text and metadata.
+            store_id: A text that names the store, for cursors; absent: its class and the name of its collection, index
+                or table. Stores in memory have no such name.
+            **kwargs: Further arguments of the retriever, above all `embed_model`, which the store does not know. Those
+                that `VectorIndexRetriever` has for the query of the store go to the store: `vector_store_query_mode`
+                (`"default"`, `"sparse"`, `"text_search"` or `"hybrid"`), `alpha`, `sparse_top_k`, `hybrid_top_k` and
+                `vector_store_kwargs`. `scores="ranks"` says that the store's similarities are no nearness.
 
         Raises:
-            ClientError: If the store has no such client.
+            ClientError: If it is no vector store, or if it holds no text and there is no docstore; or if an argument is
+                one that only an index takes.
         """
-        client = getattr(vector_store, "client", None)
+        options = {"docstore": docstore, "key": key, "store_id": store_id}
+        location = _location_of(vector_store)
+        if location is None:
+            made: Any = cls  # the retriever, whose part this class is, has the constructor
+            retriever: Self = made(source=_source_of(vector_store, options, kwargs), **kwargs)
+            return retriever
+        for name, given in options.items():
+            if given is not None:
+                message = (
+                    f"{name}= is for stores that are no UpstashVectorStore, which keeps nodes and their ids itself"
+                )
+                raise ClientError(message)
         kwargs.setdefault("namespace", getattr(vector_store, "namespace", ""))
-        return cls(**location_of(client, type(vector_store).__name__), **kwargs)
+        return cls(**location, **kwargs)
 
     @classmethod
     def from_index(cls, index: VectorStoreIndex, **kwargs: Any) -> Self:
-        """Make a retriever over the vector store of a `VectorStoreIndex`, with its model, objects and callbacks.
+        """Make a retriever over a `VectorStoreIndex`, with its vector store, docstore, model, objects and callbacks.
 
         Args:
-            index: An index over an `UpstashVectorStore`.
-            **kwargs: Further arguments of the retriever.
+            index: The index, over whichever vector store.
+            **kwargs: Further arguments of the retriever, and of `from_vector_store`.
 
         Raises:
-            ClientError: If its vector store is not an `UpstashVectorStore`.
+            ClientError: If it is no `VectorStoreIndex`, or for the reasons given at `from_vector_store`.
         """
+        if not isinstance(index, VectorStoreIndex):
+            message = f"index={shown(index)} is no VectorStoreIndex: a vector store goes into from_vector_store(store)"
+            raise ClientError(message)
         # LlamaIndex's own retriever reads these attributes, too; there is no public way to them.
         kwargs.setdefault("embed_model", index._embed_model)  # noqa: SLF001
         kwargs.setdefault("object_map", index._object_map)  # noqa: SLF001
         kwargs.setdefault("callback_manager", index._callback_manager)  # noqa: SLF001
-        return cls.from_vector_store(index.vector_store, **kwargs)
+        if _location_of(index.vector_store) is not None:
+            return cls.from_vector_store(index.vector_store, **kwargs)
+        options: dict[str, Any] = {"docstore": index.docstore}
+        if not index.vector_store.stores_text:
+            options["node_ids_by_row"] = index.index_struct.nodes_dict  # it grows with the index
+        options |= {name: kwargs.pop(name) for name in ("docstore", "key", "store_id") if name in kwargs}
+        made: Any = cls  # the retriever, whose part this class is, has the constructor
+        retriever: Self = made(source=_source_of(index.vector_store, options, kwargs), **kwargs)
+        return retriever
+
+
+_STORE_OPTIONS = ("alpha", "sparse_top_k", "hybrid_top_k", "vector_store_kwargs", "scores")
+
+
+def _source_of(vector_store: Any, options: Mapping[str, Any], kwargs: dict[str, Any]) -> VectorStoreSource:
+    """Return a source over a store.
+
+    Args:
+        vector_store: The store.
+        options: Arguments of the source.
+        kwargs: Arguments of the retriever, of which those that belong to the source are taken out.
+    """
+    taken = {name: kwargs.pop(name) for name in _STORE_OPTIONS if name in kwargs}
+    mode = kwargs.get("vector_store_query_mode")
+    return VectorStoreSource(vector_store, mode=mode, **options, **taken)
+
+
+def _location_of(vector_store: Any) -> dict[str, Any] | None:
+    """Return where the index of Upstash's store is, as `location_of` does; `None` for any other store."""
+    try:
+        return location_of(client_of(vector_store), type(vector_store).__name__)
+    except ClientError:
+        return None

@@ -8,12 +8,13 @@ from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.sessions import RetrievalMode
 
-_MODES = {
+RETRIEVAL_MODES = {
     VectorStoreQueryMode.DEFAULT: RetrievalMode.DENSE,
     VectorStoreQueryMode.SPARSE: RetrievalMode.SPARSE,
     VectorStoreQueryMode.TEXT_SEARCH: RetrievalMode.SPARSE,
     VectorStoreQueryMode.HYBRID: RetrievalMode.HYBRID,
 }
+"""The modes of LlamaIndex that are supported, in nextk's words."""
 
 
 def mode_of(
@@ -55,19 +56,34 @@ def _mode_of(
     retrieval_mode: RetrievalMode | str | None, query_mode: VectorStoreQueryMode | str | None
 ) -> RetrievalMode | None:
     mode = choose(RetrievalMode, retrieval_mode, "retrieval_mode")
-    chosen = choose(VectorStoreQueryMode, query_mode, "vector_store_query_mode")
+    chosen = query_mode_of(query_mode)
     if chosen is None:
         return mode
-    translated = _MODES.get(chosen)
-    if translated is None:
-        able = ", ".join(repr(supported.value) for supported in _MODES)
-        message = f"vector_store_query_mode={chosen.value!r} is not supported; these are: {able}"
-        raise ClientError(message)
+    translated = RETRIEVAL_MODES[chosen]
     if mode not in (None, translated):
         given = f"retrieval_mode={written(retrieval_mode)} and vector_store_query_mode={chosen.value!r}"
         message = f"{given} contradict each other"
         raise ClientError(message)
     return translated
+
+
+def query_mode_of(given: VectorStoreQueryMode | RetrievalMode | str | None) -> VectorStoreQueryMode | None:
+    """Return a mode in LlamaIndex's words.
+
+    Args:
+        given: The mode, in the words of LlamaIndex or of nextk; `None` if it is not given.
+
+    Raises:
+        ClientError: If the word is unknown, or the mode is not supported, as MMR is not.
+    """
+    if isinstance(given, RetrievalMode):
+        return next(theirs for theirs, ours in RETRIEVAL_MODES.items() if ours is given)
+    chosen = choose(VectorStoreQueryMode, given, "vector_store_query_mode")
+    if chosen is not None and chosen not in RETRIEVAL_MODES:
+        able = ", ".join(repr(supported.value) for supported in RETRIEVAL_MODES)
+        message = f"vector_store_query_mode={chosen.value!r} is not supported; these are: {able}"
+        raise ClientError(message)
+    return chosen
 
 
 def top_k_of(similarity_top_k: int | None, hybrid_top_k: int | None, mode: RetrievalMode | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def node_reader(text_keys: Sequence[str]) -> RowReader[NodeWithScore]:
     Args:
         text_keys: The metadata keys that may hold the text of a record without a node.
     """
-    return RowReader(lambda match: node_of(match, text_keys), text_of, text_keys)
+    return RowReader(partial(node_of, text_keys=text_keys), text_of, text_keys)
 
 
 def node_of(match: QueryResult, text_keys: Sequence[str]) -> NodeWithScore | None:

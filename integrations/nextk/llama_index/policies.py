@@ -14,6 +14,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from nextk.errors import ClientError
 from nextk.filter_text import is_balanced
+from nextk.sessions import SearchQuery
 from nextk.sessions.query import require_filter
 from nextk.until import BatchCheck, Candidate, Policy, PolicyState
 from nextk.until.identity import describe_used
@@ -122,6 +123,19 @@ class Restrictions:
     def replacing(self, filter: str | None) -> str | None:
         """Join a filter that replaces the present one, as `joined` does; `None` keeps the present one."""
         return None if filter is None else self.joined(filter)
+
+    def within(self, template: SearchQuery, filter: Any, namespace: str | None) -> "tuple[SearchQuery, Restrictions]":
+        """Return the query and the restrictions of one search.
+
+        Args:
+            template: The query of the retriever, without text and vectors.
+            filter: The filter of the search; `None` for the retriever's own.
+            namespace: The namespace of the search; `None` for the retriever's own.
+
+        Raises:
+            ClientError: If the filter cannot be joined; see `joined`.
+        """
+        return template.within(filter=self.replacing(filter), namespace=namespace), self
 
     def policy(self, query_bundle: QueryBundle, *, awaited: bool) -> Policy | None:
         """Return the policy that holds for every call on a search, whichever other policy the call has.

@@ -12,6 +12,7 @@ from nextk.arguments import elements_of, shown, written
 from nextk.errors import ClientError
 from nextk.payloads import plain_list
 from nextk.retrievers.connection import Connection
+from nextk.retrievers.source_connection import SourceConnection
 from nextk.retrievers.sparse_model import SparseQueryModel
 from nextk.retrievers.writing import aembed_sparsely, embed_sparsely
 from nextk.sessions import RetrievalMode, SearchQuery, resolve_mode
@@ -62,7 +63,9 @@ class Embedder:
             sparse_name="sparse_embedding",
         )
 
-    def embed(self, bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
+    def embed(
+        self, bundle: QueryBundle, template: SearchQuery, connection: Connection | SourceConnection
+    ) -> SearchQuery:
         """Fill a query in.
 
         Args:
@@ -85,25 +88,43 @@ class Embedder:
             return connection.with_weighting(_filled_by_index(bundle, template, connection))
         vector = sparse_vector = None
         if _needs_dense(template):
-            vector = _own_vector(bundle) or self._dense_model().get_agg_embedding_from_queries(embedding_texts(bundle))
+            vector = self.vector_of(bundle)
         if _needs_sparse(template):
-            sparse_vector = self._sparse_model().embed(_keyword_text(bundle))
+            sparse_vector = self.sparse_vector_of(bundle)
         return connection.with_weighting(replace(template, vector=vector, sparse_vector=sparse_vector))
 
-    async def aembed(self, bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
+    async def aembed(
+        self, bundle: QueryBundle, template: SearchQuery, connection: Connection | SourceConnection
+    ) -> SearchQuery:
         """Fill a query in without blocking the event loop; see `embed`."""
         if not self._given and (self._index_embeds or await connection.aembeds_text(template.mode)):
             return await connection.awith_weighting(await _afilled_by_index(bundle, template, connection))
         vector = sparse_vector = None
         if _needs_dense(template):
-            vector = _own_vector(bundle) or await self._dense_model().aget_agg_embedding_from_queries(
-                embedding_texts(bundle)
-            )
+            vector = await self.avector_of(bundle)
         if _needs_sparse(template):
-            sparse_vector = await self._sparse_model().aembed(_keyword_text(bundle))
+            sparse_vector = await self.asparse_vector_of(bundle)
         return await connection.awith_weighting(replace(template, vector=vector, sparse_vector=sparse_vector))
 
-    def keeps_vectors(self, connection: Connection) -> bool:
+    def vector_of(self, bundle: QueryBundle) -> list[float]:
+        """Return the dense vector of a query, float (dimension,): its own, or else the mean of its embedded texts."""
+        return _own_vector(bundle) or self._dense_model().get_agg_embedding_from_queries(embedding_texts(bundle))
+
+    async def avector_of(self, bundle: QueryBundle) -> list[float]:
+        """Return the dense vector of a query without blocking the event loop; see `vector_of`."""
+        if own := _own_vector(bundle):
+            return own
+        return await self._dense_model().aget_agg_embedding_from_queries(embedding_texts(bundle))
+
+    def sparse_vector_of(self, bundle: QueryBundle) -> SparseVector:
+        """Return the sparse vector of the words of a query."""
+        return self._sparse_model().embed(keyword_text(bundle))
+
+    async def asparse_vector_of(self, bundle: QueryBundle) -> SparseVector:
+        """Return the sparse vector of the words of a query without blocking the event loop."""
+        return await self._sparse_model().aembed(keyword_text(bundle))
+
+    def keeps_vectors(self, connection: Connection | SourceConnection) -> bool:
         """Return whether documents keep the dense vectors that they have already.
 
         They do not if the index embeds, or if the retriever has a sparse model alone.
@@ -114,12 +135,12 @@ class Embedder:
         """
         return self._stores_dense and (self._given or not (self._index_embeds or connection.embeds_text(None)))
 
-    async def akeeps_vectors(self, connection: Connection) -> bool:
+    async def akeeps_vectors(self, connection: Connection | SourceConnection) -> bool:
         """Return whether documents keep their dense vectors, without blocking the event loop; see `keeps_vectors`."""
         return self._stores_dense and (self._given or not (self._index_embeds or await connection.aembeds_text(None)))
 
     def vectors(
-        self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection
+        self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection | SourceConnection
     ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
         """Embed documents by the models.
 
@@ -146,7 +167,7 @@ class Embedder:
         return dense, None if self._sparse_given is None else embed_sparsely(self._sparse_given, texts)
 
     async def avectors(
-        self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection
+        self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection | SourceConnection
     ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
         """Embed documents by the models without blocking the event loop; see `vectors`."""
         if not self._given and (self._index_embeds or await connection.aembeds_text(None)):
@@ -237,7 +258,7 @@ def _strings(given: object) -> list[str]:
     return listed
 
 
-def _keyword_text(bundle: QueryBundle) -> str:
+def keyword_text(bundle: QueryBundle) -> str:
     """Return the text of a query for its sparse vector: `query_str`, or all texts to embed if that is blank.
 
     Raises:
@@ -258,7 +279,9 @@ def _own_vector(bundle: QueryBundle) -> list[float] | None:
     return None if bundle.embedding is None else plain_list(bundle.embedding, "QueryBundle.embedding") or None
 
 
-def _filled_by_index(bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
+def _filled_by_index(
+    bundle: QueryBundle, template: SearchQuery, connection: Connection | SourceConnection
+) -> SearchQuery:
     """Fill a query in for an index that embeds: with its one text, or with vectors that the models of the index make.
 
     Raises:
@@ -269,11 +292,13 @@ def _filled_by_index(bundle: QueryBundle, template: SearchQuery, connection: Con
         return replace(template, data=text)
     embedder = _embedder_of(connection, bundle)
     dense = [embedder.embed_query(text, QueryMode.DENSE)[0] for text in embedding_texts(bundle)]
-    sparse = embedder.embed_query(_keyword_text(bundle), QueryMode.SPARSE)[1] if _searches_sparse(template) else None
+    sparse = embedder.embed_query(keyword_text(bundle), QueryMode.SPARSE)[1] if _searches_sparse(template) else None
     return _by_vectors(bundle, template, dense, sparse)
 
 
-async def _afilled_by_index(bundle: QueryBundle, template: SearchQuery, connection: Connection) -> SearchQuery:
+async def _afilled_by_index(
+    bundle: QueryBundle, template: SearchQuery, connection: Connection | SourceConnection
+) -> SearchQuery:
     """Fill a query in for an index that embeds without blocking the event loop; see `_filled_by_index`."""
     text = _single_text(bundle, template)
     if text is not None:
@@ -282,14 +307,14 @@ async def _afilled_by_index(bundle: QueryBundle, template: SearchQuery, connecti
     dense = [(await embedder.aembed_query(text, QueryMode.DENSE))[0] for text in embedding_texts(bundle)]
     sparse = None
     if _searches_sparse(template):
-        sparse = (await embedder.aembed_query(_keyword_text(bundle), QueryMode.SPARSE))[1]
+        sparse = (await embedder.aembed_query(keyword_text(bundle), QueryMode.SPARSE))[1]
     return _by_vectors(bundle, template, dense, sparse)
 
 
 def _single_text(bundle: QueryBundle, template: SearchQuery) -> str | None:
     """Return the one text that an index embeds for a query; `None` if it is put in several ways."""
     if not _needs_dense(template):
-        return _keyword_text(bundle)
+        return keyword_text(bundle)
     texts = embedding_texts(bundle)
     return texts[0] if len(texts) == 1 else None
 
@@ -299,7 +324,7 @@ def _searches_sparse(template: SearchQuery) -> bool:
     return template.mode is None or template.mode.sparse
 
 
-def _embedder_of(connection: Connection, bundle: QueryBundle) -> QueryEmbedder:
+def _embedder_of(connection: Connection | SourceConnection, bundle: QueryBundle) -> QueryEmbedder:
     embedder = connection.query_embedder()
     if embedder is None:
         message = (
@@ -323,6 +348,6 @@ def _by_vectors(
     """
     known = [vector for vector in dense if vector is not None]
     if not known:  # an index of sparse vectors alone, which embeds the words of the query itself
-        return replace(template, data=_keyword_text(bundle))
+        return replace(template, data=keyword_text(bundle))
     mode = template.mode if sparse is not None or not _needs_sparse(template) else None  # the index is dense alone
     return replace(template, vector=mean_agg(known), sparse_vector=sparse, mode=mode)

@@ -12,31 +12,31 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
-from nextk.arguments import NONE, NoOthers, choose, choose_or_none, written
+from nextk.arguments import NONE, NoOthers, written
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
+from nextk.errors import ClientError
 from nextk.llama_index.arguments import RefusingKeywords, postprocessor_list, refuse_wrong, text_key_list
-from nextk.llama_index.filters import translate
 from nextk.llama_index.from_store import FromStores
 from nextk.llama_index.instrumentation import announce, observed
-from nextk.llama_index.mode import TopK, mode_of, top_k_of
-from nextk.llama_index.nodes import node_reader
+from nextk.llama_index.mode import TopK, top_k_of
 from nextk.llama_index.opening import Opening
-from nextk.llama_index.policies import MetadataPolicy, Restrictions
-from nextk.llama_index.question import Embedder
+from nextk.llama_index.over_source import searched_source
+from nextk.llama_index.searched import SearchArguments, searched_index
 from nextk.llama_index.writing import Writing
 from nextk.retrievers.connection import ClosingMixin, Connection
 from nextk.retrievers.record_text import TEXT_KEYS
+from nextk.retrievers.source_connection import SourceConnection
 from nextk.sessions import (
     AsyncRetrievalSession,
     Limits,
     RetrievalMode,
     RetrievalSession,
     SearchConfig,
-    SearchQuery,
 )
 from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS
 from nextk.sessions.recovery_state import MAX_RECOVERY
+from nextk.stores import Source
 from nextk.types import FusionAlgorithm, WeightingStrategy
 from nextk.until import MaxResults, Policy
 
@@ -97,7 +97,7 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         weighting: `"idf"` weighs the sparse query by the rarity of its terms, `"none"` does not; absent: as the index
             wants it, which is asked once, and none for an index that does not say.
         filter: A filter on metadata in the index's language, as in `"lang = 'de' AND year > 2020"`. Only records that
-            pass it are found.
+            pass it are found. A source takes its own kind of filter here, if it takes any.
         filters: LlamaIndex's `MetadataFilters`, which hold besides `filter`: every operator, nested, with the meaning
             that LlamaIndex's in-memory store gives them. What the index cannot check is checked here, and pulling goes
             on until enough nodes have passed.
@@ -124,6 +124,8 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         object_map: The objects to which index nodes lead, by node id, as for every retriever of LlamaIndex.
         objects: The index nodes that lead to objects, as for every retriever of LlamaIndex.
         verbose: Whether to print the steps of a recursive retrieval, as for every retriever of LlamaIndex.
+        source: A source of `nextk.stores` that is searched instead of an index. Arguments that only an index takes are
+            refused then, and `filters`, `doc_ids` and `node_ids` are all checked here.
         **unknown: No other argument is taken.
 
     Raises:
@@ -148,7 +150,7 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         hybrid_top_k: int | None = None,
         fusion: FusionAlgorithm | str | None = None,
         weighting: WeightingStrategy | str | None = None,
-        filter: str = "",
+        filter: Any = "",
         filters: MetadataFilters | None = None,
         doc_ids: Sequence[str] | None = None,
         node_ids: Sequence[str] | None = None,
@@ -166,42 +168,65 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         object_map: dict[str, Any] | None = None,
         objects: list[IndexNode] | None = None,
         verbose: bool = False,
+        source: Source | None = None,
         **unknown: Unpack[NoOthers],
     ) -> None:
         refuse_wrong(type(self), unknown, embed_model=embed_model, embedding=embedding, filters=filters)
         super().__init__(callback_manager, object_map, objects, verbose)
-        mode = mode_of(retrieval_mode, vector_store_query_mode, alpha)
-        self._embedder = Embedder(embed_model, sparse_embedding, mode, embedding=embedding)
-        translation = translate(filters, doc_ids, node_ids)
-        residual = None if translation.residual is None else MetadataPolicy(translation.residual)
-        self._restrictions = Restrictions(translation.filter, residual, postprocessor_list(node_postprocessors))
-        self._template = SearchQuery(
-            mode=self._embedder.mode,
-            filter=self._restrictions.joined(filter),
+        given = SearchArguments(
+            index=index,
+            url=url,
+            token=token,
+            embed_model=embed_model,
+            embedding=embedding,
+            sparse_embedding=sparse_embedding,
+            retrieval_mode=retrieval_mode,
+            vector_store_query_mode=vector_store_query_mode,
+            alpha=alpha,
+            hybrid_top_k=hybrid_top_k,
+            fusion=fusion,
+            weighting=weighting,
+            filter=filter,
+            filters=filters,
+            doc_ids=doc_ids,
+            node_ids=node_ids,
             namespace=namespace,
-            fusion=choose(FusionAlgorithm, fusion, "fusion"),
-            weighting=choose_or_none(WeightingStrategy, weighting, "weighting"),
-            weighting_of_index=weighting is None,
+            text_key=text_key_list(text_key),
+            postprocessors=postprocessor_list(node_postprocessors),
         )
+        searched = searched_index(given) if source is None else searched_source(source, given)
+        self._connection, self._embedder = searched.connection, searched.embedder
+        self._restrictions, self._template = searched.restrictions, searched.template
+        self._reader = searched.reader
+        self._url, self._own_filter, self._text_keys = url, filter, given.text_key
         guards = Limits(max_results, max_pulls, deadline)
         self._search_config = SearchConfig(
             until, guards, max_idle=max_idle, max_recovery=max_recovery, cursor_key=cursor_key
         )
         self._plain = until is None and not self._restrictions.checked_here  # the index decides what is returned
-        self._url, self._own_filter = url, filter
-        self._text_keys = text_key_list(text_key)
         top_k = top_k_of(similarity_top_k, hybrid_top_k, self._template.mode)
         if top_k is not None:
             self.similarity_top_k = top_k
-        self._connection = Connection(index, url, token)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._connection!r}, similarity_top_k={written(self.similarity_top_k)})"
 
     @property
     def index(self) -> Index:
-        """The index that is searched, for blocking calls."""
+        """The index that is searched, for blocking calls.
+
+        Raises:
+            ClientError: If the retriever searches another source.
+        """
+        if isinstance(self._connection, SourceConnection):
+            message = f"this retriever searches {self._connection!r}, and has no index: see its source"
+            raise ClientError(message)
         return self._connection.index
+
+    @property
+    def source(self) -> Source | None:
+        """The source that is searched; `None` for an index."""
+        return self._connection.index if isinstance(self._connection, SourceConnection) else None
 
     def to_config(self) -> dict[str, Any]:
         """Return the settings of this retriever as JSON values: `ResumableRetriever(**config, ...)` makes one like it.
@@ -253,24 +278,29 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
 
     # Blocking through and through, because LlamaIndex also calls it inside a running loop.
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if not (self._plain and self._fits_one_query):
+        if not self._is_one_query:
             with self._session(query_bundle, self._template, self._one_call_config()) as search:
                 # not by its own method: the base class reports this retrieval already
                 nodes = RetrievalSession.fetch_until(search)
             announce(dispatcher, search.report.shortfall)
             return nodes
         embedded = self._embedder.embed(query_bundle, self._template, self._connection)
-        return node_reader(self._text_keys).read(self._connection.query(embedded, self.similarity_top_k))
+        return self._reader.read(self._connection.query(embedded, self.similarity_top_k))
 
     @dispatcher.span  # the base class gives one to `_retrieve` only
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        if not (self._plain and self._fits_one_query):
+        if not self._is_one_query:
             async with self._asession(query_bundle, self._template, self._one_call_config()) as search:
                 nodes = await AsyncRetrievalSession.fetch_until(search)
             announce(dispatcher, search.report.shortfall)
             return nodes
         embedded = await self._embedder.aembed(query_bundle, self._template, self._connection)
-        return node_reader(self._text_keys).read(await self._connection.aquery(embedded, self.similarity_top_k))
+        return self._reader.read(await self._connection.aquery(embedded, self.similarity_top_k))
+
+    @property
+    def _is_one_query(self) -> bool:
+        """Whether a call is one plain query. A source takes any number of rows, an index at most 1,000."""
+        return self._plain and (self.source is not None or self._fits_one_query)
 
     def _one_call_config(self) -> SearchConfig:
         """Return the policy and the bounds of one call that goes on page by page."""
@@ -279,5 +309,5 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         search_config = self._search_config.capped(self._cap)
         return replace(search_config, until=search_config.until or MaxResults(self.similarity_top_k))
 
-    def _current_connection(self) -> Connection:
+    def _current_connection(self) -> Connection | SourceConnection:
         return self._connection

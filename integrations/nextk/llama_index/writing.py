@@ -16,6 +16,7 @@ from nextk.llama_index.filters import NO_DOCUMENT, translate
 from nextk.llama_index.nodes import StorableNode, listed_nodes, require_storable_embeddings, storable_nodes
 from nextk.llama_index.question import Embedder
 from nextk.retrievers.connection import Connection
+from nextk.retrievers.source_connection import SourceConnection
 from nextk.retrievers.writing import BATCH, in_batches, open_embedded
 from nextk.sessions import SearchQuery
 from nextk.sessions.query import explaining_models
@@ -29,7 +30,7 @@ class Writing:
 
     _embedder: Embedder
     _template: SearchQuery
-    _connection: Connection
+    _connection: Connection | SourceConnection
 
     @classmethod
     def from_nodes(
@@ -138,29 +139,30 @@ class Writing:
         self, nodes: Iterable[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
     ) -> list[str]:
         """Store nodes without blocking the event loop; see `insert_nodes`."""
-        storable = storable_nodes(nodes)
-        if _bring_vectors(storable) and await self._embedder.akeeps_vectors(self._connection):
+        connection, storable = self._writable(), storable_nodes(nodes)
+        if _bring_vectors(storable) and await self._embedder.akeeps_vectors(connection):
             require_storable_embeddings(storable)
         with in_batches(storable, _ids(storable), batch_size, show_progress=show_progress) as (batches, stored):
             for batch in batches:
                 texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
-                made = await self._embedder.avectors(texts, given, self._connection)
+                made = await self._embedder.avectors(texts, given, connection)
                 rows = _rows(batch, made)
                 with explaining_models(by_vectors=isinstance(rows[0], Vector)):
-                    await self._connection.async_index.upsert(rows, self._template.namespace)
+                    await connection.async_index.upsert(rows, self._template.namespace)
                 stored()
         return _ids(storable)
 
     def _insert(self, storable: Sequence[StorableNode], batch_size: int, *, show_progress: bool) -> None:
-        if _bring_vectors(storable) and self._embedder.keeps_vectors(self._connection):
+        connection = self._writable()
+        if _bring_vectors(storable) and self._embedder.keeps_vectors(connection):
             require_storable_embeddings(storable)
         with in_batches(storable, _ids(storable), batch_size, show_progress=show_progress) as (batches, stored):
             for batch in batches:
                 texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
-                made = self._embedder.vectors(texts, given, self._connection)
+                made = self._embedder.vectors(texts, given, connection)
                 rows = _rows(batch, made)
                 with explaining_models(by_vectors=isinstance(rows[0], Vector)):
-                    self._connection.index.upsert(rows, self._template.namespace)
+                    connection.index.upsert(rows, self._template.namespace)
                 stored()
 
     def delete_ref_doc(self, ref_doc_id: str) -> int:
@@ -181,14 +183,27 @@ class Writing:
                 `retriever.index.delete(ids, namespace=...)`.
         """
         of_document = _of_document(ref_doc_id)
-        return self._connection.index.delete(filter=of_document, namespace=self._template.namespace).deleted
+        return self._writable().index.delete(filter=of_document, namespace=self._template.namespace).deleted
 
     async def adelete_ref_doc(self, ref_doc_id: str) -> int:
         """Remove every node of a source document without blocking the event loop; see `delete_ref_doc`."""
         of_document = _of_document(ref_doc_id)
-        return (
-            await self._connection.async_index.delete(filter=of_document, namespace=self._template.namespace)
-        ).deleted
+        index = self._writable().async_index
+        return (await index.delete(filter=of_document, namespace=self._template.namespace)).deleted
+
+    def _writable(self) -> Connection:
+        """Return the connection to the index.
+
+        Raises:
+            ClientError: If the retriever searches a source that is no index.
+        """
+        if isinstance(self._connection, SourceConnection):
+            message = (
+                f"this retriever searches {self._connection!r}, and has no index: write to the store itself, for "
+                "example by VectorStoreIndex.insert_nodes or delete_ref_doc"
+            )
+            raise ClientError(message)
+        return self._connection
 
 
 def _bring_vectors(nodes: Sequence[StorableNode]) -> bool:

@@ -14,6 +14,7 @@ class Notes(RefetchSource):
 
 | base class | for a store that | rows moved for n rows |
 | --- | --- | --- |
+| `ExclusionSource` | can leave rows out by their ids | n |
 | `RefetchSource` | takes the number of rows alone | up to about 3 n |
 | `Source` | keeps searches open by itself | n |
 """
@@ -26,12 +27,14 @@ from nextk.sessions.source import (
     SourceSearch,
     SourceTraits,
 )
+from nextk.stores.exclusion import ExclusionSource
 from nextk.stores.refetch import RefetchSource
 from nextk.stores.rows import RowKey, StoreRow, content_id, row_id
 
 __all__ = [
     "AsyncSourceSearch",
     "Continuation",
+    "ExclusionSource",
     "RefetchSource",
     "RowKey",
     "ScoreKind",

@@ -270,8 +270,9 @@ class ResumableSearchToolSpec(BaseToolSpec):
                 await self._stop(cursor)
 
     async def _stop(self, cursor: Cursor) -> None:
-        transport = self._retriever.index._transport  # noqa: SLF001 - the pool of open queries belongs to it
-        await stop_parked(transport, cursor["digest"])
+        if self._retriever.source is None:  # a source keeps detached searches by itself, as many as it wants
+            transport = self._retriever.index._transport  # noqa: SLF001 - the pool of open queries belongs to it
+            await stop_parked(transport, cursor["digest"])
 
 
 def _metadata(name: str, description: str, **described: str) -> ToolMetadata:

@@ -24,7 +24,8 @@ from nextk.llama_index.filters.semantics import ConditionGroup, read
 NO_DOCUMENT = "None"
 """LlamaIndex stores this as the id of the source document with every node that has no source document."""
 
-_PARENT_KEYS = ("ref_doc_id", "doc_id", "document_id")
+PARENT_KEYS = ("ref_doc_id", "doc_id", "document_id")
+"""LlamaIndex stores the id of the source document under these keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,31 @@ def translate(
             `text_match 5`), if its own model refuses one, if groups are nested deeper than 64, or if ids are not a
             list of strings, or if `doc_ids` hold `"None"`.
     """
+    check = check_of(filters, doc_ids, node_ids)
+    group, documents = check.group, check.documents
+    pushed = all_of(
+        [
+            EVERYTHING if group is None else pushed_down(group),
+            EVERYTHING if documents is None else any_of([one_of(key, sorted(documents)) for key in PARENT_KEYS]),
+        ]
+    )
+    exact = pushed.exact and check.nodes is None
+    return Translation(pushed.text, None if exact else check)
+
+
+def check_of(
+    filters: MetadataFilters | None, doc_ids: Collection[str] | None = None, node_ids: Collection[str] | None = None
+) -> "RecordCheck":
+    """Return the check of all of a restriction, for records of a store that may not have checked any of it.
+
+    Args:
+        filters: The filters, with the meaning that `translate` describes.
+        doc_ids: The ids of source documents, as for `translate`.
+        node_ids: The ids of records, as for `translate`.
+
+    Raises:
+        ClientError: For the reasons given at `translate`.
+    """
     group = None if filters is None else read(filters)
     documents, nodes = _ids(doc_ids, "doc_ids"), _ids(node_ids, "node_ids")
     if documents is not None and NO_DOCUMENT in documents:
@@ -77,27 +103,39 @@ def translate(
             f"leave it out, or find these nodes by MetadataFilter(key='ref_doc_id', value={NO_DOCUMENT!r})"
         )
         raise ClientError(message)
-    pushed = all_of(
-        [
-            EVERYTHING if group is None else pushed_down(group),
-            EVERYTHING if documents is None else any_of([one_of(key, sorted(documents)) for key in _PARENT_KEYS]),
-        ]
-    )
-    exact = pushed.exact and nodes is None
-    return Translation(pushed.text, None if exact else _Residual(group, documents, nodes))
+    return RecordCheck(group, documents, nodes)
 
 
 @dataclass(frozen=True, slots=True)
-class _Residual:
+class RecordCheck:
+    """The check of a record by its metadata and its id. It never raises; it can be compared and pickled.
+
+    Attributes:
+        group: The filters; `None` for none.
+        documents: The ids of source documents of which the record has to have one; `None` for all.
+        nodes: The ids of records, of which the record has to have one; `None` for all.
+    """
+
     group: ConditionGroup | None
     documents: frozenset[str] | None
     nodes: frozenset[str] | None
 
+    @property
+    def restricts(self) -> bool:
+        """Whether there is anything to check."""
+        return (self.group, self.documents, self.nodes) != (None, None, None)
+
     def __call__(self, metadata: Mapping[str, Any], id: str) -> bool:
+        """Return whether a record passes.
+
+        Args:
+            metadata: The metadata of the record.
+            id: Its id.
+        """
         if self.nodes is not None and id not in self.nodes:
             return False
         if self.documents is not None:
-            stored = [metadata.get(key) for key in _PARENT_KEYS]
+            stored = [metadata.get(key) for key in PARENT_KEYS]
             if not any(isinstance(value, str) and value in self.documents for value in stored):
                 return False
         return self.group is None or self.group.holds(metadata) is True
