@@ -273,6 +273,13 @@ class Settings(ClosingMixin, BaseRetriever):
         first = run_id or config.get("run_id")
         return Tracing(query, self.get_name(), self.tags, self.metadata, self._get_ls_params(), config, first)
 
+    def _id_of(self, document: Document) -> str | None:
+        """Return the id by which a document counts as shown: its own, else that by which its store is searched."""
+        if document.id is not None or not isinstance(self.source, VectorStoreSource):
+            return document.id
+        metadata = {name: value for name, value in (document.metadata or {}).items() if name != self.score_key}
+        return self.source.id_of(document.model_copy(update={"metadata": metadata}))
+
     @property
     def _text_keys(self) -> Sequence[str]:
         return [self.text_key] if isinstance(self.text_key, str) else self.text_key
