@@ -89,8 +89,8 @@ def _refuse_of_index(source: Source, given: SearchArguments) -> None:
     for name, (default, reason) in refused.items():
         value = getattr(given, name)
         if value is not default and (tuple(value) if isinstance(value, list) else value) != default:
-            message = f"{name}={shown(value)} is for an index, and this retriever searches a store: {reason}"
-            raise ClientError(f"{message}; leave {name}= out")
+            message = f"{name}= is for an index, and this retriever searches a store: {reason}; leave {name}= out"
+            raise ClientError(message)
 
 
 class SourceEmbedder(Embedder):

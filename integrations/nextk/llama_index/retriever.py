@@ -235,7 +235,8 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         of an index in this process. These are given anew.
         """
         template, search_config = self._template, self._search_config
-        weighting = None if template.weighting_of_index else template.weighting or NONE
+        left_open = template.weighting_of_index or self.source is not None
+        weighting = None if left_open else template.weighting or NONE
         named = {"retrieval_mode": template.mode, "fusion": template.fusion, "weighting": weighting}
         return {
             "url": self._url,

@@ -180,7 +180,7 @@ class VectorStoreSource(RefetchSource):
             At most `count` rows, best first, as the store gives them. The filter of the query is not checked here.
 
         Raises:
-            ClientError: If the query lacks the vector.
+            ClientError: If the query lacks the vector, as that of a sparse search that was widened to a dense one does.
         """
         restricted, free = self._requests(query, count)
         try:
@@ -213,7 +213,11 @@ class VectorStoreSource(RefetchSource):
     def _requests(self, query: SearchQuery, count: int) -> tuple[VectorStoreQuery, VectorStoreQuery | None]:
         """Return a query as the store takes it, and without its filter; `None` if it has none."""
         if query.vector is None and self.needs_vector(query.mode):
-            message = "the question lacks its vector, which this store needs: give embed_model=, or set vector="
+            mode = (query.mode or self.mode).value
+            message = (
+                f"the question lacks its vector, which this store needs for a {mode} search: give embed_model=, or "
+                "open another search in this mode"
+            )
             raise ClientError(message)
         restrictions = StoreFilter.of(query.store_filter)
         restricted = self._request(query, count, restrictions)
