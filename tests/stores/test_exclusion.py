@@ -1,4 +1,4 @@
-"""Sources that are asked anew without the rows that have come: each row once, and none moved twice where none need be."""
+"""Sources that are asked anew without the rows that have come: each row once, and none moved twice without need."""
 
 import asyncio
 import logging

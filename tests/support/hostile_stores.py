@@ -141,12 +141,20 @@ class HostileSource(RefetchSource):
 
     Args:
         store: The store.
+        size: The number of rows that it says to hold; `None` if it does not say, and -1 if it raises.
     """
 
     identity = "hostile"
 
-    def __init__(self, store: HostileStore) -> None:
+    def __init__(self, store: HostileStore, size: int | None = None) -> None:
         self.store = store
+        self._size = size
+
+    def size(self, query: SearchQuery) -> int | None:
+        """Return the number of rows that the store says to hold."""
+        if self._size == -1:
+            raise StoreDown
+        return self._size
 
     def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
         """Ask the store."""

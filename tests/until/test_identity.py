@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from pydantic import BaseModel
+from qdrant_client import models
 
 from nextk.until import Accepted, DistinctBy, MaxResults, MinScore, Policy, PolicyState, RerankStable, TokenBudget
+from nextk.until.identity import describe_value
 from tests.support.subprocesses import output
 
 Check = Callable[[list[Any]], list[bool]]
@@ -421,3 +424,25 @@ def test_another_process_finds_the_same_identity() -> None:
         "print(*[Accepted(3, make()).identity for make in SAME.values()], sep='\\n')\n"
     )
     assert [Accepted(3, make()).identity for make in SAME.values()] == output(script).splitlines()
+
+
+def pointing_at(place: int) -> models.Filter:
+    """Return a filter of Qdrant's client, whose condition stands deep inside it."""
+    return models.Filter(must=[models.FieldCondition(key="place", range=models.Range(lt=place))])
+
+
+def matching(value: int) -> MetadataFilters:
+    """Return filters of LlamaIndex."""
+    return MetadataFilters(filters=[MetadataFilter(key="place", value=value)])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [pointing_at, matching, lambda place: SimpleNamespace(places=[place])],
+    ids=["qdrant", "llama-index", "namespace"],
+)
+@pytest.mark.parametrize("within", [lambda one: one, lambda one: {"all": [one]}], ids=["alone", "nested"])
+def test_the_filter_of_a_store_is_described_whole(make: Callable[[int], Any], within: Callable[[Any], Any]) -> None:
+    """A filter that a client's models express is another one with another condition, and the same if made again."""
+    assert describe_value(within(make(3))) == describe_value(within(make(3)))
+    assert describe_value(within(make(3))) != describe_value(within(make(4)))

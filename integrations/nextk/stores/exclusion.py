@@ -10,11 +10,11 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from nextk.sessions.query import SearchQuery
 from nextk.sessions.source import AsyncSourceSearch, Continuation, ScoreKind, Source, SourceSearch, SourceTraits
-from nextk.stores.growth import GENEROUS_K, BestRows, Growth, sorted_rows
+from nextk.stores.growth import GENEROUS_K, BestRows, CountRows, Growth, sorted_rows
 from nextk.stores.refetch import require_begun
 from nextk.types import QueryResult
 from nextk.until.effects import adrive, drive
@@ -118,7 +118,7 @@ class RowsWithout:
     excluded: Sequence[str]
 
 
-_Fetching: TypeAlias = Generator[RowsWithout | BestRows, Sequence[QueryResult], list[QueryResult]]
+_Fetching: TypeAlias = Generator[RowsWithout | BestRows | CountRows, Any, list[QueryResult]]
 
 
 class Exclusion:
@@ -212,7 +212,9 @@ class _Excluding(SourceSearch):
     def fetch_next(self, count: int) -> list[QueryResult]:
         query, exclusion = require_begun(self._begun)
 
-        def carry_out(asked: RowsWithout | BestRows) -> Sequence[QueryResult]:
+        def carry_out(asked: RowsWithout | BestRows | CountRows) -> Sequence[QueryResult] | None:
+            if isinstance(asked, CountRows):
+                return None
             if isinstance(asked, BestRows):
                 return self._source.query(query, asked.count)
             return self._source.query_without(query, asked.count, asked.excluded)
@@ -245,7 +247,9 @@ class _AsyncExcluding(AsyncSourceSearch):
     async def fetch_next(self, count: int) -> list[QueryResult]:
         query, exclusion = require_begun(self._begun)
 
-        async def carry_out(asked: RowsWithout | BestRows) -> Sequence[QueryResult]:
+        async def carry_out(asked: RowsWithout | BestRows | CountRows) -> Sequence[QueryResult] | None:
+            if isinstance(asked, CountRows):
+                return None
             if isinstance(asked, BestRows):
                 return await self._source.aquery(query, asked.count)
             return await self._source.aquery_without(query, asked.count, asked.excluded)

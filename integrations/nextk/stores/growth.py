@@ -13,9 +13,9 @@ delivered wait; a page is made of them if they suffice. Otherwise the store is a
 - **The end.** An answer with fewer than k rows is not the end: many stores filter what the search found, so that they
   give no row for 20 and three for 80. The end is two requests in a row that bring no new row, the second with a k of at
   least 1,000. After the first of them k leaps there, so that a small store costs two requests beyond its rows.
-- **A fixed window.** If the search ends so with exactly as many rows as an earlier request asked for, or as a limit
-  that many stores have, the store gives no more by one search: `limit` is set. A store that happens to hold as many
-  rows cannot be told from it.
+- **A fixed window.** If the store holds more rows than the last answer, as far as it says how many it holds, it gives
+  no more by one search: `limit` is set. Of a store that does not say, this is assumed if the last answer has exactly as
+  many rows as a limit that many stores have; a store that happens to hold as many cannot be told from it.
 - **A k that is refused.** Stores raise above a limit of theirs. If a k fails, a smaller one is tried: the largest limit
   that many stores have, then the rows that are needed, then the k that has worked before, which tells a limit from a
   store that does not answer at all. If one works, its rows are delivered first. Then the refused k is asked for once
@@ -30,7 +30,7 @@ import logging
 import math
 from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from nextk.errors import ClientError, MissingExtraError, RefusedError, TransportError
 from nextk.sessions.source import ScoreKind
@@ -63,6 +63,11 @@ class BestRows:
     """
 
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountRows:
+    """Ask how many rows the store holds for this query. The answer is a number, or `None` if that is not known."""
 
 
 Asking: TypeAlias = Generator[BestRows, Sequence[QueryResult], None]
@@ -106,12 +111,13 @@ class Growth:
         self._waiting = {row.id: row for row in waiting}
         self._asked: list[int] = []  # each k that was answered, ascending
         self._first = 0
+        self._found = 0  # the number of rows of the last answer
         self._idle = 0
         self._refusal: _RefusedK | None = None
         self._ended = False
         self._announced = False
 
-    def fetch(self, count: int) -> Generator[BestRows, Sequence[QueryResult], list[QueryResult]]:
+    def fetch(self, count: int) -> Generator[BestRows | CountRows, Any, list[QueryResult]]:
         """Fetch the next rows.
 
         Args:
@@ -127,6 +133,8 @@ class Growth:
             if self._waiting and (self._idle or self._refusal):  # what is left may be little, but it is there
                 break
             yield from self._ask_refused() if self._refusal else self._ask_more(count)
+            if self._ended and self.limit is None:
+                self._note_window((yield CountRows()))
         page = list(self._waiting.values())[:count]
         if self._scores is ScoreKind.RANKS:
             start = len(self._delivered) + 1
@@ -214,25 +222,32 @@ class Growth:
         kept = {id_: row for id_, row in self._waiting.items() if id_ not in undelivered}
         self._waiting = sorted_rows(kept | undelivered, self._scores)
         self._idle = 0 if new else self._idle + 1
-        self._end_if_idle(k, len(distinct))
+        self._found = len(answer)
+        self._end_if_idle(k)
         if k > self._largest:
             self._asked.append(k)
 
-    def _end_if_idle(self, k: int, found: int) -> None:
+    def _end_if_idle(self, k: int) -> None:
         """End the search if it has brought nothing new for long enough.
 
         Args:
             k: The number of rows that were asked for.
-            found: The number of different rows that came.
         """
         if self._idle < MAX_IDLE_ANSWERS:
             return
-        if self._refusal:
+        if self._refusal and (k < GENEROUS_K or self._found >= k):
             self._end_at(max(k, self._largest))
         elif k >= GENEROUS_K:
             self._ended = True
-            if found in self._asked or found in KNOWN_LIMITS:
-                self._end_at(found)
+
+    def _note_window(self, size: int | None) -> None:
+        """Note whether the search ended because the store gives only so many rows of one search.
+
+        Args:
+            size: The number of rows that the store holds; `None` if that is not known.
+        """
+        if self._found in KNOWN_LIMITS if size is None else self._found < size:
+            self._end_at(self._found)
 
     def _end_at(self, limit: int) -> None:
         self._ended = True

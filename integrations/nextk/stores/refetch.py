@@ -1,14 +1,18 @@
 """Sources that go on by asking anew for more rows. Private; `RefetchSource` is public, by way of `nextk.stores`."""
 
-from collections.abc import Collection, Sequence
-from typing import TypeVar
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import Any, TypeVar
 
 from nextk.errors import ClientError
 from nextk.sessions.query import SearchQuery
 from nextk.sessions.source import AsyncSourceSearch, Continuation, ScoreKind, Source, SourceSearch, SourceTraits
-from nextk.stores.growth import BestRows, Growth
+from nextk.stores.growth import BestRows, CountRows, Growth
 from nextk.types import QueryResult
 from nextk.until.effects import adrive, drive
+
+log = logging.getLogger("nextk.stores")
 
 BegunT = TypeVar("BegunT")
 
@@ -42,6 +46,16 @@ class RefetchSource(Source):
             modes=self.modes,
         )
 
+    def size(self, query: SearchQuery) -> int | None:  # noqa: ARG002
+        """Return how many rows the store holds for a query, if it says so at once; by default `None`.
+
+        It is asked for at the end of a search, to tell a store without further rows from one that gives no more.
+
+        Args:
+            query: The query. With a filter, the number of rows that pass is hardly known.
+        """
+        return None
+
     def search(self) -> SourceSearch:
         """Return a new search. Nothing is sent before its first call."""
         return _Refetching(self)
@@ -69,8 +83,14 @@ class _Refetching(SourceSearch):
 
     def fetch_next(self, count: int) -> list[QueryResult]:
         query, growth = require_begun(self._begun)
+
+        def carry_out(effect: BestRows | CountRows) -> Any:
+            return (
+                _size(self._source, query) if isinstance(effect, CountRows) else self._source.query(query, effect.count)
+            )
+
         try:
-            return drive(growth.fetch(count), lambda best: self._source.query(query, best.count))
+            return drive(growth.fetch(count), carry_out)
         finally:
             self.refetched, self.limit = growth.refetched, growth.limit
 
@@ -97,8 +117,10 @@ class _AsyncRefetching(AsyncSourceSearch):
     async def fetch_next(self, count: int) -> list[QueryResult]:
         query, growth = require_begun(self._begun)
 
-        async def carry_out(best: BestRows) -> Sequence[QueryResult]:
-            return await self._source.aquery(query, best.count)
+        async def carry_out(effect: BestRows | CountRows) -> Any:
+            if isinstance(effect, CountRows):
+                return await asyncio.to_thread(_size, self._source, query)
+            return await self._source.aquery(query, effect.count)
 
         try:
             return await adrive(growth.fetch(count), carry_out)
@@ -107,6 +129,15 @@ class _AsyncRefetching(AsyncSourceSearch):
 
     async def stop(self) -> None:
         self._begun = None
+
+
+def _size(source: RefetchSource, query: SearchQuery) -> int | None:
+    """Return how many rows a store holds; `None` if it fails to say."""
+    try:
+        return source.size(query)
+    except Exception:
+        log.info("the store does not say how many rows it holds", exc_info=True)
+        return None
 
 
 def require_begun(begun: BegunT | None) -> BegunT:

@@ -41,6 +41,8 @@ _CHANGING = {"add", "append", "appendleft", "clear", "discard", "extend", "inser
 """The names of the methods that change a list, a dict or a set."""
 _WRITTEN_AS_TEXT = (bytes, date, time, timedelta, Decimal, UUID, PurePath)
 _PLAIN = (str, Real, Enum, *_WRITTEN_AS_TEXT)
+_WHOLE = object()
+"""Stands first in the path of a value whose objects are described whole."""
 
 
 def describe(holder: object) -> str:
@@ -59,11 +61,14 @@ def describe(holder: object) -> str:
 def describe_value(value: object) -> str:
     """Return a text that identifies a value that does not change, such as the filter of a store.
 
+    Objects in it, such as the models and expressions of which clients make filters, are described by all that they
+    hold: another condition is another value.
+
     Raises:
         ClientError: The value is nested too deeply.
     """
     try:
-        return json.dumps(_describe(value, ()))
+        return json.dumps(_describe(value, (_WHOLE,)))
     except RecursionError:
         message = f"a {type(value).__name__} is nested too deeply to be recognised by a resumed search"
         raise ClientError(message) from None
@@ -111,7 +116,7 @@ def _describe_number(value: Real) -> _Json:
 
 def _describe_object(value: object, path: _Path) -> _Json:
     """Describe an object that is not called: data by its plain attributes, and whatever else by its type."""
-    if _is_frozen(value):
+    if _is_frozen(value) or path[0] is _WHOLE:
         return _describe_fields(value, path)
     plain = {name: one for name, one in _attributes(value).items() if _is_plain(one)} if _is_data(value) else {}
     return ["object", _name_of(type(value)), _describe_pairs(plain, path)]
