@@ -5,7 +5,7 @@ import copy
 import inspect
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -57,6 +57,7 @@ from tests.support.llama_index_stores import (
 )
 from tests.support.sentence_index import QUESTION
 
+PLACES = MetadataFilters(filters=[MetadataFilter(key="place", value=5, operator=FilterOperator.GTE)])
 ODD = MetadataFilters(filters=[MetadataFilter(key="even", value="no")])
 
 
@@ -255,6 +256,24 @@ class TestFilters:
         assert [id_ for id_ in ranked(over) if id_ in expected] == first + rest
         with pytest.raises(ClientError, match="another filter"):
             colour.resume(retriever, cursor)
+
+    @pytest.mark.parametrize("condition", ["and", "or", "not"])
+    async def test_groups(self, over: VectorStoreIndex, colour: Colour, condition: str) -> None:
+        """The filters of a retriever and those of one search hold together, whatever groups of them a store takes."""
+        either = MetadataFilters(
+            filters=[
+                MetadataFilter(key="place", value=9, operator=FilterOperator.LT),
+                MetadataFilter(key="even", value="no"),
+            ],
+            condition=condition,  # type: ignore[arg-type]
+        )
+        search = colour.open(ResumableRetriever.from_index(over, filters=either), filter=PLACES)
+        rules: dict[str, Callable[[list[bool]], bool]] = {"and": all, "or": any, "not": lambda parts: not any(parts)}
+        holds = rules[condition]
+        expected = {
+            one.node_id for one in NODES[5:] if holds([one.metadata["place"] < 9, one.metadata["even"] == "no"])
+        }
+        assert expected == set(ids(await colour.drain(search)))
 
     async def test_pinned_by_cursors(self, over: VectorStoreIndex, colour: Colour) -> None:
         """A cursor is refused by a retriever that has other filters, or none."""

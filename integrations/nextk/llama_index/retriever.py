@@ -44,7 +44,9 @@ dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defin
 
 
 class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, RefusingKeywords, BaseRetriever):
-    """A LlamaIndex retriever over a vector index that can go on where its first results end.
+    """A LlamaIndex retriever over a vector index or a vector store that can go on where its first results end.
+
+    `from_index` makes one of a `VectorStoreIndex`, and `from_vector_store` of a vector store, whichever it is.
 
     `retrieve` is one plain query; with a policy, postprocessors, filters that the index cannot be told, or a
     `similarity_top_k` above 1,000, it goes on page by page. Nothing stays open afterwards. `open` starts a search that

@@ -29,7 +29,8 @@ from nextk.types import QueryResult
 log = logging.getLogger("nextk.llama_index")
 
 _BLOCKING = (BasePydanticVectorStore.aquery, VectorStore.aquery)
-_REFUSALS = (NotImplementedError, ValueError)
+_REFUSALS = (NotImplementedError, ValueError, TypeError, AttributeError, AssertionError, LookupError)
+"""The exceptions by which stores refuse a filter, or fail over one that they do not know."""
 _NAMES = ("collection_name", "index_name", "table_name")
 _INNER_PRODUCT = 0  # METRIC_INNER_PRODUCT of FAISS; all its other metrics are distances
 
@@ -72,8 +73,9 @@ class VectorStoreSource(RefetchSource):
     `ResumableRetriever.from_vector_store` and `from_index` make one. Its rows hold the nodes as `item`.
 
     - **Filters.** `SearchQuery.store_filter` holds `MetadataFilters`, which are handed on to the store. A store that
-      refuses them by `NotImplementedError` or `ValueError` is asked without them. Some stores ignore them, too. So
-      whoever searches has to check the rows; the retriever does.
+      refuses them, or fails over them by an error such as `ValueError` or `AttributeError`, is asked without them. Some
+      stores ignore them, too. So whoever searches has to check the rows; the retriever does. Its nodes have passed what
+      the store takes a filter to mean, and what LlamaIndex's in-memory store does.
     - **Ids.** The id of a row is the `node_id`, if the store or the node's maker has set one; else the id that the
       store gives with the node; else that of `key`; else one that is made of the text and the metadata, so that nodes
       that are alike are handed out once.
