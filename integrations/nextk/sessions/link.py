@@ -202,6 +202,7 @@ class _BaseSourceLink(BaseLink, Generic[Search]):
         self.identity = source.identity
         self._source = source
         self._search: Search | None = None
+        self._begun = False  # whether the first page of the search has come
         self._refetched_before = 0  # by searches that have ended
         self._limit: int | None = None
 
@@ -212,6 +213,11 @@ class _BaseSourceLink(BaseLink, Generic[Search]):
     @property
     def limit(self) -> int | None:
         return self._limit if self._search is None else self._search.limit
+
+    @property
+    def _can_begin(self) -> bool:
+        """Whether the present search is one whose first page has failed, and that may be asked for it again."""
+        return self._search is not None and not self._begun and not self.traits.keeps_open
 
     def _take_search(self) -> Search | None:
         """Return the search that is to end, and note its counts."""
@@ -237,6 +243,7 @@ class _BaseSourceLink(BaseLink, Generic[Search]):
         if found is None:
             return None
         self._search, undecided = found
+        self._begun = True
         return undecided
 
 
@@ -246,11 +253,15 @@ class SourceLink(_BaseSourceLink[SourceSearch], Link):
     _searches = _parked
 
     def prepare(self) -> None:
-        self.end()
+        if not self._can_begin:
+            self.end()
 
     def fetch_first(self, query: SearchQuery, count: int, *, seen: Collection[str], max_idle: int) -> list[QueryResult]:
-        self._search = search = self._source.search()
-        return search.fetch_first(query, count, seen=seen, max_idle=max_idle)
+        self._search = search = self._search or self._source.search()
+        self._begun = False
+        page = search.fetch_first(query, count, seen=seen, max_idle=max_idle)
+        self._begun = True
+        return page
 
     def fetch_next(self, count: int) -> list[QueryResult]:
         assert self._search is not None
@@ -280,13 +291,17 @@ class AsyncSourceLink(_BaseSourceLink[AsyncSourceSearch], AsyncLink):
     _searches = _aparked
 
     async def prepare(self) -> None:
-        await self.end()
+        if not self._can_begin:
+            await self.end()
 
     async def fetch_first(
         self, query: SearchQuery, count: int, *, seen: Collection[str], max_idle: int
     ) -> list[QueryResult]:
-        self._search = search = self._source.asearch()
-        return await search.fetch_first(query, count, seen=seen, max_idle=max_idle)
+        self._search = search = self._search or self._source.asearch()
+        self._begun = False
+        page = await search.fetch_first(query, count, seen=seen, max_idle=max_idle)
+        self._begun = True
+        return page
 
     async def fetch_next(self, count: int) -> list[QueryResult]:
         assert self._search is not None

@@ -82,7 +82,7 @@ class SourceSearch(ABC):
     def fetch_first(
         self, query: SearchQuery, count: int, *, seen: Collection[str] = (), max_idle: int = 120
     ) -> list[QueryResult]:
-        """Begin the search, and fetch its first rows.
+        """Begin the search, and fetch its first rows. If that has raised, the same call may be made again.
 
         Args:
             query: The query, with its text or vectors, its filter and its mode.

@@ -27,7 +27,7 @@ from nextk.sessions.source import (
     SourceSearch,
     SourceTraits,
 )
-from nextk.stores.exclusion import ExclusionSource
+from nextk.stores.exclusion_source import ExclusionSource
 from nextk.stores.refetch import RefetchSource
 from nextk.stores.rows import RowKey, StoreRow, content_id, row_id
 

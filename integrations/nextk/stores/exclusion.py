@@ -1,108 +1,18 @@
-"""Sources that go on by asking anew without the rows that have come. Private.
+"""The exclusion of rows that have come: how a search goes on where a store can leave rows out. Private, without I/O.
 
-`ExclusionSource` is public, by way of `nextk.stores`. A request names the ids that have come, so that only new rows are
-moved, and a request that is made again brings the same page: a lost reply costs nothing. The names are sent each time,
-about 40 bytes an id. Above `max_excluded` of them the source is asked for more rows instead, as `RefetchSource` is, and
-so is a store that gives rows although they were excluded.
+A request names the ids that have come, so that only new rows are moved, and a request that is made again brings the
+same page: a lost reply costs nothing. The names are sent each time, about 40 bytes an id. Above a bound of them the
+store is asked for more rows instead (`nextk.stores.growth`), and so is a store that gives rows although they were
+excluded.
 """
 
-import asyncio
-from abc import abstractmethod
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from nextk.sessions.query import SearchQuery
-from nextk.sessions.source import AsyncSourceSearch, Continuation, ScoreKind, Source, SourceSearch, SourceTraits
+from nextk.sessions.source import ScoreKind
 from nextk.stores.growth import GENEROUS_K, BestRows, CountRows, Growth, sorted_rows
-from nextk.stores.refetch import require_begun
 from nextk.types import QueryResult
-from nextk.until.effects import adrive, drive
-
-MAX_EXCLUDED = 10_000
-"""The number of ids that a request names at most, unless a source says otherwise."""
-
-
-class ExclusionSource(Source):
-    """A source that can be asked for the best rows without some of them.
-
-    A subclass has an `identity` and a method `query_without`, and may have an `aquery_without` of its own, which
-    otherwise is `query_without` on a thread.
-
-    Attributes:
-        scores: The meaning of the scores, an attribute of the class or of the object; nearness by default. `None` if it
-            depends on the query.
-        stable_order: Whether a query finds the same rows in the same order each time; `False` by default.
-        filters: Whether the source reads the filter of a query; `True` by default.
-        modes: Whether the source reads the retrieval mode of a query; `False` by default.
-        max_excluded: The number of ids above which it is cheaper to fetch rows again than to name them.
-    """
-
-    scores: ScoreKind | None = ScoreKind.NEARNESS
-    stable_order: bool = False
-    filters: bool = True
-    modes: bool = False
-    max_excluded: int = MAX_EXCLUDED
-
-    @property
-    def traits(self) -> SourceTraits:
-        """The traits, as the attributes say them."""
-        return SourceTraits(
-            Continuation.EXCLUSION,
-            scores=self.scores,
-            stable_order=self.stable_order,
-            filters=self.filters,
-            modes=self.modes,
-        )
-
-    @abstractmethod
-    def query_without(self, query: SearchQuery, count: int, excluded: Sequence[str]) -> Sequence[QueryResult]:
-        """Fetch the best rows without some of them.
-
-        Args:
-            query: The query, with its text or vectors, its filter and its mode.
-            count: The number of rows, at least 1.
-            excluded: The ids of the rows that are left out, in the order in which they came.
-
-        Returns:
-            At most `count` rows, best first. They may be fewer although there are more; none says that there is none.
-        """
-
-    async def aquery_without(self, query: SearchQuery, count: int, excluded: Sequence[str]) -> Sequence[QueryResult]:
-        """Fetch the best rows without some of them; by default `query_without` on a thread.
-
-        Args:
-            query: The query, with its text or vectors, its filter and its mode.
-            count: The number of rows, at least 1.
-            excluded: The ids of the rows that are left out.
-        """
-        return await asyncio.to_thread(self.query_without, query, count, excluded)
-
-    def query(self, query: SearchQuery, count: int) -> Sequence[QueryResult]:
-        """Fetch the best rows by one request.
-
-        Args:
-            query: The query, with its text or vectors, its filter and its mode.
-            count: The number of rows, at least 1.
-        """
-        return self.query_without(query, count, ())
-
-    async def aquery(self, query: SearchQuery, count: int) -> Sequence[QueryResult]:
-        """Fetch the best rows by one request without blocking the event loop.
-
-        Args:
-            query: The query, with its text or vectors, its filter and its mode.
-            count: The number of rows, at least 1.
-        """
-        return await self.aquery_without(query, count, ())
-
-    def search(self) -> SourceSearch:
-        """Return a new search. Nothing is sent before its first call."""
-        return _Excluding(self)
-
-    def asearch(self) -> AsyncSourceSearch:
-        """Return a new search for an event loop. Nothing is sent before its first call."""
-        return _AsyncExcluding(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,73 +101,3 @@ class Exclusion:
                 distinct.setdefault(row.id, row)
         self._dropped += len(answer) - len(distinct)
         return list(sorted_rows(distinct, self._scores).values())
-
-
-class _Excluding(SourceSearch):
-    def __init__(self, source: ExclusionSource) -> None:
-        self._source = source
-        self._begun: tuple[SearchQuery, Exclusion] | None = None
-
-    def fetch_first(
-        self,
-        query: SearchQuery,
-        count: int,
-        *,
-        seen: Collection[str] = (),
-        max_idle: int = 120,  # noqa: ARG002 - nothing is kept
-    ) -> list[QueryResult]:
-        self._begun = query, Exclusion(self._source.traits.scores, self._source.max_excluded, seen)
-        return self.fetch_next(count)
-
-    def fetch_next(self, count: int) -> list[QueryResult]:
-        query, exclusion = require_begun(self._begun)
-
-        def carry_out(asked: RowsWithout | BestRows | CountRows) -> Sequence[QueryResult] | None:
-            if isinstance(asked, CountRows):
-                return None
-            if isinstance(asked, BestRows):
-                return self._source.query(query, asked.count)
-            return self._source.query_without(query, asked.count, asked.excluded)
-
-        try:
-            return drive(exclusion.fetch(count), carry_out)
-        finally:
-            self.refetched, self.limit = exclusion.refetched, exclusion.limit
-
-    def stop(self) -> None:
-        self._begun = None
-
-
-class _AsyncExcluding(AsyncSourceSearch):
-    def __init__(self, source: ExclusionSource) -> None:
-        self._source = source
-        self._begun: tuple[SearchQuery, Exclusion] | None = None
-
-    async def fetch_first(
-        self,
-        query: SearchQuery,
-        count: int,
-        *,
-        seen: Collection[str] = (),
-        max_idle: int = 120,  # noqa: ARG002 - nothing is kept
-    ) -> list[QueryResult]:
-        self._begun = query, Exclusion(self._source.traits.scores, self._source.max_excluded, seen)
-        return await self.fetch_next(count)
-
-    async def fetch_next(self, count: int) -> list[QueryResult]:
-        query, exclusion = require_begun(self._begun)
-
-        async def carry_out(asked: RowsWithout | BestRows | CountRows) -> Sequence[QueryResult] | None:
-            if isinstance(asked, CountRows):
-                return None
-            if isinstance(asked, BestRows):
-                return await self._source.aquery(query, asked.count)
-            return await self._source.aquery_without(query, asked.count, asked.excluded)
-
-        try:
-            return await adrive(exclusion.fetch(count), carry_out)
-        finally:
-            self.refetched, self.limit = exclusion.refetched, exclusion.limit
-
-    async def stop(self) -> None:
-        self._begun = None
