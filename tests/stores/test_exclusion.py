@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextk.sessions import SearchQuery
-from nextk.stores import Continuation
+from nextk.stores import Continuation, ScoreKind
 from nextk.testing import AsyncSourceCompliance, SourceCompliance
 from tests.support.hostile_stores import (
     ANSWERS,
@@ -112,6 +112,17 @@ class TestProperties:
             assert [row.id for row in store.rows] == pages.everything(10)
         assert pages.search.refetched == store.moved - 200 > 0
         assert 1 == len(caplog.records)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("bound", [4, 10_000])
+def test_ranks(colour: str, bound: int) -> None:
+    """Scores that are ranks are 1/position in the order of delivery, not in that of each answer."""
+    source = ExcludingSource(HostileStore(12), bound)
+    source.scores = ScoreKind.RANKS
+    pages = Pages(source, colour)
+    found = [*pages.first(3, ["r5"]), *pages.next(2), *pages.next(4)]
+    assert [1 / position for position in range(2, 11)] == [row.score for row in found]
 
 
 def test_traits() -> None:

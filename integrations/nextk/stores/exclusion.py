@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from nextk.sessions.query import SearchQuery
 from nextk.sessions.source import AsyncSourceSearch, Continuation, ScoreKind, Source, SourceSearch, SourceTraits
-from nextk.stores.growth import GENEROUS_K, BestRows, CountRows, Growth, sorted_rows
+from nextk.stores.growth import GENEROUS_K, BestRows, CountRows, Growth, sorted_rows, with_rank_scores
 from nextk.stores.refetch import require_begun
 from nextk.types import QueryResult
 from nextk.until.effects import adrive, drive
@@ -164,8 +164,9 @@ class Exclusion:
             yield from self._ask_without(count)
         if not self._waiting and self._growth is not None:
             return (yield from self._growth.fetch(count))
+        delivered = len(self._given) - len(self._waiting)
         page, self._waiting = self._waiting[:count], self._waiting[count:]
-        return page
+        return with_rank_scores(page, delivered) if self._scores is ScoreKind.RANKS else page
 
     def _ask_without(self, count: int) -> Generator[RowsWithout, Sequence[QueryResult], None]:
         """Let the next rows wait, or note that they are to be fetched again from now on."""

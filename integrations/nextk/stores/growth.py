@@ -19,8 +19,8 @@ delivered wait; a page is made of them if they suffice. Otherwise the store is a
 - **A k that is refused.** Stores raise above a limit of theirs. If a k fails, a smaller one is tried: the largest limit
   that many stores have, then the rows that are needed, then the k that has worked before, which tells a limit from a
   store that does not answer at all. If one works, its rows are delivered first. Then the refused k is asked for once
-  more; if it is refused again in the same way, the limit is sought between the two by halving, to a 32nd of the rows,
-  and the search ends there with `limit` set, and with a warning in the log.
+  more; if it is refused again in the same way, the limit is sought between the two by halving, to a 32nd of the rows
+  or until an answer brings no new row. The search ends there with `limit` set, and with a warning in the log.
 - **Failures.** If no smaller k works, the first exception goes through. Errors that say nothing about k go through at
   once: those of nextk that a session repeats, those of a connection, and those of the caller. A call that raises, or
   is cancelled, has delivered nothing; called again, it asks again.
@@ -115,6 +115,7 @@ class Growth:
         self._idle = 0
         self._refusal: _RefusedK | None = None
         self._ended = False
+        self._explained = False  # whether it is known why the search has ended
         self._announced = False
 
     def fetch(self, count: int) -> Generator[BestRows | CountRows, Any, list[QueryResult]]:
@@ -133,12 +134,11 @@ class Growth:
             if self._waiting and (self._idle or self._refusal):  # what is left may be little, but it is there
                 break
             yield from self._ask_refused() if self._refusal else self._ask_more(count)
-            if self._ended and self.limit is None:
-                self._note_window((yield CountRows()))
+        if self._ended and not self._explained:
+            self._note_window((yield CountRows()))
         page = list(self._waiting.values())[:count]
         if self._scores is ScoreKind.RANKS:
-            start = len(self._delivered) + 1
-            page = [replace(row, score=1 / position) for position, row in enumerate(page, start)]
+            page = with_rank_scores(page, len(self._delivered))
         for row in page:
             del self._waiting[row.id]
             self._delivered.add(row.id)
@@ -191,7 +191,8 @@ class Growth:
         k = refusal.k
         if refusal.confirmed:
             gap = refusal.k - self._largest
-            if gap <= max(1, self._largest // _RESOLUTION) or self._largest in KNOWN_LIMITS:
+            is_near = gap <= max(1, self._largest // _RESOLUTION)
+            if is_near or self._idle or self._largest in KNOWN_LIMITS:
                 self._end_at(self._largest)
                 return
             k -= gap // 2
@@ -221,7 +222,7 @@ class Growth:
         self._announce(len(distinct) - new)
         kept = {id_: row for id_, row in self._waiting.items() if id_ not in undelivered}
         self._waiting = sorted_rows(kept | undelivered, self._scores)
-        self._idle = 0 if new else self._idle + 1
+        self._idle = 0 if new else self._idle + (k > self._largest)  # no k tells the same twice
         self._found = len(answer)
         self._end_if_idle(k)
         if k > self._largest:
@@ -246,11 +247,12 @@ class Growth:
         Args:
             size: The number of rows that the store holds; `None` if that is not known.
         """
+        self._explained = True
         if self._found in KNOWN_LIMITS if size is None else self._found < size:
             self._end_at(self._found)
 
     def _end_at(self, limit: int) -> None:
-        self._ended = True
+        self._ended = self._explained = True
         self.limit = limit
         log.warning("the store gives %d rows of one search at most, so that the search ends here", limit)
 
@@ -274,6 +276,16 @@ def sorted_rows(rows: dict[str, QueryResult], scores: ScoreKind | None) -> dict[
     if scores is not ScoreKind.NEARNESS:
         return rows
     return dict(sorted(rows.items(), key=lambda pair: math.inf if math.isnan(pair[1].score) else -pair[1].score))
+
+
+def with_rank_scores(page: list[QueryResult], delivered: int) -> list[QueryResult]:
+    """Return copies of rows whose scores are 1/position in the order of delivery.
+
+    Args:
+        page: The rows.
+        delivered: The number of rows that were delivered before.
+    """
+    return [replace(row, score=1 / position) for position, row in enumerate(page, delivered + 1)]
 
 
 def may_be_limit(error: Exception) -> bool:
