@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextk.sessions import SearchQuery
@@ -65,6 +65,7 @@ class TestProperties:
 
     @pytest.mark.parametrize("kind", EXACT)
     @pytest.mark.parametrize("obeys", [True, False], ids=["obeys", "ignores"])
+    @settings(max_examples=40)
     @given(
         size=st.integers(0, 300),
         sizes=SIZES,
