@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import faiss
 import pytest
 import upstash_vector
 from langchain_community.vectorstores.upstash import UpstashVectorStore
@@ -23,8 +24,11 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.utils import node_to_metadata_dict
 from llama_index.core.workflow import Context
+from llama_index.vector_stores.faiss import FaissVectorStore
+from llama_index.vector_stores.qdrant import QdrantVectorStore
 from llama_index_instrumentation.dispatcher import active_instrument_tags
 
 from nextk import Index
@@ -162,6 +166,18 @@ class TestLlamaIndex:
         assert model is index._embed_model
         assert {} == index._object_map
         assert index._callback_manager is not None
+
+    def test_vector_stores(self) -> None:
+        """A source reads an index's ids and docstore, and whether a store can be awaited or gives distances."""
+        index = VectorStoreIndex([TextNode(text="x", id_="n")], embed_model=MockEmbedding(2))
+        assert {"n": "n"} == index.index_struct.nodes_dict
+        assert ["n"] == [node.node_id for node in index.docstore.get_nodes(["n", "gone"], raise_error=False)]
+        assert not index.vector_store.stores_text
+        assert "aquery" not in vars(SimpleVectorStore)
+        assert "self._aclient = aclient" in inspect.getsource(QdrantVectorStore.__init__)
+        assert "self._aclient is None" in inspect.getsource(QdrantVectorStore._ensure_async_client)
+        assert 0 == faiss.METRIC_INNER_PRODUCT == faiss.IndexFlatIP(2).metric_type
+        assert 0 != FaissVectorStore(faiss.IndexFlatL2(2)).client.metric_type
 
     def test_stored_nodes(self) -> None:
         """A node that a store of LlamaIndex writes is kept whole under the keys that are read."""

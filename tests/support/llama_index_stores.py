@@ -55,7 +55,7 @@ class Digests(BaseEmbedding):
         return vector_of(text)
 
 
-def node(position: int, text: str = "") -> TextNode:
+def node_at(position: int, text: str = "") -> TextNode:
     """Return the node at a position, of one of three documents, with an id that Qdrant takes."""
     made = TextNode(
         id_=str(uuid.UUID(int=position + 1)),
@@ -66,7 +66,7 @@ def node(position: int, text: str = "") -> TextNode:
     return made
 
 
-NODES = [node(position) for position in range(len(TEXTS))]
+NODES = [node_at(position) for position in range(len(TEXTS))]
 
 
 class OwnStore(BasePydanticVectorStore):
@@ -140,13 +140,14 @@ def words_of(texts: list[str]) -> tuple[list[list[int]], list[list[float]]]:
     return found, [[1.0] * len(indices) for indices in found]
 
 
-_SETTINGS = ChromaSettings(anonymized_telemetry=False)
+CHROMA_SETTINGS = ChromaSettings(anonymized_telemetry=False)
+"""Chroma in memory, without telemetry. All clients with these settings share their collections."""
 
 
 @contextmanager
 def chroma_store() -> Iterator[ChromaVectorStore]:
     """A collection of Chroma in memory."""
-    client = chromadb.EphemeralClient(_SETTINGS)
+    client = chromadb.EphemeralClient(CHROMA_SETTINGS)
     name = f"nodes-{uuid.uuid4()}"
     yield ChromaVectorStore(chroma_collection=client.create_collection(name))
     if name in [collection.name for collection in client.list_collections()]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import QueryBundle
-from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index.core.vector_stores.types import FilterCondition, MetadataFilters
 
 from nextk.arguments import shown, written
 from nextk.errors import ClientError
@@ -89,8 +89,8 @@ def _refuse_of_index(source: Source, given: SearchArguments) -> None:
     for name, (default, reason) in refused.items():
         value = getattr(given, name)
         if value is not default and (tuple(value) if isinstance(value, list) else value) != default:
-            message = f"{name}={shown(value)} is for an index, and this retriever searches a store: {reason}"
-            raise ClientError(f"{message}; leave {name}= out")
+            message = f"{name}= is for an index, and this retriever searches a store: {reason}; leave {name}= out"
+            raise ClientError(message)
 
 
 class SourceEmbedder(Embedder):
@@ -161,6 +161,13 @@ class SourceEmbedder(Embedder):
         return dense and (mode is None or mode.dense), self._sparse is not None and (mode is None or mode.sparse)
 
 
+def _both(one: MetadataFilters, other: MetadataFilters) -> MetadataFilters:
+    """Return filters that hold if both do; without a group in a group, which many stores refuse, where that can be."""
+    groups = (one, other)
+    flat = all(group.condition in (None, FilterCondition.AND) for group in groups)
+    return MetadataFilters(filters=[part for group in groups for part in group.filters] if flat else list(groups))
+
+
 def _filled(
     template: SearchQuery, bundle: QueryBundle, vector: list[float] | None, sparse_vector: SparseVector | None
 ) -> SearchQuery:
@@ -221,7 +228,7 @@ class SourceRestrictions(Restrictions):
             )
             raise ClientError(message)
         standing = StoreFilter.of(self.store_filter)
-        both = filter if standing.filters is None else MetadataFilters(filters=[standing.filters, filter])
+        both = filter if standing.filters is None else _both(standing.filters, filter)
         check = check_of(both, standing.doc_ids, standing.node_ids)
         return replace(self, residual=MetadataPolicy(check), store_filter=replace(standing, filters=both))
 

@@ -193,7 +193,9 @@ class Embedder:
         try:
             return Settings.embed_model
         except (ImportError, ValueError) as error:
-            message = "this index embeds no text for such a search: pass embed_model=, or set Settings.embed_model"
+            message = (
+                "this index or store embeds no text for such a search: pass embed_model=, or set Settings.embed_model"
+            )
             raise ClientError(message) from error
 
     def _sparse_model(self) -> SparseQueryModel:

@@ -44,7 +44,9 @@ dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defin
 
 
 class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, RefusingKeywords, BaseRetriever):
-    """A LlamaIndex retriever over a vector index that can go on where its first results end.
+    """A LlamaIndex retriever over a vector index or a vector store that can go on where its first results end.
+
+    `from_index` makes one of a `VectorStoreIndex`, and `from_vector_store` of a vector store, whichever it is.
 
     `retrieve` is one plain query; with a policy, postprocessors, filters that the index cannot be told, or a
     `similarity_top_k` above 1,000, it goes on page by page. Nothing stays open afterwards. `open` starts a search that
@@ -235,7 +237,8 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         of an index in this process. These are given anew.
         """
         template, search_config = self._template, self._search_config
-        weighting = None if template.weighting_of_index else template.weighting or NONE
+        left_open = template.weighting_of_index or self.source is not None
+        weighting = None if left_open else template.weighting or NONE
         named = {"retrieval_mode": template.mode, "fusion": template.fusion, "weighting": weighting}
         return {
             "url": self._url,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, ObjectType
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, ObjectType, TextNode
 from llama_index.core.vector_stores.types import VectorStoreQueryResult
 
 from nextk.llama_index.filters import NO_DOCUMENT, PARENT_KEYS
@@ -44,10 +44,17 @@ def item_reader() -> ItemReader:
 def _node_of(row: QueryResult) -> NodeWithScore | None:
     item = getattr(row, "item", None)
     if isinstance(item, NodeWithScore):
-        return NodeWithScore(node=item.node, score=item.score)  # a new one, whose score a postprocessor may change
+        return NodeWithScore(node=_copied(item.node), score=item.score)
     if isinstance(item, BaseNode):
-        return NodeWithScore(node=item, score=row.score)
-    return None
+        return NodeWithScore(node=_copied(item), score=row.score)
+    if row.data is None:
+        return None
+    return NodeWithScore(node=TextNode(id_=row.id, text=row.data, metadata=row.metadata or {}), score=row.score)
+
+
+def _copied(node: BaseNode) -> BaseNode:
+    """Return a copy of a node, of which a postprocessor may change the content and the metadata."""
+    return node.model_copy(update={"metadata": dict(node.metadata)})
 
 
 def to_fetch(answer: VectorStoreQueryResult, node_ids: Mapping[str, str] | None) -> list[str]:

@@ -29,7 +29,8 @@ from nextk.types import QueryResult
 log = logging.getLogger("nextk.llama_index")
 
 _BLOCKING = (BasePydanticVectorStore.aquery, VectorStore.aquery)
-_REFUSALS = (NotImplementedError, ValueError)
+_REFUSALS = (NotImplementedError, ValueError, TypeError, AttributeError, AssertionError, LookupError)
+"""The exceptions by which stores refuse a filter, or fail over one that they do not know."""
 _NAMES = ("collection_name", "index_name", "table_name")
 _INNER_PRODUCT = 0  # METRIC_INNER_PRODUCT of FAISS; all its other metrics are distances
 
@@ -72,8 +73,9 @@ class VectorStoreSource(RefetchSource):
     `ResumableRetriever.from_vector_store` and `from_index` make one. Its rows hold the nodes as `item`.
 
     - **Filters.** `SearchQuery.store_filter` holds `MetadataFilters`, which are handed on to the store. A store that
-      refuses them by `NotImplementedError` or `ValueError` is asked without them. Some stores ignore them, too. So
-      whoever searches has to check the rows; the retriever does.
+      refuses them, or fails over them by an error such as `ValueError` or `AttributeError`, is asked without them. Some
+      stores ignore them, too. So whoever searches has to check the rows; the retriever does. Its nodes have passed what
+      the store takes a filter to mean, and what LlamaIndex's in-memory store does.
     - **Ids.** The id of a row is the `node_id`, if the store or the node's maker has set one; else the id that the
       store gives with the node; else that of `key`; else one that is made of the text and the metadata, so that nodes
       that are alike are handed out once.
@@ -180,7 +182,7 @@ class VectorStoreSource(RefetchSource):
             At most `count` rows, best first, as the store gives them. The filter of the query is not checked here.
 
         Raises:
-            ClientError: If the query lacks the vector.
+            ClientError: If the query lacks the vector, as that of a sparse search that was widened to a dense one does.
         """
         restricted, free = self._requests(query, count)
         try:
@@ -213,7 +215,11 @@ class VectorStoreSource(RefetchSource):
     def _requests(self, query: SearchQuery, count: int) -> tuple[VectorStoreQuery, VectorStoreQuery | None]:
         """Return a query as the store takes it, and without its filter; `None` if it has none."""
         if query.vector is None and self.needs_vector(query.mode):
-            message = "the question lacks its vector, which this store needs: give embed_model=, or set vector="
+            mode = (query.mode or self.mode).value
+            message = (
+                f"the question lacks its vector, which this store needs for a {mode} search: give embed_model=, or "
+                "open another search in this mode"
+            )
             raise ClientError(message)
         restrictions = StoreFilter.of(query.store_filter)
         restricted = self._request(query, count, restrictions)
