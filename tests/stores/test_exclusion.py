@@ -105,6 +105,20 @@ class TestProperties:
             pages.next(3)
         assert ["r2", "r3", "r4"] == [row.id for row in pages.next(3)]
 
+    def test_a_store_with_a_limit(self, colour: str) -> None:
+        """A store that refuses large numbers of rows is served to its end, and an outage there is not the end."""
+        store = HostileStore(30, limit=100)
+        pages = Pages(ExcludingSource(store), colour)
+        assert [row.id for row in store.rows] == pages.everything(10)
+        store.rows.append(store.row(40))
+        assert ["r40"] == [row.id for row in pages.next(10)]
+        store = HostileStore(10, limit=100, faults=[3])
+        pages = Pages(ExcludingSource(store), colour)
+        assert 10 == len(pages.first(10))
+        with pytest.raises(StoreDown):
+            pages.next(10)
+        assert [] == pages.next(10)
+
     def test_the_bound(self, colour: str, caplog: pytest.LogCaptureFixture) -> None:
         """Above the bound rows are fetched again, which the count and one line in the log say."""
         store = HostileStore(200)

@@ -104,13 +104,9 @@ class TestWrites:
         """A row that waits is handed out as the latest answer has it."""
         store = HostileStore(100)
         pages = Pages(HostileSource(store), colour)
-        pages.first(15)
-        store.rows[17].data = "old"  # it waits
-        store.rows[17] = StoreRow("r17", store.rows[17].score, data="new")
-        pages.next(2)
-        assert ["r17"] == [row.id for row in pages.next(1)]
-        store.rows[29] = StoreRow("r29", store.rows[29].score, data="new")
-        assert "new" in [row.data for row in pages.next(40)]
+        pages.first(15)  # r15 to r29 wait
+        store.rows[20] = StoreRow("r20", store.rows[20].score, data="new")
+        assert "new" == {row.id: row.data for row in pages.next(40)}["r20"]
 
 
 class TestScores:
@@ -163,6 +159,12 @@ class TestLimits:
         assert limit * 31 / 32 - 1 <= len(found) <= limit
         assert len(found) == pages.search.limit
         assert 1 == len(caplog.records)
+
+    @pytest.mark.parametrize(("limit", "page"), [(1_000, 600), (10_000, 3_000), (300, 290)])
+    def test_large_pages_below_a_limit(self, colour: str, limit: int, page: int) -> None:
+        """A limit that many stores have is found exactly, although twice the page is above it from the start."""
+        pages = Pages(HostileSource(HostileStore(limit + 500, limit=limit)), colour)
+        assert limit == len(pages.everything(page)) == pages.search.limit
 
     @pytest.mark.parametrize(("rows", "limit"), [(30, 100), (30, 61), (45, 50), (35, 35)])
     def test_few_rows_below_a_low_limit(self, colour: str, rows: int, limit: int) -> None:

@@ -20,8 +20,8 @@ delivered wait; a page is made of them if they suffice. Otherwise the store is a
   that many stores have, then the rows that are needed, then the k that has worked before, which tells a limit from a
   store that does not answer at all. If one works, its rows are delivered first. Then the refused k is asked for three
   times more; if it is refused each time in the same way, and the k that has worked before works again, the limit is
-  sought between the two by halving, to a 32nd of the rows or until an answer brings no new row. The search ends there
-  with `limit` set, and with a warning in the log.
+  sought between the two, among those that many stores have and then by halving, to a 32nd of the rows or until an
+  answer brings no new row. The search ends there with `limit` set, and with a warning in the log.
 - **Failures.** If no smaller k works, the first exception goes through. Errors that say nothing about k go through at
   once: those of nextk that a session repeats, those of a connection, and those of the caller. A call that raises, or
   is cancelled, has delivered nothing; called again, it asks again.
@@ -189,7 +189,7 @@ class Growth:
         return list(dict.fromkeys([*known[-1:], max(needed, self._largest), self._largest]))
 
     def _ask_refused(self) -> Asking:
-        """Ask for the refused k once more, and then for one between it and the largest that has worked."""
+        """Ask for the refused k again, or, if it was refused for good, for one above the largest that has worked."""
         refusal = self._refusal
         assert refusal is not None
         k = refusal.k
@@ -199,7 +199,8 @@ class Growth:
             if is_near or self._idle or self._largest in KNOWN_LIMITS:
                 self._end_at(self._largest)
                 return
-            k -= gap // 2
+            known = [limit for limit in KNOWN_LIMITS if self._largest < limit < k]
+            k = known[-1] if known else k - gap // 2
         for _ in range(1 if refusal.confirmed else REFUSALS):
             try:
                 answer = yield BestRows(k)
