@@ -4,11 +4,11 @@ import asyncio
 import logging
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextk.sessions import SearchQuery
-from nextk.stores import Continuation
+from nextk.stores import Continuation, ScoreKind
 from nextk.testing import AsyncSourceCompliance, SourceCompliance
 from tests.support.hostile_stores import (
     ANSWERS,
@@ -65,6 +65,7 @@ class TestProperties:
 
     @pytest.mark.parametrize("kind", EXACT)
     @pytest.mark.parametrize("obeys", [True, False], ids=["obeys", "ignores"])
+    @settings(max_examples=40)
     @given(
         size=st.integers(0, 300),
         sizes=SIZES,
@@ -104,6 +105,20 @@ class TestProperties:
             pages.next(3)
         assert ["r2", "r3", "r4"] == [row.id for row in pages.next(3)]
 
+    def test_a_store_with_a_limit(self, colour: str) -> None:
+        """A store that refuses large numbers of rows is served to its end, and an outage there is not the end."""
+        store = HostileStore(30, limit=100)
+        pages = Pages(ExcludingSource(store), colour)
+        assert [row.id for row in store.rows] == pages.everything(10)
+        store.rows.append(store.row(40))
+        assert ["r40"] == [row.id for row in pages.next(10)]
+        store = HostileStore(10, limit=100, faults=[3])
+        pages = Pages(ExcludingSource(store), colour)
+        assert 10 == len(pages.first(10))
+        with pytest.raises(StoreDown):
+            pages.next(10)
+        assert [] == pages.next(10)
+
     def test_the_bound(self, colour: str, caplog: pytest.LogCaptureFixture) -> None:
         """Above the bound rows are fetched again, which the count and one line in the log say."""
         store = HostileStore(200)
@@ -112,6 +127,17 @@ class TestProperties:
             assert [row.id for row in store.rows] == pages.everything(10)
         assert pages.search.refetched == store.moved - 200 > 0
         assert 1 == len(caplog.records)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("bound", [4, 10_000])
+def test_ranks(colour: str, bound: int) -> None:
+    """Scores that are ranks are 1/position in the order of delivery, not in that of each answer."""
+    source = ExcludingSource(HostileStore(12), bound)
+    source.scores = ScoreKind.RANKS
+    pages = Pages(source, colour)
+    found = [*pages.first(3, ["r5"]), *pages.next(2), *pages.next(4)]
+    assert [1 / position for position in range(2, 11)] == [row.score for row in found]
 
 
 def test_traits() -> None:

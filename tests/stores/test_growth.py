@@ -1,14 +1,17 @@
 """The growth of k: how many rows it moves, how it meets limits and windows of a store, and when it ends."""
 
 import logging
+import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nextk.errors import RefusedError, TransportError
-from nextk.stores.growth import KNOWN_LIMITS, may_be_limit
+from nextk.stores import ScoreKind, StoreRow
+from nextk.stores.growth import KNOWN_LIMITS, CountRows, Growth, may_be_limit
+from nextk.types import QueryResult
 from tests.support.hostile_stores import (
     HostileSource,
     HostileStore,
@@ -16,6 +19,7 @@ from tests.support.hostile_stores import (
     StoreDown,
     StoreRefuses,
     filtered_afterwards,
+    unsorted,
     windowed,
 )
 
@@ -75,6 +79,72 @@ class TestTheEnd:
         assert [] == pages.next(3)
 
 
+class TestWrites:
+    """A store that is written to between two pages."""
+
+    @given(
+        deleted=st.sets(st.integers(0, 119)), added=st.sets(st.integers(120, 160)), sizes=st.lists(st.integers(1, 30))
+    )
+    def test_what_stays_is_delivered(self, colour: str, deleted: set[int], added: set[int], sizes: list[int]) -> None:
+        """Rows that are there from the start to the end come once, and none comes twice, whatever is written."""
+        store = HostileStore(120)
+        pages = Pages(HostileSource(store), colour)
+        found = [row.id for row in pages.first(15)]
+        steps = max(1, len(sizes))
+        for step, count in enumerate(sizes):
+            gone = {f"r{number}" for number in deleted if number % steps == step}
+            store.rows = [row for row in store.rows if row.id not in gone]
+            store.rows = [store.row(number) for number in added if number % steps == step] + store.rows
+            found += [row.id for row in pages.next(count)]
+        found += [row.id for page in pages.rest(25) for row in page]
+        assert len(set(found)) == len(found)
+        assert {f"r{number}" for number in set(range(120)) - deleted} <= set(found)
+
+    def test_newer_content(self, colour: str) -> None:
+        """A row that waits is handed out as the latest answer has it."""
+        store = HostileStore(100)
+        pages = Pages(HostileSource(store), colour)
+        pages.first(15)  # r15 to r29 wait
+        store.rows[20] = StoreRow("r20", store.rows[20].score, data="new")
+        assert "new" == {row.id: row.data for row in pages.next(40)}["r20"]
+
+
+class TestScores:
+    """The scores of rows, and the order of pages."""
+
+    def test_ranks(self, colour: str) -> None:
+        """Scores that are ranks are 1/position in the order of delivery, and the rows keep the store's order."""
+        source = HostileSource(HostileStore(40, unsorted))
+        source.scores = ScoreKind.RANKS
+        pages = Pages(source, colour)
+        found = [*pages.first(4, ["r19", "r0"]), *pages.next(3)]
+        assert [f"r{number}" for number in range(18, 11, -1)] == [row.id for row in found]
+        assert [1 / position for position in range(3, 10)] == [row.score for row in found]
+        assert source.store.rows[18].score == HostileStore.row(18).score
+
+    def test_no_number(self, colour: str) -> None:
+        """A score that is not a number comes last in its page, and disturbs no other row."""
+        store = HostileStore(9)
+        store.rows[2].score = float("nan")
+        assert [0, 1, 3, 4, 5, 6, 7, 8, 2] == [
+            int(id_[1:]) for id_ in Pages(HostileSource(store), colour).everything(9)
+        ]
+
+
+def test_the_log(colour: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The first refetch of a search is told in one line, which holds neither the query nor ids."""
+    pages = Pages(HostileSource(HostileStore(500)), colour)
+    with caplog.at_level(logging.INFO, "nextk.stores"):
+        pages.first(10)
+        pages.next(10)
+        assert [] == caplog.records
+        for _ in range(9):
+            pages.next(20)
+    (record,) = caplog.records
+    assert "asked anew for more rows" in record.getMessage()
+    assert not re.search(r"\br\d+|sky", record.getMessage())
+
+
 class TestLimits:
     """Stores that give only so many rows of one search."""
 
@@ -89,6 +159,19 @@ class TestLimits:
         assert limit * 31 / 32 - 1 <= len(found) <= limit
         assert len(found) == pages.search.limit
         assert 1 == len(caplog.records)
+
+    @pytest.mark.parametrize(("limit", "page"), [(1_000, 600), (10_000, 3_000), (300, 290)])
+    def test_large_pages_below_a_limit(self, colour: str, limit: int, page: int) -> None:
+        """A limit that many stores have is found exactly, although twice the page is above it from the start."""
+        pages = Pages(HostileSource(HostileStore(limit + 500, limit=limit)), colour)
+        assert limit == len(pages.everything(page)) == pages.search.limit
+
+    @pytest.mark.parametrize(("rows", "limit"), [(30, 100), (30, 61), (45, 50), (35, 35)])
+    def test_few_rows_below_a_low_limit(self, colour: str, rows: int, limit: int) -> None:
+        """All rows of a store that also refuses what others take are handed out, by few requests."""
+        store = HostileStore(rows, limit=limit)
+        assert [row.id for row in store.rows] == Pages(HostileSource(store), colour).everything(10)
+        assert len(store.requests) <= 12
 
     def test_below_the_limit(self, colour: str) -> None:
         """A store that refuses large numbers and holds few rows is served to its end without a limit being claimed."""
@@ -113,6 +196,29 @@ class TestLimits:
         assert 20 == len(pages.everything(10))
         assert pages.search.limit is None
 
+    def test_a_size_that_is_not_waited_for(self, colour: str) -> None:
+        """A search that was cancelled while its store said its size asks for it again, and then knows of its window."""
+        growth, rows = Growth(ScoreKind.NEARNESS), HostileStore(5).rows
+
+        def fetch(size: int | None) -> list[QueryResult]:
+            effects = growth.fetch(9)
+            try:
+                effect = next(effects)
+                while True:
+                    if isinstance(effect, CountRows) and size is None:
+                        effects.close()
+                        return []
+                    effect = effects.send(size if isinstance(effect, CountRows) else rows)
+            except StopIteration as end:
+                page: list[QueryResult] = end.value
+                return page
+
+        assert rows == fetch(None)
+        assert [] == fetch(None)
+        assert growth.limit is None
+        assert [] == fetch(800)
+        assert growth.limit == len(rows)
+
     def test_a_failure_that_passes(self, colour: str) -> None:
         """A single failure that looks like a limit hides no row: the larger number is asked for again."""
         store = HostileStore(2_000, faults=[3])
@@ -120,6 +226,7 @@ class TestLimits:
         assert [row.id for row in store.rows] == pages.everything(10)
         assert pages.search.limit is None
 
+    @example(first=6, length=2)  # while the search makes sure that it has ended
     @given(first=st.integers(0, 12), length=st.integers(1, 12))
     def test_an_outage(self, colour: str, first: int, length: int) -> None:
         """An outage of any length raises until it is over, and then every row has come once."""
@@ -137,7 +244,7 @@ class TestLimits:
             if not page:
                 break
         assert [row.id for row in store.rows] == found
-        assert length > 1 or pages.search.limit is None  # an outage at the very end may look like a limit
+        assert pages.search.limit is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextk.errors import ClientError
@@ -20,6 +20,7 @@ class TestProperties:
 
     @pytest.mark.parametrize("colour", COLOURS)
     @pytest.mark.parametrize("kind", ANSWERS)
+    @settings(max_examples=40)
     @given(size=st.integers(0, 300), sizes=SIZES, seen=st.sets(st.integers(0, 30), max_size=20))
     def test_each_row_once(self, kind: str, colour: str, size: int, sizes: list[int], seen: set[int]) -> None:
         """Every row that the store gives is delivered once, and every row that was moved in vain is counted."""

@@ -5,20 +5,30 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextk.errors import ClientError
+from nextk.errors import ClientError, TransportError
 from nextk.sessions import AsyncRetrievalSession, RetrievalSession, RowReader, SearchConfig
+from nextk.stores import Continuation
 from nextk.testing.blocking import AwaitableSession
 from nextk.types import QueryResult
 from nextk.until import Accepted, DistinctBy
-from tests.support.hostile_stores import ANSWERS, QUERY, ExcludingSource, HostileSource, HostileStore, StoreDown
+from tests.support.hostile_stores import (
+    ANSWERS,
+    QUERY,
+    ExcludingSource,
+    HostileSource,
+    HostileStore,
+    StoreDown,
+    windowed,
+)
 
 READER: RowReader[QueryResult] = RowReader(lambda row: row, lambda row: str(row.data))
 SOURCES: dict[str, Any] = {"refetch": lambda store: HostileSource(store, len(store.rows)), "exclusion": ExcludingSource}
 COMPLETE = sorted(ANSWERS.keys() - {"filtered_afterwards", "missing_some", "other_rows"})
 """The answers of which exclusion, too, finds every row."""
+SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
 STEPS = st.lists(
     st.tuples(st.sampled_from(["go on", "cursor", "detach", "cursor elsewhere"]), st.integers(1, 40)), max_size=6
 )
@@ -54,8 +64,7 @@ async def test_each_row_once(
         cursor = json.loads(json.dumps(await search.detach() if step == "detach" else search.cursor()))
         here = SOURCES[way](store) if step == "cursor elsewhere" else source
         search = session(here, colour, cursor)
-    while page := await fetch(search, 50):
-        found += page
+    found += await drain(search)
     report = search.report
     assert len(found) == len(set(found))
     assert (report.kept, report.pulled, report.exhausted) == (len(found), len(found), True)
@@ -72,8 +81,16 @@ async def fetch(search: Any, count: int) -> list[str]:
     while True:
         try:
             return [row.id for row in await search.fetch_next(count)]
-        except StoreDown:
+        except (StoreDown, ConnectionResetError):
             continue
+
+
+async def drain(search: Any, count: int = 50) -> list[str]:
+    """Fetch the rest."""
+    found: list[str] = []
+    while page := await fetch(search, count):
+        found += page
+    return found
 
 
 async def fetch_until(search: Any) -> list[QueryResult]:
@@ -99,15 +116,81 @@ async def test_policies_are_pinned(colour: str, way: str) -> None:
 
 
 @pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
-async def test_deleted_between_pulls(colour: str) -> None:
-    """A store whose rows are deleted between two pulls gives no row twice, and those that are left."""
-    store = HostileStore(60)
-    search = session(HostileSource(store), colour)
-    found = await fetch(search, 10)
-    store.rows = store.rows[5:9] + store.rows[40:]
-    found += await fetch(search, 100)
+@pytest.mark.parametrize(
+    ("way", "kind"), [("refetch", kind) for kind in ANSWERS] + [("exclusion", kind) for kind in COMPLETE]
+)
+@settings(max_examples=20)
+@given(size=st.integers(0, 200), sizes=SIZES)
+async def test_however_a_store_answers(colour: str, way: str, kind: str, size: int, sizes: list[int]) -> None:
+    """Every row that a store gives comes once, and the report says how the search went on and what it moved in vain."""
+    store = HostileStore(size, ANSWERS[kind])
+    search = session(SOURCES[way](store), colour)
+    found = [id_ for count in sizes for id_ in await fetch(search, count)]
+    found += await drain(search)
     assert len(found) == len(set(found))
-    assert {row.id for row in store.rows} <= set(found)
+    assert {row.id for row in ANSWERS[kind](store.rows, 10_000)} == set(found)
+    assert search.report.continuation is Continuation(way)
+    assert store.moved == search.report.refetched + len(store.came)
+
+
+@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
+@pytest.mark.parametrize("kind", ANSWERS)
+@settings(max_examples=20)
+@given(size=st.integers(0, 150), sizes=SIZES)
+async def test_a_cursor_after_each_page(colour: str, kind: str, size: int, sizes: list[int]) -> None:
+    """A search that is resumed after each page brings each row once, even if the store answers as by chance."""
+    store, found = HostileStore(size, ANSWERS[kind]), list[str]()
+    search = session(HostileSource(store), colour)
+    for count in sizes:
+        found += await fetch(search, count)
+        cursor = json.loads(json.dumps(search.cursor()))
+        await search.stop()
+        search = session(HostileSource(store), colour, cursor)
+    found += await drain(search)
+    assert len(found) == len(set(found))
+    assert {row.id for row in ANSWERS[kind](store.rows, 10_000)} == set(found)
+
+
+@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
+@pytest.mark.parametrize("way", SOURCES)
+@pytest.mark.parametrize("fault", [ConnectionResetError, TransportError])
+@settings(max_examples=30)
+@given(faults=st.sets(st.integers(0, 12), max_size=6), sizes=SIZES)
+async def test_lost_connections(
+    colour: str, way: str, fault: type[Exception], faults: set[int], sizes: list[int]
+) -> None:
+    """Connections that are lost are never taken for a limit: every row comes once, in order."""
+    store = HostileStore(150, faults=sorted(faults), fault=fault)
+    search = session(SOURCES[way](store), colour, sleep=lambda _: None)
+    found = [id_ for count in sizes for id_ in await fetch(search, count)]
+    found += await drain(search)
+    assert [row.id for row in store.rows] == found
+    assert search.report.complete
+
+
+@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
+@pytest.mark.parametrize("way", SOURCES)
+@settings(max_examples=30)
+@given(deleted=st.sets(st.integers(0, 79)), added=st.sets(st.integers(80, 120)), count=st.integers(1, 30))
+async def test_writes_between_pulls(colour: str, way: str, deleted: set[int], added: set[int], count: int) -> None:
+    """Rows that are there from the start to the end come, and none comes twice, whatever is deleted and added."""
+    store = HostileStore(80)
+    search = session(SOURCES[way](store), colour)
+    found = await fetch(search, count)
+    gone = {f"r{number}" for number in deleted}
+    store.rows = [store.row(number) for number in added] + [row for row in store.rows if row.id not in gone]
+    found += await drain(search, count)
+    assert len(found) == len(set(found))
+    assert {f"r{number}" for number in set(range(80)) - deleted} <= set(found)
+
+
+@pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
+async def test_the_report_of_a_window(colour: str) -> None:
+    """A store that gives 100 rows, whatever is asked for, is served up to there, and the report says so."""
+    store = HostileStore(500, windowed)
+    search = session(HostileSource(store, len(store.rows)), colour)
+    assert [f"r{number}" for number in range(100)] == await drain(search, 30)
+    assert (search.report.limit, search.report.complete, search.report.exhausted) == (100, False, True)
 
 
 @pytest.mark.parametrize("colour", ["blocking", "asynchronous"])

@@ -92,7 +92,8 @@ class HostileStore:
         size: The number of rows.
         answer: The way to answer.
         limit: The number of rows above which it raises `StoreRefuses`; `None` for no limit.
-        faults: The requests that raise `StoreDown`, counted from 0.
+        faults: The requests that raise, counted from 0.
+        fault: The class of what they raise.
 
     Attributes:
         rows: All rows, best first. Tests delete and add rows.
@@ -102,7 +103,13 @@ class HostileStore:
     """
 
     def __init__(
-        self, size: int, answer: Answer = in_order, *, limit: int | None = None, faults: Sequence[int] = ()
+        self,
+        size: int,
+        answer: Answer = in_order,
+        *,
+        limit: int | None = None,
+        faults: Sequence[int] = (),
+        fault: type[Exception] = StoreDown,
     ) -> None:
         self.rows = [self.row(number) for number in range(size)]
         self.requests: list[int] = []
@@ -111,6 +118,7 @@ class HostileStore:
         self._answer = answer
         self._limit = limit
         self._faults = set(faults)
+        self._fault = fault
 
     @staticmethod
     def row(number: int) -> StoreRow:
@@ -122,12 +130,12 @@ class HostileStore:
         """Return about k rows, without some.
 
         Raises:
-            StoreDown: A fault was planned for this request.
+            Exception: A fault was planned for this request.
             StoreRefuses: k is above the limit.
         """
         self.requests.append(k)
         if len(self.requests) - 1 in self._faults:
-            raise StoreDown
+            raise self._fault
         if self._limit is not None and k > self._limit:
             raise StoreRefuses
         answer = self._answer([row for row in self.rows if row.id not in excluded], k)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from nextk.sessions.source import ScoreKind
-from nextk.stores.growth import GENEROUS_K, BestRows, CountRows, Growth, sorted_rows
+from nextk.stores.growth import GENEROUS_K, BestRows, CountRows, Growth, may_be_limit, sorted_rows, with_rank_scores
 from nextk.types import QueryResult
 
 
@@ -74,24 +74,34 @@ class Exclusion:
             yield from self._ask_without(count)
         if not self._waiting and self._growth is not None:
             return (yield from self._growth.fetch(count))
+        delivered = len(self._given) - len(self._waiting)
         page, self._waiting = self._waiting[:count], self._waiting[count:]
-        return page
+        return with_rank_scores(page, delivered) if self._scores is ScoreKind.RANKS else page
 
     def _ask_without(self, count: int) -> Generator[RowsWithout, Sequence[QueryResult], None]:
         """Let the next rows wait, or note that they are to be fetched again from now on."""
         if len(self._given) > self._max_excluded:
             self._growth = Growth(self._scores, self._given)
             return
-        # An index that is searched approximately may give nothing for few rows and something for many.
-        for least in (count, GENEROUS_K):
-            answer = yield RowsWithout(max(count, least), list(self._given))
-            self._waiting = self._new(answer)
-            self._given.update(dict.fromkeys(row.id for row in self._waiting))
-            if self._waiting:
-                return
-            if answer:  # the store does not exclude, so nothing follows from an answer without a new row
-                self._growth = Growth(self._scores, self._given)
-                return
+        answer = yield RowsWithout(count, list(self._given))
+        if not answer and count < GENEROUS_K:
+            answer = yield from self._ask_for_many(count)
+        self._waiting = self._new(answer)
+        self._given.update(dict.fromkeys(row.id for row in self._waiting))
+        if answer and not self._waiting:  # the store does not exclude, so nothing follows from such an answer
+            self._growth = Growth(self._scores, self._given)
+
+    def _ask_for_many(self, count: int) -> Generator[RowsWithout, Sequence[QueryResult], Sequence[QueryResult]]:
+        """Ask for many rows, because an index that is searched approximately may give none for few.
+
+        A store that refuses so many is asked for few again, so that a failure is not taken for the end.
+        """
+        try:
+            return (yield RowsWithout(GENEROUS_K, list(self._given)))
+        except Exception as error:
+            if not may_be_limit(error):
+                raise
+        return (yield RowsWithout(count, list(self._given)))
 
     def _new(self, answer: Sequence[QueryResult]) -> list[QueryResult]:
         """Return the rows of an answer that have not come, each once, best first."""

@@ -20,8 +20,8 @@ delivered wait; a page is made of them if they suffice. Otherwise the store is a
   that many stores have, then the rows that are needed, then the k that has worked before, which tells a limit from a
   store that does not answer at all. If one works, its rows are delivered first. Then the refused k is asked for three
   times more; if it is refused each time in the same way, and the k that has worked before works again, the limit is
-  sought between the two by halving, to a 32nd of the rows, and the search ends there with `limit` set, and with a
-  warning in the log.
+  sought between the two, among those that many stores have and then by halving, to a 32nd of the rows or until an
+  answer brings no new row. The search ends there with `limit` set, and with a warning in the log.
 - **Failures.** If no smaller k works, the first exception goes through. Errors that say nothing about k go through at
   once: those of nextk that a session repeats, those of a connection, and those of the caller. A call that raises, or
   is cancelled, has delivered nothing; called again, it asks again.
@@ -119,6 +119,7 @@ class Growth:
         self._idle = 0
         self._refusal: _RefusedK | None = None
         self._ended = False
+        self._explained = False  # whether it is known why the search has ended
         self._announced = False
 
     def fetch(self, count: int) -> Generator[BestRows | CountRows, Any, list[QueryResult]]:
@@ -137,12 +138,11 @@ class Growth:
             if self._waiting and (self._idle or self._refusal):  # what is left may be little, but it is there
                 break
             yield from self._ask_refused() if self._refusal else self._ask_more(count)
-            if self._ended and self.limit is None:
-                self._note_window((yield CountRows()))
+        if self._ended and not self._explained:
+            self._note_window((yield CountRows()))
         page = list(self._waiting.values())[:count]
         if self._scores is ScoreKind.RANKS:
-            start = len(self._delivered) + 1
-            page = [replace(row, score=1 / position) for position, row in enumerate(page, start)]
+            page = with_rank_scores(page, len(self._delivered))
         for row in page:
             del self._waiting[row.id]
             self._delivered.add(row.id)
@@ -189,16 +189,18 @@ class Growth:
         return list(dict.fromkeys([*known[-1:], max(needed, self._largest), self._largest]))
 
     def _ask_refused(self) -> Asking:
-        """Ask for the refused k once more, and then for one between it and the largest that has worked."""
+        """Ask for the refused k again, or, if it was refused for good, for one above the largest that has worked."""
         refusal = self._refusal
         assert refusal is not None
         k = refusal.k
         if refusal.confirmed:
             gap = refusal.k - self._largest
-            if gap <= max(1, self._largest // _RESOLUTION) or self._largest in KNOWN_LIMITS:
+            is_near = gap <= max(1, self._largest // _RESOLUTION)
+            if is_near or self._idle or self._largest in KNOWN_LIMITS:
                 self._end_at(self._largest)
                 return
-            k -= gap // 2
+            known = [limit for limit in KNOWN_LIMITS if self._largest < limit < k]
+            k = known[-1] if known else k - gap // 2
         for _ in range(1 if refusal.confirmed else REFUSALS):
             try:
                 answer = yield BestRows(k)
@@ -221,7 +223,7 @@ class Growth:
     def _take(self, k: int, answer: Sequence[QueryResult]) -> None:
         """Let the rows of an answer wait, and decide whether the search ends."""
         new = self._merge(answer)
-        self._idle = 0 if new else self._idle + 1
+        self._idle = 0 if new else self._idle + (k > self._largest)  # no k tells the same twice
         self._found = len(answer)
         self._end_if_idle(k)
         if k > self._largest:
@@ -259,11 +261,12 @@ class Growth:
         Args:
             size: The number of rows that the store holds; `None` if that is not known.
         """
+        self._explained = True
         if self._found in KNOWN_LIMITS if size is None else self._found < size:
             self._end_at(self._found)
 
     def _end_at(self, limit: int) -> None:
-        self._ended = True
+        self._ended = self._explained = True
         self.limit = limit
         log.warning("the store gives %d rows of one search at most, so that the search ends here", limit)
 
@@ -287,6 +290,16 @@ def sorted_rows(rows: dict[str, QueryResult], scores: ScoreKind | None) -> dict[
     if scores is not ScoreKind.NEARNESS:
         return rows
     return dict(sorted(rows.items(), key=lambda pair: math.inf if math.isnan(pair[1].score) else -pair[1].score))
+
+
+def with_rank_scores(page: list[QueryResult], delivered: int) -> list[QueryResult]:
+    """Return copies of rows whose scores are 1/position in the order of delivery.
+
+    Args:
+        page: The rows.
+        delivered: The number of rows that were delivered before.
+    """
+    return [replace(row, score=1 / position) for position, row in enumerate(page, delivered + 1)]
 
 
 def may_be_limit(error: Exception) -> bool:
