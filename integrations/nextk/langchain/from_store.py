@@ -37,8 +37,9 @@ class OverStores(Settings):
         """Make a retriever over any LangChain `VectorStore`: Chroma, FAISS, Qdrant, one in memory, or one of your own.
 
         Nothing is copied. Such a store cannot go on with a search, so a session asks it for more documents each time,
-        and drops those that have come: about 3 times the documents of one call that knew the number beforehand. Scores
-        are the store's relevance scores. A store without them is searched by ranks, and refuses policies of scores.
+        and drops those that have come: about 3 times the documents of one call that knew the number beforehand. The
+        store embeds the question for each of these requests. Scores are the store's relevance scores. A store without
+        them is searched by ranks, and refuses policies of scores.
 
         Upstash's own store is read as its index, with its model, namespace and text key, and goes on natively.
 
