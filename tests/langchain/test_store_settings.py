@@ -5,7 +5,7 @@ import copy
 import logging
 import pickle
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from langchain_chroma import Chroma
@@ -101,6 +101,25 @@ class TestSourceField:
         assert found[1] == Document("note 1", id="n1", metadata={"text": "own", "score": 1 / 2})
         assert len(await colour.open(retriever, QUESTION).rest()) == 20
 
+    async def test_a_source_with_modes(self, colour: Colour) -> None:
+        """A source that takes retrieval modes is given the vectors of the retriever's models, or the text."""
+
+        class Modes(Notes):
+            modes = True
+            asked: ClassVar[list[SearchQuery]] = []
+
+            def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
+                self.asked.append(query)
+                return super().query(query, count)
+
+        models = {"embedding": Scattered(), "sparse_embedding": Initials()}
+        for fields in ({}, {"retrieval_mode": "sparse", **models}, {"fusion": "dbsf", **models}):
+            await colour.invoke(ResumableRetriever(source=Modes(), **fields), QUESTION)  # type: ignore[arg-type]
+        text, sparse, both = Modes.asked
+        assert (text.data, text.mode) == (QUESTION, None)
+        assert (sparse.mode, sparse.vector, sparse.sparse_vector is None) == ("sparse", None, False)
+        assert (both.mode, both.vector) == ("hybrid", Scattered().embed_query(QUESTION))
+
     def test_what_is_no_source(self, memory: InMemoryVectorStore) -> None:
         """A store in the place of a source is told where it goes."""
         with pytest.raises(ClientError, match=r"Source of nextk.stores: .*from_vectorstore\(store\)"):
@@ -110,7 +129,7 @@ class TestSourceField:
         ("fields", "complaint"),
         [
             ({"url": "http://127.0.0.1"}, "url='http://127.0.0.1' is for an index, .*: a retriever searches one place"),
-            ({"token": "t"}, "token=.* one place; leave token= out"),
+            ({"token": "t"}, "token=.* one place, .*; leave token= out"),
             ({"namespace": "n"}, "namespace='n' .* a store, and a retriever, for each"),
             ({"embedding": True}, "embedding=True .* the store embeds by itself"),
             ({"embedding": Scattered()}, "embedding=an object of the type Scattered .* the store embeds by itself"),
