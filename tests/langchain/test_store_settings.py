@@ -5,7 +5,7 @@ import copy
 import logging
 import pickle
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from langchain_chroma import Chroma
@@ -65,6 +65,11 @@ def even(documents: list[Document]) -> list[bool]:
     return [document.metadata["place"] % 2 == 0 for document in documents]
 
 
+def places(documents: list[Document]) -> list[int]:
+    """Return the places of documents."""
+    return [document.metadata["place"] for document in documents]
+
+
 def by_id(match: QueryResult) -> Document:
     """Return a document of its id alone."""
     return Document("", id=match.id)
@@ -96,6 +101,25 @@ class TestSourceField:
         assert found[1] == Document("note 1", id="n1", metadata={"text": "own", "score": 1 / 2})
         assert len(await colour.open(retriever, QUESTION).rest()) == 20
 
+    async def test_a_source_with_modes(self, colour: Colour) -> None:
+        """A source that takes retrieval modes is given the vectors of the retriever's models, or the text."""
+
+        class Modes(Notes):
+            modes = True
+            asked: ClassVar[list[SearchQuery]] = []
+
+            def query(self, query: SearchQuery, count: int) -> list[QueryResult]:
+                self.asked.append(query)
+                return super().query(query, count)
+
+        models = {"embedding": Scattered(), "sparse_embedding": Initials()}
+        for fields in ({}, {"retrieval_mode": "sparse", **models}, {"fusion": "dbsf", **models}):
+            await colour.invoke(ResumableRetriever(source=Modes(), **fields), QUESTION)  # type: ignore[arg-type]
+        text, sparse, both = Modes.asked
+        assert (text.data, text.mode) == (QUESTION, None)
+        assert (sparse.mode, sparse.vector, sparse.sparse_vector is None) == ("sparse", None, False)
+        assert (both.mode, both.vector) == ("hybrid", Scattered().embed_query(QUESTION))
+
     def test_what_is_no_source(self, memory: InMemoryVectorStore) -> None:
         """A store in the place of a source is told where it goes."""
         with pytest.raises(ClientError, match=r"Source of nextk.stores: .*from_vectorstore\(store\)"):
@@ -105,7 +129,7 @@ class TestSourceField:
         ("fields", "complaint"),
         [
             ({"url": "http://127.0.0.1"}, "url='http://127.0.0.1' is for an index, .*: a retriever searches one place"),
-            ({"token": "t"}, "token=.* one place; leave token= out"),
+            ({"token": "t"}, "token=.* one place, .*; leave token= out"),
             ({"namespace": "n"}, "namespace='n' .* a store, and a retriever, for each"),
             ({"embedding": True}, "embedding=True .* the store embeds by itself"),
             ({"embedding": Scattered()}, "embedding=an object of the type Scattered .* the store embeds by itself"),
@@ -161,6 +185,12 @@ class TestSourceField:
         async with retriever:
             pass
         assert len(retriever.invoke(QUESTION)) == 3
+
+
+async def test_more_than_a_thousand(colour: Colour) -> None:
+    """A `k` above a thousand brings so many documents of a store."""
+    store = Minimal([f"text {place}" for place in range(1_300)], [{} for _ in range(1_300)])
+    assert await colour.invoke(over(store, k=1_200), QUESTION) == store.documents[:1_200]
 
 
 class TestRunnable:
@@ -289,6 +319,21 @@ class Tagged(Minimal):
         return kept[:k]
 
 
+class Windowed(Minimal):
+    """A store that filters only the nearest `fetch_k` documents."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.windows: list[int] = []
+
+    def similarity_search(  # type: ignore[override]
+        self, query: str, k: int = 4, filter: Any = None, fetch_k: int = 20
+    ) -> list[Document]:
+        """Return the first documents of the window that pass."""
+        self.windows.append(fetch_k)
+        return [each for each in self.documents[:fetch_k] if filter is None or filter(each)][:k]
+
+
 class TestWindows:
     """Stores that filter the nearest rows alone, as FAISS does."""
 
@@ -312,6 +357,31 @@ class TestWindows:
         whole = colour.open(over(store, search_kwargs={"fetch_k": 60}, filter={"place": {"$lt": 33}}), QUESTION)
         assert len(await whole.rest()) == 33
         assert (whole.report.limit, whole.report.complete) == (None, True)
+
+    async def test_an_unknown_size(self, colour: Colour) -> None:
+        """A store that hides its size filters up to 10,000 documents, and the report says that more may be there."""
+        store = Windowed([f"text {place}" for place in range(400)], [{"place": place} for place in range(400)])
+        search = colour.open(over(store, filter=lambda document: document.metadata["place"] % 100 == 0), QUESTION)
+        assert places(await search.rest()) == [0, 100, 200, 300]
+        assert max(store.windows) == 10_000
+        assert (search.report.limit, search.report.complete) == (4, False)
+
+    async def test_a_window_without_a_filter(self, colour: Colour) -> None:
+        """Without a filter, the window is as large as the number of documents that are wanted."""
+        store = Windowed(TEXTS, METADATAS)
+        assert len(await colour.invoke(over(store), QUESTION, k=15)) == 15
+        assert len(await colour.invoke(over(store), QUESTION, k=50)) == 50
+        assert store.windows == [20, 50]
+
+    async def test_only_the_plain_search_grows(self) -> None:
+        """A store of which only the plain search takes `fetch_k` is searched by that one, and has ranks."""
+
+        class Scored(Windowed):
+            def _similarity_search_with_relevance_scores(self, query: str, k: int = 4) -> list[Any]:  # type: ignore[override]
+                raise AssertionError
+
+        assert VectorStoreSource(Scored()).traits.scores is ScoreKind.RANKS
+        assert len(over(Scored(TEXTS, METADATAS)).invoke(QUESTION, k=50)) == 50
 
     async def test_an_unnamed_filter(self, colour: Colour, caplog: pytest.LogCaptureFixture) -> None:
         """A store that takes any keyword is given the filter, and the log says once that the store does not name it."""

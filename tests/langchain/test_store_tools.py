@@ -13,7 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from nextk.langchain import ResumableCompressionRetriever, ResumableRetriever
 from nextk.until import Accepted, MaxResults
 from tests.support.langchain_agents import Line, agent_of, ask, more, replies, search, thread
-from tests.support.langchain_stores import QUESTION, TEXTS, opened
+from tests.support.langchain_stores import QUESTION, STORES, TEXTS, opened
 from tests.support.letter_models import contents
 
 over = ResumableRetriever.from_vectorstore
@@ -77,6 +77,16 @@ class TestAgents:
         found = [text for page in texts_shown(result) for text in page]
         permitted = [each for each in store.similarity_search(QUESTION, k=60) if each.metadata["place"] % 2 == 0]
         assert found == contents(permitted[:8])
+
+    def test_a_filter_for_each_call(self, store: VectorStore, run: Callable[..., dict[str, Any]]) -> None:
+        """A filter in the store's own words may come from the run, and holds for the whole search."""
+        below = next(kind.below for name, kind in STORES.items() if name in type(store).__module__)
+        assert below is not None
+        script: list[Line] = [[search(QUESTION)], [more(QUESTION)], "done"]
+        agent = agent_of(script, over(store, k=6), per_call=lambda _: {"filter": below(13)})
+        found = [text for page in texts_shown(run(agent, ask())) for text in page]
+        passing = [each for each in store.similarity_search(QUESTION, k=60) if each.metadata["place"] < 13]
+        assert found == contents(passing[:12])
 
 
 class Odd(BaseDocumentCompressor):

@@ -133,6 +133,21 @@ class TestEveryStore:
             assert search.report.complete
         assert len(await colour.invoke(over(store, filter=kind.below(2)), QUESTION, k=9, filter="")) == 9
 
+    async def test_widen(self, store: VectorStore, kind: StoreKind, colour: Colour) -> None:
+        """A search goes on through a wider filter, or without one, and brings no document again."""
+        if kind.below is None:
+            return
+        search = colour.open(over(store), QUESTION, filter=kind.below(9))
+        found = await search.fetch_next(9)
+        await search.call("widen", filter=kind.below(13))
+        found += await search.fetch_next(4)
+        assert sorted(places(found)) == list(range(13))
+        await search.call("widen", filter="")
+        cursor = await search.call("cursor")
+        found += await search.rest()
+        assert sorted(places(found)) == list(range(60))
+        assert len(await colour.resume(over(store), cursor).rest()) == 47
+
     async def test_cursors(self, store: VectorStore, colour: Colour) -> None:
         """Another retriever goes on from a cursor, as often as wanted, with the documents that have not come."""
         search = colour.open(over(store), QUESTION)

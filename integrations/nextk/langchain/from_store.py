@@ -36,9 +36,10 @@ class OverStores(Settings):
     ) -> Self:
         """Make a retriever over any LangChain `VectorStore`: Chroma, FAISS, Qdrant, one in memory, or one of your own.
 
-        Nothing is copied. Such a store cannot go on with a search, so a session asks it for more documents each time,
-        and drops those that have come: about 3 times the documents of one call that knew the number beforehand. Scores
-        are the store's relevance scores. A store without them is searched by ranks, and refuses policies of scores.
+        Nothing is copied, and the documents are those that the store returns, unchanged. Such a store cannot go on with
+        a search, so a session asks it for more documents each time, and drops those that have come: up to 3 times the
+        documents of one call that knew the number beforehand. The store embeds the question for each of these requests.
+        Scores are the store's relevance scores; over a store without them, policies of scores are refused.
 
         Upstash's own store is read as its index, with its model, namespace and text key, and goes on natively.
 
@@ -61,7 +62,7 @@ class OverStores(Settings):
             ClientError: If it is no such store, if an argument has no place over it, or if `search_kwargs` asks for
                 another kind of search, such as MMR.
         """
-        rest = dict(require_keywords(search_kwargs))
+        rest = require_keywords(search_kwargs)
         fields = {"k": _either("k", k, rest), "filter": _either("filter", kwargs.pop("filter", None), rest)}
         given = {name: value for name, value in {**fields, "until": until}.items() if value is not None}
         if isinstance(store, VectorStore) and not _is_upstash(store):

@@ -274,9 +274,9 @@ class Settings(ClosingMixin, BaseRetriever):
         return Tracing(query, self.get_name(), self.tags, self.metadata, self._get_ls_params(), config, first)
 
     def _id_of(self, document: Document) -> str | None:
-        """Return the id by which a document counts as shown: its own, else that by which its store is searched."""
-        if document.id is not None or not isinstance(self.source, VectorStoreSource):
-            return document.id
+        """Return the id by which a document is known as shown: its own, else the one that its source makes, if any."""
+        if document.id or not isinstance(self.source, VectorStoreSource):
+            return document.id or None
         metadata = {name: value for name, value in (document.metadata or {}).items() if name != self.score_key}
         return self.source.id_of(document.model_copy(update={"metadata": metadata}))
 

@@ -13,7 +13,7 @@ from nextk.sessions import RowReader
 from nextk.stores import Source, SourceTraits
 from nextk.types import QueryResult
 
-_OTHER_PLACE = "a retriever searches one place"
+_OTHER_PLACE = "a retriever searches one place, an index or a store"
 _STORE_EMBEDS = "the store embeds by itself"
 _STORE_FUSES = "the store ranks by itself, as it was set up"
 _AS_STORED = "documents come as the store holds them"
@@ -67,8 +67,13 @@ def refuse_index_fields(traits: SourceTraits, fields: Mapping[str, Any]) -> None
             raise ClientError(f"{message}; leave {name}= out")
 
 
+def is_no_filter(filter: Any) -> bool:
+    """Return whether a filter restricts nothing, as `None`, an empty text and an empty dict do."""
+    return filter is None or (isinstance(filter, str | Mapping) and not filter)
+
+
 def store_filter(traits: SourceTraits, filter: Any) -> Any:
-    """Return a filter as the source takes it; `None` for none, which an empty text or an empty dict stand for as well.
+    """Return a filter as the source takes it; `None` for one that restricts nothing.
 
     Args:
         traits: The traits of the source.
@@ -77,7 +82,7 @@ def store_filter(traits: SourceTraits, filter: Any) -> Any:
     Raises:
         ClientError: There is a filter, and the source takes none.
     """
-    if filter is None or (isinstance(filter, str | Mapping) and not filter):
+    if is_no_filter(filter):
         return None
     if not traits.filters:
         message = (

@@ -115,7 +115,7 @@ def _parameters(store: VectorStore, name: str) -> Mapping[str, Parameter]:
 def _overrides_together(kind: type, name: str, twin: str) -> bool:
     """Return whether the asynchronous twin of a method is as new as the method, so that both do the same."""
     order = [vars(base) for base in kind.__mro__]
-    defined = [next(place for place, names in enumerate(order) if each in names) for each in (twin, name)]
+    defined = [next((at for at, names in enumerate(order) if each in names), len(order)) for each in (twin, name)]
     return defined[0] <= defined[1]
 
 

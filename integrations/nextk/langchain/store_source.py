@@ -10,6 +10,7 @@ from langchain_core.vectorstores import VectorStore
 
 from nextk.arguments import shown, written
 from nextk.errors import ClientError
+from nextk.langchain.source_settings import is_no_filter
 from nextk.langchain.store_methods import WINDOW, StoreMethods, identity_of, known_size
 from nextk.sessions import SearchQuery
 from nextk.stores import RefetchSource, RowKey, ScoreKind, StoreRow, row_id
@@ -23,9 +24,8 @@ MAX_WINDOW = 10_000
 
 _GROWTH = 4
 """How many times the rows that are wanted, or that were filtered last, are filtered next."""
-_THRESHOLD = "give until=MinScore(0.8) of nextk.until, which is no bound on the first k alone"
 _REFUSED = {
-    "score_threshold": _THRESHOLD,
+    "score_threshold": "give until=MinScore(0.8) of nextk.until, which finds all such documents, not the first k alone",
     "search_type": "a search goes on by similarity alone, there is no MMR; and a threshold is until=MinScore(0.8)",
     "lambda_mult": "there is no MMR, whose choice among the first rows leaves no order to go on in",
 }
@@ -35,9 +35,11 @@ _Requests: TypeAlias = Generator[Mapping[str, Any], Any, list[QueryResult]]
 class VectorStoreSource(RefetchSource):
     """The documents of a LangChain `VectorStore`.
 
-    Every search is by text, and the store embeds it. Scores are the store's relevance scores, or are made of ranks if
-    it has none. A document counts by its `id`, else by `key`, else by its text and metadata, so that of several ones
-    without an id that are equal in both, one is handed out.
+    Every search is by text, which the store embeds for each request. Scores are the store's relevance scores, or are
+    made of ranks if it has none. The documents are those that the store returns, unchanged.
+
+    Documents are told apart by their `id`, else by `key`, else by their text and metadata: if several have no id and
+    no key, and are equal in both, one of them is handed out.
 
     An event loop is served by the asynchronous methods of the store; where it has none, the blocking ones run on a
     thread.
@@ -89,14 +91,14 @@ class VectorStoreSource(RefetchSource):
     def size(self, query: SearchQuery) -> int | None:
         """Return how many documents the store holds, as far as it says so at once.
 
-        With a filter it is not known how many pass, but whether the store looks at all of them. If it does not, more
-        than it looks at are there.
+        It is not known how many documents pass a filter. If the store filters only the nearest ones, the answer is one
+        more than it filters, so that a search is not said to be complete which may have missed some.
 
         Args:
             query: The query, with its filter.
         """
         size, default = known_size(self.store), self._methods.window
-        if query.store_filter is None:
+        if is_no_filter(query.store_filter):
             return size
         if default is None:
             return None
@@ -156,7 +158,7 @@ class VectorStoreSource(RefetchSource):
 
     def _filter(self, query: SearchQuery) -> dict[str, Any]:
         name = self._methods.filter
-        if query.store_filter is None or name is None:
+        if name is None or is_no_filter(query.store_filter):
             return {}
         if not self._methods.filter_named and not self._warned:
             self._warned = True
@@ -174,7 +176,7 @@ class VectorStoreSource(RefetchSource):
         default = self._methods.window
         if default is None or WINDOW in self._keywords:
             yield {}
-        elif query.store_filter is None:
+        elif is_no_filter(query.store_filter):
             yield {} if count <= default else {WINDOW: count}
         else:
             size = known_size(self.store)

@@ -161,9 +161,13 @@ class SearchState:
 
         Args:
             template: The query.
-            filter: The filter; `None` for the present one.
+            filter: The filter, `""` for none; `None` for the present one.
         """
-        return template if filter is None else replace(template, **{self._link.filter_field: filter})
+        if filter is None:
+            return template
+        if self._link.filter_field == "filter":
+            return replace(template, filter=filter)
+        return replace(template, store_filter=None if isinstance(filter, str) and not filter else filter)
 
     def note_fused(self) -> None:
         """Note for the present phase whether its scores are fused ranks, as far as the source and the query tell."""
