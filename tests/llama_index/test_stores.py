@@ -20,7 +20,7 @@ from llama_index.core import VectorStoreIndex, instrumentation
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import BaseNode, IndexNode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.settings import Settings
 from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.types import (
@@ -30,6 +30,8 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 from llama_index.vector_stores.faiss import FaissVectorStore
+from llama_index.vector_stores.qdrant import QdrantVectorStore
+from qdrant_client import AsyncQdrantClient
 
 from nextk.errors import ClientError
 from nextk.llama_index import ResumableRetriever
@@ -256,6 +258,13 @@ class TestFilters:
         assert [id_ for id_ in ranked(over) if id_ in expected] == first + rest
         with pytest.raises(ClientError, match="another filter"):
             colour.resume(retriever, cursor)
+
+    async def test_changed_afterwards(self, over: VectorStoreIndex, colour: Colour) -> None:
+        """Filters are those that the retriever was made with, although the caller changes the object later."""
+        mine = ODD.model_copy(deep=True)
+        retriever = ResumableRetriever.from_index(over, similarity_top_k=100, filters=mine)
+        mine.filters[0].value = "yes"  # type: ignore[union-attr]
+        assert {"no"} == {node.metadata["even"] for node in await colour.retrieve(retriever)}
 
     @pytest.mark.parametrize("condition", ["and", "or", "not"])
     async def test_groups(self, over: VectorStoreIndex, colour: Colour, condition: str) -> None:
@@ -720,6 +729,19 @@ class TestContract:
                 assert 3 == len(await retriever.aretrieve(QUESTION))
         finally:
             loops_to_keep_free.clear()
+
+    async def test_asynchronous_client(self) -> None:
+        """A Qdrant store with an asynchronous client alone is searched by that, from its first page to its end."""
+        client = AsyncQdrantClient(":memory:")
+        store = QdrantVectorStore("nodes", aclient=client, index_doc_id=False)
+        embedded: list[BaseNode] = [one.model_copy(update={"embedding": vector_of(one.get_content())}) for one in NODES]
+        await store.async_add(embedded)
+        retriever = ResumableRetriever.from_vector_store(store, embed_model=Digests(), similarity_top_k=100)
+        expected = ids(await retriever.aretrieve(QUESTION))
+        assert len(NODES) == len(set(expected))
+        async with retriever.aopen(QUESTION) as search:
+            assert expected == [node.node_id async for node in search]
+        await client.close()
 
     async def test_asynchronous_refusal(self) -> None:
         """A store whose asynchronous half refuses filters is asked without them."""
