@@ -47,6 +47,7 @@ SHARED_INSIDE = {"nextk.server.app.sweep", "nextk.types.UntilFirstFault"}
 TWINS = {
     "Embedder": "what embeds a question, for each framework's embedding class",
     "ResumableRetriever": "the retriever of each framework",
+    "VectorStoreSource": "any vector store of each framework as a source",
     "Writing": "the methods that write, for each framework's record class",
 }
 """The type names that two files may define, and why. A leading underscore makes no difference."""

@@ -10,7 +10,6 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.runnables import ConfigurableField
-from langchain_core.vectorstores import InMemoryVectorStore
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import ExactMatchFilter, MetadataFilters
@@ -358,11 +357,10 @@ class TestStores:
     """Stores of others."""
 
     def test_of_langchain(self) -> None:
-        """A store that is not Upstash's is told what works: an index of its documents."""
-        store = InMemoryVectorStore(MODEL)
-        told = r"InMemoryVectorStore is no UpstashVectorStore.*ResumableRetriever\.from_documents\(documents, model\)"
+        """An object that is no store of LangChain's is told what is taken."""
+        told = r"SimpleVectorStore is no LangChain VectorStore.*give a store, or implement a Source of nextk\.stores"
         with pytest.raises(ClientError, match=told):
-            langchain.ResumableRetriever.from_vectorstore(store)
+            langchain.ResumableRetriever.from_vectorstore(SimpleVectorStore())
 
     def test_of_llama_index(self) -> None:
         """A store of LlamaIndex without text asks for its nodes, and what is no store is told what would be."""

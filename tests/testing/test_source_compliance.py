@@ -13,7 +13,7 @@ import pytest
 from nextk.sessions import SearchQuery
 from nextk.sessions.source import AsyncSourceSearch, Continuation, ScoreKind, Source, SourceSearch, SourceTraits
 from nextk.testing import AsyncSourceCompliance, SourceCompliance
-from nextk.testing.source_faults import LostConnection, SourceRequests
+from nextk.testing.source_faults import LostConnection, SourceRequests, StoreFailure
 from nextk.types import QueryResult
 
 QUERY = SearchQuery(data="where is the snow?")
@@ -273,6 +273,36 @@ class IgnoresCount(Listed):
         return list(self.rows)
 
 
+class TakesFailuresForLimits(Listed):
+    """A failure of the store counts as a limit of the store."""
+
+    def search(self) -> SourceSearch:
+        """Return a search that ends at a limit after a failure."""
+        return _LimitedSearch(self)
+
+    def asearch(self) -> AsyncSourceSearch:
+        """Return a search that ends at a limit after a failure."""
+        return _AsyncLimitedSearch(self)
+
+
+class _LimitedSearch(_Search):
+    def fetch_next(self, count: int) -> list[QueryResult]:
+        try:
+            return super().fetch_next(count)
+        except StoreFailure:
+            self.limit = count
+            raise
+
+
+class _AsyncLimitedSearch(_AsyncSearch):
+    async def fetch_next(self, count: int) -> list[QueryResult]:
+        try:
+            return await super().fetch_next(count)
+        except StoreFailure:
+            self.limit = count
+            raise
+
+
 class Unhashable(Listed):
     """A source that cannot be remembered, as a data class that is compared by its values cannot."""
 
@@ -294,6 +324,7 @@ WRONG: list[tuple[type[Source], str, str]] = [
     (paged(Unsorted), "test_order", "a score is above the one before it"),
     (paged(Unsorted, scores=ScoreKind.RANKS), "test_stable_order", "the order depends on the size of the pages"),
     (paged(SkipsAfterFailures), "test_failures", "rows did not come"),
+    (TakesFailuresForLimits, "test_failures", "a failure was taken for a limit of 2 rows"),
     (paged(SkipsAfterFailures), "test_cancellation", "rows did not come"),
     (paged(SkipsAfterFailures), "test_failures_in_sessions", "rows did not come"),
     (paged(IgnoresSeen), "test_seen", "rows came although they were given as seen"),

@@ -132,7 +132,7 @@ class ResumableCompressionRetriever(BaseRetriever):
         *,
         run_manager: CallbackManagerForRetrieverRun,
         min_documents: int | None = None,
-        filter: str | None = None,
+        filter: Any = None,
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> list[Document]:
@@ -157,7 +157,7 @@ class ResumableCompressionRetriever(BaseRetriever):
         *,
         run_manager: AsyncCallbackManagerForRetrieverRun,
         min_documents: int | None = None,
-        filter: str | None = None,
+        filter: Any = None,
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> list[Document]:

@@ -1,12 +1,78 @@
-"""Reading the settings of a retriever off LangChain's own Upstash store."""
+"""Making a retriever over a LangChain vector store: Upstash's own is read as an index, any other as a source."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
+from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.vectorstores import VectorStore
 from pydantic import SecretStr
 
 from nextk.errors import ClientError
-from nextk.retrievers.connection import NO_UPSTASH_STORE, location_of
+from nextk.langchain.settings import Settings
+from nextk.langchain.store_source import VectorStoreSource, require_keywords
+from nextk.retrievers.connection import location_of
+from nextk.stores import RowKey
+from nextk.until import Policy
+
+_UPSTASH = "UpstashVectorStore"
+
+
+class OverStores(Settings):
+    """The part of the retriever that makes one over a vector store."""
+
+    @classmethod
+    def from_vectorstore(
+        cls,
+        store: Any,
+        *,
+        k: int | None = None,
+        search_kwargs: Mapping[str, Any] | None = None,
+        until: Policy | None = None,
+        key: RowKey | None = None,
+        store_id: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Make a retriever over any LangChain `VectorStore`: Chroma, FAISS, Qdrant, one in memory, or one of your own.
+
+        Nothing is copied. Such a store cannot go on with a search, so a session asks it for more documents each time,
+        and drops those that have come: about 3 times the documents of one call that knew the number beforehand. Scores
+        are the store's relevance scores. A store without them is searched by ranks, and refuses policies of scores.
+
+        Upstash's own store is read as its index, with its model, namespace and text key, and goes on natively.
+
+        Args:
+            store: The store. It stays yours to write to and to close.
+            k: The largest number of documents of one call; absent: the `k` of `search_kwargs`, else as for every
+                retriever.
+            search_kwargs: Further keywords of each search, as in `store.as_retriever(search_kwargs=...)`. Its `filter`
+                becomes that of the retriever: a dict, a function or whatever the store takes. Its `fetch_k` fixes how
+                many documents a filter of FAISS chooses from; without it, these grow with the search.
+            until: A policy of `nextk.until`.
+            key: For a store whose documents have no `id`: the metadata key that tells them apart, or a function that
+                takes a document and returns what does; absent: their text and metadata.
+            store_id: A name for what the store holds, by which cursors are told from those of other stores; absent: the
+                class of the store and the name of its collection. FAISS and `InMemoryVectorStore` have no such name, so
+                that a cursor of one is taken by another one, unless each has a `store_id`.
+            **kwargs: Further arguments of the retriever. Over Upstash's store they win over what the store says.
+
+        Raises:
+            ClientError: If it is no such store, if an argument has no place over it, or if `search_kwargs` asks for
+                another kind of search, such as MMR.
+        """
+        rest = dict(require_keywords(search_kwargs))
+        fields = {"k": _either("k", k, rest), "filter": _either("filter", kwargs.pop("filter", None), rest)}
+        given = {name: value for name, value in {**fields, "until": until}.items() if value is not None}
+        if isinstance(store, VectorStore) and not _is_upstash(store):
+            source = VectorStoreSource(store, search_kwargs=rest, key=key, store_id=store_id)
+            return cls(source=source, **given, **kwargs)
+        found = fields_of(store)
+        others = {"search_kwargs": rest or None, "key": key, "store_id": store_id}
+        if foreign := next((name for name, value in others.items() if value is not None), None):
+            message = f"{foreign}= is for other stores: Upstash's own is read as an index, so leave it out"
+            raise ClientError(message)
+        return cls(**{**found, **given, **kwargs})
 
 
 def fields_of(store: Any) -> dict[str, Any]:
@@ -24,7 +90,7 @@ def fields_of(store: Any) -> dict[str, Any]:
     try:
         text_key, namespace, embedding = store._text_key, store._namespace, store._embeddings  # noqa: SLF001
     except AttributeError as error:
-        message = f"{type(store).__name__} is no UpstashVectorStore, it has no {error.name}: {NO_UPSTASH_STORE}"
+        message = f"{type(store).__name__} is no LangChain VectorStore, nor is it like {_UPSTASH}, {_advice(store)}"
         raise ClientError(message) from error
     index = getattr(store, "_index", None) or getattr(store, "_async_index", None)
     location = location_of(index, type(store).__name__)
@@ -32,3 +98,29 @@ def fields_of(store: Any) -> dict[str, Any]:
         location["token"] = SecretStr(location["token"])
     kept = embedding if embedding is True or isinstance(embedding, Embeddings) else None
     return {"text_key": text_key, "namespace": namespace, "embedding": kept, **location}
+
+
+def _advice(store: Any) -> str:
+    """Return how to make a retriever of what is no store, as the end of a message."""
+    if isinstance(store, BaseRetriever) and hasattr(store, "vectorstore"):
+        return "but a retriever over one: give its vectorstore, and its search_kwargs"
+    if isinstance(store, list | tuple) and all(isinstance(each, Document) for each in store):
+        return "but documents: give them to ResumableRetriever.from_documents"
+    return "with an index: give a store, or implement a Source of nextk.stores and give it as source="
+
+
+def _is_upstash(store: VectorStore) -> bool:
+    return any(kind.__name__ == _UPSTASH for kind in type(store).__mro__)
+
+
+def _either(name: str, given: Any, search_kwargs: dict[str, Any]) -> Any:
+    """Take a setting that may be an argument, or stand in `search_kwargs`.
+
+    Raises:
+        ClientError: It is both.
+    """
+    inner = search_kwargs.pop(name, None)
+    if given is not None and inner is not None:
+        message = f"{name}= is given, and search_kwargs has {name!r} as well: leave one of them out"
+        raise ClientError(message)
+    return inner if given is None else given

@@ -7,6 +7,7 @@ from langchain_core.embeddings import Embeddings
 
 from nextk.errors import ClientError
 from nextk.retrievers.connection import Connection
+from nextk.retrievers.source_connection import SourceConnection
 from nextk.retrievers.sparse_model import SparseQueryModel
 from nextk.retrievers.writing import dense_vector_of
 from nextk.sessions import RetrievalMode, SearchQuery, resolve_mode
@@ -49,7 +50,7 @@ class Embedder:
             raise ClientError(message)
         self.mode = self._resolve(retrieval_mode)
 
-    def embed(self, query: str, template: SearchQuery, connection: Connection) -> SearchQuery:
+    def embed(self, query: str, template: SearchQuery, connection: Connection | SourceConnection) -> SearchQuery:
         """Fill a query in.
 
         Args:
@@ -77,7 +78,7 @@ class Embedder:
         )
         return connection.with_weighting(filled)
 
-    async def aembed(self, query: str, template: SearchQuery, connection: Connection) -> SearchQuery:
+    async def aembed(self, query: str, template: SearchQuery, connection: Connection | SourceConnection) -> SearchQuery:
         """Fill a query in without blocking the event loop; see `embed`."""
         dense, sparse = self._models(template.mode)
         require_text(query)

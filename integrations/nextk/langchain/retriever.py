@@ -1,13 +1,13 @@
 """The LangChain retriever: LangChain's contract for retrievers, over a search that can go on."""
 
 from collections.abc import Mapping
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.runnables import RunnableConfig
 
-from nextk.langchain.from_store import fields_of
+from nextk.langchain.from_store import OverStores
 from nextk.langchain.settings import DEFAULT_K
 from nextk.langchain.streaming import Streaming
 from nextk.langchain.tracing import atrace_shortfall, trace_shortfall
@@ -17,8 +17,8 @@ from nextk.sessions.config import Overrides
 from nextk.sessions.read_cursor import ReadCursor
 
 
-class ResumableRetriever(Streaming, Writing):
-    """A LangChain retriever over a vector index that can go on where its first results end.
+class ResumableRetriever(Streaming, Writing, OverStores):
+    """A LangChain retriever, over a vector index or any vector store, that can go on where its first results end.
 
     Without a policy, `invoke` is one plain query; with `until`, or a `k` above 1,000, it goes on page by page. Nothing
     stays open afterwards. `open` starts a search that is continued on demand: it returns the next documents, in order,
@@ -27,7 +27,8 @@ class ResumableRetriever(Streaming, Writing):
 
     Setup:
         Install the extra, and name an Upstash Vector index or any server that speaks its protocol. An index in this
-        process needs no URL and no token; see `from_texts`.
+        process needs no URL and no token; see `from_texts`. A `VectorStore` that you have, such as Chroma, FAISS or
+        Qdrant, is searched where it is; see `from_vectorstore`.
 
         ```bash
         pip install 'nextk[langchain]'
@@ -40,11 +41,14 @@ class ResumableRetriever(Streaming, Writing):
         url: The URL of the index, instead of `index`; unset: the environment's `UPSTASH_VECTOR_REST_URL`.
         token: The token for that URL; unset: the environment's `UPSTASH_VECTOR_REST_TOKEN`.
         namespace: The namespace of the index in which the retriever searches and stores.
+        source: Any source of `nextk.stores`, instead of an index. Arguments that only an index takes are then refused,
+            and so is writing.
 
     Key init args — the search:
         k: The largest number of documents that one call returns, pulled page by page if it is above 1,000; unset: 4, or
             with `until` as many as the policy decides.
-        filter: A filter on metadata, as in `"lang = 'de' AND year > 2020"`. Only records that pass it are found.
+        filter: A filter on metadata, as in `"lang = 'de' AND year > 2020"`. Only records that pass it are found. Over a
+            `source` it is whatever the store takes, such as a dict or a function.
         embedding: A LangChain `Embeddings`; or `True` if the index embeds the text. If both this and
             `sparse_embedding` are unset, the index embeds the text if it has a text model; else the first use raises.
         sparse_embedding: A sparse model: an object whose `embed_query(text)` returns an object with `indices` and
@@ -88,6 +92,16 @@ class ResumableRetriever(Streaming, Writing):
         ```python
         with ResumableRetriever.from_texts(["The sky is blue.", "Grass is green."], k=1) as local:
             local.invoke("Why is the sky blue?")
+        ```
+
+        A store that you have is searched where it is, with all that follows here but `namespace` and writing:
+
+        ```python
+        from langchain_core.embeddings import DeterministicFakeEmbedding
+        from langchain_core.vectorstores import InMemoryVectorStore
+
+        store = InMemoryVectorStore.from_texts(["The sky is blue."], DeterministicFakeEmbedding(size=8))
+        ResumableRetriever.from_vectorstore(store, k=5).invoke("Why is the sky blue?")
         ```
 
     Store:
@@ -170,6 +184,17 @@ class ResumableRetriever(Streaming, Writing):
         what to do. The run then has the warning in its metadata as `nextk_shortfall`, and handlers get a custom event
         of that name with the counts.
 
+    Coming from `store.as_retriever()`, over any `VectorStore`:
+        The store keeps its documents, and is written to as before.
+
+        | there                                             | here                                              |
+        | ------------------------------------------------- | ------------------------------------------------- |
+        | `store.as_retriever(search_kwargs={"k": 5})`      | `ResumableRetriever.from_vectorstore(store, k=5)` |
+        | `search_kwargs={"filter": filter}`                | `filter=filter`, for one call as well             |
+        | `store.similarity_search_with_relevance_scores()` | `score_key="score"`, then in the metadata         |
+        | `search_type="similarity_score_threshold"`        | `until=MinScore(0.8)`: not only among the first k |
+        | `search_type="mmr"`                               | not there                                         |
+
     Coming from `UpstashVectorStore` of `langchain_community`:
         Records stay as they are, and the community store reads what is stored here with `embedding=`. Unlike there,
         the `id` of a document is set, and an id that is not given is made of the content.
@@ -193,24 +218,11 @@ class ResumableRetriever(Streaming, Writing):
         ValidationError: If an argument is of the wrong type.
     """
 
-    @classmethod
-    def from_vectorstore(cls, store: Any, **kwargs: Any) -> Self:
-        """Make a retriever over the index of LangChain's own Upstash store, with its model, namespace and text key.
-
-        Args:
-            store: A `langchain_community.vectorstores.UpstashVectorStore`.
-            **kwargs: Further arguments of the retriever. They win over what the store says.
-
-        Raises:
-            ClientError: If it is not such a store, or if its index does not say where it is.
-        """
-        return cls(**{**fields_of(store), **kwargs})
-
     def open(
         self,
         query: str,
         *,
-        filter: str | None = None,
+        filter: Any = None,
         namespace: str | None = None,
         config: RunnableConfig | None = None,
         **overrides: Unpack[Overrides],
@@ -219,7 +231,7 @@ class ResumableRetriever(Streaming, Writing):
 
         Args:
             query: The text of the query.
-            filter: A filter on metadata for this search; `None` for the retriever's own.
+            filter: A filter on metadata for this search, `""` for none; `None` for the retriever's own.
             namespace: The namespace to search; `None` for the retriever's own.
             config: The config under which each call on the session is a retriever run; `None` for that of the calling
                 chain or graph. Its `run_id` becomes the id of the first run.
@@ -243,7 +255,7 @@ class ResumableRetriever(Streaming, Writing):
         self,
         query: str,
         *,
-        filter: str | None = None,
+        filter: Any = None,
         namespace: str | None = None,
         config: RunnableConfig | None = None,
         **overrides: Unpack[Overrides],
@@ -256,7 +268,7 @@ class ResumableRetriever(Streaming, Writing):
         self,
         cursor: Mapping[str, Any],
         *,
-        filter: str | None = None,
+        filter: Any = None,
         namespace: str | None = None,
         without_policies: bool = False,
         config: RunnableConfig | None = None,
@@ -294,7 +306,7 @@ class ResumableRetriever(Streaming, Writing):
         self,
         cursor: Mapping[str, Any],
         *,
-        filter: str | None = None,
+        filter: Any = None,
         namespace: str | None = None,
         without_policies: bool = False,
         config: RunnableConfig | None = None,
@@ -315,7 +327,7 @@ class ResumableRetriever(Streaming, Writing):
         *,
         run_manager: CallbackManagerForRetrieverRun,
         k: int | None = None,
-        filter: str | None = None,
+        filter: Any = None,
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> list[Document]:
@@ -335,7 +347,7 @@ class ResumableRetriever(Streaming, Writing):
         *,
         run_manager: AsyncCallbackManagerForRetrieverRun,
         k: int | None = None,
-        filter: str | None = None,
+        filter: Any = None,
         namespace: str | None = None,
         **overrides: Unpack[Overrides],
     ) -> list[Document]:

@@ -12,6 +12,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
 from langchain_core.runnables.utils import AnyConfigurableField
+from langchain_core.vectorstores import VectorStore
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from nextk.arguments import choose, choose_or_none, did_you_mean, require_count, shown
@@ -21,10 +22,13 @@ from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.langchain.documents import document_reader
 from nextk.langchain.question import Embedder
+from nextk.langchain.source_settings import refuse_index_fields, require_source, source_reader, store_filter
+from nextk.langchain.store_source import VectorStoreSource
 from nextk.langchain.tracing import AsyncTracedSession, TracedSession, Tracing
 from nextk.retrievers.connection import ClosingMixin, Connection
 from nextk.retrievers.foreign_names import LANGCHAIN
 from nextk.retrievers.record_text import TEXT_KEYS
+from nextk.retrievers.source_connection import SourceConnection
 from nextk.sessions import (
     AsyncRetrievalSession,
     Limits,
@@ -38,6 +42,7 @@ from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RES
 from nextk.sessions.query import require_filter
 from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.recovery_state import MAX_RECOVERY
+from nextk.stores import Source
 from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 from nextk.until import Policy
 from nextk.until.policy import require_policy
@@ -51,13 +56,13 @@ class ResolvedSettings:
     """The fields of a retriever as one call finds them. Every field may be set, so each call resolves them once, anew.
 
     Attributes:
-        connection: The connection to the index.
+        connection: The connection to the index, or to another source.
         embedder: The embedder of queries.
         template: The query without its text and vectors: mode, filter, namespace, fusion and weighting.
         reader: The reader that makes matches into documents.
     """
 
-    connection: Connection
+    connection: Connection | SourceConnection
     embedder: Embedder
     template: SearchQuery
     reader: RowReader[Document]
@@ -115,11 +120,12 @@ class Settings(ClosingMixin, BaseRetriever):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     index: Index | AsyncIndex | None = None
+    source: Source | None = None
     url: str | None = None
     token: SecretStr | None = None
     namespace: str = ""
     k: Annotated[int, Field(ge=1)] | None = None
-    filter: str = ""
+    filter: Any = ""
     embedding: Embeddings | Literal[True] | None = None
     sparse_embedding: Any = None
     retrieval_mode: RetrievalMode | Literal["dense", "sparse", "hybrid"] | None = None
@@ -136,7 +142,7 @@ class Settings(ClosingMixin, BaseRetriever):
     score_key: str | None = None
     document_mapper: Callable[[QueryResult], Document | None] | None = None
 
-    _connection: Connection | None = PrivateAttr(default=None)
+    _connection: Connection | SourceConnection | None = PrivateAttr(default=None)
 
     # Not in a validator, which would make a ValidationError of a ClientError; and hidden from type checkers, to which
     # the fields are the signature.
@@ -145,8 +151,10 @@ class Settings(ClosingMixin, BaseRetriever):
         def __init__(self, **fields: Any) -> None:
             if fields.get("until") is not None:
                 require_policy(fields["until"], "until")
-            if "filter" in fields:
+            if "filter" in fields and fields.get("source") is None:
                 require_filter(fields["filter"])
+            if fields.get("source") is not None:
+                require_source(fields["source"])
             for name, kind in (("retrieval_mode", RetrievalMode), ("fusion", FusionAlgorithm)):
                 if not isinstance(fields.get(name), str):
                     choose(kind, fields.get(name), name)
@@ -172,7 +180,7 @@ class Settings(ClosingMixin, BaseRetriever):
             raise ValueError(message)
         return fields
 
-    def _resolve(self, filter: str | None = None, namespace: str | None = None) -> ResolvedSettings:
+    def _resolve(self, filter: Any = None, namespace: str | None = None) -> ResolvedSettings:
         """Resolve the fields for one call.
 
         Args:
@@ -183,6 +191,10 @@ class Settings(ClosingMixin, BaseRetriever):
             ClientError: If the mode needs a model that is missing, if fields contradict each other, or if there is no
                 index.
         """
+        narrowing = self.filter if filter is None else filter
+        namespace = self.namespace if namespace is None else namespace
+        if self.source is not None:
+            return self._resolve_over(self.source, narrowing, namespace)
         text_keys = self._text_keys
         mode = choose(RetrievalMode, self.retrieval_mode, "retrieval_mode")
         fusion = choose(FusionAlgorithm, self.fusion, "fusion")
@@ -190,14 +202,28 @@ class Settings(ClosingMixin, BaseRetriever):
         embedder = Embedder(self.embedding, self.sparse_embedding, mode)
         template = SearchQuery(
             mode=embedder.mode,
-            filter=self.filter if filter is None else filter,
-            namespace=self.namespace if namespace is None else namespace,
+            filter=narrowing,
+            namespace=namespace,
             fusion=fusion,
             weighting=weighting,
             weighting_of_index=self.weighting is None,
         )
         reader = document_reader(text_keys, self.score_key, self.document_mapper)
         return ResolvedSettings(self._current_connection(), embedder, template, reader)
+
+    def _resolve_over(self, source: Source, filter: Any, namespace: str) -> ResolvedSettings:
+        """Resolve the fields for one call over a source that is no index, which takes fewer of them.
+
+        Raises:
+            ClientError: If a field is set that only an index takes, or a filter where the source takes none.
+        """
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        refuse_index_fields(source.traits, {**given, "namespace": namespace})
+        mode = choose(RetrievalMode, self.retrieval_mode, "retrieval_mode")
+        embedder = Embedder(self.embedding, self.sparse_embedding, mode)
+        fusion = choose(FusionAlgorithm, self.fusion, "fusion")
+        template = SearchQuery(mode=embedder.mode, fusion=fusion, store_filter=store_filter(source.traits, filter))
+        return ResolvedSettings(self._current_connection(), embedder, template, source_reader(self.score_key))
 
     def _search_config(self, overrides: Overrides) -> SearchConfig:
         """Return the policy and the bounds of one search: the retriever's own, and those that the call overrides.
@@ -247,50 +273,84 @@ class Settings(ClosingMixin, BaseRetriever):
         first = run_id or config.get("run_id")
         return Tracing(query, self.get_name(), self.tags, self.metadata, self._get_ls_params(), config, first)
 
+    def _id_of(self, document: Document) -> str | None:
+        """Return the id by which a document counts as shown: its own, else that by which its store is searched."""
+        if document.id is not None or not isinstance(self.source, VectorStoreSource):
+            return document.id
+        metadata = {name: value for name, value in (document.metadata or {}).items() if name != self.score_key}
+        return self.source.id_of(document.model_copy(update={"metadata": metadata}))
+
     @property
     def _text_keys(self) -> Sequence[str]:
         return [self.text_key] if isinstance(self.text_key, str) else self.text_key
 
-    def _current_connection(self) -> Connection:
-        """Return the connection to the index; a new one if the fields name another index than before."""
-        token = None if self.token is None else self.token.get_secret_value()
+    def _current_connection(self) -> Connection | SourceConnection:
+        """Return the connection to what is searched; a new one if the fields name another index or source."""
         connection = self._connection
-        if connection is None or not connection.made_from(self.index, self.url, token):
+        if self.source is not None:
+            if not isinstance(connection, SourceConnection) or connection.index is not self.source:
+                self._connection = connection = SourceConnection(self.source)
+            return connection
+        token = None if self.token is None else self.token.get_secret_value()
+        if not isinstance(connection, Connection) or not connection.made_from(self.index, self.url, token):
             self._connection = connection = Connection(self.index, self.url, token)
+        return connection
+
+    def _index_connection(self) -> Connection:
+        """Return the connection to the index, for what only an index can do.
+
+        Raises:
+            ClientError: If the retriever searches another source.
+        """
+        connection = self._current_connection()
+        if isinstance(connection, SourceConnection):
+            message = (
+                f"this retriever only reads {connection!r}: write to the store itself, by its add_documents or its "
+                "delete, and the next search finds it"
+            )
+            raise ClientError(message)
         return connection
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
         """Return what a trace says about this retriever."""
         params = super()._get_ls_params(**kwargs)
-        params["ls_vector_store_provider"] = "nextk"
-        if isinstance(self.embedding, Embeddings):
-            params["ls_embedding_provider"] = type(self.embedding).__name__
-            names = (getattr(self.embedding, name, None) for name in ("model", "model_name"))
+        store = self.source.store if isinstance(self.source, VectorStoreSource) else self.source
+        params["ls_vector_store_provider"] = "nextk" if store is None else type(store).__name__
+        embedding = store.embeddings if isinstance(store, VectorStore) else self.embedding
+        if isinstance(embedding, Embeddings):
+            params["ls_embedding_provider"] = type(embedding).__name__
+            names = (getattr(embedding, name, None) for name in ("model", "model_name"))
             if model := next((name for name in names if isinstance(name, str)), None):
                 params["ls_embedding_model"] = model
         return params
 
     def configurable_fields(self, **kwargs: AnyConfigurableField) -> RunnableSerializable[str, list[Document]]:
         """Make fields configurable as LangChain does; the retriever made for each call shares this one's connection."""
-        if {"index", "url", "token"} & kwargs.keys():
+        if self.source is not None or {"index", "source", "url", "token"} & kwargs.keys():
             return super().configurable_fields(**kwargs)
-        shared = self.model_copy(update={"index": self._current_connection().index, "url": None, "token": None})
+        shared = self.model_copy(update={"index": self._index_connection().index, "url": None, "token": None})
         return super(Settings, shared).configurable_fields(**kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         memo = {} if memo is None else memo
-        memo[id(self.index)] = self.index  # a copy searches the same index
+        memo.update({id(searched): searched for searched in (self.index, self.source)})  # a copy searches the same one
         return super().__deepcopy__(memo)
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return what is pickled: the fields and how to find the index again, but nothing that is open.
 
         Raises:
-            ClientError: If the retriever was given an index that is tied to this process.
+            ClientError: If the retriever was given an index or a source that is tied to this process.
         """
         try:
-            pickle.dumps(self.index)
+            pickle.dumps((self.index, self.source))
         except Exception as error:
+            if self.source is not None:
+                message = (
+                    f"{self.source!r} is tied to this process, so that this retriever cannot be pickled: make it anew "
+                    "where it is needed, over the same store"
+                )
+                raise ClientError(message) from error
             message = (
                 "this retriever was given an index object, which is tied to this process: make it by url= and token=, "
                 "or by the environment, to pickle it; or pickle retriever.model_copy(update={'index': None}), which "

@@ -50,7 +50,7 @@ class StoreTask:
         batch_size: int = BATCH,
         show_progress: bool = False,
     ) -> None:
-        self._connection, keys = retriever._current_connection(), retriever._text_keys  # noqa: SLF001 - a part of it
+        self._connection, keys = retriever._index_connection(), retriever._text_keys  # noqa: SLF001 - a part of it
         self._dense: Embeddings | Literal[True] | None = retriever.embedding
         self._sparse = retriever.sparse_embedding
         self._key = keys[0] if keys else None

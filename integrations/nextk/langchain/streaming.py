@@ -157,7 +157,7 @@ class Streaming(Settings):
         config: RunnableConfig | None,
         *,
         k: int | None = None,
-        filter: str | None = None,
+        filter: Any = None,
         namespace: str | None = None,
         run_id: UUID | None = None,
         **overrides: Unpack[Overrides],

@@ -18,7 +18,7 @@ from nextk.retrievers.connection import Connection
 from nextk.retrievers.writing import BATCH, open_embedded
 from nextk.sessions.query import require_filter
 
-_LOCATION_FIELDS = ("index", "url", "token")
+_LOCATION_FIELDS = ("index", "source", "url", "token")
 
 
 class StoreOptions(TypedDict, total=False):
@@ -126,7 +126,7 @@ class Writing(Settings):
             ClientError: If there are neither ids nor a filter, or both.
         """
         namespace = self.namespace if namespace is None else namespace
-        index = self._current_connection().index
+        index = self._index_connection().index
         return sum(index.delete(namespace=namespace, **part).deleted for part in _delete_requests(ids, filter))
 
     async def adelete(
@@ -138,7 +138,7 @@ class Writing(Settings):
     ) -> int:
         """Remove records without blocking the event loop; see `delete`."""
         namespace = self.namespace if namespace is None else namespace
-        index = self._current_connection().async_index
+        index = self._index_connection().async_index
         return sum(
             [(await index.delete(namespace=namespace, **part)).deleted for part in _delete_requests(ids, filter)]
         )

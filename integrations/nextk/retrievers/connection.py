@@ -161,10 +161,6 @@ def _noting_weighting() -> Iterator[None]:
 
 
 _BEARER = "Bearer "
-NO_UPSTASH_STORE = (
-    "of another store's documents make an index of your own, by ResumableRetriever.from_documents(documents, model)"
-)
-"""The advice for a store that is not Upstash's."""
 
 
 def location_of(index: Any, holder: str) -> dict[str, Any]:
@@ -186,8 +182,8 @@ def location_of(index: Any, holder: str) -> dict[str, Any]:
     sent = headers.get("Authorization") if isinstance(headers, dict) else None
     if not isinstance(url, str) or not isinstance(sent, str) or not sent.startswith(_BEARER):
         message = (
-            f"the index of this {holder} does not say where it is, as the Upstash SDK's does. If it is Upstash's, make "
-            f"the retriever yourself, with url= and token=; {NO_UPSTASH_STORE}"
+            f"the index of this {holder} does not say where it is, as the Upstash SDK's does: make the retriever "
+            "yourself, with url= and token="
         )
         raise ClientError(message)
     return {"url": url, "token": sent.removeprefix(_BEARER)}

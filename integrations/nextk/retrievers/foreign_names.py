@@ -14,7 +14,8 @@ _SHARED = {
 LANGCHAIN: Mapping[str, str] = {
     **_SHARED,
     **dict.fromkeys(("top_k", "similarity_top_k", "n_results", "limit"), "give k="),
-    "search_kwargs": "give what is in it by itself, as in k=5, filter=...",
+    "search_kwargs": "give what is in it by itself, as in k=5, filter=..., or give it to from_vectorstore",
+    "fetch_k": "there is no MMR; a store that filters so many takes it by from_vectorstore(store, search_kwargs=...)",
     "filters": WRITE_FILTER,
     **dict.fromkeys(("vectorstore", "vector_store", "store"), "call ResumableRetriever.from_vectorstore(store)"),
     **dict.fromkeys(("embedding_function", "embeddings", "embedding_model", "embed_model"), "give embedding="),

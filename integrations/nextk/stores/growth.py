@@ -18,9 +18,10 @@ delivered wait; a page is made of them if they suffice. Otherwise the store is a
   many rows as a limit that many stores have; a store that happens to hold as many cannot be told from it.
 - **A k that is refused.** Stores raise above a limit of theirs. If a k fails, a smaller one is tried: the largest limit
   that many stores have, then the rows that are needed, then the k that has worked before, which tells a limit from a
-  store that does not answer at all. If one works, its rows are delivered first. Then the refused k is asked for once
-  more; if it is refused again in the same way, the limit is sought between the two by halving, to a 32nd of the rows,
-  and the search ends there with `limit` set, and with a warning in the log.
+  store that does not answer at all. If one works, its rows are delivered first. Then the refused k is asked for three
+  times more; if it is refused each time in the same way, and the k that has worked before works again, the limit is
+  sought between the two by halving, to a 32nd of the rows, and the search ends there with `limit` set, and with a
+  warning in the log.
 - **Failures.** If no smaller k works, the first exception goes through. Errors that say nothing about k go through at
   once: those of nextk that a session repeats, those of a connection, and those of the caller. A call that raises, or
   is cancelled, has delivered nothing; called again, it asks again.
@@ -49,6 +50,9 @@ KNOWN_LIMITS = (50, 100, 300, 400, 1_000, 2_048, 4_096, 10_000, 16_384, 100_000)
 
 MAX_IDLE_ANSWERS = 2
 """The number of answers without a new row, one after the other, that end a search."""
+
+REFUSALS = 3
+"""The number of times, one after the other, that a refused k has to be refused again before it counts as a limit."""
 
 _RESOLUTION = 32
 """The limit of a store is sought to this fraction of the rows."""
@@ -195,15 +199,19 @@ class Growth:
                 self._end_at(self._largest)
                 return
             k -= gap // 2
-        try:
-            answer = yield BestRows(k)
-        except Exception as error:
-            if type(error) is not refusal.kind:
-                raise
-            self._refusal = _RefusedK(k, refusal.kind, confirmed=True)
-        else:
-            self._refusal = refusal if refusal.confirmed else None
-            self._take(k, answer)
+        for _ in range(1 if refusal.confirmed else REFUSALS):
+            try:
+                answer = yield BestRows(k)
+            except Exception as error:
+                if type(error) is not refusal.kind:
+                    raise
+            else:
+                self._refusal = refusal if refusal.confirmed else None
+                self._take(k, answer)
+                return
+        if not refusal.confirmed:
+            self._merge((yield BestRows(self._largest)))  # raises if the store does not answer at all
+        self._refusal = _RefusedK(k, refusal.kind, confirmed=True)
 
     @property
     def _largest(self) -> int:
@@ -211,7 +219,16 @@ class Growth:
         return self._asked[-1] if self._asked else 0
 
     def _take(self, k: int, answer: Sequence[QueryResult]) -> None:
-        """Let the rows of an answer wait, less those delivered before, and decide whether the search ends."""
+        """Let the rows of an answer wait, and decide whether the search ends."""
+        new = self._merge(answer)
+        self._idle = 0 if new else self._idle + 1
+        self._found = len(answer)
+        self._end_if_idle(k)
+        if k > self._largest:
+            self._asked.append(k)
+
+    def _merge(self, answer: Sequence[QueryResult]) -> int:
+        """Let the rows of an answer wait, less those delivered before. Returns how many are new."""
         distinct: dict[str, QueryResult] = {}
         for row in answer:
             distinct.setdefault(row.id, row)
@@ -221,11 +238,7 @@ class Growth:
         self._announce(len(distinct) - new)
         kept = {id_: row for id_, row in self._waiting.items() if id_ not in undelivered}
         self._waiting = sorted_rows(kept | undelivered, self._scores)
-        self._idle = 0 if new else self._idle + 1
-        self._found = len(answer)
-        self._end_if_idle(k)
-        if k > self._largest:
-            self._asked.append(k)
+        return new
 
     def _end_if_idle(self, k: int) -> None:
         """End the search if it has brought nothing new for long enough.

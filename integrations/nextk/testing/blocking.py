@@ -102,12 +102,21 @@ class AwaitableSearch(AsyncSourceSearch):
         self, query: SearchQuery, count: int, *, seen: Collection[str] = (), max_idle: int = 120
     ) -> list[QueryResult]:
         """Begin the search, and fetch its first rows."""
-        return self._search.fetch_first(query, count, seen=seen, max_idle=max_idle)
+        try:
+            return self._search.fetch_first(query, count, seen=seen, max_idle=max_idle)
+        finally:
+            self._note_counts()
 
     async def fetch_next(self, count: int) -> list[QueryResult]:
         """Fetch the next rows of the search."""
-        return self._search.fetch_next(count)
+        try:
+            return self._search.fetch_next(count)
+        finally:
+            self._note_counts()
 
     async def stop(self) -> None:
         """Let go of the search."""
         self._search.stop()
+
+    def _note_counts(self) -> None:
+        self.refetched, self.limit = self._search.refetched, self._search.limit

@@ -3,6 +3,7 @@
 import unittest
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from nextk.sessions import AsyncRetrievalSession, Cursor, RowReader, SearchConfig, SearchQuery
@@ -89,14 +90,15 @@ class SourceSuite(ABC):
         others = sorted(set(served) - set(self.expected()))
         assert not others, f"rows came that are not expected: {others}"
 
-    async def _undisturbed(self, size: int) -> tuple[list[str], int]:
-        """Return the ids of a search in order, and how many requests it sends."""
+    async def _undisturbed(self, size: int) -> tuple["Undisturbed", int]:
+        """Return the outcome of a search in which nothing fails, and how many requests it sends."""
         source, counted = self.source(), SourceRequests()
+        search = self._search(source)
         with counted.of(source, self.requests):
-            served = ids_of_pages(await self._drain(self._search(source), size))
+            served = ids_of_pages(await self._drain(search, size))
         if not counted.count:
             skip("no request of this source can be made to fail: name the methods that send them in `requests`")
-        return served, counted.count
+        return Undisturbed(served, search.limit, ordered=bool(source.traits.stable_order)), counted.count
 
     async def _served(self, search: AsyncRetrievalSession[str], size: int) -> list[str]:
         """Return the ids that a session still has, and repeat a call that has failed."""
@@ -113,11 +115,27 @@ class SourceSuite(ABC):
         if self.source().traits.keeps_open:
             skip("a search that is kept open may be lost by a failure: a session begins a new one")
 
-    def _check_same(self, source: Source, undisturbed: list[str], pages: list[list[QueryResult]]) -> None:
+    def _check_same(self, undisturbed: "Undisturbed", pages: list[list[QueryResult]], limit: int | None) -> None:
         served = ids_of_pages(pages)
         self._check_whole(served)
-        if source.traits.stable_order:
-            assert undisturbed == served, f"a failure has changed the order: {undisturbed} and {served}"
+        if undisturbed.ordered:
+            assert undisturbed.ids == served, f"a failure has changed the order: {undisturbed.ids} and {served}"
+        assert undisturbed.limit == limit, f"a failure was taken for a limit of {limit} rows"
+
+
+@dataclass(frozen=True, slots=True)
+class Undisturbed:
+    """The outcome of a search in which nothing fails.
+
+    Attributes:
+        ids: The ids of the rows that came.
+        limit: The limit that the search has met.
+        ordered: Whether every search has to bring them in this order.
+    """
+
+    ids: list[str]
+    limit: int | None
+    ordered: bool
 
 
 def ids_of_pages(pages: list[list[QueryResult]]) -> list[str]:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Annotated, Any, TypeAlias
 
 from langchain.tools import BaseTool, ToolRuntime
@@ -42,7 +41,6 @@ log = logging.getLogger("nextk.langchain.agents")
 _QueryArgument: TypeAlias = Annotated[str, prompts.QUERY_DESCRIPTION]
 _SearchIdArgument: TypeAlias = Annotated[str, prompts.SEARCH_ID_DESCRIPTION]
 _Output: TypeAlias = tuple[Any, Any]  # content and artifact
-_id_of = attrgetter("id")
 
 
 def create_resumable_search_tools(
@@ -106,7 +104,8 @@ def create_resumable_search_tools(
     """
     limits = _limits(retriever, search_tool, more_tool, page_size, max_results, max_searches)
     excerpt_of = _excerpts_by(document_formatter)
-    tools = SearchTools[Document](limits, search_tool, more_tool, excerpt_of, _id_of, (GraphBubbleUp,))
+    id_of = retriever._id_of  # noqa: SLF001 - of the same package
+    tools = SearchTools[Document](limits, search_tool, more_tool, excerpt_of, id_of, (GraphBubbleUp,))
     return _GraphTools(retriever, tools, per_call, messages_key).tools(description)
 
 
