@@ -37,7 +37,7 @@ from nextk.errors import ClientError
 from nextk.llama_index import ResumableRetriever
 from nextk.llama_index.store_rows import scores_of
 from nextk.llama_index.store_source import VectorStoreSource
-from nextk.sessions import SearchQuery
+from nextk.sessions import RetrievalMode, SearchQuery
 from nextk.stores import Continuation, RefetchSource, StoreRow
 from nextk.until import Accepted, MinScore
 from tests.support.letter_models import loops_to_keep_free
@@ -510,6 +510,13 @@ class TestModes:
             store._asked[-1].similarity_top_k, store._asked[-1].sparse_top_k, store._asked[-1].hybrid_top_k
         )  # fmt: skip
 
+    async def test_a_size_that_ends_a_search(self, colour: Colour) -> None:
+        """A fixed size of a hybrid search ends it, and the report says that the store gives no more of one search."""
+        with index_over("hybrid") as index:
+            search = colour.open(ResumableRetriever.from_index(index, vector_store_query_mode="hybrid", hybrid_top_k=8))
+            assert 8 <= len(await colour.drain(search)) < len(NODES)
+            assert (8, False) == (search.report.limit, search.report.complete)
+
     @pytest.mark.parametrize("mode", ["mmr", "svm", "semantic_hybrid", "nearest"])
     def test_refused(self, mode: str) -> None:
         """MMR and other modes that rank a set as a whole cannot go on, and are refused in words."""
@@ -678,6 +685,19 @@ class WithFire(BaseNodePostprocessor):
         for node in nodes:  # as postprocessors may
             node.node.metadata["place"] = -1
         return passed
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_sizes(kind: str) -> None:
+    """A source says how many rows it holds where the store or the index does, and never how many pass a filter."""
+    with index_over(kind) as index:
+        source = ResumableRetriever.from_index(index).source
+        assert isinstance(source, VectorStoreSource)
+        assert (None if kind == "own" else len(NODES)) == source.size(SearchQuery(data=QUESTION))
+        assert source.size(SearchQuery(data=QUESTION, store_filter=ODD)) is None
+        assert source.size(SearchQuery(data=QUESTION, mode=RetrievalMode.SPARSE)) is None
+        alone = VectorStoreSource(index.vector_store, docstore=index.docstore)
+        assert (None if kind in ("own", "simple") else len(NODES)) == alone.size(SearchQuery(data=QUESTION))
 
 
 class TestContract:
