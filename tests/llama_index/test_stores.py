@@ -20,7 +20,7 @@ from llama_index.core import VectorStoreIndex, instrumentation
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import IndexNode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import BaseNode, IndexNode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.settings import Settings
 from llama_index.core.vector_stores import SimpleVectorStore
 from llama_index.core.vector_stores.types import (
@@ -30,12 +30,14 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 from llama_index.vector_stores.faiss import FaissVectorStore
+from llama_index.vector_stores.qdrant import QdrantVectorStore
+from qdrant_client import AsyncQdrantClient
 
 from nextk.errors import ClientError
 from nextk.llama_index import ResumableRetriever
 from nextk.llama_index.store_rows import scores_of
 from nextk.llama_index.store_source import VectorStoreSource
-from nextk.sessions import SearchQuery
+from nextk.sessions import RetrievalMode, SearchQuery
 from nextk.stores import Continuation, RefetchSource, StoreRow
 from nextk.until import Accepted, MinScore
 from tests.support.letter_models import loops_to_keep_free
@@ -256,6 +258,13 @@ class TestFilters:
         assert [id_ for id_ in ranked(over) if id_ in expected] == first + rest
         with pytest.raises(ClientError, match="another filter"):
             colour.resume(retriever, cursor)
+
+    async def test_changed_afterwards(self, over: VectorStoreIndex, colour: Colour) -> None:
+        """Filters are those that the retriever was made with, although the caller changes the object later."""
+        mine = ODD.model_copy(deep=True)
+        retriever = ResumableRetriever.from_index(over, similarity_top_k=100, filters=mine)
+        mine.filters[0].value = "yes"  # type: ignore[union-attr]
+        assert {"no"} == {node.metadata["even"] for node in await colour.retrieve(retriever)}
 
     @pytest.mark.parametrize("condition", ["and", "or", "not"])
     async def test_groups(self, over: VectorStoreIndex, colour: Colour, condition: str) -> None:
@@ -501,6 +510,13 @@ class TestModes:
             store._asked[-1].similarity_top_k, store._asked[-1].sparse_top_k, store._asked[-1].hybrid_top_k
         )  # fmt: skip
 
+    async def test_a_size_that_ends_a_search(self, colour: Colour) -> None:
+        """A fixed size of a hybrid search ends it, and the report says that the store gives no more of one search."""
+        with index_over("hybrid") as index:
+            search = colour.open(ResumableRetriever.from_index(index, vector_store_query_mode="hybrid", hybrid_top_k=8))
+            assert 8 <= len(await colour.drain(search)) < len(NODES)
+            assert (8, False) == (search.report.limit, search.report.complete)
+
     @pytest.mark.parametrize("mode", ["mmr", "svm", "semantic_hybrid", "nearest"])
     def test_refused(self, mode: str) -> None:
         """MMR and other modes that rank a set as a whole cannot go on, and are refused in words."""
@@ -671,6 +687,19 @@ class WithFire(BaseNodePostprocessor):
         return passed
 
 
+@pytest.mark.parametrize("kind", STORES)
+def test_sizes(kind: str) -> None:
+    """A source says how many rows it holds where the store or the index does, and never how many pass a filter."""
+    with index_over(kind) as index:
+        source = ResumableRetriever.from_index(index).source
+        assert isinstance(source, VectorStoreSource)
+        assert (None if kind == "own" else len(NODES)) == source.size(SearchQuery(data=QUESTION))
+        assert source.size(SearchQuery(data=QUESTION, store_filter=ODD)) is None
+        assert source.size(SearchQuery(data=QUESTION, mode=RetrievalMode.SPARSE)) is None
+        alone = VectorStoreSource(index.vector_store, docstore=index.docstore)
+        assert (None if kind in ("own", "simple") else len(NODES)) == alone.size(SearchQuery(data=QUESTION))
+
+
 class TestContract:
     """LlamaIndex's contract of retrievers, over a store."""
 
@@ -720,6 +749,19 @@ class TestContract:
                 assert 3 == len(await retriever.aretrieve(QUESTION))
         finally:
             loops_to_keep_free.clear()
+
+    async def test_asynchronous_client(self) -> None:
+        """A Qdrant store with an asynchronous client alone is searched by that, from its first page to its end."""
+        client = AsyncQdrantClient(":memory:")
+        store = QdrantVectorStore("nodes", aclient=client, index_doc_id=False)
+        embedded: list[BaseNode] = [one.model_copy(update={"embedding": vector_of(one.get_content())}) for one in NODES]
+        await store.async_add(embedded)
+        retriever = ResumableRetriever.from_vector_store(store, embed_model=Digests(), similarity_top_k=100)
+        expected = ids(await retriever.aretrieve(QUESTION))
+        assert len(NODES) == len(set(expected))
+        async with retriever.aopen(QUESTION) as search:
+            assert expected == [node.node_id async for node in search]
+        await client.close()
 
     async def test_asynchronous_refusal(self) -> None:
         """A store whose asynchronous half refuses filters is asked without them."""

@@ -26,6 +26,7 @@ from nextk.types import SparseVector
 
 _ONE_PLACE = "a retriever searches one place"
 _STORE_RANKS = "the store ranks by itself, as it was set up"
+_FOR_THE_STORE = "from_vector_store and from_index hand it on to the store"
 _OF_AN_INDEX: Mapping[str, tuple[Any, str]] = {
     "index": (None, _ONE_PLACE),
     "url": (None, _ONE_PLACE),
@@ -35,8 +36,8 @@ _OF_AN_INDEX: Mapping[str, tuple[Any, str]] = {
     "fusion": (None, _STORE_RANKS),
     "weighting": (None, _STORE_RANKS),
     "text_key": (TEXT_KEYS, "nodes come as the store holds them"),
-    "alpha": (None, "give it to from_vector_store, from_index, or the source itself"),
-    "hybrid_top_k": (None, "give it to from_vector_store, from_index, or the source itself"),
+    "alpha": (None, _FOR_THE_STORE),
+    "hybrid_top_k": (None, _FOR_THE_STORE),
 }
 """The arguments that only an index takes: each with its default, and what to do instead."""
 
@@ -203,7 +204,8 @@ class SourceRestrictions(Restrictions):
         residual = MetadataPolicy(check) if check.restricts else None
         handed_on = None
         if isinstance(source, VectorStoreSource) and check.restricts:
-            handed_on = StoreFilter(given.filters, tuple(given.doc_ids or ()), tuple(given.node_ids or ()))
+            filters = None if given.filters is None else given.filters.model_copy(deep=True)  # the check has its own
+            handed_on = StoreFilter(filters, tuple(given.doc_ids or ()), tuple(given.node_ids or ()))
         own = cls("", residual, given.postprocessors, handed_on, source)
         return own if given.filter is None or given.filter == "" else own.through(given.filter)
 
@@ -228,7 +230,8 @@ class SourceRestrictions(Restrictions):
             )
             raise ClientError(message)
         standing = StoreFilter.of(self.store_filter)
-        both = filter if standing.filters is None else _both(standing.filters, filter)
+        narrow = filter.model_copy(deep=True)
+        both = narrow if standing.filters is None else _both(standing.filters, narrow)
         check = check_of(both, standing.doc_ids, standing.node_ids)
         return replace(self, residual=MetadataPolicy(check), store_filter=replace(standing, filters=both))
 

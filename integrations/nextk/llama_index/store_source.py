@@ -97,7 +97,8 @@ class VectorStoreSource(RefetchSource):
             go to the store as `"text_search"` if that is the mode here.
         alpha: The weight of the dense half of a hybrid search, as the store takes it.
         sparse_top_k: The number of rows of the sparse half of a hybrid search; absent: as many as are asked for.
-        hybrid_top_k: The number of rows of a hybrid search, which then ends there; absent: as many as are asked for.
+        hybrid_top_k: The number of rows of one hybrid request, which ends a search early; absent: as many as are asked
+            for.
         vector_store_kwargs: Further arguments of the store's `query`.
         key: The metadata key that holds the id of a node without an id, or a function that takes the node.
         store_id: A text that names the store, for cursors; absent: its class and the name of its collection, index or
@@ -170,6 +171,16 @@ class VectorStoreSource(RefetchSource):
     def needs_vector(self, mode: RetrievalMode | None) -> bool:
         """Return whether queries in a mode need a dense vector: not where the store embeds, or searches words."""
         return bool(getattr(self._store, "is_embedding_query", True)) and (mode or self.mode).dense
+
+    def size(self, query: SearchQuery) -> int | None:
+        """Return how many rows the store holds for a query, as far as it says so; `None` if that is not known.
+
+        Args:
+            query: The query. How many rows pass a filter, or hold a word of a sparse query, is not known.
+        """
+        if StoreFilter.of(query.store_filter) or not (query.mode or self.mode).dense:
+            return None
+        return _size_of(self._store) if self._node_ids is None else len(self._node_ids)
 
     def query(self, query: SearchQuery, count: int) -> Sequence[QueryResult]:
         """Ask the store once for its best rows.
@@ -283,6 +294,20 @@ def client_of(store: Any) -> Any:
         return getattr(store, "client", None)
     except Exception:
         return None
+
+
+def _size_of(store: Any) -> int | None:
+    """Return how many rows a store of FAISS, Chroma or Qdrant holds; `None` for other stores."""
+    client = client_of(store)
+    match type(client).__module__.partition(".")[0]:
+        case "faiss":
+            return int(client.ntotal)
+        case "chromadb":
+            return int(client.count())
+        case "qdrant_client":
+            return int(client.count(store.collection_name).count)
+        case _:
+            return None
 
 
 def _gives_distances(store: Any) -> bool:
