@@ -168,7 +168,7 @@ class TestLlamaIndex:
         assert index._callback_manager is not None
 
     def test_vector_stores(self) -> None:
-        """A source reads the ids and the docstore of an index, and whether a store can be awaited or gives distances."""
+        """A source reads an index's ids and docstore, and whether a store can be awaited or gives distances."""
         index = VectorStoreIndex([TextNode(text="x", id_="n")], embed_model=MockEmbedding(2))
         assert {"n": "n"} == index.index_struct.nodes_dict
         assert ["n"] == [node.node_id for node in index.docstore.get_nodes(["n", "gone"], raise_error=False)]

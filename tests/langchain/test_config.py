@@ -76,9 +76,8 @@ class TestRunnable:
                 configurable: Any = retriever.configurable_fields(k=ConfigurableField(id="k"))
                 made = [configurable.prepare({"configurable": {"k": k}})[0] for k in (2, 3)]
                 assert [2, 3] == [len(each.invoke(QUESTION)) for each in made]
-                assert {id(retriever._current_connection().index._transport)} == {
-                    id(each._current_connection().index._transport) for each in made
-                }
+                connections: list[Any] = [each._current_connection() for each in (retriever, *made)]
+                assert 1 == len({id(connection.index._transport) for connection in connections})
 
     def test_configurable_place(self) -> None:
         """Where the index is may be configured as well."""
