@@ -1,13 +1,16 @@
 """A source of your own: sessions over the full-text index of SQLite, which finds the best rows, and no more.
 
-Run it with `python cookbook/a_source_of_your_own.py`, after `pip install nextk`.
+Run it with `python cookbook/a_source_of_your_own.py`, after `pip install "nextk[langchain]"`.
 """
 
 import re
 import sqlite3
 import threading
 
-from nextk.sessions import RetrievalSession, RowReader, SearchQuery
+from langchain_core.documents import Document
+
+from nextk.langchain import ResumableRetriever
+from nextk.sessions import SearchQuery
 from nextk.stores import RefetchSource, StoreRow
 from nextk.until import Accepted
 
@@ -36,20 +39,19 @@ class NotesSource(RefetchSource):
         return [StoreRow(str(id_), score, data=text) for id_, score, text in found]
 
 
-def permitted(texts: list[str]) -> list[bool]:
-    return ["very very" in text for text in texts]
+def permitted(documents: list[Document]) -> list[bool]:
+    return ["very very" in document.page_content for document in documents]
 
 
 def main() -> None:
     source = NotesSource(TEXTS)
-    reader = RowReader(lambda row: row.data)  # what the session hands out
-    with RetrievalSession(source, SearchQuery(data="a busy harbour"), reader) as search:
-        print(search.fetch_next(3))
-        print(search.fetch_until(Accepted(3, permitted)))
-        print(f"{search.report.pulled} rows came by {search.report.continuation}")
+    retriever = ResumableRetriever(source=source)  # or nextk.llama_index's, or a RetrievalSession without a framework
+    print([document.page_content for document in retriever.invoke("a busy harbour", until=Accepted(3, permitted))])
+    with retriever.open("a busy harbour") as search:
+        first, second = search.fetch_next(5), search.fetch_next(5)
         cursor = search.cursor()  # plain data: keep it anywhere, and go on later
-    with RetrievalSession(source, SearchQuery(data="a busy harbour"), reader, cursor=cursor) as search:
-        print(len(list(search)), "further rows")
+    with retriever.resume(cursor) as search:
+        print(len(first + second), "rows, and", len(list(search)), "further ones by", search.report.continuation)
     source.database.close()
 
 

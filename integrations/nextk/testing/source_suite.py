@@ -39,7 +39,10 @@ class SourceSuite(ABC):
 
     @abstractmethod
     def expected(self) -> Collection[str]:
-        """Return the ids of all rows that the query finds, in any order. There have to be at least 4."""
+        """Return the ids of all rows that the query finds, in any order. There have to be at least 4.
+
+        It is called while requests of the source fail on purpose, so it must not search the source itself.
+        """
 
     @abstractmethod
     def _search(self, source: Source) -> AsyncSourceSearch:
