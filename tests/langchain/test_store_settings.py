@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from qdrant_client import QdrantClient
 
 from nextk import Index
-from nextk.errors import ClientError
+from nextk.errors import ClientError, RefusedError
 from nextk.langchain import ResumableRetriever
 from nextk.langchain.store_source import VectorStoreSource
 from nextk.sessions import SearchQuery
@@ -523,13 +523,13 @@ class TestOddStores:
         assert {f"c{place}" for place in range(30, 60)} <= set(ids)
 
     async def test_a_closed_client(self, colour: Colour) -> None:
-        """The error of a client that was closed meanwhile reaches the caller."""
+        """A client that was closed meanwhile is a refusal in words."""
         with opened("qdrant") as store:
             assert isinstance(store, QdrantVectorStore)
             search = colour.open(over(store), QUESTION)
             await search.fetch_next(15)
             store.client.close()
-            with pytest.raises(RuntimeError, match="closed"):
+            with pytest.raises(RefusedError, match="closed"):
                 await search.fetch_next(30)
 
     async def test_a_refused_filter(self, chroma: Chroma, colour: Colour) -> None:

@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.embeddings import DeterministicFakeEmbedding
 from langchain_core.vectorstores import VectorStore
+from langchain_qdrant import QdrantVectorStore, SparseEmbeddings, SparseVector
+from langchain_qdrant import RetrievalMode as QdrantMode
 
 from nextk.errors import ClientError, PolicyMismatch
 from nextk.langchain import ResumableRetriever
@@ -83,8 +86,9 @@ class TestEveryStore:
         assert found == await everything(store)
         report = search.report
         assert (report.exhausted, report.complete, report.limit) == (True, True, None)
-        assert report.continuation is Continuation.REFETCH
-        assert report.refetched > 0
+        excludes = isinstance(store, QdrantVectorStore)  # whose points can be excluded
+        assert report.continuation is (Continuation.EXCLUSION if excludes else Continuation.REFETCH)
+        assert bool(report.refetched) is not excludes
 
     async def test_until(self, store: VectorStore, colour: Colour) -> None:
         """A call with a policy goes on until the policy has enough, and hands out nothing that it drops."""
@@ -192,3 +196,54 @@ class TestEveryStore:
         found = places(first + await search.rest())
         assert len(found) == len(set(found))
         assert set(range(60)) <= set(found)
+
+
+class TestQdrant:
+    """LangChain's Qdrant store, whose searches go on by exclusion."""
+
+    @pytest.mark.parametrize("mode", list(QdrantMode))
+    async def test_modes(self, mode: QdrantMode, colour: Colour) -> None:
+        """In each of its modes, every document comes once with the metadata that the store gives it."""
+        store = QdrantVectorStore.from_texts(
+            [f"note {number} of the sea" for number in range(30)],
+            DeterministicFakeEmbedding(size=8),
+            ids=list(range(30)),
+            sparse_embedding=Letters(),
+            retrieval_mode=mode,
+            location=":memory:",
+        )
+        try:
+            retriever = over(store, k=5)
+            search = colour.open(retriever, QUESTION)
+            found = await search.fetch_next(8) + await search.rest()
+            expected = await asyncio.to_thread(store.similarity_search, QUESTION, k=30)
+            assert sorted(found, key=str) == sorted(expected, key=str)
+            if mode is not QdrantMode.HYBRID:
+                assert found == expected
+            assert await colour.invoke(retriever, QUESTION) == found[:5]
+            assert (search.report.continuation, search.report.refetched) == (Continuation.EXCLUSION, 0)
+        finally:
+            store.client.close()
+
+    async def test_keywords_of_the_store(self, colour: Colour) -> None:
+        """With keywords of the store's own searches, the store itself is asked, and rows are fetched again."""
+        with opened("qdrant") as store:
+            search = colour.open(over(store, search_kwargs={"consistency": None}), QUESTION)
+            await search.fetch_next(15)
+            await search.fetch_next(15)
+            assert search.report.continuation is Continuation.REFETCH
+
+
+class Letters(SparseEmbeddings):
+    """A sparse model: the letters of a text, and how often each stands in it."""
+
+    def embed_documents(self, texts: list[str]) -> list[SparseVector]:
+        """Embed texts."""
+        return [self.embed_query(text) for text in texts]
+
+    def embed_query(self, text: str) -> SparseVector:
+        """Embed a query."""
+        letters = sorted(set(text))
+        return SparseVector(
+            indices=[ord(each) for each in letters], values=[float(text.count(each)) for each in letters]
+        )

@@ -10,6 +10,7 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import SecretStr
 
 from nextk.errors import ClientError
+from nextk.langchain.qdrant_store import qdrant_fields
 from nextk.langchain.settings import Settings
 from nextk.langchain.store_source import VectorStoreSource, require_keywords
 from nextk.retrievers.connection import location_of
@@ -41,7 +42,9 @@ class OverStores(Settings):
         documents of one call that knew the number beforehand. The store embeds the question for each of these requests.
         Scores are the store's relevance scores; over a store without them, policies of scores are refused.
 
-        Upstash's own store is read as its index, with its model, namespace and text key, and goes on natively.
+        Upstash's own store is read as its index, with its model, namespace and text key, and goes on natively. That of
+        `langchain_qdrant` goes on by excluding what has come, unless there is a `key` or `search_kwargs`: nothing is
+        moved twice, scores are Qdrant's own, and a hybrid search is fused here, by ranks.
 
         Args:
             store: The store. It stays yours to write to and to close.
@@ -66,6 +69,9 @@ class OverStores(Settings):
         fields = {"k": _either("k", k, rest), "filter": _either("filter", kwargs.pop("filter", None), rest)}
         given = {name: value for name, value in {**fields, "until": until}.items() if value is not None}
         if isinstance(store, VectorStore) and not _is_upstash(store):
+            qdrant = None if rest or key is not None else qdrant_fields(store, store_id)
+            if qdrant is not None:
+                return cls(**{**qdrant, **given, **kwargs})
             source = VectorStoreSource(store, search_kwargs=rest, key=key, store_id=store_id)
             return cls(source=source, **given, **kwargs)
         found = fields_of(store)

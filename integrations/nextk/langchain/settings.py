@@ -21,6 +21,7 @@ from nextk.bodies import MAX_ROWS
 from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.langchain.documents import document_reader
+from nextk.langchain.qdrant_store import QdrantStoreSource
 from nextk.langchain.question import Embedder
 from nextk.langchain.source_settings import refuse_index_fields, require_source, source_reader, store_filter
 from nextk.langchain.store_source import VectorStoreSource
@@ -275,7 +276,7 @@ class Settings(ClosingMixin, BaseRetriever):
 
     def _id_of(self, document: Document) -> str | None:
         """Return the id by which a document is known as shown: its own, else the one that its source makes, if any."""
-        if document.id or not isinstance(self.source, VectorStoreSource):
+        if document.id or not isinstance(self.source, VectorStoreSource | QdrantStoreSource):
             return document.id or None
         metadata = {name: value for name, value in (document.metadata or {}).items() if name != self.score_key}
         return self.source.id_of(document.model_copy(update={"metadata": metadata}))

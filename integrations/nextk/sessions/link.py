@@ -180,14 +180,20 @@ class _ParkedSearches(Generic[Search]):
 
     def put(self, source: Source, key: str, search: Search, undecided: Undecided) -> None:
         """Keep a search. Above `MAX_PARKED`, the one that was kept first is forgotten."""
-        kept = self._by_source.setdefault(source, OrderedDict())
+        try:
+            kept = self._by_source.setdefault(source, OrderedDict())
+        except TypeError:  # the source has no hash, as a dataclass that is compared has none
+            return
         kept[key] = (search, undecided)
         if len(kept) > MAX_PARKED:
             kept.popitem(last=False)
 
     def take(self, source: Source, key: str) -> tuple[Search, Undecided] | None:
         """Return a search, once; `None` if it is not here."""
-        return self._by_source.get(source, OrderedDict()).pop(key, None)
+        try:
+            return self._by_source.get(source, OrderedDict()).pop(key, None)
+        except TypeError:
+            return None
 
 
 _parked: _ParkedSearches[SourceSearch] = _ParkedSearches()

@@ -47,6 +47,8 @@ class QdrantSource(ExclusionSource):
             one already, or the dict of one.
         hnsw_ef: The `hnsw_ef` of each dense search; absent: one that grows with the depth.
         max_excluded: The number of points that a request excludes at most; above it, points are fetched again.
+        store_id: A name for what the collection holds, by which cursors are told from those of others; absent: the name
+            of the collection and of the vectors that are searched.
 
     Raises:
         ClientError: There is no client, no vector, or a function that cannot be called.
@@ -70,6 +72,7 @@ class QdrantSource(ExclusionSource):
         filter_of: Callable[[Any], Any] | None = None,
         hnsw_ef: int | None = None,
         max_excluded: int = ExclusionSource.max_excluded,
+        store_id: str | None = None,
     ) -> None:
         require("qdrant_client", "qdrant")
         if client is None and async_client is None:
@@ -87,6 +90,7 @@ class QdrantSource(ExclusionSource):
         self._text_key, self._metadata_key = text_key, metadata_key
         self._item_of, self._filter_of = item_of, filter_of or as_filter
         self._hnsw_ef = hnsw_ef
+        self._store_id = store_id
         self.max_excluded = max_excluded
         self._descending: bool | None = None  # whether a higher score of a dense search is nearer
 
@@ -95,8 +99,8 @@ class QdrantSource(ExclusionSource):
 
     @property
     def identity(self) -> str:
-        """The collection, and the names of the vectors that are searched."""
-        return f"qdrant {self.collection_name!r} {self._dense!r} {self._sparse!r}"
+        """The collection, and the names of the vectors that are searched, or the `store_id`."""
+        return self._store_id or f"qdrant {self.collection_name!r} {self._dense!r} {self._sparse!r}"
 
     def legs(self, query: SearchQuery) -> list[SearchQuery]:
         """Return the dense search, the sparse one, or both, as the mode or the vectors of the query say.
