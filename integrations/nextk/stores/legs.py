@@ -40,7 +40,7 @@ class LegRequest:
     asked: RowsWithout | BestRows
 
 
-_Fetching: TypeAlias = Generator[LegRequest | CountRows, Any, R]
+_LegRequests: TypeAlias = Generator[LegRequest | CountRows, Any, R]
 
 
 class FusedLegs:
@@ -72,7 +72,7 @@ class FusedLegs:
         """The number of rows that the store gives of one leg at most; `None` if no such limit is known."""
         return next((leg.limit for leg in self._legs if leg.limit is not None), None)
 
-    def fetch(self, count: int) -> _Fetching[list[QueryResult]]:
+    def fetch(self, count: int) -> _LegRequests[list[QueryResult]]:
         """Fetch the next rows; see `Exclusion.fetch`.
 
         Args:
@@ -83,7 +83,7 @@ class FusedLegs:
         page, self._waiting = self._waiting[:count], self._waiting[count:]
         return page
 
-    def _deepen(self) -> _Fetching[None]:
+    def _deepen(self) -> _LegRequests[None]:
         """Fetch each leg to the depth of this round, and let the rows wait that no unseen row can outrank."""
         for number, (leg, ranks) in enumerate(zip(self._legs, self._ranks, strict=True)):
             while len(ranks) < self._depth and not self._ended[number]:
@@ -120,7 +120,7 @@ class FusedLegs:
 
 def _of_leg(
     number: int, fetching: Generator[RowsWithout | BestRows | CountRows, Any, list[QueryResult]]
-) -> _Fetching[list[QueryResult]]:
+) -> _LegRequests[list[QueryResult]]:
     """Pass the requests of a leg on under its number, and their answers and exceptions back. Returns its rows."""
     try:
         asked = next(fetching)
