@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from nextk.errors import ClientError, RefusedError, TransportError
@@ -348,6 +349,29 @@ class TestWords:
             points.source(client).query(query_of(1, mode=SPARSE), 3)
         assert caught.value.__cause__ is error
         assert status == getattr(caught.value, "status", None)
+
+    @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("tomorrow", None)], ids=["seconds", "illegible"])
+    def test_limited_rate(self, points: Collection, header: str, seconds: float | None) -> None:
+        """A refusal for the rate of requests is one that a session repeats, after the pause that Qdrant asks for."""
+        with pytest.raises(QdrantException) as raised:
+            raise ResourceExhaustedResponse("slow down", header)  # type: ignore[arg-type]
+        client: Any = Raising(raised.value)
+        with pytest.raises(RefusedError, match=points.name) as caught:
+            points.source(client).query(query_of(1, mode=SPARSE), 3)
+        assert (429, seconds) == (caught.value.status, caught.value.retry_after)
+        assert caught.value.__cause__ is raised.value
+
+    async def test_closed_clients_of_a_server(self) -> None:
+        """A search through a closed client of a server is refused in words, and nothing is sent."""
+        client = QdrantClient(url="http://localhost:1", check_compatibility=False)
+        waiting = AsyncQdrantClient(url="http://localhost:1", check_compatibility=False)
+        client.close()
+        await waiting.close()
+        source = QdrantSource(client, "c", async_client=waiting)
+        with pytest.raises(RefusedError, match="is closed"):
+            source.query(query_of(1, mode=DENSE), 3)
+        with pytest.raises(RefusedError, match="is closed"):
+            await source.aquery(query_of(1, mode=DENSE), 3)
 
     def test_other_exceptions(self, points: Collection) -> None:
         """An exception that says nothing about Qdrant goes through unchanged."""
