@@ -426,4 +426,31 @@ def test_ids() -> None:
 
 def test_ef_grows_with_depth() -> None:
     """The deeper a search is, the farther the graph is searched."""
-    assert [128, 128, 550, 2_600] == [ef_at(10, 0), ef_at(100, 50), ef_at(100, 900), ef_at(100, 5_000)]
+    assert [128, 150, 1_000, 5_100] == [ef_at(10, 0), ef_at(100, 50), ef_at(100, 900), ef_at(100, 5_000)]
+
+
+class Graph:
+    """A client whose graph reaches a few points alone, as that of a server may where many are excluded.
+
+    Args:
+        points: The collection in which an exact search looks.
+    """
+
+    def __init__(self, points: Collection) -> None:
+        self._points = points
+
+    def get_collection(self, name: str) -> Any:
+        """Describe the collection."""
+        return self._points.client.get_collection(name)
+
+    def query_points(self, name: str, *, search_params: Any, limit: int, **request: Any) -> Any:
+        """Search, exactly if it is asked for."""
+        reached = limit if search_params.exact else min(limit, 3)
+        return self._points.client.query_points(name, limit=reached, **request)
+
+
+def test_points_that_the_graph_misses(points: Collection) -> None:
+    """A short answer of the graph is made sure of by an exact search, so that no point is left out at the end."""
+    query = query_of(9, mode=DENSE)
+    found = [row.id for page in pages(points.source(Graph(points)), query, [10]) for row in page]
+    assert points.nearest(query) == found

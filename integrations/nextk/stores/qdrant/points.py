@@ -32,7 +32,7 @@ def ef_at(count: int, excluded: int) -> int:
         count: The number of rows that are asked for.
         excluded: The number of points that are excluded.
     """
-    return max(_LEAST_EF, count + excluded // 2)
+    return max(_LEAST_EF, count + excluded)
 
 
 def row_of(point: Any, text_key: str, metadata_key: str | None, *, descending: bool) -> StoreRow:
@@ -94,6 +94,22 @@ def request_of(
         "limit": count,
         "with_payload": True,
     }
+
+
+def exact_request(request: dict[str, Any], found: int) -> dict[str, Any] | None:
+    """Return the request that makes sure of the end; `None` if it is none that may have missed points.
+
+    The graph may not reach the points that are left when many are excluded, so a short answer is no sign of the end.
+
+    Args:
+        request: The request that was made.
+        found: The number of points that it has found.
+    """
+    if request["search_params"] is None or found >= request["limit"]:
+        return None
+    from qdrant_client import models
+
+    return {**request, "search_params": models.SearchParams(exact=True)}
 
 
 def _filter_of(given: Any, excluded: Sequence[str], filter_of: Callable[[Any], Any]) -> "models.Filter | None":

@@ -10,7 +10,7 @@ from nextk.extras import require
 from nextk.sessions.query import SearchQuery
 from nextk.stores.exclusion_source import ExclusionSource
 from nextk.stores.qdrant.failures import explaining_failures
-from nextk.stores.qdrant.points import as_filter, ef_at, legs_of, request_of, row_of
+from nextk.stores.qdrant.points import as_filter, ef_at, exact_request, legs_of, request_of, row_of
 from nextk.stores.rows import StoreRow
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ class QdrantSource(ExclusionSource):
             if self._descending is None and query.vector is not None:
                 self._note_metric(self._client.get_collection(self.collection_name))
             found = self._client.query_points(self.collection_name, **request)
+            if (exact := exact_request(request, len(found.points))) is not None:
+                found = self._client.query_points(self.collection_name, **exact)
         return self._rows(query, found.points)
 
     async def aquery_without(self, query: SearchQuery, count: int, excluded: Sequence[str]) -> list[StoreRow]:
@@ -151,6 +153,8 @@ class QdrantSource(ExclusionSource):
             if self._descending is None and query.vector is not None:
                 self._note_metric(await self._async_client.get_collection(self.collection_name))
             found = await self._async_client.query_points(self.collection_name, **request)
+            if (exact := exact_request(request, len(found.points))) is not None:
+                found = await self._async_client.query_points(self.collection_name, **exact)
         return self._rows(query, found.points)
 
     def _request(self, client: Any, query: SearchQuery, count: int, excluded: Sequence[str]) -> dict[str, Any]:
