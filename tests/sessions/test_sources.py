@@ -85,6 +85,14 @@ class TestEverySource:
         assert search.report.continuation is traits.continuation
         assert source.stopped == 1
 
+    async def test_large_pages(self, open_session: Callable[..., Both], traits: SourceTraits) -> None:
+        """A page of more results than one pull may ask for is made of several pulls."""
+        source = ListSource(rows(2_500), traits)
+        search = open_session(source)
+        found = [row for size in (3, 1_040, 1_400) for row in await search.fetch_next(size)]
+        assert ids(found) == ids(source.rows[:2_443])
+        assert max(source.requests) <= 1_000
+
     async def test_lost_replies_are_repeated(self, open_session: Callable[..., Both], traits: SourceTraits) -> None:
         """A request that fails by a fault is made again, and no row is lost or repeated."""
         source = ListSource(rows(30), traits)
@@ -215,6 +223,17 @@ class TestNothingKeptOpen:
             cursors.append(await search.detach())
         for count, cursor in enumerate(cursors, start=1):
             assert ids(await open_session(source, cursor=cursor).fetch_next(1)) == [f"r{count % 20 + 1}"]
+
+    async def test_without_a_hash(self, open_session: Callable[..., Both], traits: SourceTraits) -> None:
+        """A source that cannot be hashed, as a dataclass that is compared cannot, is resumed by asking it anew."""
+
+        class Compared(ListSource):
+            __hash__ = None  # type: ignore[assignment]
+
+        source = Compared(rows(9), traits)
+        search = open_session(source)
+        await search.fetch_next(4)
+        assert ids(await open_session(source, cursor=await search.detach()).fetch_next(9)) == ids(rows(5, 4))
 
     async def test_changed_data(self, open_session: Callable[..., Both], traits: SourceTraits) -> None:
         """Rows that are written or deleted between two pages never make another row come twice or be left out."""

@@ -74,7 +74,7 @@ class SearchMachine(Generic[T]):
             LimitReached: A limit of the search leaves nothing to hand out.
         """
         count = require_n(n)
-        passes_on = not prefetch and self._passes_pages_on
+        passes_on = not prefetch and count <= MAX_ROWS and self._passes_pages_on
         if passes_on:
             yield from self._pull_page(count, MAX_ROWS, None)
             if (page := self._whole_page(count)) is not None:
