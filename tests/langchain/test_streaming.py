@@ -550,8 +550,9 @@ class TestSessions:
         assert 3 == await both.ainvoke(QUESTION, {"callbacks": [runs], "run_id": parents[1]})
         assert parents == [run["parent_run_id"] for run in runs.started]
 
-    async def test_errors(self, index: Index) -> None:
+    async def test_errors(self, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
         """A call that fails is a run that failed; the next one is a run of its own."""
+        monkeypatch.setattr("nextk.sessions.patience.FIRST_PAUSE", 0.001)
         runs, recording = Runs(), Recording(index._transport)
         retriever = ResumableRetriever(index=Index._over(recording), embedding=True)
         recording.failures["resumable-query-data"] = TransportError("down")

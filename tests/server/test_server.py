@@ -89,7 +89,7 @@ def test_every_command_answers_every_method(send: Send, method: str) -> None:
     assert reply.content == (b"" if method == "HEAD" else b'{"result":[{"id":"a"}]}')
 
 
-@pytest.mark.parametrize("method", ["PATCH", "OPTIONS", "TRACE", "BREW"])
+@pytest.mark.parametrize("method", ["PATCH", "OPTIONS", "TRACE", "PROPFIND"])
 def test_other_methods_are_refused(send: Send, method: str) -> None:
     """A method that no client uses gets 405 in an envelope, and is told what is allowed."""
     reply = send("/info", method=method)

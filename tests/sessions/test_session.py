@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError, TransportError
-from nextk.sessions import AsyncRetrievalSession, RetrievalSession, RowReader, SearchQuery
+from nextk.sessions import AsyncRetrievalSession, RetrievalSession, RowReader, SearchConfig, SearchQuery
 from nextk.sessions.pool import MAX_OPEN, pool_of
 from nextk.types import Data, QueryResult
 from tests.support.local_server import LocalServer
@@ -33,9 +33,13 @@ def nothing_left_open(index: Index) -> Iterator[None]:
     assert 0 == open_queries(index)
 
 
+AT_ONCE = SearchConfig(sleep=lambda _: None)
+"""Makes a request that failed again without a pause."""
+
+
 def session(index: Index, **settings: Any) -> RetrievalSession[str]:
     """A session whose rows are ids."""
-    return RetrievalSession(index, SearchQuery(data=QUESTION, **settings), IDS)
+    return RetrievalSession(index, SearchQuery(data=QUESTION, **settings), IDS, config=AT_ONCE)
 
 
 class TestSession:
@@ -207,7 +211,7 @@ class TestAsyncSession:
         """Where one call needs two pulls and the second fails, the first one's rows are there next time."""
         recording = Recording(index._transport)
         question = SearchQuery(data=QUESTION, filter="place < 3")
-        async with AsyncRetrievalSession(AsyncIndex._over(recording), question, IDS) as search:
+        async with AsyncRetrievalSession(AsyncIndex._over(recording), question, IDS, config=AT_ONCE) as search:
             recording.failures["resumable-query-next"] = TransportError("not now")
             with pytest.raises(TransportError):
                 await search.fetch_next(5)

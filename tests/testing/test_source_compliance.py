@@ -303,12 +303,6 @@ class _AsyncLimitedSearch(_AsyncSearch):
             raise
 
 
-class Unhashable(Listed):
-    """A source that cannot be remembered, as a data class that is compared by its values cannot."""
-
-    __hash__ = None  # type: ignore[assignment]
-
-
 def paged(kind: type[Paging], **traits: Any) -> type[Listed]:
     """Return a source whose searches page in another way."""
     changed = {"paging": kind, "traits": replace(Listed.traits, **traits)}
@@ -332,7 +326,6 @@ WRONG: list[tuple[type[Source], str, str]] = [
     (Shared, "test_two_searches", "rows did not come"),
     (Nameless, "test_identity", "the identity differs from one to the next"),
     (NumbersForIds, "test_rows", "the id of a row has to be a text"),
-    (Unhashable, "test_cursors", "unhashable"),
     (IgnoresCount, "test_query", "found 7 rows, and 1 were asked for"),
 ]
 """Each wrong source, the test that it fails, and what that says."""
