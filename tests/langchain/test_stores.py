@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from langchain_core.documents import Document
@@ -14,8 +15,9 @@ from langchain_qdrant import RetrievalMode as QdrantMode
 from nextk.errors import ClientError, PolicyMismatch
 from nextk.langchain import ResumableRetriever
 from nextk.stores import Continuation
-from nextk.until import Accepted, DistinctBy, MinScore
+from nextk.until import Accepted, DistinctBy, MaxResults, MinScore
 from tests.support.langchain_stores import (
+    METADATAS,
     QUESTION,
     STORES,
     TEXTS,
@@ -196,6 +198,38 @@ class TestEveryStore:
         found = places(first + await search.rest())
         assert len(found) == len(set(found))
         assert set(range(60)) <= set(found)
+
+
+@pytest.mark.parametrize("name", ["memory", "chroma", "faiss"])
+@pytest.mark.parametrize("rows", [50, 20])
+async def test_round_numbers(name: str, rows: int, colour: Colour, caplog: pytest.LogCaptureFixture) -> None:
+    """A store, or what passes a filter, of as many rows as some stores have for a limit is searched to its end."""
+    kind = STORES[name]
+    metadatas = [{**metadata, "place": place} for place, metadata in enumerate(METADATAS[:rows])]
+    assert kind.below is not None
+    with opened(name, TEXTS[:rows], metadatas) as store:
+        for given in (None, kind.below(rows)):
+            search = colour.open(over(store), QUESTION, filter=given)
+            assert rows == len(await search.fetch_next(7) + await search.rest())
+            assert (search.report.complete, search.report.limit) == (True, None)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_small_limit() -> None:
+    """A store that gives ten documents at most answers a call that needs fewer."""
+
+    class Ten(Minimal):
+        def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:
+            if k > 10:
+                message = "k must be <= 10"
+                raise ValueError(message)
+            return super().similarity_search(query, k, **kwargs)
+
+    store = Ten.from_texts(TEXTS, DeterministicFakeEmbedding(size=4))
+    assert 5 == len(over(store).invoke(QUESTION, k=5, until=MaxResults(5)))
+    with over(store).open(QUESTION) as search:
+        assert 10 == sum(len(search.fetch_next(3)) for _ in range(5))
+        assert (search.report.limit, search.report.complete) == (10, False)
 
 
 class TestQdrant:

@@ -1,8 +1,10 @@
 """Sessions over sources other than an `Index`: going on, faults, cursors, policies, and what the report says."""
 
+import gc
 import inspect
 import json
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -213,6 +215,22 @@ class TestNothingKeptOpen:
         assert ids(await open_session(source, cursor=cursor).fetch_next(2)) == ["r6", "r7"]
         assert source.stopped == 0
 
+    async def test_parked_searches_keep_nothing_alive(
+        self, open_session: Callable[..., Both], traits: SourceTraits, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A source whose session was detached is freed with its owner, and what was parked too long is asked anew."""
+        source = ListSource(rows(30), traits)
+        search = open_session(source)
+        await search.fetch_next(3)
+        cursor = await search.detach()
+        source.rows = source.rows[10:]
+        monkeypatch.setattr("nextk.sessions.link.MAX_PARKED_SECONDS", -1.0)
+        assert ids(await open_session(source, cursor=cursor).fetch_next(2)) == ["r10", "r11"]
+        gone = weakref.ref(source)
+        del source, search
+        gc.collect()
+        assert gone() is None
+
     async def test_many_detached(self, open_session: Callable[..., Both], traits: SourceTraits) -> None:
         """Of many detached sessions the oldest ones are forgotten here; their cursors go on all the same."""
         source = ListSource(rows(30), traits)
@@ -247,12 +265,12 @@ class TestNothingKeptOpen:
 
 
 async def test_a_limit_of_the_store(open_session: Callable[..., Both], caplog: pytest.LogCaptureFixture) -> None:
-    """A search that ends because the store gives no more says so: in the report, and by a warning in the log."""
+    """A call with a policy that ends because the store gives no more says so: in the report, and in the log."""
     source = ListSource(rows(6), REFETCH)
     source.limit = 6
     search = open_session(source)
     with caplog.at_level(logging.WARNING, "nextk.sessions"):
-        assert len(await search.fetch_next(10)) == 6
+        assert len(await search.fetch_until(MaxResults(10))) == 6
     report = search.report
     assert (report.exhausted, report.complete, report.limit) == (True, False, 6)
     assert report.shortfall.reason == "store_limit"

@@ -156,6 +156,11 @@ def identity_of(store: VectorStore) -> str:
 
 
 def known_size(store: VectorStore) -> int | None:
-    """Return how many documents a store holds, if it says so without being asked; `None` otherwise."""
-    listed: Any = getattr(store, "__dict__", {}).get("index_to_docstore_id")  # of FAISS and ScaNN
-    return len(listed) if isinstance(listed, Mapping | list) else None
+    """Return how many documents a store in this process holds; `None` for any other one."""
+    attributes: dict[str, Any] = getattr(store, "__dict__", {})
+    for name in ("index_to_docstore_id", "store"):  # of FAISS and ScaNN, of the one in memory
+        if isinstance(attributes.get(name), Mapping | list):
+            return len(attributes[name])
+    count = getattr(attributes.get("_chroma_collection"), "count", None)
+    found = count() if callable(count) else None
+    return found if isinstance(found, int) else None

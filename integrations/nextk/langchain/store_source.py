@@ -101,9 +101,9 @@ class VectorStoreSource(RefetchSource):
         if is_no_filter(query.store_filter):
             return size
         if default is None:
-            return None
+            return None if size is None else 0  # such a store looks at all of them
         window = self._keywords.get(WINDOW, MAX_WINDOW if size is None else size)
-        return None if size is not None and window >= size else window + 1
+        return 0 if size is not None and window >= size else window + 1
 
     def id_of(self, document: Document) -> str:
         """Return the id by which a document counts.

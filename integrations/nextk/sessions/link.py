@@ -5,20 +5,23 @@ an open query, a slot of the pool and the start that may have to be repeated; th
 `SourceSearch`.
 """
 
-import weakref
+import threading
+import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from nextk.sessions.pulls import PulledMatch
 from nextk.sessions.query import SearchQuery
-from nextk.sessions.source import AsyncSourceSearch, Source, SourceSearch, SourceTraits
+from nextk.sessions.source import PARKED, AsyncSourceSearch, Source, SourceSearch, SourceTraits
 from nextk.types import InfoResult, QueryResult
 
 MAX_PARKED = 32
 """The number of searches of detached sessions that are kept for one source."""
+MAX_PARKED_SECONDS = 120.0
+"""The seconds for which they are kept: as long as an index keeps an open query."""
 
 
 @dataclass(slots=True)
@@ -167,42 +170,40 @@ class AsyncLink(BaseLink):
 Search = TypeVar("Search", SourceSearch, AsyncSourceSearch)
 
 
-class _ParkedSearches(Generic[Search]):
-    """The searches of detached sessions of this process, by source and by the digest of their cursor.
+@dataclass(frozen=True, slots=True)
+class _ParkedSearch(Generic[Search]):
+    """The search of a detached session.
 
-    A source that keeps nothing open is asked for all rows anew when a cursor is resumed, unless its search is here.
-    They belong to the source object, not to its identity: two stores in memory may have the same one.
+    Attributes:
+        search: The search.
+        undecided: The matches that wait.
+        since: The time at which it was parked, by `time.monotonic`.
     """
 
-    def __init__(self) -> None:
-        self._by_source: weakref.WeakKeyDictionary[Source, OrderedDict[str, tuple[Search, Undecided]]]
-        self._by_source = weakref.WeakKeyDictionary()
-
-    def put(self, source: Source, key: str, search: Search, undecided: Undecided) -> None:
-        """Keep a search. Above `MAX_PARKED`, the one that was kept first is forgotten."""
-        try:
-            kept = self._by_source.setdefault(source, OrderedDict())
-        except TypeError:  # the source has no hash, as a dataclass that is compared has none
-            return
-        kept[key] = (search, undecided)
-        if len(kept) > MAX_PARKED:
-            kept.popitem(last=False)
-
-    def take(self, source: Source, key: str) -> tuple[Search, Undecided] | None:
-        """Return a search, once; `None` if it is not here."""
-        try:
-            return self._by_source.get(source, OrderedDict()).pop(key, None)
-        except TypeError:
-            return None
+    search: Search
+    undecided: Undecided
+    since: float
 
 
-_parked: _ParkedSearches[SourceSearch] = _ParkedSearches()
-_aparked: _ParkedSearches[AsyncSourceSearch] = _ParkedSearches()
+_lock = threading.Lock()
+
+
+def _searches_of(source: Source, colour: type) -> OrderedDict[str, _ParkedSearch[Any]]:
+    """Return the searches of detached sessions over a source, by the digest of their cursor.
+
+    A source that keeps nothing open is asked for all rows anew when a cursor is resumed, unless its search is here.
+    They are kept by the source object itself: two stores in memory may have the same identity, and a map of all sources
+    would keep each alive, since its searches refer to it.
+
+    Args:
+        source: The source.
+        colour: The class of the link, since a search of the other colour is of no use.
+    """
+    kept: dict[type, OrderedDict[str, _ParkedSearch[Any]]] = getattr(source, "__dict__", {}).setdefault(PARKED, {})
+    return kept.setdefault(colour, OrderedDict())
 
 
 class _BaseSourceLink(BaseLink, Generic[Search]):
-    _searches: _ParkedSearches[Search]
-
     def __init__(self, source: Source) -> None:
         self.traits = source.traits
         self.identity = source.identity
@@ -242,21 +243,24 @@ class _BaseSourceLink(BaseLink, Generic[Search]):
             search = self._take_search()
             assert search is not None
             search.refetched = 0  # they stand in the cursor
-            self._searches.put(self._source, key, search, undecided)
+            with _lock:
+                kept = _searches_of(self._source, type(self))
+                kept[key] = _ParkedSearch(search, undecided, time.monotonic())
+                if len(kept) > MAX_PARKED:
+                    kept.popitem(last=False)
 
     def adopt(self, key: str) -> Undecided | None:
-        found = self._searches.take(self._source, key)
-        if found is None:
+        with _lock:
+            parked = _searches_of(self._source, type(self)).pop(key, None)
+        # Rows that wait are as they were when they came, so they are not handed out for ever.
+        if parked is None or time.monotonic() - parked.since > MAX_PARKED_SECONDS:
             return None
-        self._search, undecided = found
-        self._begun = True
-        return undecided
+        self._search, self._begun = parked.search, True
+        return parked.undecided
 
 
 class SourceLink(_BaseSourceLink[SourceSearch], Link):
     """The link of a blocking session to a source that is no `Index`."""
-
-    _searches = _parked
 
     def prepare(self) -> None:
         if not self._can_begin:
@@ -293,8 +297,6 @@ class SourceLink(_BaseSourceLink[SourceSearch], Link):
 
 class AsyncSourceLink(_BaseSourceLink[AsyncSourceSearch], AsyncLink):
     """The link of an asynchronous session to a source that is no `AsyncIndex`."""
-
-    _searches = _aparked
 
     async def prepare(self) -> None:
         if not self._can_begin:

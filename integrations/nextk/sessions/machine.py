@@ -195,11 +195,7 @@ class SearchMachine(Generic[T]):
         if not evaluation.kept:
             self._refuse_empty()
         shortfall = self.state.shortfall
-        if (
-            self._config.warns
-            and shortfall is not None
-            and (evaluation.policies or shortfall.reason in (NO_ROOM, STORE_LIMIT))
-        ):
+        if self._config.warns and shortfall is not None and (evaluation.policies or shortfall.reason == NO_ROOM):
             log.warning("%s", shortfall)
         return evaluation.kept
 

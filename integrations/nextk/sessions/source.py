@@ -12,9 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from nextk.sessions.query import SearchQuery
 from nextk.types import QueryResult
+
+PARKED = "_nextk_parked"
+"""The attribute of a source that holds the searches of detached sessions, while they are kept."""
 
 
 class Continuation(StrEnum):
@@ -183,6 +187,10 @@ class Source(ABC):
             count: The number of rows, at least 1.
         """
         return await asyncio.to_thread(self.query, query, count)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the attributes, without the searches that are kept for detached sessions."""
+        return {name: value for name, value in vars(self).items() if name != PARKED}
 
     @abstractmethod
     def search(self) -> SourceSearch:

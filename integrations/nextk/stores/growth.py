@@ -120,7 +120,7 @@ class Growth:
         self._refusal: _RefusedK | None = None
         self._ended = False
         self._explained = False  # whether it is known why the search has ended
-        self._announced = False
+        self._announced = self._warned = False
 
     def fetch(self, count: int) -> Generator[BestRows | CountRows, Any, list[QueryResult]]:
         """Fetch the next rows.
@@ -156,7 +156,7 @@ class Growth:
         try:
             answer = yield BestRows(k)
         except Exception as error:
-            if not may_be_limit(error) or k == FIRST_K:
+            if not may_be_limit(error) or k == needed:
                 raise
             refused = error
         else:
@@ -238,6 +238,7 @@ class Growth:
         new = len(undelivered.keys() - self._waiting.keys())
         self.refetched += len(answer) - new
         self._announce(len(distinct) - new)
+        self._warn_of_twins(len(answer) - len(distinct))
         kept = {id_: row for id_, row in self._waiting.items() if id_ not in undelivered}
         self._waiting = sorted_rows(kept | undelivered, self._scores)
         return new
@@ -259,16 +260,28 @@ class Growth:
         """Note whether the search ended because the store gives only so many rows of one search.
 
         Args:
-            size: The number of rows that the store holds; `None` if that is not known.
+            size: The number of rows that the search should find at least; `None` if that is not known.
         """
         self._explained = True
-        if self._found in KNOWN_LIMITS if size is None else self._found < size:
+        if size is None and self._found in KNOWN_LIMITS:
+            self._end_at(self._found, "the store gave exactly %d rows, a limit that many stores have: it may hold more")
+        elif size is not None and self._found < size:
             self._end_at(self._found)
 
-    def _end_at(self, limit: int) -> None:
+    def _end_at(self, limit: int, words: str = "the store gives %d rows of one search at most: it ends here") -> None:
         self._ended = self._explained = True
         self.limit = limit
-        log.warning("the store gives %d rows of one search at most, so that the search ends here", limit)
+        log.warning(words, limit)
+
+    def _warn_of_twins(self, twins: int) -> None:
+        """Warn, once in a search, that an answer has several rows of one id."""
+        if twins and not self._warned:
+            self._warned = True
+            log.warning(
+                "an answer of the store has %d rows whose id another one has, so that they are left out: rows without "
+                "an id are told apart by their content, unless key= says by what",
+                twins,
+            )
 
     def _announce(self, repeated: int) -> None:
         """Say in the log, once in a search, that rows are moved again."""

@@ -47,12 +47,13 @@ class RefetchSource(Source):
         )
 
     def size(self, query: SearchQuery) -> int | None:  # noqa: ARG002
-        """Return how many rows the store holds for a query, if it says so at once; by default `None`.
+        """Return how many rows a search should find at least, if the store says so at once; by default `None`.
 
         It is asked for at the end of a search, to tell a store without further rows from one that gives no more.
 
         Args:
-            query: The query. With a filter, the number of rows that pass is hardly known.
+            query: The query. With a filter, the number of rows that pass is hardly known: 0 then says that the store
+                gives all of them, however many are asked for.
         """
         return None
 
