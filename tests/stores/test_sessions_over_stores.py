@@ -45,6 +45,7 @@ def session(source: Any, colour: str, cursor: Any = None, **config: Any) -> Any:
 @pytest.mark.parametrize("colour", ["blocking", "asynchronous"])
 @pytest.mark.parametrize("kind", COMPLETE)
 @pytest.mark.parametrize("way", SOURCES)
+@settings(max_examples=30)
 @given(size=st.integers(1, 200), steps=STEPS, faults=st.sets(st.integers(0, 12), max_size=4))
 async def test_each_row_once(
     colour: str, kind: str, way: str, size: int, steps: list[tuple[str, int]], faults: set[int]
