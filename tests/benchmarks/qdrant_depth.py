@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import qdrant_edge as edge
+import qdrant_edge as edge  # type: ignore[import-not-found, unused-ignore]
 from numpy.typing import NDArray
 
 DIMENSION = 128

@@ -26,7 +26,7 @@ from unittest import mock
 import chromadb
 import faiss
 import numpy as np
-import qdrant_edge
+import qdrant_edge  # type: ignore[import-not-found, unused-ignore]
 from chromadb.config import Settings
 from langchain_chroma import Chroma
 from langchain_community.docstore import InMemoryDocstore
