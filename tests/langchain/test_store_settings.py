@@ -1,4 +1,4 @@
-"""What the LangChain retriever takes and refuses over a store, and stores that behave oddly."""
+"""The LangChain retriever over a store: the arguments that it takes and refuses, and stores that behave oddly."""
 
 import asyncio
 import copy
@@ -247,7 +247,7 @@ class TestFromVectorstore:
             over(memory, search_kwargs=keywords)
 
     def test_misplaced(self, memory: InMemoryVectorStore) -> None:
-        """What is given twice, of the wrong kind, or under an unknown name is refused."""
+        """An argument is refused that is given twice, is of the wrong kind, or has an unknown name."""
         for arguments, complaint in (
             ({"k": 3, "search_kwargs": {"k": 3}}, "k= is given, and search_kwargs has 'k' as well"),
             ({"filter": "a", "search_kwargs": {"filter": "b"}}, "filter= is given, and search_kwargs"),
@@ -262,7 +262,7 @@ class TestFromVectorstore:
             over(memory, search_type="mmr")
 
     def test_what_is_no_store(self, memory: InMemoryVectorStore) -> None:
-        """What is no store is refused, saying what to give."""
+        """An object that is no store is refused, and the message says what to give instead."""
         for given, complaint in (
             (memory.as_retriever(), "but a retriever over one: give its vectorstore"),
             ([Document("text")], "but documents: give them to ResumableRetriever.from_documents"),

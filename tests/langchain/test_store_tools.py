@@ -1,4 +1,4 @@
-"""What is built on a LangChain retriever, over a retriever of a vector store: agents' tools, compression, chains."""
+"""Agents' tools, compression and chains, each over a LangChain retriever that searches a vector store."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence

@@ -439,7 +439,7 @@ def test_items_of_other_kinds(colour: str, item: Any) -> None:
 
 @pytest.mark.parametrize("colour", COLOURS)
 def test_other_arguments(colour: str) -> None:
-    """What is no policy, and a batch that is no number of items, is refused by name."""
+    """A policy and a batch of a wrong kind are refused, and the message names the argument."""
     with pytest.raises(ClientError, match="policy=5 is not a policy"):
         taken(colour, DOCUMENTS, 5)
     with pytest.raises(ClientError, match="batch=0 must be a whole number, at least 1"):
