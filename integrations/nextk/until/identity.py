@@ -17,6 +17,7 @@ import inspect
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -51,11 +52,8 @@ def describe(holder: object) -> str:
     Raises:
         ClientError: An attribute is nested too deeply.
     """
-    try:
+    with _refusing_depth(f"a parameter of {type(holder).__name__}"):
         return json.dumps(_describe_fields(holder, (holder,)))
-    except RecursionError:
-        message = f"a parameter of {type(holder).__name__} is nested too deeply to be recognised by a resumed search"
-        raise ClientError(message) from None
 
 
 def describe_value(value: object) -> str:
@@ -67,10 +65,17 @@ def describe_value(value: object) -> str:
     Raises:
         ClientError: The value is nested too deeply.
     """
-    try:
+    with _refusing_depth(f"a {type(value).__name__}"):
         return json.dumps(_describe(value, (_WHOLE,)))
+
+
+@contextmanager
+def _refusing_depth(what: str) -> Iterator[None]:
+    """Refuse, by its name, a value that is nested too deeply to be described within the block."""
+    try:
+        yield
     except RecursionError:
-        message = f"a {type(value).__name__} is nested too deeply to be recognised by a resumed search"
+        message = f"{what} is nested too deeply to be recognised by a resumed search"
         raise ClientError(message) from None
 
 
