@@ -8,7 +8,7 @@ excluded.
 
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from nextk.sessions.source import ScoreKind
 from nextk.stores.growth import GENEROUS_K, BestRows, CountRows, Growth, may_be_limit, sorted_rows, with_rank_scores
@@ -28,7 +28,10 @@ class RowsWithout:
     excluded: Sequence[str]
 
 
-_Fetching: TypeAlias = Generator[RowsWithout | BestRows | CountRows, Any, list[QueryResult]]
+R = TypeVar("R")
+
+Fetching: TypeAlias = Generator[RowsWithout | BestRows | CountRows, Any, R]
+"""A generator that yields the requests of one call, is sent the answer of each, and returns the result of the call."""
 
 
 class Exclusion:
@@ -38,7 +41,12 @@ class Exclusion:
         scores: The meaning of the scores of the rows; `None` if they are no nearness for sure.
         max_excluded: The number of ids that a request names at most.
         seen: The ids of rows that have come already.
+
+    Attributes:
+        leg: The number of the leg that the present request belongs to; there is one alone.
     """
+
+    leg = 0
 
     def __init__(self, scores: ScoreKind | None, max_excluded: int, seen: Collection[str] = ()) -> None:
         self._scores = scores
@@ -58,7 +66,7 @@ class Exclusion:
         """The number of rows that the store gives of one search at most; `None` if no such limit is known."""
         return None if self._growth is None else self._growth.limit
 
-    def fetch(self, count: int) -> _Fetching:
+    def fetch(self, count: int) -> Fetching[list[QueryResult]]:
         """Fetch the next rows.
 
         Args:

@@ -98,21 +98,18 @@ class Growth:
     Args:
         scores: The meaning of the scores of the rows.
         delivered: The ids of rows that count as delivered from the start.
-        waiting: Rows that have come, and wait to be delivered.
 
     Attributes:
         refetched: The number of rows that were moved although they had come before.
         limit: The number of rows that the store gives of one search at most; `None` if no such limit is known.
     """
 
-    def __init__(
-        self, scores: ScoreKind | None, delivered: Collection[str] = (), waiting: Collection[QueryResult] = ()
-    ) -> None:
+    def __init__(self, scores: ScoreKind | None, delivered: Collection[str] = ()) -> None:
         self.refetched = 0
         self.limit: int | None = None
         self._scores = scores
         self._delivered = set(delivered)
-        self._waiting = {row.id: row for row in waiting}
+        self._waiting: dict[str, QueryResult] = {}
         self._asked: list[int] = []  # each k that was answered, ascending
         self._first = 0
         self._found = 0  # the number of rows of the last answer

@@ -11,36 +11,15 @@ A search that goes on from a cursor follows the schedule from its beginning, and
 """
 
 import math
-from collections.abc import Collection, Generator
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Collection
 
-from nextk.stores.exclusion import Exclusion, RowsWithout
-from nextk.stores.growth import BestRows, CountRows
+from nextk.stores.exclusion import Exclusion, Fetching
 from nextk.types import QueryResult
-
-R = TypeVar("R")
 
 FIRST_DEPTH = 100
 """The depth of the first round: the least at which a row that one leg alone has found can go out."""
 
 _OFFSET = 60
-
-
-@dataclass(frozen=True, slots=True)
-class LegRequest:
-    """A request of one leg. The answer is that of the request.
-
-    Attributes:
-        leg: The number of the leg, from 0.
-        asked: The request.
-    """
-
-    leg: int
-    asked: RowsWithout | BestRows
-
-
-_LegRequests: TypeAlias = Generator[LegRequest | CountRows, Any, R]
 
 
 class FusedLegs:
@@ -49,9 +28,13 @@ class FusedLegs:
     Args:
         legs: The legs, the first one first among equals.
         seen: The ids of rows that have come already.
+
+    Attributes:
+        leg: The number of the leg that the present request belongs to, from 0.
     """
 
     def __init__(self, legs: Collection[Exclusion], seen: Collection[str] = ()) -> None:
+        self.leg = 0
         self._legs = list(legs)
         self._ranks: list[dict[str, int]] = [{} for _ in self._legs]
         self._ended = [False for _ in self._legs]
@@ -72,7 +55,7 @@ class FusedLegs:
         """The number of rows that the store gives of one leg at most; `None` if no such limit is known."""
         return next((leg.limit for leg in self._legs if leg.limit is not None), None)
 
-    def fetch(self, count: int) -> _LegRequests[list[QueryResult]]:
+    def fetch(self, count: int) -> Fetching[list[QueryResult]]:
         """Fetch the next rows; see `Exclusion.fetch`.
 
         Args:
@@ -83,11 +66,12 @@ class FusedLegs:
         page, self._waiting = self._waiting[:count], self._waiting[count:]
         return page
 
-    def _deepen(self) -> _LegRequests[None]:
+    def _deepen(self) -> Fetching[None]:
         """Fetch each leg to the depth of this round, and let the rows wait that no unseen row can outrank."""
         for number, (leg, ranks) in enumerate(zip(self._legs, self._ranks, strict=True)):
             while len(ranks) < self._depth and not self._ended[number]:
-                rows = yield from _of_leg(number, leg.fetch(self._depth - len(ranks)))
+                self.leg = number
+                rows = yield from leg.fetch(self._depth - len(ranks))
                 self._ended[number] = not rows
                 for row in rows:
                     ranks[row.id] = len(ranks)
@@ -116,24 +100,3 @@ class FusedLegs:
 
     def _places(self, id_: str) -> list[float]:
         return [ranks.get(id_, math.inf) for ranks in self._ranks]
-
-
-def _of_leg(
-    number: int, fetching: Generator[RowsWithout | BestRows | CountRows, Any, list[QueryResult]]
-) -> _LegRequests[list[QueryResult]]:
-    """Pass the requests of a leg on under its number, and their answers and exceptions back. Returns its rows."""
-    try:
-        asked = next(fetching)
-        while True:
-            request = asked if isinstance(asked, CountRows) else LegRequest(number, asked)
-            try:
-                answer = yield request
-            except Exception as error:
-                asked = fetching.throw(error)
-            else:
-                asked = fetching.send(answer)
-    except StopIteration as end:
-        rows: list[QueryResult] = end.value
-        return rows
-    finally:
-        fetching.close()

@@ -3,21 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Collection
-from typing import Any, TypeVar
+from typing import Any
 
-from nextk.errors import ClientError
 from nextk.sessions.query import SearchQuery
-from nextk.sessions.source import AsyncSourceSearch, Continuation, ScoreKind, Source, SourceSearch, SourceTraits
+from nextk.sessions.source import Continuation
+from nextk.stores.asking import AskingSource, Begun
 from nextk.stores.growth import BestRows, CountRows, Growth
-from nextk.types import QueryResult
-from nextk.until.effects import adrive, drive
 
 log = logging.getLogger("nextk.stores")
 
-BegunT = TypeVar("BegunT")
 
-
-class RefetchSource(Source):
+class RefetchSource(AskingSource):
     """A source that only takes "the k best", whose searches go on by asking anew for more.
 
     A subclass has an `identity` and a method `query`, and may have an `aquery` of its own, which otherwise is `query`
@@ -30,21 +26,7 @@ class RefetchSource(Source):
         modes: Whether the source reads the retrieval mode of a query; `False` by default.
     """
 
-    scores: ScoreKind = ScoreKind.NEARNESS
-    stable_order: bool = False
-    filters: bool = True
-    modes: bool = False
-
-    @property
-    def traits(self) -> SourceTraits:
-        """The traits, as the attributes say them."""
-        return SourceTraits(
-            Continuation.REFETCH,
-            scores=self.scores,
-            stable_order=self.stable_order,
-            filters=self.filters,
-            modes=self.modes,
-        )
+    continuation = Continuation.REFETCH
 
     def size(self, query: SearchQuery) -> int | None:  # noqa: ARG002
         """Return how many rows a search should find at least, if the store says so at once; by default `None`.
@@ -57,79 +39,16 @@ class RefetchSource(Source):
         """
         return None
 
-    def search(self) -> SourceSearch:
-        """Return a new search. Nothing is sent before its first call."""
-        return _Refetching(self)
+    def _begin(self, query: SearchQuery, seen: Collection[str]) -> Begun:
+        def ask(asked: BestRows | CountRows) -> Any:
+            return _size(self, query) if isinstance(asked, CountRows) else self.query(query, asked.count)
 
-    def asearch(self) -> AsyncSourceSearch:
-        """Return a new search for an event loop. Nothing is sent before its first call."""
-        return _AsyncRefetching(self)
+        async def aask(asked: BestRows | CountRows) -> Any:
+            if isinstance(asked, CountRows):
+                return await asyncio.to_thread(_size, self, query)
+            return await self.aquery(query, asked.count)
 
-
-class _Refetching(SourceSearch):
-    def __init__(self, source: RefetchSource) -> None:
-        self._source = source
-        self._begun: tuple[SearchQuery, Growth] | None = None
-
-    def fetch_first(
-        self,
-        query: SearchQuery,
-        count: int,
-        *,
-        seen: Collection[str] = (),
-        max_idle: int = 120,  # noqa: ARG002 - nothing is kept
-    ) -> list[QueryResult]:
-        self._begun = query, Growth(self._source.traits.scores, seen)
-        return self.fetch_next(count)
-
-    def fetch_next(self, count: int) -> list[QueryResult]:
-        query, growth = require_begun(self._begun)
-
-        def carry_out(effect: BestRows | CountRows) -> Any:
-            return (
-                _size(self._source, query) if isinstance(effect, CountRows) else self._source.query(query, effect.count)
-            )
-
-        try:
-            return drive(growth.fetch(count), carry_out)
-        finally:
-            self.refetched, self.limit = growth.refetched, growth.limit
-
-    def stop(self) -> None:
-        self._begun = None
-
-
-class _AsyncRefetching(AsyncSourceSearch):
-    def __init__(self, source: RefetchSource) -> None:
-        self._source = source
-        self._begun: tuple[SearchQuery, Growth] | None = None
-
-    async def fetch_first(
-        self,
-        query: SearchQuery,
-        count: int,
-        *,
-        seen: Collection[str] = (),
-        max_idle: int = 120,  # noqa: ARG002 - nothing is kept
-    ) -> list[QueryResult]:
-        self._begun = query, Growth(self._source.traits.scores, seen)
-        return await self.fetch_next(count)
-
-    async def fetch_next(self, count: int) -> list[QueryResult]:
-        query, growth = require_begun(self._begun)
-
-        async def carry_out(effect: BestRows | CountRows) -> Any:
-            if isinstance(effect, CountRows):
-                return await asyncio.to_thread(_size, self._source, query)
-            return await self._source.aquery(query, effect.count)
-
-        try:
-            return await adrive(growth.fetch(count), carry_out)
-        finally:
-            self.refetched, self.limit = growth.refetched, growth.limit
-
-    async def stop(self) -> None:
-        self._begun = None
+        return Begun(Growth(self.traits.scores, seen), ask, aask)
 
 
 def _size(source: RefetchSource, query: SearchQuery) -> int | None:
@@ -139,18 +58,3 @@ def _size(source: RefetchSource, query: SearchQuery) -> int | None:
     except Exception:
         log.info("the store does not say how many rows it holds", exc_info=True)
         return None
-
-
-def require_begun(begun: BegunT | None) -> BegunT:
-    """Return the state of a search that has begun.
-
-    Args:
-        begun: The state; `None` before `fetch_first` and after `stop`.
-
-    Raises:
-        ClientError: The search has not begun, or was stopped.
-    """
-    if begun is None:
-        message = "this search has not begun, or was stopped: call fetch_first"
-        raise ClientError(message)
-    return begun
