@@ -5,8 +5,8 @@ of strings, or for a key with a space in it. So the pushed-down filter lets thro
 more; the residual, where there is one, then checks the records themselves. This is cheap, because a search goes on
 until enough records have passed.
 
-`semantics` holds what a filter means, `pushdown` what the index is told of it, and `expressions` how that is written:
-so that no key and no value is read as syntax, and never larger than an index takes.
+`semantics` holds what a filter means, and `pushdown` what the index is told of it. How that is written, so that no key
+and no value is read as syntax, and never larger than an index takes, is in `nextk.retrievers.filter_expressions`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -17,9 +17,9 @@ from llama_index.core.vector_stores.types import MetadataFilters
 
 from nextk.arguments import elements_of
 from nextk.errors import ClientError
-from nextk.llama_index.filters.expressions import EVERYTHING, all_of, any_of
 from nextk.llama_index.filters.pushdown import one_of, pushed_down
 from nextk.llama_index.filters.semantics import ConditionGroup, read
+from nextk.retrievers.filter_expressions import EVERYTHING, all_of, any_of
 
 NO_DOCUMENT = "None"
 """LlamaIndex stores this as the id of the source document with every node that has no source document."""

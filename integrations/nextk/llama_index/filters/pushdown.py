@@ -10,7 +10,8 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 
 from nextk.filter_text import verbatim
-from nextk.llama_index.filters.expressions import (
+from nextk.llama_index.filters.semantics import Condition, ConditionGroup
+from nextk.retrievers.filter_expressions import (
     ANYTHING,
     EVERYTHING,
     NOTHING,
@@ -23,7 +24,6 @@ from nextk.llama_index.filters.expressions import (
     predicate,
     step_of,
 )
-from nextk.llama_index.filters.semantics import Condition, ConditionGroup
 
 _EXACT_BELOW = 2**53  # from here on, neighbouring integers are equal to an index that keeps doubles
 _ORDERED_BELOW = 2**63  # from here on, they are equal to SQLite as well
