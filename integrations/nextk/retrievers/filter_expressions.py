@@ -124,11 +124,16 @@ def step_of(path: str, key: str) -> str | None:
 
 
 def literal(value: str | float) -> str | None:
-    """Return how a filter spells a value; `None` if it cannot."""
+    """Return how a filter spells a value; `None` if it cannot.
+
+    A whole number has all of its digits, also as a float, so that it is that number to whoever reads 64 bits of it.
+    """
     if isinstance(value, bool | int):
         return str(int(value))
     if isinstance(value, float):
-        return format(Decimal(repr(value)), "f") if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
     return None if _UNSPELLABLE.search(value) else quoted(value)
 
 
