@@ -52,8 +52,13 @@ def predicate(text: str, *, exact: bool, depth: int = 0) -> FilterExpression:
     return _within_limits(FilterExpression(text, exact, depth=depth))
 
 
-def any_of(parts: Iterable[FilterExpression]) -> FilterExpression:
-    """Join parts by OR; `ANYTHING` if that grows too large."""
+def any_of(parts: Iterable[FilterExpression], *, bounded: bool = True) -> FilterExpression:
+    """Join parts by OR.
+
+    Args:
+        parts: The parts; of none, the expression lets nothing through.
+        bounded: Whether the result is `ANYTHING` if it grows too large.
+    """
     listed = list(parts)
     if not all(part.text for part in listed):
         return EVERYTHING if EVERYTHING in listed else ANYTHING
@@ -62,18 +67,22 @@ def any_of(parts: Iterable[FilterExpression]) -> FilterExpression:
     if len(kept) < 2:
         return replace(kept[0], exact=exact) if kept else NOTHING
     depth, predicates = max(part.depth for part in kept), sum(part.predicates for part in kept)
-    return _within_limits(
-        FilterExpression(" OR ".join(part.text for part in kept), exact, predicates, depth, is_or=True)
-    )
+    joined = FilterExpression(" OR ".join(part.text for part in kept), exact, predicates, depth, is_or=True)
+    return _within_limits(joined) if bounded else joined
 
 
-def all_of(parts: Iterable[FilterExpression]) -> FilterExpression:
-    """Join parts by AND; large parts are left out if the filter grows too large."""
+def all_of(parts: Iterable[FilterExpression], *, bounded: bool = True) -> FilterExpression:
+    """Join parts by AND.
+
+    Args:
+        parts: The parts; of none, the expression lets everything through.
+        bounded: Whether large parts are left out if the filter grows too large.
+    """
     listed = list(parts)
     if any(part.text == NOTHING.text for part in listed):
         return NOTHING
     needed = [part for part in _distinct(listed) if part.text]
-    kept = _affordable(needed)
+    kept = _affordable(needed) if bounded else needed
     exact = all(part.exact for part in listed) and len(kept) == len(needed)
     if len(kept) < 2:
         return replace(kept[0], exact=exact) if kept else replace(EVERYTHING, exact=exact)
