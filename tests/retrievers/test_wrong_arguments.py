@@ -126,12 +126,6 @@ class TestFilters:
     @pytest.mark.parametrize(
         "call",
         [
-            lambda index, given: langchain.ResumableRetriever(index=index, filter=given),
-            lambda index, given: langchain.ResumableRetriever(index=index).invoke(QUESTION, filter=given),
-            lambda index, given: langchain.ResumableRetriever(index=index).stream(QUESTION, filter=given),
-            lambda index, given: langchain.ResumableRetriever(index=index).open(QUESTION, filter=given),
-            lambda index, given: langchain.ResumableRetriever(index=index).resume(cursor(index), filter=given),
-            lambda index, given: configurable(index).with_config(configurable={"f": given}).invoke(QUESTION),
             lambda index, given: widened(langchain.ResumableRetriever(index=index), given),
             lambda index, given: llama_index.ResumableRetriever(index, filter=given),
             lambda index, given: llama_index.ResumableRetriever(index, filter=given, filters=RESTRICTION),
@@ -139,10 +133,7 @@ class TestFilters:
             lambda index, given: restricted(index).open(QUESTION, filter=given),
             lambda index, given: widened(llama_index.ResumableRetriever(index), given),
         ],
-        ids=[
-            *("lc-init", "lc-invoke", "lc-stream", "lc-open", "lc-resume", "lc-config", "lc-widen"),
-            *("li-init", "li-init-filters", "li-open", "li-open-filters", "li-widen"),
-        ],
+        ids=["lc-widen", "li-init", "li-init-filters", "li-open", "li-open-filters", "li-widen"],
     )
     def test_it_is_told_what_to_write(self, index: Index, call: Callable[..., Any], filter: Any, told: str) -> None:
         """A dict or a function is no filter here: the error writes a simple dict out, and says so everywhere."""
@@ -150,12 +141,43 @@ class TestFilters:
             call(index, filter)
         assert told in str(caught.value)
 
-    def test_deleting(self, index: Index) -> None:
-        """A delete by a dict is told what to write, and deletes nothing."""
-        retriever = langchain.ResumableRetriever(index=index)
-        with pytest.raises(ClientError, match="here 'place = 1'"):
-            retriever.delete(filter={"place": 1})  # type: ignore[arg-type]
+    @pytest.mark.parametrize("filter", [lambda metadata: metadata, 5, ["place"], {"place": {1}}, {"place": {"$is": 1}}])
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda index, given: langchain.ResumableRetriever(index=index, filter=given),
+            lambda index, given: langchain.ResumableRetriever(index=index).invoke(QUESTION, filter=given),
+            lambda index, given: langchain.ResumableRetriever(index=index).stream(QUESTION, filter=given),
+            lambda index, given: langchain.ResumableRetriever(index=index).open(QUESTION, filter=given),
+            lambda index, given: langchain.ResumableRetriever(index=index).resume(cursor(index), filter=given),
+            lambda index, given: configurable(index).with_config(configurable={"f": given}).invoke(QUESTION),
+            lambda index, given: langchain.ResumableRetriever(index=index).delete(filter=given),
+        ],
+        ids=["init", "invoke", "stream", "open", "resume", "config", "delete"],
+    )
+    def test_langchain_takes_texts_and_dicts(self, index: Index, call: Callable[..., Any], filter: Any) -> None:
+        """Every other filter, and a dict that no index can apply, is refused before anything is sent."""
+        with pytest.raises(ClientError, match="filter"):
+            call(index, filter)
         assert 9 == index.info().vector_count
+
+    def test_dicts_in_langchain(self, index: Index) -> None:
+        """Wherever the LangChain retriever takes a filter, a dict is the text that it stands for."""
+        text, given = "place < 4", {"place": {"$lt": 4}}
+        retriever = langchain.ResumableRetriever(index=index, k=9)
+        expected = retriever.invoke(QUESTION, filter=text)
+        assert 4 == len(expected)
+        assert expected == langchain.ResumableRetriever(index=index, k=9, filter=given).invoke(QUESTION)
+        assert expected == retriever.invoke(QUESTION, filter=given)
+        assert expected == [document for page in retriever.stream(QUESTION, filter=given) for document in page]
+        assert expected == configurable(index).with_config(configurable={"f": given}).invoke(QUESTION, k=9)
+        with retriever.open(QUESTION, filter=given) as search:
+            found = search.fetch_next(2)
+            position = search.cursor()
+        with retriever.resume(position, filter=given) as search:
+            assert expected == found + search.fetch_next(9)
+        with retriever.resume(position, filter=text) as search:
+            assert expected[2:] == search.fetch_next(9)
 
     @pytest.mark.parametrize("filters", ["lang = 'de'", {"lang": "de"}, [], ExactMatchFilter(key="a", value=1)])
     def test_filters_of_llama_index(self, index: Index, filters: Any) -> None:

@@ -47,8 +47,9 @@ class ResumableRetriever(Streaming, Writing, OverStores):
     Key init args — the search:
         k: The largest number of documents that one call returns, pulled page by page if it is above 1,000; unset: 4, or
             with `until` as many as the policy decides.
-        filter: A filter on metadata, as in `"lang = 'de' AND year > 2020"`. Only records that pass it are found. Over a
-            `source` it is whatever the store takes, such as a dict or a function.
+        filter: A filter on metadata: a text in the index's language, such as `"lang = 'de' AND year > 2020"`, or a dict
+            such as `{"lang": "de", "year": {"$gt": 2020}}`. Only records that pass it are found. Over a `source` it is
+            whatever the store takes.
         embedding: A LangChain `Embeddings`; or `True` if the index embeds the text. If both this and
             `sparse_embedding` are unset, the index embeds the text if it has a text model; else the first use raises.
         sparse_embedding: A sparse model: an object whose `embed_query(text)` returns an object with `indices` and
@@ -196,8 +197,9 @@ class ResumableRetriever(Streaming, Writing, OverStores):
         | `search_type="mmr"`                               | not there                                         |
 
     Coming from `UpstashVectorStore` of `langchain_community`:
-        Records stay as they are, and the community store reads what is stored here with `embedding=`. Unlike there,
-        the `id` of a document is set, and an id that is not given is made of the content.
+        What wants a store takes a `ResumableVectorStore`. Records stay as they are, and the community store reads what
+        is stored here with `embedding=`. Unlike there, the `id` of a document is set, and an id that is not given is
+        made of the content.
 
         | there                                             | here                                              |
         | ------------------------------------------------- | ------------------------------------------------- |
@@ -210,7 +212,7 @@ class ResumableRetriever(Streaming, Writing, OverStores):
         | `store.add_documents(documents, ids=)`            | `retriever.add_documents(documents, ids=)`        |
         | `store.delete(ids)`                               | `retriever.delete(ids)`                           |
         | `store.delete(delete_all=True)`, `store.info()`   | `Index(url, token).reset()`, `.info()`            |
-        | `search_type="mmr"`                               | not there                                         |
+        | `search_type="mmr"`                               | `ResumableVectorStore`, which has it              |
 
     Raises:
         ClientError: If arguments contradict each other, if the mode needs a model that is missing, or if there is no
@@ -231,7 +233,8 @@ class ResumableRetriever(Streaming, Writing, OverStores):
 
         Args:
             query: The text of the query.
-            filter: A filter on metadata for this search, `""` for none; `None` for the retriever's own.
+            filter: A filter on metadata for this search, a text or a dict, `""` for none; `None` for the retriever's
+                own.
             namespace: The namespace to search; `None` for the retriever's own.
             config: The config under which each call on the session is a retriever run; `None` for that of the calling
                 chain or graph. Its `run_id` becomes the id of the first run.

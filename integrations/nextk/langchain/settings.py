@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
 from langchain_core.documents import Document
@@ -21,6 +21,7 @@ from nextk.bodies import MAX_ROWS
 from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.langchain.documents import document_reader
+from nextk.langchain.filters import index_filter
 from nextk.langchain.qdrant_store import QdrantStoreSource
 from nextk.langchain.question import Embedder
 from nextk.langchain.source_settings import refuse_index_fields, require_source, source_reader, store_filter
@@ -40,7 +41,6 @@ from nextk.sessions import (
     SearchQuery,
 )
 from nextk.sessions.config import DEADLINE, DEFAULT_MAX_IDLE, MAX_PULLS, MAX_RESULTS, Overrides
-from nextk.sessions.query import require_filter
 from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.recovery_state import MAX_RECOVERY
 from nextk.stores import Source
@@ -48,25 +48,32 @@ from nextk.types import FusionAlgorithm, QueryResult, WeightingStrategy
 from nextk.until import Policy
 from nextk.until.policy import require_policy
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 DEFAULT_K = 4
 """How many documents one call returns by default, as everywhere in LangChain."""
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedSettings:
+class ResolvedSettings(Generic[T]):
     """The fields of a retriever as one call finds them. Every field may be set, so each call resolves them once, anew.
 
     Attributes:
         connection: The connection to the index, or to another source.
         embedder: The embedder of queries.
         template: The query without its text and vectors: mode, filter, namespace, fusion and weighting.
-        reader: The reader that makes matches into documents.
+        reader: The reader that makes matches into documents, or into whatever a call returns.
     """
 
     connection: Connection | SourceConnection
     embedder: Embedder
     template: SearchQuery
-    reader: RowReader[Document]
+    reader: RowReader[T]
+
+    def reading_by(self, reader: RowReader[U]) -> "ResolvedSettings[U]":
+        """Return these settings with another reader, so that a call returns what that one makes."""
+        return ResolvedSettings(self.connection, self.embedder, self.template, reader)
 
     def session(
         self,
@@ -74,7 +81,7 @@ class ResolvedSettings:
         search_config: SearchConfig,
         cursor: ReadCursor | None = None,
         tracing: Tracing | None = None,
-    ) -> RetrievalSession[Document]:
+    ) -> RetrievalSession[T]:
         """Begin a search, or go on with one.
 
         Args:
@@ -83,8 +90,8 @@ class ResolvedSettings:
             cursor: The cursor of the search that goes on; `None` for a new search.
             tracing: What the runs of the search have in common, if each call on it is to be a run of its own.
         """
-        make = RetrievalSession if tracing is None else partial(TracedSession, tracing)
-        return make(
+        make: Callable[..., Any] = RetrievalSession if tracing is None else partial(TracedSession, tracing)
+        session: RetrievalSession[T] = make(
             self.connection.index,
             self.template,
             self.reader,
@@ -93,6 +100,7 @@ class ResolvedSettings:
             config=search_config,
             cursor=cursor,
         )
+        return session
 
     def async_session(
         self,
@@ -100,10 +108,10 @@ class ResolvedSettings:
         search_config: SearchConfig,
         cursor: ReadCursor | None = None,
         tracing: Tracing | None = None,
-    ) -> AsyncRetrievalSession[Document]:
+    ) -> AsyncRetrievalSession[T]:
         """Begin a search for an event loop, or go on with one; see `session`."""
-        make = AsyncRetrievalSession if tracing is None else partial(AsyncTracedSession, tracing)
-        return make(
+        make: Callable[..., Any] = AsyncRetrievalSession if tracing is None else partial(AsyncTracedSession, tracing)
+        session: AsyncRetrievalSession[T] = make(
             self.connection.async_index,
             self.template,
             self.reader,
@@ -112,6 +120,7 @@ class ResolvedSettings:
             config=search_config,
             cursor=cursor,
         )
+        return session
 
 
 class Settings(ClosingMixin, BaseRetriever):
@@ -153,7 +162,7 @@ class Settings(ClosingMixin, BaseRetriever):
             if fields.get("until") is not None:
                 require_policy(fields["until"], "until")
             if "filter" in fields and fields.get("source") is None:
-                require_filter(fields["filter"])
+                index_filter(fields["filter"])
             if fields.get("source") is not None:
                 require_source(fields["source"])
             for name, kind in (("retrieval_mode", RetrievalMode), ("fusion", FusionAlgorithm)):
@@ -181,7 +190,7 @@ class Settings(ClosingMixin, BaseRetriever):
             raise ValueError(message)
         return fields
 
-    def _resolve(self, filter: Any = None, namespace: str | None = None) -> ResolvedSettings:
+    def _resolve(self, filter: Any = None, namespace: str | None = None) -> ResolvedSettings[Document]:
         """Resolve the fields for one call.
 
         Args:
@@ -203,7 +212,7 @@ class Settings(ClosingMixin, BaseRetriever):
         embedder = Embedder(self.embedding, self.sparse_embedding, mode)
         template = SearchQuery(
             mode=embedder.mode,
-            filter=narrowing,
+            filter=index_filter(narrowing),
             namespace=namespace,
             fusion=fusion,
             weighting=weighting,
@@ -212,7 +221,7 @@ class Settings(ClosingMixin, BaseRetriever):
         reader = document_reader(text_keys, self.score_key, self.document_mapper)
         return ResolvedSettings(self._current_connection(), embedder, template, reader)
 
-    def _resolve_over(self, source: Source, filter: Any, namespace: str) -> ResolvedSettings:
+    def _resolve_over(self, source: Source, filter: Any, namespace: str) -> ResolvedSettings[Document]:
         """Resolve the fields for one call over a source that is no index, which takes fewer of them.
 
         Raises:

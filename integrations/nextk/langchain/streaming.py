@@ -34,7 +34,7 @@ class _StreamPlan:
         tracing: What the runs of the pages have in common.
     """
 
-    resolved: ResolvedSettings
+    resolved: ResolvedSettings[Document]
     search_config: SearchConfig
     size: int | None
     tracing: Tracing

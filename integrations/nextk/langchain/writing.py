@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self, TypedDict, Unpack
 
 from langchain_core.documents import Document
@@ -12,11 +12,11 @@ from nextk.arguments import id_list
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.langchain.documents import listed_ids, listed_metadatas, parts_of, records_of
+from nextk.langchain.filters import index_filter
 from nextk.langchain.settings import Settings
 from nextk.langchain.store_task import StoreTask, text_list
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.writing import BATCH, open_embedded
-from nextk.sessions.query import require_filter
 
 _LOCATION_FIELDS = ("index", "source", "url", "token")
 
@@ -109,14 +109,14 @@ class Writing(Settings):
         self,
         ids: str | int | Iterable[str | int] | None = None,
         *,
-        filter: str | None = None,
+        filter: str | Mapping[str, Any] | None = None,
         namespace: str | None = None,
     ) -> int:
         """Remove records, by their ids or by a filter.
 
         Args:
             ids: The ids of the records, or a single id. Ids that do not exist are passed over.
-            filter: A filter on the metadata of the records. The retriever's own filter plays no part.
+            filter: A filter on the metadata of the records, a text or a dict. The retriever's own plays no part.
             namespace: The namespace to remove from; `None` for the retriever's own.
 
         Returns:
@@ -133,7 +133,7 @@ class Writing(Settings):
         self,
         ids: str | int | Iterable[str | int] | None = None,
         *,
-        filter: str | None = None,
+        filter: str | Mapping[str, Any] | None = None,
         namespace: str | None = None,
     ) -> int:
         """Remove records without blocking the event loop; see `delete`."""
@@ -284,15 +284,16 @@ class Writing(Settings):
         return retriever
 
 
-def _delete_requests(ids: str | int | Iterable[str | int] | None, filter: str | None) -> list[dict[str, Any]]:
+def _delete_requests(
+    ids: str | int | Iterable[str | int] | None, filter: str | Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
     """Return the requests that remove the records, each as keywords of `Index.delete`."""
-    if filter is not None:
-        require_filter(filter)
-    if (ids is None) == (not filter):
+    condition = None if filter is None else index_filter(filter)
+    if (ids is None) == (not condition):
         message = "delete() takes ids, or a filter that is not empty: exactly one of the two"
         raise ClientError(message)
     if ids is None:
-        return [{"filter": filter}]
+        return [{"filter": condition}]
     listed = id_list(ids)
     return [{"ids": listed[start : start + MAX_ROWS]} for start in range(0, len(listed), MAX_ROWS)]
 
