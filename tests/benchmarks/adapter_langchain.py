@@ -1,11 +1,11 @@
-"""The cost of the LangChain retriever's `invoke`, compared with the bare index and with the store that it replaces.
+"""The cost of the LangChain retriever's and store's searches, beside the bare index and the store that they replace.
 
 Run by hand: `OPENBLAS_NUM_THREADS=1 python tests/benchmarks/adapter_langchain.py`, without which the threads of numpy
 spin next to what is measured. (Not called `langchain.py`: a script's folder comes first on the path, and it would stand
 in for that package.) All ways ask the same questions for ten rows, in turns within one run, and the texts are compared,
 so recall is 1 on every side. The ratios are what to look at.
 
-- In process: CPU time of this thread, retriever against `Index.query` for whole rows.
+- In process: CPU time of this thread, store and retriever against `Index.query` for whole rows.
 - Over HTTP: one server in a process of its own; wall time, and CPU time of this thread. Against the retriever of
   LangChain's own Upstash store (`langchain_community`, through the official SDK), over the very rows that it wrote.
 """
@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from nextk import Index
 from nextk.cli.corpus import standard_library
 from nextk.engine.factory import open_engine
-from nextk.langchain import ResumableRetriever
+from nextk.langchain import ResumableRetriever, ResumableVectorStore
 from nextk.server.app import create_app
 from nextk.testing.server import ServerThread
 from nextk.until import MaxResults
@@ -106,10 +106,11 @@ def measure(title: str, ways: dict[str, Way]) -> None:
 
 
 def in_process(texts: list[str]) -> None:
-    """The retriever over the bare index."""
+    """The store and the retriever over the bare index."""
     with Index.embedded(type="dense", embedding="static") as index:
         retriever = ResumableRetriever(index=index, embedding=True, k=SIZE)
         retriever.add_texts(texts)
+        store = ResumableVectorStore(index, embedding=True)
 
         def opened(question: str) -> list[str]:
             with retriever.open(question) as search:
@@ -122,6 +123,7 @@ def in_process(texts: list[str]) -> None:
         policy = MaxResults(SIZE)
         ways: dict[str, Way] = {
             "Index.query": bare,
+            "similarity_search": lambda question: texts_of(store.similarity_search(question, SIZE)),
             "invoke": lambda question: texts_of(retriever.invoke(question)),
             "invoke, until=MaxResults(10)": lambda question: texts_of(retriever.invoke(question, until=policy)),
             "open, fetch_next(10)": opened,
@@ -131,7 +133,7 @@ def in_process(texts: list[str]) -> None:
 
 
 def over_http(url: str, name: str, embedding: Any, texts: list[str]) -> None:
-    """The retriever over the community store's."""
+    """The store and the retriever over the community store's."""
     location = f"{url}/indexes/{name}"
     store = UpstashVectorStore(index_url=location, index_token=TOKEN, embedding=embedding)
     store.add_texts(texts, [{"place": place} for place in range(len(texts))], batch_size=500)
@@ -144,7 +146,10 @@ def over_http(url: str, name: str, embedding: Any, texts: list[str]) -> None:
             found = index.query(**query, top_k=SIZE, include_metadata=True)
             return [str((match.metadata or {})["text"]) for match in found]
 
+        here = ResumableVectorStore(index, embedding)
         ways: dict[str, Way] = {
+            "community store's search": lambda question: texts_of(store.similarity_search(question, SIZE)),
+            "similarity_search": lambda question: texts_of(here.similarity_search(question, SIZE)),
             "community store's retriever": lambda question: texts_of(theirs.invoke(question)),
             "invoke": lambda question: texts_of(ours.invoke(question)),
             "Index.query": bare,

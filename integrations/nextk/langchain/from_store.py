@@ -10,6 +10,7 @@ from langchain_core.vectorstores import VectorStore
 from pydantic import SecretStr
 
 from nextk.errors import ClientError
+from nextk.langchain.index_store import IndexStore
 from nextk.langchain.qdrant_store import qdrant_fields
 from nextk.langchain.settings import Settings
 from nextk.langchain.store_source import VectorStoreSource, require_keywords
@@ -68,16 +69,16 @@ class OverStores(Settings):
         rest = require_keywords(search_kwargs)
         fields = {"k": _either("k", k, rest), "filter": _either("filter", kwargs.pop("filter", None), rest)}
         given = {name: value for name, value in {**fields, "until": until}.items() if value is not None}
-        if isinstance(store, VectorStore) and not _is_upstash(store):
+        if isinstance(store, VectorStore) and not isinstance(store, IndexStore) and not _is_upstash(store):
             qdrant = None if rest or key is not None else qdrant_fields(store, store_id)
             if qdrant is not None:
                 return cls(**{**qdrant, **given, **kwargs})
             source = VectorStoreSource(store, search_kwargs=rest, key=key, store_id=store_id)
             return cls(source=source, **given, **kwargs)
-        found = fields_of(store)
+        found = store.fields() if isinstance(store, IndexStore) else fields_of(store)
         others = {"search_kwargs": rest or None, "key": key, "store_id": store_id}
         if foreign := next((name for name, value in others.items() if value is not None), None):
-            message = f"{foreign}= is for other stores: Upstash's own is read as an index, so leave it out"
+            message = f"{foreign}= is for other stores: this one is read as an index, so leave it out"
             raise ClientError(message)
         return cls(**{**found, **given, **kwargs})
 

@@ -1,5 +1,6 @@
 """The connection of a retriever to its index: blocking and asynchronous, opened here or handed over."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -74,24 +75,25 @@ class Connection:
         transport = self.index._transport  # noqa: SLF001 - no method of the documented client embeds
         return transport if isinstance(transport, QueryEmbedder) else None
 
-    def query(self, query: SearchQuery, top_k: int) -> list[QueryResult]:
+    def query(self, query: SearchQuery, top_k: int, *, include_vectors: bool = False) -> list[QueryResult]:
         """Run one plain query.
 
         Args:
             query: The complete query.
             top_k: The number of matches, 1 to 1,000.
+            include_vectors: Whether the matches come with their vectors.
 
         Raises:
             RefusedError: The index refused the query. If it was for vectors that do not fit, the message also says
                 where the models belong.
         """
         with explaining_models(by_vectors=query.data is None):
-            return self.index.query(top_k=top_k, **query.parameters())
+            return self.index.query(top_k=top_k, include_vectors=include_vectors, **query.parameters())
 
-    async def aquery(self, query: SearchQuery, top_k: int) -> list[QueryResult]:
+    async def aquery(self, query: SearchQuery, top_k: int, *, include_vectors: bool = False) -> list[QueryResult]:
         """Run one plain query without blocking the event loop; see `query`."""
         with explaining_models(by_vectors=query.data is None):
-            return await self.async_index.query(top_k=top_k, **query.parameters())
+            return await self.async_index.query(top_k=top_k, include_vectors=include_vectors, **query.parameters())
 
     def with_weighting(self, query: SearchQuery) -> SearchQuery:
         """Return a complete query with the weighting that the index wants, if the query leaves it to the index.
@@ -120,6 +122,12 @@ class Connection:
     async def _afetch_info(self) -> InfoResult:
         self._info = self._info or await self.async_index.info()
         return self._info
+
+    def borrowed(self) -> Self:
+        """Return a connection to the index over the same transport, which closes nothing."""
+        other = copy.copy(self)
+        other._owned = False  # noqa: SLF001 - a copy of its own
+        return other
 
     def close(self) -> None:
         """Close the index if it was opened here or is owned."""

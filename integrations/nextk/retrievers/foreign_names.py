@@ -22,6 +22,25 @@ LANGCHAIN: Mapping[str, str] = {
 }
 """The hints for the arguments of the LangChain retriever, for `did_you_mean`."""
 
+LANGCHAIN_STORE: Mapping[str, str] = {
+    **dict.fromkeys(("top_k", "similarity_top_k", "n_results", "limit"), "give k= to a search or to as_retriever"),
+    **dict.fromkeys(
+        ("where", "expr", "pre_filter", "filters"), "give filter=, a dict or a string such as \"lang = 'de'\""
+    ),
+    **dict.fromkeys(("embedding_function", "embeddings", "embedding_model", "embed_model"), "give embedding="),
+    **dict.fromkeys(("async_index", "client", "async_client"), "give index=, over which both colours work"),
+    **dict.fromkeys(("path", "persist_directory", "persist_dir"), "give index=Index.embedded(path)"),
+    **dict.fromkeys(("until", "max_results", "max_pulls", "deadline", "score_key"), "give it to as_retriever"),
+    "score_threshold": "call similarity_search_with_relevance_scores, or give it to as_retriever",
+    "index_url": "give url=",
+    "index_token": "give token=",
+    "embedding_chunk_size": "give batch_size=",
+    "query_mode": "make the store with retrieval_mode=",
+    "fusion_algorithm": "make the store with fusion=",
+    "weighting_strategy": "make the store with weighting=",
+}
+"""The hints for the arguments of the LangChain vector store, for `did_you_mean`."""
+
 LLAMA_INDEX: Mapping[str, str] = {
     **_SHARED,
     **dict.fromkeys(("k", "top_k", "n_results", "limit"), "give similarity_top_k="),

@@ -1,0 +1,102 @@
+"""The base of the LangChain vector store over an index: its index, its models and its settings."""
+
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.vectorstores import VectorStore
+
+from nextk.arguments import did_you_mean
+from nextk.client import Index
+from nextk.langchain.settings import ResolvedSettings
+from nextk.langchain.writing import Writing
+from nextk.retrievers.connection import Connection
+from nextk.retrievers.foreign_names import LANGCHAIN_STORE
+
+
+class IndexStore(VectorStore):
+    """A LangChain vector store whose records a retriever of nextk finds and writes.
+
+    Attributes:
+        retriever_fields: The names of the retriever's fields that the store has as well.
+    """
+
+    retriever_fields: ClassVar[tuple[str, ...]] = (
+        *("index", "url", "token", "namespace", "embedding", "sparse_embedding"),
+        *("retrieval_mode", "fusion", "weighting", "text_key"),
+    )
+
+    _retriever: Writing
+    _embeddings: Embeddings | None
+
+    def _take(self, retriever: Writing, embedding: object) -> None:
+        """Take over a retriever and the model that the caller gave."""
+        self._retriever = retriever
+        self._embeddings = embedding if isinstance(embedding, Embeddings) else None
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        """The dense model, if it is one of LangChain's; `None` if the index embeds by a model of another kind."""
+        return self._embeddings
+
+    @property
+    def index(self) -> Index:
+        """The index that holds the records, for blocking calls."""
+        return self._connection.index
+
+    @property
+    def _connection(self) -> Connection:
+        return self._retriever._index_connection()  # noqa: SLF001 - the store is a face of this retriever
+
+    def _resolve(self, filter: Any, namespace: str | None) -> ResolvedSettings[Document]:
+        """Resolve the settings for one call; `None` stands for no filter, and for the store's own namespace."""
+        return self._retriever._resolve(filter, namespace)  # noqa: SLF001 - the store is a face of this retriever
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a retriever over the same records, by their names."""
+        return {name: getattr(self._retriever, name) for name in self.retriever_fields}
+
+    def close(self) -> None:
+        """Close the index if this store has opened it. An index that was handed over is closed by its owner."""
+        self._retriever.close()
+
+    async def aclose(self) -> None:
+        """Close the index for the running event loop if this store has opened it; see `close`."""
+        await self._retriever.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection!r}, namespace={self._retriever.namespace!r})"
+
+
+def refuse_unknown(method: str, unknown: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse keywords that a method of the store does not take; LangChain's signatures let through any.
+
+    Args:
+        method: The name of the method.
+        unknown: The keywords, by name.
+        known: The keywords that the method takes, for the advice.
+
+    Raises:
+        TypeError: There is one. The message says which one may be meant.
+    """
+    for name in unknown:
+        hint = did_you_mean(name, known, LANGCHAIN_STORE)
+        message = f"{method}() got an unexpected keyword argument {name!r}{hint}"
+        raise TypeError(message)
