@@ -1,6 +1,6 @@
 """Filters as dicts: each is translated exactly, or refused with words that say what to do instead.
 
-By hand, more cases: `NEXTK_FILTER_CASES=100000 pytest --timeout 0 tests/langchain/test_filters.py -k agrees`.
+By hand, more cases: `NEXTK_FILTER_CASES=100000 pytest --timeout 0 tests/langchain/test_filters.py -k TestMeaning`.
 """
 
 import datetime as dt
@@ -21,7 +21,7 @@ from nextk.engine.filter.syntax import parse
 from nextk.engine.filter.tree import Compare
 from nextk.errors import ClientError
 from nextk.langchain.filters import index_filter
-from tests.support.dict_filter_oracle import DictFilter, filters, holds, odd_filters, rows_for
+from tests.support.dict_filter_oracle import DictFilter, conditions, filters, holds, odd_filters, rows_around, rows_for
 from tests.support.odd_values import nested
 from tests.support.texts import odd_texts, with_neighbours
 
@@ -39,7 +39,7 @@ def found() -> Iterator[Found]:
         def positions(filter: str, rows: list[dict[str, Any]]) -> list[int]:
             index.reset()
             index.upsert([(str(position), [1.0, 1.0], row) for position, row in enumerate(rows)])
-            return sorted(int(match.id) for match in index.query([1.0, 1.0], top_k=len(rows), filter=filter))
+            return sorted(int(match.id) for match in index.query([1.0, 1.0], top_k=1000, filter=filter))
 
         yield positions
 
@@ -51,6 +51,14 @@ def expected(filter: DictFilter, rows: list[dict[str, Any]]) -> list[int]:
 
 class TestMeaning:
     """The index finds the records that the dict means."""
+
+    @given(conditions)
+    @SETTINGS
+    def test_a_condition_and_its_negation(self, found: Found, condition: Any) -> None:
+        """What is said of one field, and its negation, hold for exactly the values for which they should."""
+        rows = rows_around(condition)
+        for each in ({"a": condition}, {"$not": {"a": condition}}):
+            assert expected(each, rows) == found(index_filter(each), rows)
 
     @given(st.data())
     @SETTINGS

@@ -163,7 +163,10 @@ def filters_of(fields: st.SearchStrategy[DictFilter]) -> st.SearchStrategy[DictF
     return st.recursive(fields, joined, max_leaves=5)
 
 
-filters = filters_of(st.dictionaries(KEYS, conditions_on(scalars, numbers, elements), max_size=2))
+conditions = conditions_on(scalars, numbers, elements)
+"""What can be said of one field."""
+
+filters = filters_of(st.dictionaries(KEYS, conditions, max_size=2))
 """Filters that the index's language can express."""
 
 odd_scalars = scalars | st.sampled_from(
@@ -203,14 +206,35 @@ def _relatives(value: Any) -> Iterator[Any]:
     yield value
     if isinstance(value, str):
         yield from (f"{value}a", value.replace("\\", "\\\\"), value.replace("*", "x"), value.upper())
+        yield from (value.replace("'", "!"), value.replace('"', "!"))
     elif not isinstance(value, bool):
         yield from (value + 1, value - 1, math.nextafter(value, math.inf), str(value))
 
 
+_COMMON: list[Any] = [None, True, False, 0, 1, "", "a", 0.5]
+
+
+def _likely(filter: Any) -> list[Any]:
+    """Return the values that a filter names, values that are easily mistaken for them, and values of every kind."""
+    named = [each for value in operands(filter) if _storable(value) for each in _relatives(value) if _storable(each)]
+    return [*_COMMON, *named]
+
+
+def rows_around(condition: Any) -> list[dict[str, Any]]:
+    """Return metadata whose field `a` has each of the values that a condition may be mistaken about, or none."""
+    likely = _likely(condition)
+    return [
+        {},
+        {"a": []},
+        {"a": {"b": 1}},
+        {"a": likely},
+        *({"a": each} for value in likely for each in (value, [value])),
+    ]
+
+
 def rows_for(filter: DictFilter) -> st.SearchStrategy[list[dict[str, Any]]]:
     """Return lists of metadata whose values are those of a filter, and values that are easily mistaken for them."""
-    named = [each for value in operands(filter) if _storable(value) for each in _relatives(value) if _storable(each)]
-    single = st.sampled_from([None, True, False, 0, 1, "", "a", 0.5, *named])
+    single = st.sampled_from(_likely(filter))
     value = single | st.lists(single, max_size=3)
     nested = st.dictionaries(
         st.sampled_from(["a", "b", "a-0", "c"]), value | st.dictionaries(st.just("c"), value), max_size=2
