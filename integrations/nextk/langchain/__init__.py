@@ -1,4 +1,7 @@
-"""The LangChain retriever and vector store, and compression that refills. Needs `pip install 'nextk[langchain]'`."""
+"""The LangChain retriever and vector store, compression that refills, and what `SelfQueryRetriever` needs.
+
+Needs `pip install 'nextk[langchain]'`.
+"""
 
 from nextk.extras import require
 
@@ -6,6 +9,12 @@ require("langchain_core.retrievers", extra="langchain")  # first, so that its ab
 
 from nextk.langchain.compression import ResumableCompressionRetriever  # noqa: E402
 from nextk.langchain.retriever import ResumableRetriever  # noqa: E402
+from nextk.langchain.structured_query import StructuredQueryTranslator  # noqa: E402
 from nextk.langchain.vector_store import ResumableVectorStore  # noqa: E402
 
-__all__ = ["ResumableCompressionRetriever", "ResumableRetriever", "ResumableVectorStore"]
+__all__ = [
+    "ResumableCompressionRetriever",
+    "ResumableRetriever",
+    "ResumableVectorStore",
+    "StructuredQueryTranslator",
+]
