@@ -45,23 +45,23 @@ def index_filter(filter: str | Mapping[str, Any]) -> str:
     field of the metadata, with dots a nested one (`author.name`). Beside it stands a value, which the field equals, or
     a dict of one or more operators, all of which hold:
 
-    | operator | holds if |
+    | operator | holds if the field |
     | --- | --- |
-    | `$eq`, `$ne` | the field equals a text, a number or a boolean; does not |
-    | `$in`, `$nin` | the field equals one of a list of these; none |
-    | `$gt`, `$gte`, `$lt`, `$lte` | the field is a number above (from, below, up to) a number |
-    | `$between` | the field is a number from the first of two numbers to the second, both included |
-    | `$contains`, `$not_contains` | the field is an array with an element that equals the value; is not |
-    | `$exists` | the record has the field (`True`), be it null; has it not (`False`) |
-    | `$not` | the operators in a dict do not all hold |
+    | `$eq`, `$ne` | equals a text, a number or a boolean; does not equal it |
+    | `$in`, `$nin` | equals one of the values in a list; equals none of them |
+    | `$gt`, `$gte`, `$lt`, `$lte` | is a number above, from, below or up to a given number |
+    | `$between` | is a number from the first of two numbers to the second, both included |
+    | `$contains`, `$not_contains` | is an array that contains a value; does not contain it |
+    | `$exists` | is there, be it null (`True`); is not there (`False`) |
+    | `$not` | fails to pass the operators in a dict |
 
     `{"$and": [...]}`, `{"$or": [...]}` and `{"$nor": [...]}` join dicts, and `{"$not": {...}}` negates one. `$ne`,
-    `$nin`, `$not_contains`, `$not` and `$nor` hold for a record that lacks the field, too. A boolean equals 1 or 0.
+    `$nin`, `$not_contains`, `$not` and `$nor` also hold for a record that lacks the field. A boolean equals 1 or 0.
 
-    A comparison with a value that it is not made for neither holds nor fails, so that its negation does not hold
-    either: any comparison with null, an order of what is no number, `$contains` of what is no array, and an equality
-    with a text that needs GLOB (it has both kinds of quotes, or a backslash before a quote, before another backslash or
-    at its end) of what is no text.
+    A comparison that is not made for the value of the field neither holds nor fails, so its negation does not hold
+    either: any comparison with null, an order of what is no number, `$contains` of what is no array, and an equality of
+    what is no text with a text that needs GLOB (it has both kinds of quotes, or a backslash before a quote, before
+    another backslash or at its end).
 
     Args:
         filter: A dict, or a text that is written in the index's language, which is returned as it is.
@@ -96,6 +96,12 @@ class _Name:
         """Return the name of what this part has at a key or a position."""
         return _Name(f"{self.text}[{written(step)}]", self.levels + 1)
 
+    def require_shallow(self) -> None:
+        """Refuse the whole filter if this part is nested too deeply in it."""
+        if self.levels > _MAX_LEVELS:
+            message = f"the filter is nested more than {_MAX_LEVELS} levels deep, or holds itself: write it with fewer"
+            raise ClientError(message)
+
     def refuse(self, why: str) -> NoReturn:
         """Refuse this part; the reason is the end of a sentence that begins with its name."""
         message = f"{self.text}{why}"
@@ -108,9 +114,7 @@ _Test: TypeAlias = Callable[[str, Any, _Name, bool], FilterExpression]
 
 def _filter(filter: Mapping[Any, Any], name: _Name, *, negated: bool) -> FilterExpression:
     """Translate a dict of fields and of logical operators, or its negation."""
-    if name.levels > _MAX_LEVELS:
-        message = f"the filter is nested more than {_MAX_LEVELS} levels deep, or holds itself: write it with fewer"
-        raise ClientError(message)
+    name.require_shallow()
     parts = [
         (_logical if key.startswith("$") else _field)(key, value, name.of(key), negated)
         for key, value in _items(filter, name)
@@ -132,12 +136,12 @@ def _items(mapping: Mapping[Any, Any], name: _Name) -> Iterator[tuple[str, Any]]
 
 def _logical(operator: str, given: Any, name: _Name, negated: bool) -> FilterExpression:
     """Translate `$and`, `$or`, `$nor` or `$not` with what it joins or negates."""
-    if operator in _FIELD_OPERATORS and operator != "$not":
-        name.refuse(f": {operator} compares a field: write {{'a_field': {{{operator!r}: ...}}}}")
     if operator == "$not":
         if not isinstance(given, Mapping):
             name.refuse(f"={written(given)} has to be a dict; $nor takes a list of dicts, none of which may hold")
         return _filter(given, name, negated=not negated)
+    if operator in _FIELD_OPERATORS:
+        name.refuse(f": {operator} compares a field: write {{'a_field': {{{operator!r}: ...}}}}")
     if operator not in _JOINS:
         name.refuse(f": there is no operator {written(operator)}{did_you_mean(operator, [*_JOINS, '$not'], _HINTS)}")
     if not isinstance(given, list | tuple) or not given or not all(isinstance(part, Mapping) for part in given):
@@ -173,6 +177,7 @@ def _path(key: str, name: _Name) -> str:
 
 def _comparisons(path: str, given: Mapping[Any, Any], name: _Name, negated: bool) -> FilterExpression:
     """Translate a dict of operators."""
+    name.require_shallow()
     parts = []
     operators = list(_items(given, name))
     if not operators:
@@ -195,8 +200,6 @@ def _comparison(path: str, operator: str, given: Any, name: _Name, negated: bool
     if operator == "$not":
         if not isinstance(given, Mapping):
             name.refuse(f"={written(given)} has to be a dict of operators: write $ne for what the field does not equal")
-        if name.levels > _MAX_LEVELS:
-            name.refuse(f" is nested more than {_MAX_LEVELS} levels deep")
         return _comparisons(path, given, name, not negated)
     if operator == "$exists":
         return _exists(path, given, name, negated)
