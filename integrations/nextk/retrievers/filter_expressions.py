@@ -135,14 +135,14 @@ def step_of(path: str, key: str) -> str | None:
 def literal(value: str | float) -> str | None:
     """Return how a filter spells a value; `None` if it cannot.
 
-    A whole number has all of its digits, also as a float, so that it is that number to whoever reads 64 bits of it.
+    A whole float has all of its digits, since its shortest text may be that of another whole number.
     """
     if isinstance(value, bool | int):
         return str(int(value))
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
-        return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
+        return f"{int(value)}.0" if value.is_integer() else format(Decimal(repr(value)), "f")
     return None if _UNSPELLABLE.search(value) else quoted(value)
 
 
