@@ -169,7 +169,7 @@ class TestAddTexts:
             ({"a": object()}, r"metadata.a is an object; give"),
             (
                 {"text": 1},
-                r"metadata has the key 'text', where this retriever looks for the text: rename it, or set text_key=",
+                r"metadata has the key 'text', where the text is looked for: rename it, or set text_key=",
             ),
             ({"_pageContentLC": "x"}, r"metadata has the key '_pageContentLC'"),
         ],
@@ -200,7 +200,7 @@ class TestAddTexts:
             many = ["sky", text, "sea"]
             retriever = ResumableRetriever(index=index, embedding=Letters())
             with pytest.raises(
-                RefusedError, match=rf"{complaint}.*, or give the retriever text_key=\(\), so that the "
+                RefusedError, match=rf"{complaint}.*, or set text_key=\(\), so that the "
             ):
                 await call(retriever, "add_texts", many, ids=range(3), batch_size=1)
             assert {} == stored(index)
@@ -237,7 +237,7 @@ class TestAddTexts:
 
     async def test_nobody_embeds(self, call: Colour, vectors: Index) -> None:
         """Without any model it is said which argument is missing."""
-        with pytest.raises(ClientError, match=r"to store in it, give the retriever embedding="):
+        with pytest.raises(ClientError, match=r"to store in it, give embedding="):
             await call(ResumableRetriever(index=vectors), "add_texts", ["sky"])
 
     @pytest.mark.parametrize(

@@ -110,8 +110,7 @@ def _record(name: str, text: object, metadata: object, id_: str | None, reserved
     made = plain_metadata(metadata, name)
     if taken := [key for key in reserved if key in made]:
         message = (
-            f"{name}: metadata has the key {taken[0]!r}, where this retriever looks for the text: "
-            "rename it, or set text_key="
+            f"{name}: metadata has the key {taken[0]!r}, where the text is looked for: rename it, or set text_key="
         )
         raise ClientError(message)
     require_storable(name, id_ or "", made, text)

@@ -124,8 +124,7 @@ class StoreTask:
 
 
 _NO_MODEL = (
-    "this index embeds no text: to store in it, give the retriever embedding= (a LangChain Embeddings), "
-    "sparse_embedding=, or both"
+    "this index embeds no text: to store in it, give embedding= (a LangChain Embeddings), sparse_embedding=, or both"
 )
 
 

@@ -163,7 +163,7 @@ def _noting_weighting() -> Iterator[None]:
     except NextKError as error:
         error.add_note(
             "raised when the index was asked which weighting it wants; nothing was searched. "
-            'Call again, or make the retriever with weighting="idf" or weighting="none", which asks nothing'
+            'Call again, or set weighting="idf" or weighting="none", which asks nothing'
         )
         raise
 

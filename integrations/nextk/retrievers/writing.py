@@ -248,7 +248,7 @@ def require_room(record: str, text: str, key: str, metadata: dict[str, Any]) -> 
         )
     else:
         fault = f"its text holds the NUL character, which metadata, where it is kept under {key!r}, cannot: remove it"
-    message = f"{record}: {fault}, or give the retriever text_key=(), so that the text is stored as data only"
+    message = f"{record}: {fault}, or set text_key=(), so that the text is stored as data only"
     raise RefusedError(message, 422)
 
 

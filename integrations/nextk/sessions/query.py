@@ -282,9 +282,9 @@ def explaining_models(*, by_vectors: bool) -> Iterator[None]:
         if not by_vectors or not _MODEL_FAULT.search(str(error)):
             raise
         message = (
-            f"{error}. The models of this retriever make other vectors than the index holds: give it the models that "
-            "fit, or, to have the index embed, give the models to Index.embedded(path, embedding=..., "
-            "sparse_embedding=...) and none to the retriever"
+            f"{error}. The models that were given make other vectors than the index holds: give those that fit, or, to "
+            "have the index embed, give the models to Index.embedded(path, embedding=..., sparse_embedding=...) and "
+            "none beside the index"
         )
         raise RefusedError(message, error.status) from error
 
