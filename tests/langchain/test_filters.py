@@ -229,8 +229,8 @@ class TestRefusals:
             ({"a": "\ud800"}, "lone surrogates"),
             ({"a": {"$contains": "C:\\"}}, "no filter can spell as an element of an array"),
             ({"a": {"$contains": ["x"]}}, "$contains one element"),
-            (["a"], "is not a string in the index's language"),
-            (None, "is not a string in the index's language"),
+            (["a"], "has to be a dict such as"),
+            (None, "has to be a dict such as"),
         ],
         ids=ascii,
     )

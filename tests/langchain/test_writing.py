@@ -199,9 +199,7 @@ class TestAddTexts:
         with Index.embedded(type="dense", dimension=4) as index:
             many = ["sky", text, "sea"]
             retriever = ResumableRetriever(index=index, embedding=Letters())
-            with pytest.raises(
-                RefusedError, match=rf"{complaint}.*, or set text_key=\(\), so that the "
-            ):
+            with pytest.raises(RefusedError, match=rf"{complaint}.*, or set text_key=\(\), so that the "):
                 await call(retriever, "add_texts", many, ids=range(3), batch_size=1)
             assert {} == stored(index)
             retriever = ResumableRetriever(index=index, embedding=Letters(), text_key=(), k=3)

@@ -26,7 +26,6 @@ from nextk.retrievers.filter_expressions import (
     path_of,
     step_of,
 )
-from nextk.sessions.query import require_filter
 from nextk.types import SupportsToList
 
 __all__ = ["index_filter"]
@@ -70,9 +69,14 @@ def index_filter(filter: str | Mapping[str, Any]) -> str:
         ClientError: The filter is neither a text nor a dict, or the index's language cannot express the dict exactly.
             The message names the part of the dict, as in `filter['$or'][0]['year']['$gt']`, and says what to do.
     """
-    if not isinstance(filter, Mapping):
-        require_filter(filter)
+    if isinstance(filter, str):
         return filter
+    if not isinstance(filter, Mapping):
+        message = (
+            f"filter={written(filter)} has to be a dict such as {{'lang': 'de', 'year': {{'$gt': 2020}}}}, or a text "
+            "in the index's language such as \"lang = 'de' AND year > 2020\""
+        )
+        raise ClientError(message)
     expression = _filter(filter, _Name("filter"), negated=False)
     size = len(expression.text.encode())
     if size > _MAX_BYTES or expression.predicates > _MAX_PREDICATES:
