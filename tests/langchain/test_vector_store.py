@@ -280,6 +280,15 @@ class TestWriting:
         assert when == document.metadata["when"] == document.metadata["all"][1]["at"]
         assert [found] == await call(store, "similarity_search", "a", filter={"when": {"$gte": seconds}})
 
+    async def test_the_time_of_a_caller(self, call: Colour, open_index: Opener) -> None:
+        """LangChain's retriever that weighs by time hands on its `current_time`, which is no option of the store."""
+        store = store_over(open_index, "dense-models")
+        documents = [Document("a", id="1", metadata={"n": 1})]
+        assert ["1"] == await call(store, "add_documents", documents, current_time=dt.datetime.now(dt.UTC))
+        assert documents == await call(store, "get_by_ids", ["1"])
+        with pytest.raises(TypeError, match="current_times"):
+            await call(store, "add_documents", documents, current_times=1)
+
     async def test_any_batch_size(self, call: Colour, open_index: Opener) -> None:
         """LangChain passes the batch size of its indexing on, which is no error if one request holds fewer."""
         store = store_over(open_index, "dense-models")

@@ -15,6 +15,7 @@ from nextk.retrievers.writing import BATCH
 from nextk.types import QueryResult
 
 _ADD = ("ids", "namespace", "batch_size", "show_progress")
+_TIME_OF_CALLER = "current_time"
 _DELETE = ("ids", "filter", "namespace", "delete_all")
 
 
@@ -82,7 +83,8 @@ class Records(IndexStore):
 
         Args:
             documents: The documents to store. The own id of a document is kept, unless `ids` has one for it.
-            **options: `ids`, `namespace`, `batch_size` and `show_progress`; see `add_texts`.
+            **options: `ids`, `namespace`, `batch_size` and `show_progress`; see `add_texts`. LangChain's
+                `TimeWeightedVectorStoreRetriever` hands on its own `current_time`, which is passed over.
 
         Returns:
             The id of each document, in order.
@@ -90,11 +92,13 @@ class Records(IndexStore):
         Raises:
             ClientError, RefusedError, NextKError, TypeError: For the reasons given at `add_texts`.
         """
+        options.pop(_TIME_OF_CALLER, None)
         texts, metadatas, ids = parts_of(documents, options.pop("ids", None))
         return self.add_texts(texts, metadatas, ids=ids, **options)
 
     async def aadd_documents(self, documents: Iterable[Document], **options: Any) -> list[str]:
         """Store documents without blocking the event loop; see `add_documents`."""
+        options.pop(_TIME_OF_CALLER, None)
         texts, metadatas, ids = parts_of(documents, options.pop("ids", None))
         return await self.aadd_texts(texts, metadatas, ids=ids, **options)
 
