@@ -161,6 +161,9 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
     ) -> ResumableRetriever | VectorStoreRetriever:
         """Make a retriever over this store's records, with its models and its connection.
 
+        What insists on LangChain's own retriever, such as `VectorStoreRetrieverMemory`, takes
+        `VectorStoreRetriever(vectorstore=store)`, which finds the same documents, but does not go on.
+
         Args:
             search_type: `"similarity"`; `"similarity_score_threshold"`, which needs a `score_threshold`; or `"mmr"`,
                 for which LangChain's own retriever is made, since what follows diverse documents is not defined.
