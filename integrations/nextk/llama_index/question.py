@@ -124,64 +124,55 @@ class Embedder:
         """Return the sparse vector of the words of a query without blocking the event loop."""
         return await self._sparse_model().aembed(keyword_text(bundle))
 
-    def keeps_vectors(self, connection: Connection | SourceConnection) -> bool:
-        """Return whether documents keep the dense vectors that they have already.
-
-        They do not if the index embeds, or if the retriever has a sparse model alone.
+    def stores_dense(self, connection: Connection | SourceConnection) -> bool | None:
+        """Return whether documents are stored with dense vectors; `None` if the index embeds them.
 
         Args:
             connection: The connection to the index. Where there is no model, the index is asked once whether it embeds
                 text.
         """
-        return self._stores_dense and (self._given or not (self._index_embeds or connection.embeds_text(None)))
+        if not self._given and (self._index_embeds or connection.embeds_text(None)):
+            return None
+        return self._dense is not None or self._sparse is None
 
-    async def akeeps_vectors(self, connection: Connection | SourceConnection) -> bool:
-        """Return whether documents keep their dense vectors, without blocking the event loop; see `keeps_vectors`."""
-        return self._stores_dense and (self._given or not (self._index_embeds or await connection.aembeds_text(None)))
+    async def astores_dense(self, connection: Connection | SourceConnection) -> bool | None:
+        """Return whether documents are stored with dense vectors, without blocking the event loop."""
+        if not self._given and (self._index_embeds or await connection.aembeds_text(None)):
+            return None
+        return self._dense is not None or self._sparse is None
 
     def vectors(
-        self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection | SourceConnection
-    ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
+        self, texts: Sequence[str], given: Sequence[list[float] | None], *, dense: bool
+    ) -> tuple[list[list[float]] | None, list[SparseVector] | None]:
         """Embed documents by the models.
 
         Args:
             texts: The texts of the documents.
             given: The dense vector that each document has already; `None` where it has none.
-            connection: The connection to the index. Where there is no model, the index is asked once whether it embeds
-                text.
+            dense: Whether they are stored with dense vectors, as `stores_dense` decides it.
 
         Returns:
-            The dense vectors, each float (dimension,), and the sparse ones; one of the two is `None` where there is no
-            model for it. `None` alone if the index embeds.
+            The dense vectors, each float (dimension,), and the sparse ones; one of the two is `None` where the
+            documents are stored without it.
 
         Raises:
             ClientError: If nobody embeds.
         """
-        if not self._given and (self._index_embeds or connection.embeds_text(None)):
-            return None
-        dense = None
-        if self._stores_dense:
+        made = None
+        if dense:
             missing = [text for text, vector in zip(texts, given, strict=True) if vector is None]
-            made = iter(self._dense_model().get_text_embedding_batch(missing) if missing else [])
-            dense = [next(made) if vector is None else vector for vector in given]
-        return dense, None if self._sparse_given is None else embed_sparsely(self._sparse_given, texts)
+            made = _completed(given, self._dense_model().get_text_embedding_batch(missing) if missing else [])
+        return made, None if self._sparse_given is None else embed_sparsely(self._sparse_given, texts)
 
     async def avectors(
-        self, texts: Sequence[str], given: Sequence[list[float] | None], connection: Connection | SourceConnection
-    ) -> tuple[list[list[float]] | None, list[SparseVector] | None] | None:
+        self, texts: Sequence[str], given: Sequence[list[float] | None], *, dense: bool
+    ) -> tuple[list[list[float]] | None, list[SparseVector] | None]:
         """Embed documents by the models without blocking the event loop; see `vectors`."""
-        if not self._given and (self._index_embeds or await connection.aembeds_text(None)):
-            return None
-        dense = None
-        if self._stores_dense:
+        made = None
+        if dense:
             missing = [text for text, vector in zip(texts, given, strict=True) if vector is None]
-            made = iter(await self._dense_model().aget_text_embedding_batch(missing) if missing else [])
-            dense = [next(made) if vector is None else vector for vector in given]
-        return dense, None if self._sparse_given is None else await aembed_sparsely(self._sparse_given, texts)
-
-    @property
-    def _stores_dense(self) -> bool:
-        return self._dense is not None or self._sparse is None
+            made = _completed(given, await self._dense_model().aget_text_embedding_batch(missing) if missing else [])
+        return made, None if self._sparse_given is None else await aembed_sparsely(self._sparse_given, texts)
 
     @property
     def _given(self) -> bool:
@@ -203,6 +194,12 @@ class Embedder:
             message = "this index embeds no text for such a search: pass sparse_embedding="
             raise ClientError(message)
         return self._sparse
+
+
+def _completed(given: Sequence[list[float] | None], made: Sequence[list[float]]) -> list[list[float]]:
+    """Return the vectors that were given, with those that were made in the place of each `None`, in order."""
+    rest = iter(made)
+    return [next(rest) if vector is None else vector for vector in given]
 
 
 def _needs_dense(template: SearchQuery) -> bool:

@@ -8,19 +8,17 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.ingestion import run_transformations
 from llama_index.core.schema import BaseNode, Document, TransformComponent
 from llama_index.core.settings import Settings
-from llama_index.core.vector_stores.types import ExactMatchFilter, MetadataFilters
 
 from nextk.arguments import written
 from nextk.errors import ClientError
-from nextk.llama_index.filters import NO_DOCUMENT, translate
-from nextk.llama_index.nodes import StorableNode, listed_nodes, require_storable_embeddings, storable_nodes
+from nextk.llama_index.filters import NO_DOCUMENT, filter_of_document
+from nextk.llama_index.node_writer import NodeWriter
+from nextk.llama_index.nodes import listed_nodes, storable_nodes
 from nextk.llama_index.question import Embedder
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.source_connection import SourceConnection
-from nextk.retrievers.writing import BATCH, in_batches, open_embedded
+from nextk.retrievers.writing import BATCH, open_embedded
 from nextk.sessions import SearchQuery
-from nextk.sessions.query import explaining_models
-from nextk.types import Data, Vector
 
 _SHOWN = 60  # letters of an id in an error message
 
@@ -75,7 +73,7 @@ class Writing:
             made: Any = cls  # the retriever, whose part this class is, has the constructor
             retriever: Self = made(index, embedding=True, **kwargs)
             retriever._connection = Connection(index, owned=True)
-            retriever._insert(storable, batch_size, show_progress=show_progress)
+            retriever._writer().store(storable, batch_size, show_progress=show_progress)
         except BaseException:
             index.close()
             raise
@@ -131,39 +129,13 @@ class Writing:
             RefusedError: If a node is too large. Nothing is stored then.
             NextKError: If a batch was not stored. A note on the exception says how many batches were.
         """
-        storable = storable_nodes(nodes)
-        self._insert(storable, batch_size, show_progress=show_progress)
-        return _ids(storable)
+        return self._writer().insert(nodes, batch_size, show_progress=show_progress)
 
     async def ainsert_nodes(
         self, nodes: Iterable[BaseNode], *, batch_size: int = BATCH, show_progress: bool = False
     ) -> list[str]:
         """Store nodes without blocking the event loop; see `insert_nodes`."""
-        connection, storable = self._writable(), storable_nodes(nodes)
-        if _bring_vectors(storable) and await self._embedder.akeeps_vectors(connection):
-            require_storable_embeddings(storable)
-        with in_batches(storable, _ids(storable), batch_size, show_progress=show_progress) as (batches, stored):
-            for batch in batches:
-                texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
-                made = await self._embedder.avectors(texts, given, connection)
-                rows = _rows(batch, made)
-                with explaining_models(by_vectors=isinstance(rows[0], Vector)):
-                    await connection.async_index.upsert(rows, self._template.namespace)
-                stored()
-        return _ids(storable)
-
-    def _insert(self, storable: Sequence[StorableNode], batch_size: int, *, show_progress: bool) -> None:
-        connection = self._writable()
-        if _bring_vectors(storable) and self._embedder.keeps_vectors(connection):
-            require_storable_embeddings(storable)
-        with in_batches(storable, _ids(storable), batch_size, show_progress=show_progress) as (batches, stored):
-            for batch in batches:
-                texts, given = [each.text for each in batch], [each.node.embedding for each in batch]
-                made = self._embedder.vectors(texts, given, connection)
-                rows = _rows(batch, made)
-                with explaining_models(by_vectors=isinstance(rows[0], Vector)):
-                    connection.index.upsert(rows, self._template.namespace)
-                stored()
+        return await self._writer().ainsert(nodes, batch_size, show_progress=show_progress)
 
     def delete_ref_doc(self, ref_doc_id: str) -> int:
         """Remove every node of a source document.
@@ -191,6 +163,9 @@ class Writing:
         index = self._writable().async_index
         return (await index.delete(filter=of_document, namespace=self._template.namespace)).deleted
 
+    def _writer(self) -> NodeWriter:
+        return NodeWriter(self._writable(), self._embedder, self._template.namespace)
+
     def _writable(self) -> Connection:
         """Return the connection to the index.
 
@@ -206,34 +181,16 @@ class Writing:
         return self._connection
 
 
-def _bring_vectors(nodes: Sequence[StorableNode]) -> bool:
-    return any(each.node.embedding is not None for each in nodes)
-
-
-def _ids(nodes: Sequence[StorableNode]) -> list[str]:
-    return [each.node.node_id for each in nodes]
-
-
-def _rows(nodes: Sequence[StorableNode], made: tuple[Any, Any] | None) -> list[Data] | list[Vector]:
-    if made is None:
-        return [node.record() for node in nodes]
-    dense, sparse = made
-    return [
-        node.vector_record(None if dense is None else dense[position], None if sparse is None else sparse[position])
-        for position, node in enumerate(nodes)
-    ]
-
-
 def _of_document(ref_doc_id: Any) -> str:
     """Return the filter for the nodes of a source document; raise `ClientError` if no filter can name it."""
     if not isinstance(ref_doc_id, str) or ref_doc_id in ("", NO_DOCUMENT):
         reason = f"names no source document; LlamaIndex stores {NO_DOCUMENT!r} with every node that has none"
         raise ClientError(_refusal(ref_doc_id, reason))
-    translated = translate(MetadataFilters(filters=[ExactMatchFilter(key="ref_doc_id", value=ref_doc_id)]))
-    if translated.residual is not None:
+    found = filter_of_document(ref_doc_id)
+    if found is None:
         reason = "cannot be written into a filter: it is too long, or holds a NUL or a lone surrogate"
         raise ClientError(_refusal(ref_doc_id, reason))
-    return translated.filter
+    return found
 
 
 def _refusal(ref_doc_id: Any, reason: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from nextk.arguments import elements_of
 from nextk.errors import ClientError
@@ -80,6 +80,22 @@ def translate(
     )
     exact = pushed.exact and check.nodes is None
     return Translation(pushed.text, None if exact else check)
+
+
+def filter_of_document(ref_doc_id: str) -> str | None:
+    """Return the filter that passes the nodes of a source document and nothing else.
+
+    Args:
+        ref_doc_id: The id of the document.
+
+    Returns:
+        The filter; `None` if none can name the document: because the id is too long, holds a NUL or a lone surrogate,
+        or is `"None"`, which LlamaIndex stores with every node that has no source document.
+    """
+    if ref_doc_id == NO_DOCUMENT:
+        return None
+    translated = translate(MetadataFilters(filters=[MetadataFilter(key="ref_doc_id", value=ref_doc_id)]))
+    return translated.filter if translated.residual is None else None
 
 
 def check_of(
