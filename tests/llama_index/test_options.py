@@ -257,7 +257,7 @@ class TestOrigins:
         ):
             with retriever:
                 assert [0, 1] == sorted(places(retriever.retrieve(QUESTION)))
-        with pytest.raises(ClientError, match="store_id= is for stores that are no UpstashVectorStore"):
+        with pytest.raises(ClientError, match="store_id= is for stores of another kind"):
             ResumableRetriever.from_vector_store(Store(), store_id="mine")
 
     def test_configuration(self) -> None:

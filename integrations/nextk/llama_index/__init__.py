@@ -1,4 +1,7 @@
-"""The LlamaIndex retriever, its query engine and its tools for agents. Needs `pip install 'nextk[llama-index]'`."""
+"""The LlamaIndex retriever, vector store, query engine and tools for agents.
+
+Needs `pip install 'nextk[llama-index]'`.
+"""
 
 from nextk.extras import require
 
@@ -9,5 +12,13 @@ from nextk.llama_index.instrumentation import ShortfallEvent  # noqa: E402
 from nextk.llama_index.qdrant_store import qdrant_source  # noqa: E402
 from nextk.llama_index.query_engine import RefillingQueryEngine  # noqa: E402
 from nextk.llama_index.retriever import ResumableRetriever  # noqa: E402
+from nextk.llama_index.vector_store import ResumableVectorStore  # noqa: E402
 
-__all__ = ["RefillingQueryEngine", "ResumableRetriever", "ResumableSearchToolSpec", "ShortfallEvent", "qdrant_source"]
+__all__ = [
+    "RefillingQueryEngine",
+    "ResumableRetriever",
+    "ResumableSearchToolSpec",
+    "ResumableVectorStore",
+    "ShortfallEvent",
+    "qdrant_source",
+]

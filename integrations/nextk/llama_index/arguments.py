@@ -1,7 +1,7 @@
 """Arguments of the LlamaIndex retriever that it does not have, or that are meant for another one of its arguments."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -13,7 +13,7 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from nextk.arguments import NoOthers, did_you_mean, elements_of, shown, written
 from nextk.errors import ClientError
 from nextk.llama_index.question import bundle_of
-from nextk.retrievers.foreign_names import LLAMA_INDEX
+from nextk.retrievers.foreign_names import LLAMA_INDEX, LLAMA_INDEX_STORE
 from nextk.sessions.config import Overrides
 
 
@@ -57,6 +57,19 @@ def _require_kinds(embed_model: object, embedding: object, filters: object) -> N
             f"filters={written(filters)} is no MetadataFilters: a string in the index's language goes into filter="
         )
         raise ClientError(message)
+
+
+def refuse_others(method: str, given: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse keywords that a method does not take, although LlamaIndex's signatures let through any.
+
+    Raises:
+        TypeError: There is one. The message says which one may be meant.
+    """
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known, LLAMA_INDEX_STORE) if known else ": it takes none"
+            message = f"{method}() got an unexpected keyword argument {name!r}{hint}"
+            raise TypeError(message)
 
 
 def postprocessor_list(given: object) -> list[BaseNodePostprocessor]:

@@ -9,6 +9,7 @@ from llama_index.core.storage.docstore.types import BaseDocumentStore
 from nextk.arguments import shown
 from nextk.errors import ClientError
 from nextk.llama_index.store_source import VectorStoreSource, client_of
+from nextk.llama_index.vector_store import ResumableVectorStore
 from nextk.retrievers.connection import location_of
 from nextk.stores import RowKey
 
@@ -58,17 +59,15 @@ class FromStores:
                 one that only an index takes.
         """
         options = {"docstore": docstore, "key": key, "store_id": store_id}
+        if isinstance(vector_store, ResumableVectorStore):
+            _refuse_options(options)
+            return cls(**vector_store.retriever_settings(kwargs))
         location = _location_of(vector_store)
         if location is None:
             made: Any = cls  # the retriever, whose part this class is, has the constructor
             retriever: Self = made(source=_source_of(vector_store, options, kwargs), **kwargs)
             return retriever
-        for name, given in options.items():
-            if given is not None:
-                message = (
-                    f"{name}= is for stores that are no UpstashVectorStore, which keeps nodes and their ids itself"
-                )
-                raise ClientError(message)
+        _refuse_options(options)
         kwargs.setdefault("namespace", getattr(vector_store, "namespace", ""))
         return cls(**location, **kwargs)
 
@@ -87,20 +86,37 @@ class FromStores:
             message = f"index={shown(index)} is no VectorStoreIndex: a vector store goes into from_vector_store(store)"
             raise ClientError(message)
         # LlamaIndex's own retriever reads these attributes, too; there is no public way to them.
-        kwargs.setdefault("embed_model", index._embed_model)  # noqa: SLF001
         kwargs.setdefault("object_map", index._object_map)  # noqa: SLF001
         kwargs.setdefault("callback_manager", index._callback_manager)  # noqa: SLF001
+        model = index._embed_model  # noqa: SLF001
+        if isinstance(index.vector_store, ResumableVectorStore):
+            _refuse_options({name: kwargs.pop(name, None) for name in _SOURCE_OPTIONS})
+            return cls(**index.vector_store.retriever_settings(kwargs, model))
+        kwargs.setdefault("embed_model", model)
         if _location_of(index.vector_store) is not None:
             return cls.from_vector_store(index.vector_store, **kwargs)
         options: dict[str, Any] = {"docstore": index.docstore}
         if not index.vector_store.stores_text:
             options["node_ids_by_row"] = index.index_struct.nodes_dict  # it grows with the index
-        options |= {name: kwargs.pop(name) for name in ("docstore", "key", "store_id") if name in kwargs}
+        options |= {name: kwargs.pop(name) for name in _SOURCE_OPTIONS if name in kwargs}
         made: Any = cls  # the retriever, whose part this class is, has the constructor
         retriever: Self = made(source=_source_of(index.vector_store, options, kwargs), **kwargs)
         return retriever
 
 
+def _refuse_options(options: Mapping[str, Any]) -> None:
+    """Refuse options of a source, where the index continues the search.
+
+    Raises:
+        ClientError: One of them is given.
+    """
+    for name, given in options.items():
+        if given is not None:
+            message = f"{name}= is for stores of another kind: this one keeps nodes and their ids itself"
+            raise ClientError(message)
+
+
+_SOURCE_OPTIONS = ("docstore", "key", "store_id")
 _STORE_OPTIONS = ("alpha", "sparse_top_k", "hybrid_top_k", "vector_store_kwargs", "scores")
 
 

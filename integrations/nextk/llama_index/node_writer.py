@@ -52,7 +52,8 @@ class NodeWriter:
     async def ainsert(self, nodes: Iterable[BaseNode], batch_size: int, *, show_progress: bool = False) -> list[str]:
         """Check nodes, and store them without blocking the event loop; see `insert`."""
         storable = storable_nodes(nodes)
-        dense = await self.embedder.astores_dense(self.connection) if storable else None
+        given = _bring_vectors(storable)
+        dense = await self.embedder.astores_dense(self.connection, given=given) if storable else None
         if dense:
             require_storable_embeddings(storable)
         with in_batches(storable, _ids(storable), batch_size, show_progress=show_progress) as (batches, stored):
@@ -65,7 +66,8 @@ class NodeWriter:
 
     def store(self, storable: Sequence[StorableNode], batch_size: int, *, show_progress: bool = False) -> list[str]:
         """Store nodes that were checked by `storable_nodes`; see `insert`."""
-        dense = self.embedder.stores_dense(self.connection) if storable else None
+        given = _bring_vectors(storable)
+        dense = self.embedder.stores_dense(self.connection, given=given) if storable else None
         if dense:
             require_storable_embeddings(storable)
         with in_batches(storable, _ids(storable), batch_size, show_progress=show_progress) as (batches, stored):
@@ -85,6 +87,10 @@ class NodeWriter:
 
 def _ids(nodes: Sequence[StorableNode]) -> list[str]:
     return [each.node.node_id for each in nodes]
+
+
+def _bring_vectors(nodes: Sequence[StorableNode]) -> bool:
+    return any(each.node.embedding is not None for each in nodes)
 
 
 def _parts(nodes: Sequence[StorableNode]) -> tuple[list[str], list[list[float] | None]]:

@@ -149,7 +149,7 @@ def require_storable_embeddings(nodes: Sequence[StorableNode]) -> None:
 def _embedding_fault(embedding: list[float]) -> str | None:
     """Say why no index can store an embedding, which LlamaIndex has found to be a list of numbers."""
     if not embedding:
-        return "is empty: give None, so that the retriever's model embeds the node"
+        return "is empty: give None, so that a model embeds the node"
     with np.errstate(over="ignore"):
         storable = np.isfinite(np.array(embedding, np.float64).astype(np.float32))
     if storable.all():

@@ -31,6 +31,8 @@ class Embedder:
         sparse_embedding: The sparse model, of any kind that `SparseQueryModel` takes.
         retrieval_mode: The mode that the retriever is set to; `None` for the mode that the models allow.
         embedding: `True` if the index embeds the text.
+        keeps_given: Whether the dense vectors that documents bring are stored beside the sparse ones where there is a
+            sparse model alone, unless the index takes none.
 
     Attributes:
         mode: The mode of a search, as `resolve_mode` decides it; `None` leaves it to the index.
@@ -47,6 +49,7 @@ class Embedder:
         retrieval_mode: RetrievalMode | None = None,
         *,
         embedding: Literal[True] | None,
+        keeps_given: bool = False,
     ) -> None:
         if embedding is not None and (embed_model is not None or sparse_embedding is not None):
             message = "embedding=True leaves all embedding to the index: leave out embed_model= and sparse_embedding="
@@ -55,6 +58,7 @@ class Embedder:
         self._sparse_given = sparse_embedding
         self._sparse = None if sparse_embedding is None else SparseQueryModel(sparse_embedding)
         self._index_embeds = embedding is not None
+        self._keeps_given = keeps_given
         self.mode = resolve_mode(
             retrieval_mode,
             dense=self._dense is not None,
@@ -84,7 +88,7 @@ class Embedder:
             ClientError: If the query is empty, if nobody embeds it, or if it is put in several ways and is left to an
                 index whose models are not in this process.
         """
-        if not self._given and (self._index_embeds or connection.embeds_text(template.mode)):
+        if self.leaves_it_to_index(connection, template.mode):
             return connection.with_weighting(_filled_by_index(bundle, template, connection))
         vector = sparse_vector = None
         if _needs_dense(template):
@@ -97,7 +101,7 @@ class Embedder:
         self, bundle: QueryBundle, template: SearchQuery, connection: Connection | SourceConnection
     ) -> SearchQuery:
         """Fill a query in without blocking the event loop; see `embed`."""
-        if not self._given and (self._index_embeds or await connection.aembeds_text(template.mode)):
+        if await self.aleaves_it_to_index(connection, template.mode):
             return await connection.awith_weighting(await _afilled_by_index(bundle, template, connection))
         vector = sparse_vector = None
         if _needs_dense(template):
@@ -108,13 +112,13 @@ class Embedder:
 
     def vector_of(self, bundle: QueryBundle) -> list[float]:
         """Return the dense vector of a query, float (dimension,): its own, or else the mean of its embedded texts."""
-        return _own_vector(bundle) or self._dense_model().get_agg_embedding_from_queries(embedding_texts(bundle))
+        return _own_vector(bundle) or self.dense_model().get_agg_embedding_from_queries(embedding_texts(bundle))
 
     async def avector_of(self, bundle: QueryBundle) -> list[float]:
         """Return the dense vector of a query without blocking the event loop; see `vector_of`."""
         if own := _own_vector(bundle):
             return own
-        return await self._dense_model().aget_agg_embedding_from_queries(embedding_texts(bundle))
+        return await self.dense_model().aget_agg_embedding_from_queries(embedding_texts(bundle))
 
     def sparse_vector_of(self, bundle: QueryBundle) -> SparseVector:
         """Return the sparse vector of the words of a query."""
@@ -124,22 +128,56 @@ class Embedder:
         """Return the sparse vector of the words of a query without blocking the event loop."""
         return await self._sparse_model().aembed(keyword_text(bundle))
 
-    def stores_dense(self, connection: Connection | SourceConnection) -> bool | None:
+    def dense_model(self) -> BaseEmbedding:
+        """Return the dense model: the one that was given, or else `Settings.embed_model`.
+
+        Raises:
+            ClientError: If there is none.
+        """
+        if self._dense is not None:
+            return self._dense
+        try:
+            return Settings.embed_model
+        except (ImportError, ValueError) as error:
+            message = (
+                "this index or store embeds no text for such a search: pass embed_model=, or set Settings.embed_model"
+            )
+            raise ClientError(message) from error
+
+    def leaves_it_to_index(self, connection: Connection | SourceConnection, mode: RetrievalMode | None) -> bool:
+        """Return whether the index embeds.
+
+        Args:
+            connection: The connection to the index. Where there is no model, the index is asked once.
+            mode: The mode of a search; `None` for every component that the index has.
+        """
+        return not self._given and (self._index_embeds or connection.embeds_text(mode))
+
+    async def aleaves_it_to_index(self, connection: Connection | SourceConnection, mode: RetrievalMode | None) -> bool:
+        """Return whether the index embeds, without blocking the event loop; see `leaves_it_to_index`."""
+        return not self._given and (self._index_embeds or await connection.aembeds_text(mode))
+
+    def stores_dense(self, connection: Connection | SourceConnection, *, given: bool) -> bool | None:
         """Return whether documents are stored with dense vectors; `None` if the index embeds them.
 
         Args:
             connection: The connection to the index. Where there is no model, the index is asked once whether it embeds
                 text.
+            given: Whether any of the documents has a dense vector already.
         """
-        if not self._given and (self._index_embeds or connection.embeds_text(None)):
+        if self.leaves_it_to_index(connection, None):
             return None
-        return self._dense is not None or self._sparse is None
+        if self._dense is not None or self._sparse is None:
+            return True
+        return self._keeps_given and given and connection.takes_dense()
 
-    async def astores_dense(self, connection: Connection | SourceConnection) -> bool | None:
+    async def astores_dense(self, connection: Connection | SourceConnection, *, given: bool) -> bool | None:
         """Return whether documents are stored with dense vectors, without blocking the event loop."""
-        if not self._given and (self._index_embeds or await connection.aembeds_text(None)):
+        if await self.aleaves_it_to_index(connection, None):
             return None
-        return self._dense is not None or self._sparse is None
+        if self._dense is not None or self._sparse is None:
+            return True
+        return self._keeps_given and given and await connection.atakes_dense()
 
     def vectors(
         self, texts: Sequence[str], given: Sequence[list[float] | None], *, dense: bool
@@ -161,7 +199,7 @@ class Embedder:
         made = None
         if dense:
             missing = [text for text, vector in zip(texts, given, strict=True) if vector is None]
-            made = _completed(given, self._dense_model().get_text_embedding_batch(missing) if missing else [])
+            made = _completed(given, self.dense_model().get_text_embedding_batch(missing) if missing else [])
         return made, None if self._sparse_given is None else embed_sparsely(self._sparse_given, texts)
 
     async def avectors(
@@ -171,23 +209,12 @@ class Embedder:
         made = None
         if dense:
             missing = [text for text, vector in zip(texts, given, strict=True) if vector is None]
-            made = _completed(given, await self._dense_model().aget_text_embedding_batch(missing) if missing else [])
+            made = _completed(given, await self.dense_model().aget_text_embedding_batch(missing) if missing else [])
         return made, None if self._sparse_given is None else await aembed_sparsely(self._sparse_given, texts)
 
     @property
     def _given(self) -> bool:
         return self._dense is not None or self._sparse is not None
-
-    def _dense_model(self) -> BaseEmbedding:
-        if self._dense is not None:
-            return self._dense
-        try:
-            return Settings.embed_model
-        except (ImportError, ValueError) as error:
-            message = (
-                "this index or store embeds no text for such a search: pass embed_model=, or set Settings.embed_model"
-            )
-            raise ClientError(message) from error
 
     def _sparse_model(self) -> SparseQueryModel:
         if self._sparse is None:

@@ -70,6 +70,14 @@ class Connection:
         """Return whether the index itself embeds a query in a mode, without blocking the event loop."""
         return has_text_models(await self._afetch_info(), mode)
 
+    def takes_dense(self) -> bool:
+        """Return whether records of the index may have dense vectors. It is asked once."""
+        return _takes_dense(self._fetch_info())
+
+    async def atakes_dense(self) -> bool:
+        """Return whether records of the index may have dense vectors, without blocking the event loop."""
+        return _takes_dense(await self._afetch_info())
+
     def query_embedder(self) -> QueryEmbedder | None:
         """Return who embeds queries by the models of the index; `None` if these are not in this process."""
         transport = self.index._transport  # noqa: SLF001 - no method of the documented client embeds
@@ -148,6 +156,11 @@ class Connection:
 
 def _rebuild(index: Index | AsyncIndex | None, url: str | None, token: str | None, owned: bool) -> Connection:
     return Connection(index, url, token, owned=owned)
+
+
+def _takes_dense(info: InfoResult) -> bool:
+    """Return whether an index has a dense part, or may get one, because nothing is stored in it yet."""
+    return info.dense_index is not None or info.sparse_index is None
 
 
 def _weighting_of(info: InfoResult) -> WeightingStrategy | None:

@@ -49,3 +49,15 @@ LLAMA_INDEX: Mapping[str, str] = {
     **dict.fromkeys(("embedding_function", "embeddings", "embedding_model"), "give embed_model="),
 }
 """The hints for the arguments of the LlamaIndex retriever, for `did_you_mean`."""
+
+LLAMA_INDEX_STORE: Mapping[str, str] = {
+    **LLAMA_INDEX,
+    **dict.fromkeys(("k", "top_k", "n_results", "limit", "similarity_top_k"), "each query says how many it wants"),
+    **dict.fromkeys(("collection_name", "index_name", "table_name"), "give namespace="),
+    **dict.fromkeys(("fetch_k", "mmr_fetch_k"), "give mmr_prefetch_k= to the query"),
+    **dict.fromkeys(("lambda_mult", "mmr_lambda"), "give mmr_threshold= to the query"),
+    **dict.fromkeys(("retrieval_mode", "vector_store_query_mode"), "each query says its mode"),
+    **dict.fromkeys(("vector_store", "vectorstore"), "give index="),
+    **dict.fromkeys(("filters", "doc_ids", "node_ids"), "each query says its own; filter= holds for all of them"),
+}
+"""The hints for the arguments of the LlamaIndex vector store, for `did_you_mean`."""

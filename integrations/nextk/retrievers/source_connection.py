@@ -33,6 +33,14 @@ class SourceConnection:
         """Return whether the source takes the text of a query; see `embeds_text`."""
         return self.embeds_text(mode)
 
+    def takes_dense(self) -> bool:
+        """Return `True`: nothing is stored in a source."""
+        return True
+
+    async def atakes_dense(self) -> bool:
+        """Return `True`; see `takes_dense`."""
+        return True
+
     def query_embedder(self) -> None:
         """Return `None`: no model of the source can be used by itself."""
 

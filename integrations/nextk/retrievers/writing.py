@@ -83,10 +83,7 @@ def in_batches(
         ClientError: If `size` is out of range.
         MissingExtraError: If the library for the bar is not installed.
     """
-    require_count(size, "batch_size")
-    if size > MAX_ROWS:
-        message = f"batch_size={written(size)}: one request stores at most {MAX_ROWS:,} records"
-        raise ClientError(message)
+    require_batch_size(size)
     kept = list({id_: position for position, id_ in enumerate(ids)}.values())
     records = [records[position] for position in kept]
     batches: list[Sequence[T]] = [records[start : start + size] for start in range(0, len(records), size)]
@@ -108,6 +105,18 @@ def in_batches(
             done += 1
 
         yield batches, stored
+
+
+def require_batch_size(size: int) -> None:
+    """Require that one request can store so many records.
+
+    Raises:
+        ClientError: It is no whole number from 1 to 1,000.
+    """
+    require_count(size, "batch_size")
+    if size > MAX_ROWS:
+        message = f"batch_size={written(size)}: one request stores at most {MAX_ROWS:,} records"
+        raise ClientError(message)
 
 
 def listed(given: object, kind: type[T], name: str) -> list[T]:

@@ -68,6 +68,7 @@ class SearchQuery:
             cursor tells it.
         store_filter: A filter as another source than an `Index` takes it, for example a dict or a function; `None` for
             none.
+        include_vectors: Whether the matches come with their vectors.
 
     Raises:
         ClientError: `filter` or `namespace` is not a string, or another attribute is not of its type.
@@ -83,6 +84,7 @@ class SearchQuery:
     weighting: WeightingStrategy | None = None
     weighting_of_index: bool = False
     store_filter: Any = None
+    include_vectors: bool = False
 
     @property
     def awaits_weighting(self) -> bool:
@@ -140,6 +142,7 @@ class SearchQuery:
             "namespace": self.namespace,
             "fusion_algorithm": self.fusion,
             "weighting_strategy": self.weighting,
+            "include_vectors": self.include_vectors,
             "include_metadata": True,
             "include_data": True,
         }
