@@ -52,6 +52,9 @@ class ResumableVectorStore(StoreOverIndex):
     `VectorStoreIndex` and `IngestionPipeline` want a model even so. For an index that embeds they are given
     `store.embed_model`, which costs nothing and needs no download.
 
+    Once a `VectorStoreIndex` was given index or image nodes, its `as_retriever` narrows each search to these, by
+    `node_ids`, over every store that holds text. `VectorIndexRetriever(index)` and `from_index` do not.
+
     Modes of a query: `default` searches dense vectors, `sparse` and `text_search` search sparse vectors, `hybrid` both,
     and `mmr` chooses from dense results by LlamaIndex's own maximal marginal relevance. Its keywords
     (`vector_store_kwargs`) are `mmr_threshold` (0 to 1, default 0.5), and `mmr_prefetch_k` or `mmr_prefetch_factor`
