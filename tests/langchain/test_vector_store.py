@@ -1,6 +1,7 @@
 """The LangChain vector store: its searches, what it writes and removes, and the retrievers that it makes."""
 
 import datetime as dt
+import gc
 import inspect
 import pickle
 from collections.abc import Callable
@@ -446,6 +447,20 @@ class TestAsRetriever:
             with store.as_retriever() as retriever:
                 assert 3 == len(retriever.invoke(QUESTION))
             assert 3 == len(store.similarity_search(QUESTION))
+
+    async def test_it_opens_no_connection_of_its_own(self, local_server: Any) -> None:
+        """Over HTTP the retriever asks by the connections of the store, so that closing the store closes them all."""
+        url = local_server.add("borrowed", dimension=4)
+        store = ResumableVectorStore(embedding=Letters(), url=url, token=local_server.token)
+        store.add_texts(["a"])
+        retriever = store.as_retriever()
+        assert ["a"] == contents(retriever.invoke("a")) == contents(await retriever.ainvoke("a"))
+        await retriever.aclose()
+        retriever.close()
+        assert ["a"] == contents(await retriever.ainvoke("a")) == contents(store.similarity_search("a"))
+        await store.aclose()
+        del local_server.engines["borrowed"], retriever, store
+        gc.collect()  # a connection that is still open is a warning, and so an error
 
     def test_back_from_a_store(self) -> None:
         """`ResumableRetriever.from_vectorstore` sees that this store is an index."""

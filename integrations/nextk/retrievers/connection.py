@@ -1,6 +1,5 @@
 """The connection of a retriever to its index: blocking and asynchronous, opened here or handed over."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -133,8 +132,8 @@ class Connection:
 
     def borrowed(self) -> Self:
         """Return a connection to the index over the same transport, which closes nothing."""
-        other = copy.copy(self)
-        other._owned = False  # noqa: SLF001 - a copy of its own
+        other = self.__new__(type(self))  # the copy module would connect anew, from the arguments
+        vars(other).update(vars(self), _owned=False)
         return other
 
     def close(self) -> None:
