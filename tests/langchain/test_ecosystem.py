@@ -5,7 +5,7 @@ import inspect
 import textwrap
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +18,10 @@ from pydantic import SecretStr
 
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError
-from nextk.langchain import ResumableRetriever
+from nextk.langchain import ResumableRetriever, ResumableVectorStore
 from nextk.sessions import RetrievalMode
 from nextk.until import Accepted
+from tests.support.community_store import UpstashVectorStore, store_at, without_id
 from tests.support.letter_models import Initials, Letters, contents
 from tests.support.local_server import TOKEN, LocalServer
 from tests.support.sentence_index import QUESTION, TEXTS
@@ -32,7 +33,6 @@ with warnings.catch_warnings():  # that these packages are on their way out is w
         EnsembleRetriever,
         MultiQueryRetriever,
     )
-    from langchain_community.vectorstores.upstash import UpstashVectorStore
 
 METADATAS: list[dict[str, Any]] = [
     {"place": position, "tags": ["a", {"b": None}], "share": position / 7} for position in range(len(TEXTS))
@@ -44,16 +44,6 @@ def server() -> Iterator[LocalServer]:
     """A server without indexes."""
     with LocalServer() as server:
         yield server
-
-
-@contextmanager
-def store_at(url: str, embedding: Any, **keywords: Any) -> Iterator[UpstashVectorStore]:
-    """LangChain's own store, through the official SDK; its connections are closed afterwards."""
-    store = UpstashVectorStore(index_url=url, index_token=TOKEN, embedding=embedding, **keywords)
-    try:
-        yield store
-    finally:
-        store._index._client.close()
 
 
 class TestUpstashVectorStore:
@@ -140,12 +130,6 @@ class TestUpstashVectorStore:
             ResumableRetriever.from_vectorstore(type("Store", (), kept)())
 
 
-def without_id(document: Document) -> Document:
-    """A document as the community store makes it, which leaves the id out."""
-    assert document.id
-    return Document(document.page_content, metadata=document.metadata)
-
-
 class Even(BaseDocumentCompressor):
     """Keeps every second text."""
 
@@ -227,19 +211,26 @@ class TestDocstring:
         with Index(url, TOKEN) as index:
             index.upsert([(f"t{position}", text, {"lang": "de"}) for position, text in enumerate(TEXTS)])
             index.upsert([("other", "Why?", {"lang": "en"})], "science")
-            blocks = python_blocks(inspect.getdoc(ResumableRetriever) or "")
-            assert 10 == len(blocks)
-            names: dict[str, Any] = {}
-            for block in blocks:
-                code = compile(block, "docstring", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-                running = eval(code, names)  # noqa: S307 - our own text
-                if running is not None:
-                    await running
+            names = await names_after(ResumableRetriever, blocks=10)
             retriever: ResumableRetriever = names["retriever"]
             assert {"The sky is blue.", "The sea is blue, too."} == set(contents(retriever.invoke("blue", k=99)))
             assert ["other"] == [document.id for document in retriever.invoke("blue", k=99, namespace="science")]
             await retriever.aclose()
             retriever.close()
+
+    async def test_every_example_of_the_store_runs(
+        self, server: LocalServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Every Python block of the store's docstring runs, and its retriever goes on with a search."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("UPSTASH_VECTOR_REST_URL", server.add("docs", embedding="static", sparse_embedding="bm25"))
+        monkeypatch.setenv("UPSTASH_VECTOR_REST_TOKEN", TOKEN)
+        with Index.from_env() as index:
+            index.upsert([(f"t{position}", text, {"lang": "en"}) for position, text in enumerate(TEXTS)])
+        names = await names_after(ResumableVectorStore, blocks=3)
+        with names["store"], names["local"].index:
+            assert names["store"].similarity_search("Which colour is grass?", 10) == names["documents"]
+            assert 10 == len(names["documents"])
 
     def test_every_field_is_described(self) -> None:
         """Every field of the retriever's own is in the docstring."""
@@ -252,6 +243,19 @@ class TestDocstring:
             for name in line.strip().partition(":")[0].split(", ")
         }
         assert set() == own - described
+
+
+async def names_after(documented: type, blocks: int) -> dict[str, Any]:
+    """Run the Python blocks of a docstring, so many of them, one after the other. Returns the names that they set."""
+    texts = python_blocks(inspect.getdoc(documented) or "")
+    assert blocks == len(texts)
+    names: dict[str, Any] = {}
+    for text in texts:
+        code = compile(text, "docstring", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        running = eval(code, names)  # noqa: S307 - our own text
+        if running is not None:
+            await running
+    return names
 
 
 def python_blocks(text: str) -> list[str]:

@@ -67,7 +67,7 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         store.add_documents([Document("Grass is green.", id="grass", metadata={"lang": "en", "year": 2024})])
         store.similarity_search("Which colour is grass?", k=3, filter={"lang": "en", "year": {"$gte": 2020}})
         store.similarity_search_with_relevance_scores("Which colour is grass?", score_threshold=0.7)
-        store.max_marginal_relevance_search("Which colour is grass?", k=3, fetch_k=30)
+        local.max_marginal_relevance_search("Which colour is grass?", k=3, fetch_k=30)  # needs the model at hand
         store.get_by_ids(["grass"])
         store.delete(["grass"])
         ```
@@ -91,8 +91,9 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
 
     Coming from `UpstashVectorStore` of `langchain_community`:
         Records stay as they are: those written there are found, updated and removed here, and the community store reads
-        what is stored here with `embedding=`. Unlike there, the `id` of a document is set, and an id that is not given
-        is made of the content, so that a text that is added twice is stored once.
+        what is stored here by a LangChain `Embeddings`; it skips what the index has embedded, whose text is not in the
+        metadata. Unlike there, the `id` of a document is set, and an id that is not given is made of the content, so
+        that a text that is added twice is stored once.
 
         | there                                                  | here                                              |
         | ------------------------------------------------------ | ------------------------------------------------- |
@@ -101,7 +102,7 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         | `store.similarity_search(query, 5, "lang = 'de'")`     | unchanged; or with `filter={"lang": "de"}`        |
         | `query_mode=`, `fusion_algorithm=` of each search      | `retrieval_mode=`, `fusion=` of the store         |
         | `store.as_retriever(search_kwargs={"k": 5})`           | unchanged; its searches can go on                 |
-        | `search_type="similarity_score_threshold"`             | unchanged; not only among the first `k`           |
+        | `search_type="similarity_score_threshold"`             | unchanged; by dense scores, beyond the first `k`  |
         | `search_type="mmr"`                                    | unchanged; LangChain's own retriever              |
         | `store.add_texts(..., embedding_chunk_size=)`          | `store.add_texts(..., batch_size=)`               |
         | `store.delete(ids)`, `store.delete(delete_all=True)`   | unchanged                                         |
