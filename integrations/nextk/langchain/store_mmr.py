@@ -49,13 +49,13 @@ class MarginalSearch:
 
     def by_vector(self, vector: list[float]) -> list[Document]:
         """Search by a vector, float (dimension,)."""
-        query = replace(self.resolved.template, vector=vector)
-        return self._select(vector, self.connection.query(query, self.fetch_k, include_vectors=True))
+        query = replace(self.resolved.template, vector=vector, include_vectors=True)
+        return self._select(vector, self.connection.query(query, self.fetch_k))
 
     async def aby_vector(self, vector: list[float]) -> list[Document]:
         """Search by a vector without blocking the event loop."""
-        query = replace(self.resolved.template, vector=vector)
-        return self._select(vector, await self.connection.aquery(query, self.fetch_k, include_vectors=True))
+        query = replace(self.resolved.template, vector=vector, include_vectors=True)
+        return self._select(vector, await self.connection.aquery(query, self.fetch_k))
 
     def by_text(self, query: str) -> list[Document]:
         """Search by a text.

@@ -82,25 +82,24 @@ class Connection:
         transport = self.index._transport  # noqa: SLF001 - no method of the documented client embeds
         return transport if isinstance(transport, QueryEmbedder) else None
 
-    def query(self, query: SearchQuery, top_k: int, *, include_vectors: bool = False) -> list[QueryResult]:
+    def query(self, query: SearchQuery, top_k: int) -> list[QueryResult]:
         """Run one plain query.
 
         Args:
             query: The complete query.
             top_k: The number of matches, 1 to 1,000.
-            include_vectors: Whether the matches come with their vectors.
 
         Raises:
             RefusedError: The index refused the query. If it was for vectors that do not fit, the message also says
                 where the models belong.
         """
         with explaining_models(by_vectors=query.data is None):
-            return self.index.query(top_k=top_k, include_vectors=include_vectors, **query.parameters())
+            return self.index.query(top_k=top_k, **query.parameters())
 
-    async def aquery(self, query: SearchQuery, top_k: int, *, include_vectors: bool = False) -> list[QueryResult]:
+    async def aquery(self, query: SearchQuery, top_k: int) -> list[QueryResult]:
         """Run one plain query without blocking the event loop; see `query`."""
         with explaining_models(by_vectors=query.data is None):
-            return await self.async_index.query(top_k=top_k, include_vectors=include_vectors, **query.parameters())
+            return await self.async_index.query(top_k=top_k, **query.parameters())
 
     def with_weighting(self, query: SearchQuery) -> SearchQuery:
         """Return a complete query with the weighting that the index wants, if the query leaves it to the index.
