@@ -63,6 +63,17 @@ class TestTranslation:
         """A query without conditions searches without a filter of its own."""
         assert ("films", {}) == TRANSLATOR.visit_structured_query(StructuredQuery(query="films", filter=None))
 
+    @pytest.mark.parametrize("text", ["", " "])
+    def test_conditions_alone(self, text: str) -> None:
+        """The words of the conditions are searched if the model leaves no text, but not what is to be absent."""
+        day = {"type": "date", "date": "2024-05-01"}
+        parts = [Comparison(Comparator.EQ, "year", 1994), Comparison(Comparator.IN, "lang", ["de", "fr"])]
+        without = [Comparison(Comparator.NE, "kind", "x"), Operation(Operator.NOT, [Comparison(Comparator.GT, "n", 3)])]
+        conditions = Operation(Operator.AND, [*parts, Comparison(Comparator.EQ, "day", day), *without])
+        translated, arguments = TRANSLATOR.visit_structured_query(StructuredQuery(query=text, filter=conditions))
+        assert "year 1994 lang de fr day 2024-05-01 kind n" == translated
+        assert {"filter"} == arguments.keys()
+
     def test_the_query_stays_as_it_is(self) -> None:
         """Translating a query does not change it, so that it can be translated again."""
         query = StructuredQuery(query="films", filter=Comparison(Comparator.IN, "lang", "de"))

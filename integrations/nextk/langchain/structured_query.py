@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery, Visitor
+from langchain_core.structured_query import (
+    Comparator,
+    Comparison,
+    FilterDirective,
+    Operation,
+    Operator,
+    StructuredQuery,
+    Visitor,
+)
 
 from nextk.arguments import written
 from nextk.errors import ClientError
@@ -84,14 +92,33 @@ class StructuredQueryTranslator(Visitor):
         return {comparison.attribute: {_OPERATORS.get(comparator, f"${comparator.value}"): _plain(value)}}
 
     def visit_structured_query(self, structured_query: StructuredQuery) -> tuple[str, dict[str, Any]]:
-        """Return the text of the query, and the arguments of the search: `filter`, if there are conditions."""
-        conditions = structured_query.filter
-        return structured_query.query, {} if conditions is None else {"filter": conditions.accept(self)}
+        """Return the text of the query, and the arguments of the search: `filter`, if there are conditions.
+
+        Where the model leaves no text beside the conditions, as for "films of 1994", the text is the words of these,
+        "year 1994", because a search needs one. With `use_original_query=True`, a `SelfQueryRetriever` searches by the
+        question as it was asked instead.
+        """
+        text, conditions = structured_query.query, structured_query.filter
+        if conditions is None:
+            return text, {}
+        return text if text.strip() else _words(conditions), {"filter": conditions.accept(self)}
 
 
 _ORDERS: Final = (Comparator.GT, Comparator.GTE, Comparator.LT, Comparator.LTE)
 _OF_LISTS: Final = (Comparator.IN, Comparator.NIN)
+_NEGATIONS: Final = (Comparator.NE, Comparator.NIN)
 _OPERATORS: Final[Mapping[Comparator, str]] = {Comparator.CONTAIN: "$contains"}
+
+
+def _words(conditions: FilterDirective, *, negated: bool = False) -> str:
+    """Return the attributes of conditions as a text, each with its values, unless these are to be absent."""
+    if isinstance(conditions, Comparison):
+        value = [] if negated or conditions.comparator in _NEGATIONS else _plain(conditions.value)
+        return " ".join(map(str, [conditions.attribute, *(value if isinstance(value, list) else [value])]))
+    if isinstance(conditions, Operation):
+        negated = negated or conditions.operator is Operator.NOT
+        return " ".join(_words(part, negated=negated) for part in conditions.arguments)
+    return ""
 
 
 def _plain(value: Any) -> Any:
