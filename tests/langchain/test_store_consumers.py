@@ -175,20 +175,20 @@ class TestTimeWeighted:
         """With a strong decay the newest one wins; the times of all are stored as timestamps."""
         retriever = TimeWeightedVectorStoreRetriever(vectorstore=store, k=3, decay_rate=0.999, search_kwargs={"k": 99})
         now = dt.datetime.now()
-        for hours in range(6):
-            documents = [Document(f"The sky {hours} hours ago.", id=f"h{hours}", metadata={"hours": hours})]
-            when = now - dt.timedelta(days=hours)
-            assert [f"h{hours}"] == await run(retriever, "add_documents", documents, current_time=when)
+        for days in range(6):
+            documents = [Document(f"The sky {days} days ago.", id=f"d{days}", metadata={"days": days})]
+            when = now - dt.timedelta(days=days)
+            assert [f"d{days}"] == await run(retriever, "add_documents", documents, current_time=when)
         found = await run(retriever, "invoke", QUESTION)
-        assert [0] == [each.metadata["hours"] for each in found][:1]
-        kept = await run(store, "get_by_ids", [f"h{hours}" for hours in range(6)])
-        assert [(now - dt.timedelta(days=hours)).timestamp() for hours in range(6)] == [
+        assert [0] == [each.metadata["days"] for each in found][:1]
+        kept = await run(store, "get_by_ids", [f"d{days}" for days in range(6)])
+        assert [(now - dt.timedelta(days=days)).timestamp() for days in range(6)] == [
             each.metadata["created_at"] for each in kept
         ]
         assert list(range(6)) == [each.metadata["buffer_idx"] for each in kept]
 
     async def test_relevance(self, store: ResumableVectorStore, run: Colour) -> None:
-        """Without decay the order is that of the store's relevance scores."""
+        """Without decay the documents are those with the best relevance scores of the store."""
         retriever = TimeWeightedVectorStoreRetriever(vectorstore=store, k=5, decay_rate=0, search_kwargs={"k": 99})
         await run(retriever, "add_documents", DOCUMENTS)
         scored = await run(store, "similarity_search_with_relevance_scores", QUESTION, k=99)
