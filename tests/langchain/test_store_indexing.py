@@ -197,7 +197,7 @@ class TestIndexing:
     async def test_a_namespace(self, store: ResumableVectorStore, run: Colour) -> None:
         """A store in a namespace is filled and cleaned there, and nothing is touched elsewhere."""
         await run(store, "add_texts", ["kept"], ids=["1"])
-        inner = ResumableVectorStore(**{**store.fields(), "namespace": "inner"})
+        inner = ResumableVectorStore(**{**store.retriever_settings(), "namespace": "inner"})
         manager, options = CountedTime(), {"cleanup": "full", "key_encoder": "sha256"}
         assert (5, 0, 0, 0) == await indexed(run, numbered(0, 5), manager, inner, **options)
         assert (0, 0, 0, 5) == await indexed(run, [], manager, inner, **options)

@@ -152,11 +152,20 @@ class TestItsReading:
             await stores.new.aclose()
 
     async def test_what_the_index_embeds(self, server: LocalServer, run: Colour) -> None:
-        """It skips a record whose text is the data of the index, because it looks in the metadata alone."""
+        """It skips a record whose text is the data of the index alone, and reads one that has it under its key too."""
         with both(server, run, True, type="dense", embedding="static") as stores:
             await run(stores.new, "add_texts", TEXTS[:3], METADATAS[:3])
             assert [] == stores.old.similarity_search(QUESTION)
             assert 3 == len(await run(stores.new, "similarity_search", QUESTION))
+            as_theirs = ResumableVectorStore(stores.new.index, embedding=True, text_key="text", namespace="ns")
+            ids = stores.old.add_texts(TEXTS[:3], METADATAS[:3])
+            before = stored(stores.new.index, "ns")
+            await run(as_theirs, "add_texts", TEXTS[:3], METADATAS[:3], ids=ids)
+            assert before == stored(stores.new.index, "ns")
+            await run(as_theirs, "add_texts", ["Another text."], [{"place": -1}], ids=ids[:1])
+            assert "Another text." in contents(stores.old.similarity_search(QUESTION, k=9))
+            [document] = await run(as_theirs, "get_by_ids", ids[:1])
+            assert ("Another text.", {"place": -1}) == (document.page_content, document.metadata)
             await stores.new.aclose()
 
 
@@ -281,6 +290,23 @@ class TestMigrationTable:
         old._index._client.close()
         await new.aclose()
         new.close()
+
+    async def test_row_from_texts_of_the_environment(
+        self, server: LocalServer, run: Colour, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """`UpstashVectorStore.from_texts(texts, embedding)`; the new `from_texts` says that it stores elsewhere."""
+        url, model = server.add("i", type="dense", dimension=4), Letters()
+        monkeypatch.setenv("UPSTASH_VECTOR_REST_URL", url)
+        monkeypatch.setenv("UPSTASH_VECTOR_REST_TOKEN", TOKEN)
+        old = UpstashVectorStore.from_texts(TEXTS[:5], model, METADATAS[:5], IDS[:5], namespace="old")
+        new = ResumableVectorStore(embedding=model, namespace="new")
+        await run(new, "add_texts", TEXTS[:5], METADATAS[:5], ids=IDS[:5])
+        assert stored(new.index, "old") == stored(new.index, "new")
+        old._index._client.close()
+        await new.aclose()
+        new.close()
+        (await run(ResumableVectorStore, "from_texts", ["a"])).close()
+        assert "not in the one that UPSTASH_VECTOR_REST_URL names" in caplog.text
 
     async def test_row_info(self, filled: Both) -> None:
         """`store.info()`."""

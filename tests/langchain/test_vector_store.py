@@ -50,7 +50,7 @@ def make(open_index: Opener) -> Maker:
 
 def by_index(store: ResumableVectorStore, question: str, **keywords: Any) -> list[tuple[str, float]]:
     """Return ids and scores as the index itself gives them for a text, in the store's own mode."""
-    embedding, sparse = store.fields()["embedding"], store.fields()["sparse_embedding"]
+    embedding, sparse = store.retriever_settings()["embedding"], store.retriever_settings()["sparse_embedding"]
     if embedding is True:
         weighting = choose_or_none(WeightingStrategy, store.index.info().weighting or "none", "weighting")
         found = store.index.query(data=question, weighting_strategy=weighting, **keywords)
@@ -160,7 +160,7 @@ class TestRelevanceScores:
     async def test_they_are_those_of_dense_vectors(self, call: Colour, make: Maker, kind: str) -> None:
         """Over a hybrid index they make a search of its dense half, so that a threshold means nearness."""
         store = make(kind)
-        embedding = store.fields()["embedding"]
+        embedding = store.retriever_settings()["embedding"]
         query: dict[str, Any] = {"data": QUESTION, "query_mode": QueryMode.DENSE}
         if embedding is not True:
             query = {"vector": embedding.embed_query(QUESTION)}

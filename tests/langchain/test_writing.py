@@ -14,6 +14,7 @@ from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from nextk import Index
 from nextk.errors import ClientError, MissingExtraError, RefusedError
 from nextk.langchain import ResumableRetriever
+from nextk.retrievers.writing import open_embedded
 from nextk.stores import content_id
 from nextk.types import SparseVector
 from tests.support.letter_models import Initials, Letters, contents, loops_to_keep_free
@@ -453,10 +454,17 @@ class TestFrom:
             await call(ResumableRetriever, "from_texts", ["sky"], path=tmp_path / "i", **arguments)
         Index.embedded(tmp_path / "i", embedding="static").close()
 
-    async def test_cancelled_while_opening(self, tmp_path: Path) -> None:
+    async def test_cancelled_while_opening(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where nobody waits any more for an index that is being opened, it is closed once it is open."""
+        loop, began = asyncio.get_running_loop(), asyncio.Event()
+
+        def opening(*args: Any, **keywords: Any) -> Index:
+            loop.call_soon_threadsafe(began.set)
+            return open_embedded(*args, **keywords)
+
+        monkeypatch.setattr("nextk.langchain.writing.open_embedded", opening)
         task = asyncio.create_task(ResumableRetriever.afrom_texts(["sky"], path=tmp_path / "i"))
-        await asyncio.sleep(0)
+        await began.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -1,5 +1,6 @@
 """Conversion between LangChain's documents and the records of an index: matches to documents, texts to records."""
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -107,7 +108,7 @@ def _record(name: str, text: object, metadata: object, id_: str | None, reserved
     if not isinstance(text, str):
         message = f"{name}: its text is {written(text)}, and has to be a string"
         raise ClientError(message)
-    made = plain_metadata(metadata, name)
+    made = plain_metadata(_with_timestamps(metadata), name)
     if taken := [key for key in reserved if key in made]:
         message = (
             f"{name}: metadata has the key {taken[0]!r}, where the text is looked for: rename it, or set text_key="
@@ -115,6 +116,33 @@ def _record(name: str, text: object, metadata: object, id_: str | None, reserved
         raise ClientError(message)
     require_storable(name, id_ or "", made, text)
     return Data(content_id(text, made) if id_ is None else id_, text, made)
+
+
+def _with_timestamps(metadata: object) -> object:
+    """Return metadata in which every `datetime` is its number of seconds since 1970, as LangChain's retrievers read it.
+
+    One that has no such number, and what is nested too deeply, stays as it is, to be refused by its name.
+    """
+    try:
+        return _timestamps(metadata)
+    except RecursionError:
+        return metadata
+
+
+def _timestamps(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timestamps(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_timestamps(part) for part in value]
+    return timestamp(value) if isinstance(value, dt.datetime) else value
+
+
+def timestamp(moment: dt.datetime) -> float | dt.datetime:
+    """Return the number of seconds since 1970 as which a moment is stored; the moment itself if it has none."""
+    try:
+        return moment.timestamp()
+    except (OverflowError, ValueError):  # the first day and the last one of the calendar, in some time zones
+        return moment
 
 
 def listed_ids(ids: Iterable[str | int | None]) -> list[str | None]:

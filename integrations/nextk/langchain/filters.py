@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 from nextk.arguments import did_you_mean, written
 from nextk.errors import ClientError
 from nextk.filter_text import quoted_patterns, verbatim
+from nextk.langchain.documents import timestamp
 from nextk.plain import FAULTS, fault_of, plain
 from nextk.retrievers.filter_expressions import (
     EVERYTHING,
@@ -82,8 +83,7 @@ def index_filter(filter: str | Mapping[str, Any]) -> str:
     if size > _MAX_BYTES or expression.predicates > _MAX_PREDICATES:
         message = (
             f"the filter takes {size} bytes and {expression.predicates} predicates, and an index takes at most "
-            f"{_MAX_BYTES} and {_MAX_PREDICATES}: name fewer values, take many of one field by $in, or store a field "
-            "that stands for many of them"
+            f"{_MAX_BYTES} and {_MAX_PREDICATES}: name fewer values, or store a field that stands for many of them"
         )
         raise ClientError(message)
     return expression.text
@@ -330,12 +330,13 @@ def _scalar(given: Any, name: _Name) -> _Scalar:
 def _plain(given: Any, name: _Name) -> Any:
     """Return a value as metadata hold it."""
     value = given.value if isinstance(given, Enum) else given
+    value = timestamp(value) if isinstance(value, dt.datetime) else value
     try:
         value = value.tolist() if isinstance(value, SupportsToList) else value
         return plain(value)
     except FAULTS as error:
         if isinstance(value, dt.date | dt.time):
-            name.refuse(f"={written(given)} is a date or a time, which no metadata hold: {_STORE_A_NUMBER}")
+            name.refuse(f"={written(given)} is no moment, of which metadata hold the timestamp: {_STORE_A_NUMBER}")
         if isinstance(value, float):
             name.refuse(f"={written(given)} has to be a finite number")
         raise ClientError(fault_of(value, name.text, error)) from None

@@ -75,7 +75,7 @@ class OverStores(Settings):
                 return cls(**{**qdrant, **given, **kwargs})
             source = VectorStoreSource(store, search_kwargs=rest, key=key, store_id=store_id)
             return cls(source=source, **given, **kwargs)
-        found = store.fields() if isinstance(store, IndexStore) else fields_of(store)
+        found = store.retriever_settings() if isinstance(store, IndexStore) else fields_of(store)
         others = {"search_kwargs": rest or None, "key": key, "store_id": store_id}
         if foreign := next((name for name, value in others.items() if value is not None), None):
             message = f"{foreign}= is for other stores: this one is read as an index, so leave it out"

@@ -1,5 +1,6 @@
 """The base of the LangChain vector store over an index: its index, its models and its settings."""
 
+import pickle
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -7,12 +8,11 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
 
-from nextk.arguments import did_you_mean
 from nextk.client import Index
+from nextk.errors import ClientError
 from nextk.langchain.settings import ResolvedSettings
 from nextk.langchain.writing import Writing
 from nextk.retrievers.connection import Connection
-from nextk.retrievers.foreign_names import LANGCHAIN_STORE
 
 
 class IndexStore(VectorStore):
@@ -30,8 +30,8 @@ class IndexStore(VectorStore):
     _retriever: Writing
     _embeddings: Embeddings | None
 
-    def _take(self, retriever: Writing, embedding: object) -> None:
-        """Take over a retriever and the model that the caller gave."""
+    def _adopt(self, retriever: Writing, embedding: object) -> None:
+        """Use a retriever from now on, and remember the model that the caller gave."""
         self._retriever = retriever
         self._embeddings = embedding if isinstance(embedding, Embeddings) else None
 
@@ -53,8 +53,8 @@ class IndexStore(VectorStore):
         """Resolve the settings for one call; `None` stands for no filter, and for the store's own namespace."""
         return self._retriever._resolve(filter, namespace)  # noqa: SLF001 - the store is a face of this retriever
 
-    def fields(self) -> dict[str, Any]:
-        """Return the fields of a retriever over the same records, by their names."""
+    def retriever_settings(self) -> dict[str, Any]:
+        """Return the fields of a `ResumableRetriever` over the same records, by their names."""
         return {name: getattr(self._retriever, name) for name in self.retriever_fields}
 
     def close(self) -> None:
@@ -81,22 +81,21 @@ class IndexStore(VectorStore):
     ) -> None:
         await self.aclose()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the settings and how to find the index again, but nothing that is open.
+
+        Raises:
+            ClientError: If the store was given an index object, which is tied to this process.
+        """
+        try:
+            pickle.dumps(self._retriever)
+        except ClientError as error:
+            message = (
+                "this store was given an index object, which is tied to this process: to pickle the store, make it by "
+                "url= and token=, or by the environment"
+            )
+            raise ClientError(message) from error
+        return self.__dict__.copy()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._connection!r}, namespace={self._retriever.namespace!r})"
-
-
-def refuse_unknown(method: str, unknown: dict[str, Any], known: tuple[str, ...]) -> None:
-    """Refuse keywords that a method of the store does not take; LangChain's signatures let through any.
-
-    Args:
-        method: The name of the method.
-        unknown: The keywords, by name.
-        known: The keywords that the method takes, for the advice.
-
-    Raises:
-        TypeError: There is one. The message says which one may be meant.
-    """
-    for name in unknown:
-        hint = did_you_mean(name, known, LANGCHAIN_STORE)
-        message = f"{method}() got an unexpected keyword argument {name!r}{hint}"
-        raise TypeError(message)

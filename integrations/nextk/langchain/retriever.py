@@ -74,8 +74,10 @@ class ResumableRetriever(Streaming, Writing, OverStores):
 
     Key init args — the documents:
         text_key: The metadata keys that may hold the text, which is taken out of the metadata. A record without any of
-            them has its text in its `data`. Records written by LangChain's and LlamaIndex's Upstash stores are read as
-            they are. Records without any text are left out, with a warning in the log.
+            them has its text in its `data`. Where the index embeds, a single key, given as a text and not in a list,
+            has the text of what is stored be written under that key besides. Records written by LangChain's and
+            LlamaIndex's Upstash stores are read as they are. Records without any text are left out, with a warning in
+            the log.
         score_key: The metadata key under which a document's score is put; unset: the score is left out.
         document_mapper: A function that makes a `QueryResult` into a `Document`, instead of `text_key` and `score_key`.
             A result for which it returns `None` is left out. It is no permission check, which a cursor would pin: that
@@ -340,9 +342,7 @@ class ResumableRetriever(Streaming, Writing, OverStores):
                 documents = search.fetch_until()
             trace_shortfall(run_manager, search.report.shortfall)
             return documents
-        embedded = resolved.embedder.embed(query, resolved.template, resolved.connection)
-        top_k = DEFAULT_K if k is None else k
-        return resolved.reader.read(resolved.connection.query(embedded, top_k))
+        return resolved.search(query, DEFAULT_K if k is None else k)
 
     async def _aget_relevant_documents(
         self,
@@ -360,6 +360,4 @@ class ResumableRetriever(Streaming, Writing, OverStores):
                 documents = await search.fetch_until()
             await atrace_shortfall(run_manager, search.report.shortfall)
             return documents
-        embedded = await resolved.embedder.aembed(query, resolved.template, resolved.connection)
-        top_k = DEFAULT_K if k is None else k
-        return resolved.reader.read(await resolved.connection.aquery(embedded, top_k))
+        return await resolved.asearch(query, DEFAULT_K if k is None else k)

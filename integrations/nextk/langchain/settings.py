@@ -75,6 +75,25 @@ class ResolvedSettings(Generic[T]):
         """Return these settings with another reader, so that a call returns what that one makes."""
         return ResolvedSettings(self.connection, self.embedder, self.template, reader)
 
+    def search(self, query: str, top_k: int) -> list[T]:
+        """Run one plain query, which leaves nothing open.
+
+        Args:
+            query: The text of the query; not read if the template has a vector.
+            top_k: The number of matches.
+        """
+        filled = self.template
+        if not filled.complete:
+            filled = self.embedder.embed(query, filled, self.connection)
+        return self.reader.read(self.connection.query(filled, top_k))
+
+    async def asearch(self, query: str, top_k: int) -> list[T]:
+        """Run one plain query without blocking the event loop; see `search`."""
+        filled = self.template
+        if not filled.complete:
+            filled = await self.embedder.aembed(query, filled, self.connection)
+        return self.reader.read(await self.connection.aquery(filled, top_k))
+
     def session(
         self,
         query: str,

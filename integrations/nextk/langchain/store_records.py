@@ -1,16 +1,16 @@
 """Adding, reading and removing the documents of a LangChain vector store over an index."""
 
-import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
 
-from nextk.arguments import id_list
+from nextk.arguments import id_list, require_id
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
-from nextk.langchain.documents import listed_metadatas, parts_of
-from nextk.langchain.index_store import IndexStore, refuse_unknown
+from nextk.langchain.arguments import refuse_unknown
+from nextk.langchain.documents import parts_of
+from nextk.langchain.index_store import IndexStore
 from nextk.retrievers.writing import BATCH
 from nextk.types import QueryResult
 
@@ -59,8 +59,8 @@ class Records(IndexStore):
             TypeError: If there is another keyword.
         """
         refuse_unknown("add_texts", unknown, _ADD)
-        options = bounded({"namespace": namespace, "batch_size": batch_size, "show_progress": show_progress})
-        return self._retriever.add_texts(texts, with_timestamps(metadatas), ids=ids, **options)
+        options = capped({"namespace": namespace, "batch_size": batch_size, "show_progress": show_progress})
+        return self._retriever.add_texts(texts, given(metadatas), ids=given(ids), **options)
 
     async def aadd_texts(
         self,
@@ -75,8 +75,8 @@ class Records(IndexStore):
     ) -> list[str]:
         """Store texts without blocking the event loop; see `add_texts`."""
         refuse_unknown("aadd_texts", unknown, _ADD)
-        options = bounded({"namespace": namespace, "batch_size": batch_size, "show_progress": show_progress})
-        return await self._retriever.aadd_texts(texts, with_timestamps(metadatas), ids=ids, **options)
+        options = capped({"namespace": namespace, "batch_size": batch_size, "show_progress": show_progress})
+        return await self._retriever.aadd_texts(texts, given(metadatas), ids=given(ids), **options)
 
     def add_documents(self, documents: Iterable[Document], **options: Any) -> list[str]:
         """Store documents, as `add_texts` stores texts.
@@ -181,36 +181,25 @@ class Records(IndexStore):
         return True
 
 
-def bounded(options: dict[str, Any]) -> dict[str, Any]:
+def capped(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of storing; LangChain's indexing passes any `batch_size`, and a request has its bound."""
     size = options.get("batch_size")
     return {**options, "batch_size": min(size, MAX_ROWS)} if isinstance(size, int) else options
 
 
-def with_timestamps(metadatas: Iterable[dict[str, Any]] | None) -> list[Any] | None:
-    """Return metadata in which every `datetime` is a number of seconds, as LangChain's own retrievers write it."""
-    if metadatas is None:
-        return None
-    listed = listed_metadatas(metadatas)
-    try:
-        return [_timestamps(each) for each in listed]
-    except RecursionError:  # what is nested so deeply is refused, by its name, where the records are made
-        return listed
-
-
-def _timestamps(value: Any) -> Any:
-    if isinstance(value, dt.datetime):
-        return value.timestamp()
-    if type(value) is dict:
-        return {key: _timestamps(part) for key, part in value.items()}
-    if type(value) is list:
-        return [_timestamps(part) for part in value]
-    return value
+def given(values: Iterable[Any] | None) -> Iterable[Any] | None:
+    """Return an argument that may be left out; an empty list stands for none, as everywhere in LangChain."""
+    return None if isinstance(values, list | tuple) and not values else values
 
 
 def _parts(ids: Sequence[str]) -> list[list[str]]:
-    """Return ids without repetitions, in lists that one request can name."""
-    listed = list(dict.fromkeys(id_list(ids)))
+    """Return ids without repetitions, in lists that one request can name.
+
+    Raises:
+        ClientError: One of them is neither a text nor a whole number, or is empty.
+    """
+    checked = [require_id(id_, f"ids[{position}]") for position, id_ in enumerate(id_list(ids))]
+    listed = list(dict.fromkeys(checked))
     return [listed[start : start + MAX_ROWS] for start in range(0, len(listed), MAX_ROWS)]
 
 

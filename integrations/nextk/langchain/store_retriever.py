@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nextk.arguments import did_you_mean, shown, written
+from nextk.arguments import did_you_mean, require_number, shown, written
 from nextk.errors import ClientError
 from nextk.retrievers.foreign_names import LANGCHAIN_STORE
 from nextk.sessions import RetrievalMode
@@ -21,7 +21,7 @@ _MMR_FIELDS = ("tags", "metadata", "name")
 
 
 def require_search_kwargs(search_type: object, search_kwargs: object) -> dict[str, Any]:
-    """Return the keywords of a search of the store as a new dict.
+    """Return the keywords of a search of the store as a new dict, without those that are `None`.
 
     Args:
         search_type: The kind of search, one of LangChain's three words.
@@ -29,23 +29,26 @@ def require_search_kwargs(search_type: object, search_kwargs: object) -> dict[st
 
     Raises:
         ClientError: The kind of search is unknown, the keywords are no dict, one of them does not belong to such a
-            search, or a search by a threshold has none.
+            search, a search by a threshold has none, or that is no number from 0 to 1.
     """
-    if search_type not in _KNOWN:
+    if not isinstance(search_type, str) or search_type not in _KNOWN:
         message = f"search_type={written(search_type)}{did_you_mean(search_type, _KNOWN)}"
         raise ClientError(message)
     if not isinstance(search_kwargs, Mapping | None):
         message = f"search_kwargs={shown(search_kwargs)} has to be a dict, such as {{'k': 5}}"
         raise ClientError(message)
-    keywords, known = dict(search_kwargs or {}), _KNOWN[str(search_type)]
+    keywords, known = dict(search_kwargs or {}), _KNOWN[search_type]
     for name in keywords:
         if name not in known:
             message = f"search_kwargs has {name!r}, which a search of the type {search_type!r} does not take"
             raise ClientError(message + did_you_mean(name, known, LANGCHAIN_STORE))
-    if search_type == THRESHOLD and keywords.get("score_threshold") is None:
+    given = {name: value for name, value in keywords.items() if value is not None}
+    if search_type == THRESHOLD and "score_threshold" not in given:
         message = "search_type='similarity_score_threshold' needs search_kwargs={'score_threshold': ...}, from 0 to 1"
         raise ClientError(message)
-    return keywords
+    if "score_threshold" in given:
+        require_number(given["score_threshold"], "score_threshold", 0, 1)
+    return given
 
 
 def search_fields(keywords: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def search_fields(keywords: Mapping[str, Any], given: Mapping[str, Any]) -> dict
         if name in given:
             message = f"{name}= is given, and search_kwargs has {name!r} as well: leave one of them out"
             raise ClientError(message)
-    fields = {name: value for name, value in keywords.items() if name != "score_threshold" and value is not None}
+    fields = {name: value for name, value in keywords.items() if name != "score_threshold"}
     fields |= given
     threshold = keywords.get("score_threshold")
     if threshold is not None:

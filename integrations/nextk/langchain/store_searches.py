@@ -1,16 +1,17 @@
 """The searches of a LangChain vector store over an index: by text and by vector, with scores and without."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from langchain_core.documents import Document
 
-from nextk.arguments import require_count
+from nextk.arguments import require_count, written
 from nextk.errors import ClientError
-from nextk.langchain.index_store import IndexStore, refuse_unknown
+from nextk.langchain.arguments import refuse_unknown
+from nextk.langchain.index_store import IndexStore
 from nextk.langchain.settings import DEFAULT_K, ResolvedSettings
-from nextk.retrievers.writing import dense_vector_of
 from nextk.sessions import RetrievalMode, RowReader, SearchConfig
 from nextk.types import QueryResult
 
@@ -21,9 +22,9 @@ ScoredDocument = tuple[Document, float]
 
 _T = TypeVar("_T")
 _SEARCH = ("k", "filter", "namespace")
-_NO_RELEVANCE = (
+NO_RELEVANCE = (
     "relevance scores, between 0 and 1, are those of dense vectors, and this store searches sparse vectors alone: "
-    "call similarity_search_with_score, whose scores have no bound, or make a store that has a dense model"
+    "call similarity_search_with_score, whose scores have no bound, or make a store that searches dense vectors"
 )
 
 
@@ -50,18 +51,14 @@ class StoreSearch:
         if self.paging is not None:
             with self.resolved.session(query, self.paging) as session:
                 return session.fetch_until()
-        connection, template = self.resolved.connection, self.resolved.template
-        filled = template if template.complete else self.resolved.embedder.embed(query, template, connection)
-        return self.resolved.reader.read(connection.query(filled, self.k))
+        return self.resolved.search(query, self.k)
 
     async def arun(self, query: str) -> list[ScoredDocument]:
         """Search without blocking the event loop; see `run`."""
         if self.paging is not None:
             async with self.resolved.async_session(query, self.paging) as session:
                 return await session.fetch_until()
-        connection, template = self.resolved.connection, self.resolved.template
-        filled = template if template.complete else await self.resolved.embedder.aembed(query, template, connection)
-        return self.resolved.reader.read(await connection.aquery(filled, self.k))
+        return await self.resolved.asearch(query, self.k)
 
 
 class Searches(IndexStore):
@@ -99,8 +96,9 @@ class Searches(IndexStore):
     ) -> list[ScoredDocument]:
         """Return the documents that match a query best, each with its score as the index gives it; higher is better.
 
-        Scores of a dense search are between 0 and 1, those of a sparse search have no bound, and those of a hybrid
-        search are made of ranks. `similarity_search_with_relevance_scores` gives comparable ones.
+        Scores of a dense search are between 0 and 1 (by dot product: if the vectors have the length 1), those of a
+        sparse search have no bound, and those of a hybrid search are made of ranks.
+        `similarity_search_with_relevance_scores` gives comparable ones.
 
         Args:
             query: The text of the query.
@@ -188,8 +186,8 @@ class Searches(IndexStore):
         """
         refuse_unknown("similarity_search_with_relevance_scores", unknown, (*_SEARCH, "score_threshold"))
         search = self._dense_search(k, filter, namespace)
-        if search.resolved.embedder.mode is None and not self._connection.embeds_text(RetrievalMode.DENSE):
-            raise ClientError(_NO_RELEVANCE)
+        if search.resolved.embedder.mode is None and self._connection.embeds_sparsely_alone():
+            raise ClientError(NO_RELEVANCE)
         return search.run(query)
 
     async def _asimilarity_search_with_relevance_scores(
@@ -197,8 +195,8 @@ class Searches(IndexStore):
     ) -> list[ScoredDocument]:
         refuse_unknown("asimilarity_search_with_relevance_scores", unknown, (*_SEARCH, "score_threshold"))
         search = self._dense_search(k, filter, namespace)
-        if search.resolved.embedder.mode is None and not await self._connection.aembeds_text(RetrievalMode.DENSE):
-            raise ClientError(_NO_RELEVANCE)
+        if search.resolved.embedder.mode is None and await self._connection.aembeds_sparsely_alone():
+            raise ClientError(NO_RELEVANCE)
         return await search.arun(query)
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
@@ -219,14 +217,14 @@ class Searches(IndexStore):
         """
         search = self._search(k, filter, namespace)
         if search.resolved.embedder.mode is RetrievalMode.SPARSE:
-            raise ClientError(_NO_RELEVANCE)
+            raise ClientError(NO_RELEVANCE)
         return replace(search, resolved=dense_settings(search.resolved))
 
     def _search_by_vector(self, embedding: list[float], k: int, filter: Filter, namespace: str | None) -> StoreSearch:
         """Return a search by a dense vector of the caller's."""
         search = self._search(k, filter, namespace)
         resolved = dense_settings(search.resolved)
-        template = replace(resolved.template, vector=dense_vector_of(embedding, "embedding"))
+        template = replace(resolved.template, vector=query_vector(embedding))
         return replace(search, resolved=replace(resolved, template=template))
 
 
@@ -236,6 +234,25 @@ def dense_settings(resolved: ResolvedSettings[_T]) -> ResolvedSettings[_T]:
         resolved.template, mode=RetrievalMode.DENSE, fusion=None, weighting=None, weighting_of_index=False
     )
     return replace(resolved, template=template)
+
+
+def query_vector(given: object) -> list[float]:
+    """Return a vector that a caller searches by.
+
+    Args:
+        given: The numbers, in any iterable.
+
+    Raises:
+        ClientError: It is no list of finite numbers.
+    """
+    try:
+        vector = None if isinstance(given, str | bytes | Mapping) else list(map(float, given))  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        vector = None
+    if vector is None or not all(map(math.isfinite, vector)):
+        message = f"embedding={written(given)} has to be a vector, a list of finite numbers"
+        raise ClientError(message)
+    return vector
 
 
 def paired(reader: RowReader[Document], value_of: Callable[[QueryResult], _T]) -> RowReader[tuple[Document, _T]]:

@@ -1,6 +1,7 @@
 """One call that stores texts by a LangChain retriever: in batches, with vectors by whoever embeds."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from langchain_core.embeddings import Embeddings
@@ -54,10 +55,11 @@ class StoreTask:
         self._dense: Embeddings | Literal[True] | None = retriever.embedding
         self._sparse = retriever.sparse_embedding
         self._key = keys[0] if keys else None
+        self._copies_text = self._index_embeds and isinstance(retriever.text_key, str)
         self._namespace = retriever.namespace if namespace is None else namespace
         self._size, self._show = batch_size, show_progress
         records = records_of(text_list(texts), metadatas, ids, reserved=keys)
-        if self._key is not None and not self._index_embeds:
+        if self._key is not None and (self._copies_text or not self._index_embeds):
             for position, record in enumerate(records):
                 require_room(record_name(position, record.id), record.data, self._key, record.metadata or {})
         self._records, self._ids = records, [str(record.id) for record in records]
@@ -92,7 +94,7 @@ class StoreTask:
 
     def _rows(self, batch: Sequence[Data]) -> Sequence[Data | Vector]:
         if self._index_embeds:
-            return batch
+            return self._texts(batch)
         texts = [record.data for record in batch]
         dense = self._dense.embed_documents(texts) if isinstance(self._dense, Embeddings) else None
         sparse = None if self._sparse is None else embed_sparsely(self._sparse, texts)
@@ -100,11 +102,21 @@ class StoreTask:
 
     async def _arows(self, batch: Sequence[Data]) -> Sequence[Data | Vector]:
         if self._index_embeds:
-            return batch
+            return self._texts(batch)
         texts = [record.data for record in batch]
         dense = await self._dense.aembed_documents(texts) if isinstance(self._dense, Embeddings) else None
         sparse = None if self._sparse is None else await aembed_sparsely(self._sparse, texts)
         return self._vectors(batch, dense, sparse)
+
+    def _texts(self, batch: Sequence[Data]) -> Sequence[Data]:
+        """Return records for an index that embeds."""
+        if not self._copies_text:
+            return batch
+        return [replace(record, metadata=self._metadata_with_text(record)) for record in batch]
+
+    def _metadata_with_text(self, record: Data) -> dict[str, Any]:
+        """Return the metadata of a record, with its text if there is a key for it."""
+        return {**(record.metadata or {}), **({} if self._key is None else {self._key: record.data})}
 
     def _vectors(
         self, batch: Sequence[Data], dense: list[list[float]] | None, sparse: list[SparseVector] | None
@@ -115,7 +127,7 @@ class StoreTask:
             Vector(
                 record.id,
                 None if dense is None else dense_vector_of(dense[position], "embedding"),
-                {**(record.metadata or {}), **({} if self._key is None else {self._key: record.data})},
+                self._metadata_with_text(record),
                 record.data if self._key is None else None,
                 None if sparse is None else sparse[position],
             )

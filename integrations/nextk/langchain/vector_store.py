@@ -1,5 +1,7 @@
 """The LangChain vector store over an index, for everything of LangChain's that wants a store."""
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -11,11 +13,13 @@ from pydantic import SecretStr
 from nextk.arguments import NoOthers
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
+from nextk.connect import URL_VARIABLE
+from nextk.errors import ClientError
+from nextk.langchain.arguments import refuse_unknown, require_kinds
 from nextk.langchain.documents import parts_of
-from nextk.langchain.index_store import refuse_unknown
 from nextk.langchain.retriever import ResumableRetriever
 from nextk.langchain.store_mmr import MarginalSearches
-from nextk.langchain.store_records import Records, bounded, with_timestamps
+from nextk.langchain.store_records import Records, capped, given
 from nextk.langchain.store_retriever import (
     MMR,
     SIMILARITY,
@@ -23,10 +27,12 @@ from nextk.langchain.store_retriever import (
     require_search_kwargs,
     search_fields,
 )
-from nextk.langchain.store_searches import Searches
+from nextk.langchain.store_searches import NO_RELEVANCE, Searches
 from nextk.retrievers.record_text import TEXT_KEYS
 from nextk.sessions import RetrievalMode
 from nextk.types import FusionAlgorithm, WeightingStrategy
+
+log = logging.getLogger("nextk.langchain")
 
 
 class ResumableVectorStore(Searches, MarginalSearches, Records):
@@ -49,7 +55,9 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         fusion: How a hybrid search joins its two ranked lists: `"rrf"` or `"dbsf"`; unset: the index's default.
         weighting: `"idf"` weighs the sparse query by the rarity of its terms, `"none"` does not; unset: as the index
             wants it.
-        text_key: The metadata keys that may hold the text, as for `ResumableRetriever`.
+        text_key: The metadata keys that may hold the text, which is taken out of the metadata. A record without any of
+            them has its text in its `data`. Where the index embeds, a text is stored as data; and a single key, given
+            as a text and not in a list, has it be stored under that key as well.
 
     Instantiate:
         ```python
@@ -91,9 +99,9 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
 
     Coming from `UpstashVectorStore` of `langchain_community`:
         Records stay as they are: those written there are found, updated and removed here, and the community store reads
-        what is stored here by a LangChain `Embeddings`; it skips what the index has embedded, whose text is not in the
-        metadata. Unlike there, the `id` of a document is set, and an id that is not given is made of the content, so
-        that a text that is added twice is stored once.
+        what is stored here by a LangChain `Embeddings`, or with `embedding=True, text_key="text"`; it skips what has no
+        text in the metadata. Unlike there, the `id` of a document is set, and an id that is not given is made of the
+        content, so that a text that is added twice is stored once.
 
         | there                                                  | here                                              |
         | ------------------------------------------------------ | ------------------------------------------------- |
@@ -107,6 +115,7 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         | `store.add_texts(..., embedding_chunk_size=)`          | `store.add_texts(..., batch_size=)`               |
         | `store.delete(ids)`, `store.delete(delete_all=True)`   | unchanged                                         |
         | `UpstashVectorStore.from_texts(..., index_url=)`       | `from_texts(..., url=, token=)`                   |
+        | `UpstashVectorStore.from_texts(texts, embedding)`      | `ResumableVectorStore(embedding=).add_texts`      |
         | `store.info()`                                         | `store.index.info()`                              |
 
     Raises:
@@ -131,6 +140,7 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         **unknown: Unpack[NoOthers],
     ) -> None:
         refuse_unknown(type(self).__name__, dict(unknown), self.retriever_fields)
+        require_kinds(index, embedding)
         retriever = ResumableRetriever(
             index=index,
             embedding=embedding,
@@ -143,7 +153,7 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
             weighting=weighting,
             text_key=text_key,
         )
-        self._take(retriever, embedding)
+        self._adopt(retriever, embedding)
 
     @overload  # type: ignore[override]
     def as_retriever(
@@ -162,19 +172,21 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
     ) -> ResumableRetriever | VectorStoreRetriever:
         """Make a retriever over this store's records, with its models and its connection.
 
-        What insists on LangChain's own retriever, such as `VectorStoreRetrieverMemory`, takes
-        `VectorStoreRetriever(vectorstore=store)`, which finds the same documents, but does not go on.
+        What insists on LangChain's own retriever, such as `VectorStoreRetrieverMemory`, or reads its `search_kwargs` or
+        `vectorstore`, takes `VectorStoreRetriever(vectorstore=store)`, which finds the same documents, but does not go
+        on.
 
         Args:
             search_type: `"similarity"`; `"similarity_score_threshold"`, which needs a `score_threshold`; or `"mmr"`,
                 for which LangChain's own retriever is made, since what follows diverse documents is not defined.
             search_kwargs: `k`, `filter` and `namespace` of each search; `score_threshold`, from 0 to 1, which becomes
-                `until=MinScore(...)` in a search of dense vectors: without a `k` everything that is as near comes, not
-                only what is among the first 4; `fetch_k` and `lambda_mult` for MMR.
+                `until=MinScore(...)` in a search of dense vectors: without a `k` everything that is as near comes, up
+                to `max_results` (200), not only what is among the first 4; `fetch_k` and `lambda_mult` for MMR.
             **fields: Further fields of `ResumableRetriever`, such as `until`, `score_key`, `tags`.
 
         Raises:
-            ClientError: If the search type or a keyword is unknown, or if a setting is given twice.
+            ClientError: If the search type or a keyword is unknown, if a setting is given twice, or if there is a score
+                threshold and the store searches sparse vectors alone.
             ValidationError: If a field is of the wrong type, or unknown.
         """
         keywords = require_search_kwargs(search_type, search_kwargs)
@@ -182,7 +194,13 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         if search_type == MMR:
             refuse_mmr_fields(fields)
             return VectorStoreRetriever(vectorstore=self, search_type=MMR, search_kwargs=keywords, **fields)
-        retriever = ResumableRetriever(**{**self.fields(), **search_fields(keywords, fields)})
+        settings = self.retriever_settings()
+        if "score_threshold" in keywords:
+            if self._resolve(None, None).embedder.mode is RetrievalMode.SPARSE:
+                raise ClientError(NO_RELEVANCE)
+            if settings["embedding"] is True:
+                settings["embedding"] = None  # so that the index is asked, when there is a query, for a dense model
+        retriever = ResumableRetriever(**{**settings, **search_fields(keywords, fields)})
         retriever._connection = self._connection.borrowed()  # noqa: SLF001 - closing the retriever closes no store
         return retriever
 
@@ -199,7 +217,8 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         """Make a store, and store texts in it.
 
         With `index`, `url` or `token` these are stored there. Without any of the three, a hybrid index in this process
-        is made, which owns the models and embeds by itself (needs `pip install 'nextk[local]'`); close the store then.
+        is made, also where the environment names another one: in the file `path`, or in memory. It owns the models and
+        embeds by itself (needs `pip install 'nextk[local]'`); close the store then.
 
         Args:
             texts: The texts to store.
@@ -217,7 +236,7 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         embedded, options = _from_texts_options(cls, metadatas, ids, kwargs)
         if embedded:
             retriever = ResumableRetriever.from_texts(texts, _owned_model(embedding), **options, **kwargs)
-            return cls._over(retriever, embedding)
+            return cls._of_retriever(retriever, embedding)
         store = cls(embedding=embedding, **kwargs)  # type: ignore[arg-type]
         try:
             store.add_texts(texts, **options)
@@ -240,7 +259,7 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         embedded, options = _from_texts_options(cls, metadatas, ids, kwargs)
         if embedded:
             retriever = await ResumableRetriever.afrom_texts(texts, _owned_model(embedding), **options, **kwargs)
-            return cls._over(retriever, embedding)
+            return cls._of_retriever(retriever, embedding)
         store = cls(embedding=embedding, **kwargs)  # type: ignore[arg-type]
         try:
             await store.aadd_texts(texts, **options)
@@ -278,10 +297,10 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         return await cls.afrom_texts(texts, embedding, metadatas, ids=ids, **kwargs)
 
     @classmethod
-    def _over(cls, retriever: ResumableRetriever, embedding: object) -> Self:
+    def _of_retriever(cls, retriever: ResumableRetriever, embedding: object) -> Self:
         """Return a store over the index of a retriever, which it closes."""
-        store = cls.__new__(cls)
-        cls._take(store, retriever, embedding)
+        store = cls(**{name: getattr(retriever, name) for name in cls.retriever_fields})
+        cls._adopt(store, retriever, embedding)
         return store
 
 
@@ -302,16 +321,24 @@ def _from_texts_options(
         kwargs: The other arguments, of which those that belong to storing are taken out.
 
     Raises:
+        ClientError: There is an index, and an argument that is for one that is made.
         TypeError: An argument is unknown.
     """
     known = (*store.retriever_fields, *_EMBEDDED, *_STORING)
     refuse_unknown("from_texts", {name: value for name, value in kwargs.items() if name not in known}, known)
-    given = {name: kwargs.pop(name) for name in _STORING if name in kwargs}
+    options = {name: kwargs.pop(name) for name in _STORING if name in kwargs}
     embedded = all(kwargs.get(name) is None for name in _LOCATION)
-    if embedded:
-        for name in _LOCATION:
-            kwargs.pop(name, None)
-    return embedded, {"metadatas": with_timestamps(metadatas), "ids": ids, **bounded(given)}
+    for name in _LOCATION if embedded else _EMBEDDED:
+        if kwargs.pop(name, None) and not embedded:
+            message = f"{name}= is for an index in this process, and another one is given: leave one of them out"
+            raise ClientError(message)
+    if embedded and kwargs.get("path") is None and os.environ.get(URL_VARIABLE):
+        log.warning(
+            "from_texts stores in an index in memory, not in the one that %s names: for that one, call "
+            "ResumableVectorStore(embedding=...).add_texts(...)",
+            URL_VARIABLE,
+        )
+    return embedded, {"metadatas": given(metadatas), "ids": given(ids), **capped(options)}
 
 
 def _owned_model(embedding: Any) -> Any:

@@ -53,12 +53,14 @@ class Writing(Settings):
         """Store texts, so that this retriever finds them.
 
         The retriever's models make the vectors, and the text goes into the metadata under the first `text_key`, as
-        LangChain's own Upstash store writes and reads it. If the index embeds, the text is the record's `data`.
+        LangChain's own Upstash store writes and reads it. If the index embeds, the text is the record's `data`, and
+        stands in the metadata as well if `text_key` is a single key, as that store has it.
 
         Args:
             texts: The texts to store.
-            metadatas: The metadata of each text, as JSON values; numbers and arrays of numpy become numbers and lists;
-                absent: no metadata.
+            metadatas: The metadata of each text, as JSON values; numbers and arrays of numpy become numbers and lists,
+                and a `datetime` becomes its number of seconds since 1970, which filters can compare; absent: no
+                metadata.
             **options: `ids`, `namespace`, `batch_size` and `show_progress`; see `StoreOptions`.
 
         Returns:
@@ -80,7 +82,9 @@ class Writing(Settings):
         **options: Unpack[StoreOptions],
     ) -> list[str]:
         """Store texts without blocking the event loop; see `add_texts`."""
-        return await StoreTask(self, texts, metadatas, **options).arun()
+        # In a thread, because checks and ids of many texts take seconds.
+        task = await asyncio.to_thread(StoreTask, self, texts, metadatas, **options)
+        return await task.arun()
 
     def add_documents(self, documents: Iterable[Document], **options: Unpack[StoreOptions]) -> list[str]:
         """Store documents, so that this retriever finds them.
@@ -211,7 +215,7 @@ class Writing(Settings):
         """Make a retriever over texts without blocking the event loop; see `from_texts`."""
         texts, ids = text_list(texts), None if ids is None else listed_ids(ids)
         metadatas = None if metadatas is None else listed_metadatas(metadatas)
-        records_of(texts, metadatas, ids)
+        await asyncio.to_thread(records_of, texts, metadatas, ids)
         opening = asyncio.create_task(
             asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs, same_model=same_model)
         )
@@ -273,7 +277,8 @@ class Writing(Settings):
                 f"make ResumableRetriever({given[0]}=...) and call its add_texts or add_documents"
             )
             raise ClientError(message)
-        kwargs.setdefault("text_key", ())  # the text is the data, so all of the metadata is the user's
+        if path is None:  # whoever opens a file again looks for the text where a retriever does by default
+            kwargs.setdefault("text_key", ())  # the text is the data, so all of the metadata is the user's
         index = open_embedded(path, embedding, sparse_embedding, kwargs.get("weighting"), same_model=same_model)
         try:
             retriever = cls(index=index, embedding=True, **kwargs)

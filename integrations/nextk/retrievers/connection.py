@@ -69,6 +69,18 @@ class Connection:
         """Return whether the index itself embeds a query in a mode, without blocking the event loop."""
         return has_text_models(await self._afetch_info(), mode)
 
+    def embeds_sparsely_alone(self) -> bool:
+        """Return whether the index embeds text, and makes sparse vectors of it alone. It is asked once."""
+        info = self._fetch_info()
+        return (
+            info.dense_index is None and has_text_models(info, RetrievalMode.SPARSE) and info.sparse_index is not None
+        )
+
+    async def aembeds_sparsely_alone(self) -> bool:
+        """Return whether the index makes sparse vectors of text alone, without blocking the event loop."""
+        await self._afetch_info()
+        return self.embeds_sparsely_alone()
+
     def takes_dense(self) -> bool:
         """Return whether records of the index may have dense vectors. It is asked once."""
         return _takes_dense(self._fetch_info())

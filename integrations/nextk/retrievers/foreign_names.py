@@ -6,7 +6,7 @@ from nextk.sessions.config import FOREIGN_SETTINGS, WRITE_FILTER
 
 _SHARED = {
     **FOREIGN_SETTINGS,
-    **dict.fromkeys(("fetch_k", "lambda_mult"), "there is no MMR"),
+    **dict.fromkeys(("fetch_k", "lambda_mult"), "this retriever has no MMR: a ResumableVectorStore has"),
     **dict.fromkeys(("expr", "pre_filter"), WRITE_FILTER),
     **dict.fromkeys(("path", "persist_directory", "persist_dir"), "give index=Index.embedded(path)"),
 }
@@ -15,7 +15,10 @@ LANGCHAIN: Mapping[str, str] = {
     **_SHARED,
     **dict.fromkeys(("top_k", "similarity_top_k", "n_results", "limit"), "give k="),
     "search_kwargs": "give what is in it by itself, as in k=5, filter=..., or give it to from_vectorstore",
-    "fetch_k": "there is no MMR; a store that filters so many takes it by from_vectorstore(store, search_kwargs=...)",
+    "fetch_k": (
+        "this retriever has no MMR: ResumableVectorStore.as_retriever(search_type='mmr') has; and a store that filters "
+        "so many takes it by from_vectorstore(store, search_kwargs=...)"
+    ),
     "filters": WRITE_FILTER,
     **dict.fromkeys(("vectorstore", "vector_store", "store"), "call ResumableRetriever.from_vectorstore(store)"),
     **dict.fromkeys(("embedding_function", "embeddings", "embedding_model", "embed_model"), "give embedding="),
