@@ -48,6 +48,7 @@ SHARED_INSIDE = {"nextk.server.app.sweep", "nextk.types.UntilFirstFault"}
 TWINS = {
     "Embedder": "what embeds a question, for each framework's embedding class",
     "ResumableRetriever": "the retriever of each framework",
+    "ResumableVectorStore": "the vector store of each framework",
     "VectorStoreSource": "any vector store of each framework as a source",
     "Writing": "the methods that write, for each framework's record class",
 }

@@ -29,7 +29,7 @@ NO_RELEVANCE = (
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSearch:
+class DocumentSearch:
     """One search of the store: one plain query, or pages where that brings too few.
 
     Attributes:
@@ -202,14 +202,14 @@ class Searches(IndexStore):
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return float  # the scores of a dense search are relevance scores already
 
-    def _search(self, k: int, filter: Filter, namespace: str | None) -> StoreSearch:
+    def _search(self, k: int, filter: Filter, namespace: str | None) -> DocumentSearch:
         """Return a search in the store's own mode."""
         require_count(k, "k")
         resolved = self._resolve(filter, namespace)
         scored = resolved.reading_by(paired(resolved.reader, lambda match: match.score))
-        return StoreSearch(scored, k, self._retriever._one_call_config(k, {}))  # noqa: SLF001 - as in the base class
+        return DocumentSearch(scored, k, self._retriever._one_call_config(k, {}))  # noqa: SLF001 - as in the base class
 
-    def _dense_search(self, k: int, filter: Filter, namespace: str | None) -> StoreSearch:
+    def _dense_search(self, k: int, filter: Filter, namespace: str | None) -> DocumentSearch:
         """Return a search of the dense vectors alone, also over a hybrid index.
 
         Raises:
@@ -220,7 +220,9 @@ class Searches(IndexStore):
             raise ClientError(NO_RELEVANCE)
         return replace(search, resolved=dense_settings(search.resolved))
 
-    def _search_by_vector(self, embedding: list[float], k: int, filter: Filter, namespace: str | None) -> StoreSearch:
+    def _search_by_vector(
+        self, embedding: list[float], k: int, filter: Filter, namespace: str | None
+    ) -> DocumentSearch:
         """Return a search by a dense vector of the caller's."""
         search = self._search(k, filter, namespace)
         resolved = dense_settings(search.resolved)
