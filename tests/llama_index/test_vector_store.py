@@ -128,7 +128,7 @@ class TestAdd:
 
 
 class TestQuery:
-    """What a query finds."""
+    """Queries, and the nodes that they find."""
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_modes_of_an_index_that_embeds(self, open_index: Opener, mode: str) -> None:
@@ -222,6 +222,22 @@ class TestQuery:
         assert even[:9] == found.ids
         assert [] == (await store.query(query_str=QUESTION, similarity_top_k=9, filters=filters)).ids
 
+    async def test_no_more_than_were_named(self, open_index: Opener) -> None:
+        """A query for nodes by their ids ends as soon as all of them are found, however many are wanted."""
+        store = by_vectors(open_index)
+        await store.call("add", NODES)
+        nearest = await store.query(query_str=QUESTION, similarity_top_k=2)
+        sent = open_index.record(store.index).sent
+        for mode in ("default", "mmr"):
+            found = await store.query(
+                query_str=QUESTION,
+                similarity_top_k=40,
+                node_ids=[*(nearest.ids or []), *(nearest.ids or [])],
+                mode=mode,
+            )
+            assert nearest.ids == found.ids
+        assert 0 == sent.count("resumable-query-next")
+
     async def test_a_query_that_a_deadline_ends(self, open_index: Opener, caplog: pytest.LogCaptureFixture) -> None:
         """A query that its deadline ends before there is enough says so in the log."""
         store = by_vectors(open_index, deadline=1e-9)
@@ -253,7 +269,7 @@ class TestQuery:
         ],
     )
     async def test_what_is_refused(self, open_index: Opener, parts: dict[str, Any], complaint: str) -> None:
-        """What no index can do, and what contradicts itself, is refused before anything is sent."""
+        """A query that no index can answer, or that contradicts itself, is refused before anything is sent."""
         store = by_vectors(open_index)
         sent = open_index.record(store.index).sent
         with pytest.raises(ClientError, match=complaint):
@@ -286,7 +302,7 @@ class TestMmr:
 
     @pytest.mark.parametrize("threshold", [0.1, 0.5, 1.0])
     async def test_as_in_memory(self, open_index: Opener, threshold: float) -> None:
-        """What is chosen, and its scores, are those of LlamaIndex's in-memory store, which chooses from all nodes."""
+        """The nodes and their scores are those of LlamaIndex's in-memory store, which chooses from all nodes."""
         store, memory = by_vectors(open_index), SimpleVectorStore()
         nodes = brought(*NODES[:30])
         await store.call("add", nodes)
@@ -352,7 +368,7 @@ def rows_by_id() -> Iterator[Index]:
 def test_filters_mean_what_they_mean_in_memory(
     rows_by_id: Index, search: tuple[MetadataFilters, list[Metadata]]
 ) -> None:
-    """Any filters pass, in a query and in `get_nodes`, the nodes that they pass in LlamaIndex's in-memory store."""
+    """Filters pass the nodes that they pass in LlamaIndex's in-memory store: in queries, in reading and in removing."""
     filters, drawn = search
     rows = [row for row in drawn if metadata_fault(row, write_json(row)) is None]
     store = ResumableVectorStore(rows_by_id)
@@ -361,3 +377,10 @@ def test_filters_mean_what_they_mean_in_memory(
     expected = [str(position) for position, row in enumerate(rows) if meant(filters, row)]
     found = store.query(VectorStoreQuery([1.0], similarity_top_k=3, filters=filters))
     assert expected == sorted(found.ids or []) == ids_of(store.get_nodes(filters=filters))
+    try:
+        store.delete_nodes(filters=filters)
+    except ClientError:  # they restrict nothing
+        assert len(rows) == len(expected)
+    else:
+        kept = [str(position) for position in range(len(rows)) if str(position) not in expected]
+        assert kept == ids_of(store.get_nodes())

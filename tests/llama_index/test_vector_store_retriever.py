@@ -7,6 +7,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.schema import IndexNode, MetadataMode, NodeWithScore, TextNode
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
 from nextk import Index
 from nextk.errors import ClientError
@@ -118,6 +119,20 @@ class TestTheSameSearch:
             retriever = ResumableRetriever.from_vector_store(store, **given)
             assert NODES[2].node_id == retriever.retrieve(NODES[2].get_content(MetadataMode.EMBED))[0].node_id
 
+    def test_a_model_beside_that_of_an_index(self) -> None:
+        """A sparse model is given to the retriever beside the models of the store and of LlamaIndex's index."""
+        with Index.embedded(type="hybrid", dimension=DIMENSION) as index:
+            ResumableVectorStore(index, embed_model=Digests(), sparse_embedding=words_of).add(NODES[:9])
+            store = ResumableVectorStore(index)
+            over = VectorStoreIndex.from_vector_store(store, embed_model=Digests())
+            options: dict[str, Any] = {"sparse_embedding": words_of, "vector_store_query_mode": "hybrid"}
+            expected = ResumableVectorStore(index, embed_model=Digests(), sparse_embedding=words_of).query(
+                VectorStoreQuery(query_str=QUESTION, similarity_top_k=2, mode=VectorStoreQueryMode.HYBRID)
+            )
+            assert expected.ids == ids_of(ResumableRetriever.from_index(over, **options).retrieve(QUESTION))
+            dense = ResumableRetriever.from_index(over, alpha=1, embed_model=None).retrieve(QUESTION)
+            assert ids_of(over.as_retriever().retrieve(QUESTION)) == ids_of(dense)
+
     def test_nothing_is_asked_that_is_known(self, index: Index) -> None:
         """An index is asked whether it embeds only where nobody has said so."""
         recording = Recording(index._transport)
@@ -129,7 +144,7 @@ class TestTheSameSearch:
         assert ["info"] == recording.sent
 
     def test_options_of_other_stores(self, index: Index) -> None:
-        """What tells the rows of another store apart is refused."""
+        """Options that tell the rows of another store apart are refused."""
         store = ResumableVectorStore(index)
         over = VectorStoreIndex.from_vector_store(store, embed_model=store.embed_model)
         with pytest.raises(ClientError, match="key= is for stores of another kind"):

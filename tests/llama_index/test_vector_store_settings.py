@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("settings_without_model")
 
 
 class TestSettings:
-    """What the store is made of."""
+    """The arguments of the store."""
 
     @pytest.mark.parametrize(
         ("arguments", "complaint"),

@@ -8,6 +8,7 @@ from llama_index.core.storage.docstore.types import BaseDocumentStore
 
 from nextk.arguments import shown
 from nextk.errors import ClientError
+from nextk.llama_index.index_embedding import EmbeddedByIndex
 from nextk.llama_index.store_source import VectorStoreSource, client_of
 from nextk.llama_index.vector_store import ResumableVectorStore
 from nextk.retrievers.connection import location_of
@@ -91,7 +92,8 @@ class FromStores:
         model = index._embed_model  # noqa: SLF001
         if isinstance(index.vector_store, ResumableVectorStore):
             _refuse_options({name: kwargs.pop(name, None) for name in _SOURCE_OPTIONS})
-            return cls(**index.vector_store.retriever_settings(kwargs, model))
+            own = None if isinstance(model, EmbeddedByIndex) else model
+            return cls(**index.vector_store.retriever_settings(kwargs, own))
         kwargs.setdefault("embed_model", model)
         if _location_of(index.vector_store) is not None:
             return cls.from_vector_store(index.vector_store, **kwargs)

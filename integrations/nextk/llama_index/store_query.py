@@ -8,7 +8,7 @@ from typing import Any
 from llama_index.core.schema import QueryBundle
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
-from nextk.arguments import choose, require_count, require_number, written
+from nextk.arguments import choose, require_count, require_kind, require_number, written
 from nextk.errors import ClientError
 from nextk.llama_index.filters import translate
 from nextk.llama_index.mode import RETRIEVAL_MODES, mode_of, top_k_of
@@ -67,6 +67,7 @@ def read_query(query: VectorStoreQuery, options: Mapping[str, Any], template: Se
         ClientError: If the query asks for what no index can do, if its parts contradict each other, or if its filters
             are refused by `translate`.
     """
+    require_kind(query, VectorStoreQuery, "query")
     _refuse_unsupported(query)
     chosen = choose(VectorStoreQueryMode, query.mode, "mode")
     if chosen is VectorStoreQueryMode.MMR:
@@ -80,7 +81,7 @@ def read_query(query: VectorStoreQuery, options: Mapping[str, Any], template: Se
     top_k = top_k_of(query.similarity_top_k, query.hybrid_top_k, mode)
     require_count(top_k, "similarity_top_k" if top_k is query.similarity_top_k else "hybrid_top_k")
     bundle = QueryBundle(query.query_str or "", embedding=query.query_embedding)
-    search = StoreSearch(bundle, replace(template, mode=mode, filter=joined), residual, top_k or 1)
+    search = StoreSearch(bundle, replace(template, mode=mode, filter=joined), residual, _at_most(top_k or 1, query))
     return _with_mmr(search, query, options) if chosen is VectorStoreQueryMode.MMR else search
 
 
@@ -126,6 +127,10 @@ def _with_mmr(search: StoreSearch, query: VectorStoreQuery, options: Mapping[str
         prefetch = math.ceil(search.count * factor)
     require_count(prefetch, "mmr_prefetch_k")
     template = replace(search.template, include_vectors=True)
-    return replace(
-        search, template=template, count=max(search.count, prefetch), mmr=Mmr(search.count, float(threshold))
-    )
+    count = _at_most(max(search.count, prefetch), query)
+    return replace(search, template=template, count=count, mmr=Mmr(search.count, float(threshold)))
+
+
+def _at_most(count: int, query: VectorStoreQuery) -> int:
+    """Return how many nodes there can be, so that a search for nodes by their ids ends when all are found."""
+    return min(count, len(set(query.node_ids))) if query.node_ids else count

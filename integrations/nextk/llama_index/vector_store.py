@@ -33,6 +33,9 @@ from nextk.sessions.config import DEADLINE
 from nextk.types import FusionAlgorithm, WeightingStrategy
 
 _ADD = ("batch_size", "show_progress")
+_MODES = ("retrieval_mode", "vector_store_query_mode", "alpha")
+_MODELS = ("embed_model", "sparse_embedding", "embedding")
+_SHARED = ("namespace", "fusion", "weighting", "filter", "text_key", "deadline")
 
 
 class ResumableVectorStore(StoreOverIndex):
@@ -336,25 +339,21 @@ class ResumableVectorStore(StoreOverIndex):
         """Return the arguments of a `ResumableRetriever` that searches as this store does, unless told otherwise.
 
         Args:
-            given: Arguments of the retriever, which take the place of the store's settings.
+            given: Arguments of the retriever, which take the place of the store's settings. Without a mode among them,
+                the retriever is dense, as a query of the mode `default` is.
             embed_model: The model that embeds queries for the store, as that of a `VectorStoreIndex` does; absent: the
                 store's own. It is left out if the index embeds, about which it is asked once.
         """
-        named = {name: value for name, value in given.items() if value is not None}
-        modes = [named.get(name) for name in ("retrieval_mode", "vector_store_query_mode", "alpha")]
-        default = modes == [None, None, None]
-        mode = RetrievalMode.DENSE if default else mode_of(*modes)
+        rest = {name: value for name, value in given.items() if not (name in _MODELS and value is None)}
+        mode = mode_of(*(rest.pop(name, None) for name in _MODES)) or RetrievalMode.DENSE
         connection = self._current_connection()
-        settings: dict[str, Any] = {"index": connection.index, "retrieval_mode": mode if default else None}
-        for name in ("namespace", "fusion", "weighting", "filter", "text_key", "deadline"):
-            settings[name] = getattr(self, name)
-        if self._embedder.leaves_it_to_index(connection, mode):
+        settings: dict[str, Any] = {"index": connection.index, "retrieval_mode": mode}
+        settings |= {name: getattr(self, name) for name in _SHARED}
+        if not rest.keys() & set(_MODELS) and self._embedder.leaves_it_to_index(connection, mode):
             settings["embedding"] = True
-        else:
+        elif "embedding" not in rest:
             settings |= {"embed_model": embed_model or self._embed_model, "sparse_embedding": self._sparse_embedding}
-        own = {"embedding"} if {"embed_model", "sparse_embedding"} & named.keys() else set()
-        own |= {"embed_model", "sparse_embedding"} if "embedding" in named else set()
-        return {name: value for name, value in settings.items() if name not in own} | dict(given)
+        return settings | rest
 
     def _writer(self) -> NodeWriter:
         return NodeWriter(self._current_connection(), self._embedder, self.namespace)
