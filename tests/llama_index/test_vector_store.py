@@ -1,5 +1,6 @@
 """The LlamaIndex vector store: what it adds, what its queries find, and what it refuses."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -22,9 +23,10 @@ from nextk.errors import ClientError
 from nextk.llama_index import ResumableVectorStore
 from nextk.transport.encoding import write_json
 from nextk.types import FusionAlgorithm, QueryMode, WeightingStrategy
+from tests.support.letter_models import loops_to_keep_free
 from tests.support.llama_index_colours import Counting, brought, by_texts, by_vectors, coloured, ids_of, words_of
 from tests.support.llama_index_filter_oracle import Metadata, O, groups, joined, meant, one, searches
-from tests.support.llama_index_stores import DIMENSION, NODES, node_at, vector_of
+from tests.support.llama_index_stores import DIMENSION, NODES, Digests, node_at, vector_of
 from tests.support.sentence_index import QUESTION, TEXTS
 from tests.support.transports import Opener
 
@@ -287,6 +289,19 @@ class TestQuery:
                 for parts in halves
             ]
             assert plain.ids == weighed.ids
+
+    async def test_nothing_blocks_the_loop(self) -> None:
+        """Dense models are awaited, and sparse ones that only block go to a thread, for nodes as for queries."""
+        with Index.embedded(type="hybrid", dimension=DIMENSION) as index:
+            store = ResumableVectorStore(index, embed_model=Digests(), sparse_embedding=words_of)
+            loops_to_keep_free.add(id(asyncio.get_running_loop()))
+            try:
+                await store.async_add(brought(*NODES))
+                for mode in ("hybrid", "default", "sparse", "mmr"):
+                    query = VectorStoreQuery(query_str=QUESTION, mode=VectorStoreQueryMode(mode))
+                    assert 1 == len((await store.aquery(query)).ids or [])
+            finally:
+                loops_to_keep_free.clear()
 
     @pytest.mark.parametrize("method", ["add", "query", "delete", "delete_nodes"])
     async def test_unknown_keywords(self, open_index: Opener, method: str) -> None:

@@ -1,10 +1,13 @@
 """Searching an index as a vector store of LlamaIndex is searched. Private."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from llama_index.core import instrumentation
 from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
 from llama_index.core.schema import NodeWithScore
@@ -21,6 +24,8 @@ from nextk.sessions import AsyncRetrievalSession, Limits, RetrievalSession, RowR
 from nextk.transport import QueryEmbedder
 from nextk.types import QueryMode, QueryResult
 from nextk.until import MaxResults
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 dispatcher = instrumentation.get_dispatcher(__name__)  # type: ignore[attr-defined]
 
@@ -60,16 +65,12 @@ class StoreSearcher:
         """Run a search without blocking the event loop; see `search`."""
         query = await self._aby_vector(search, await self._aembed(search))
         if self._is_one_query(search):
-            return _result(search, query, self._reader.read(await self.connection.aquery(query, search.count)))
-        async with AsyncRetrievalSession(
-            self.connection.async_index,
-            query,
-            self._reader,
-            config=self._config(search),
-        ) as session:
+            return await _aresult(search, query, self._reader.read(await self.connection.aquery(query, search.count)))
+        index, config = self.connection.async_index, self._config(search)
+        async with AsyncRetrievalSession(index, query, self._reader, config=config) as session:
             nodes = await session.fetch_until()
         announce(dispatcher, session.report.shortfall)
-        return _result(search, query, nodes)
+        return await _aresult(search, query, nodes)
 
     @property
     def _reader(self) -> RowReader[NodeWithScore]:
@@ -147,6 +148,13 @@ def _result(search: StoreSearch, query: SearchQuery, nodes: Sequence[NodeWithSco
     )
 
 
+async def _aresult(search: StoreSearch, query: SearchQuery, nodes: Sequence[NodeWithScore]) -> VectorStoreQueryResult:
+    """Return the result as `_result` does. MMR compares many vectors, so it chooses in a thread."""
+    if search.mmr is not None:
+        return await asyncio.to_thread(_result, search, query, nodes)
+    return _result(search, query, nodes)
+
+
 def _chosen(mmr: Mmr, vector: Sequence[float], nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
     """Choose nodes by LlamaIndex's own MMR. They have its scores, and no longer the vectors that they were chosen by.
 
@@ -155,21 +163,23 @@ def _chosen(mmr: Mmr, vector: Sequence[float], nodes: Sequence[NodeWithScore]) -
         vector: The vector of the query, float (dimension,).
         nodes: The candidates, best first, with their vectors.
     """
-    scores, positions = get_top_k_mmr_embeddings(
-        list(vector),
-        [found.node.embedding or [] for found in nodes],
+    choose: Any = get_top_k_mmr_embeddings  # whose vectors may be arrays, too
+    scores, positions = choose(
+        np.array(vector),
+        [np.array(found.node.embedding) for found in nodes],
         similarity_fn=_cosine,
         similarity_top_k=mmr.top_k,
         mmr_threshold=mmr.threshold,
     )
-    found = zip(positions, scores, strict=True)
-    chosen = [NodeWithScore(node=nodes[position].node, score=score) for position, score in found]
+    chosen = [
+        NodeWithScore(node=nodes[position].node, score=score) for position, score in zip(positions, scores, strict=True)
+    ]
     for each in chosen:
         each.node.embedding = None
     return chosen
 
 
-def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
+def _cosine(left: FloatArray, right: FloatArray) -> float:
     """Return the cosine of two vectors, and 0 if one of them is zero, where LlamaIndex's own has no value."""
     norms = float(np.linalg.norm(left) * np.linalg.norm(right))
     return float(np.dot(left, right)) / norms if norms else 0.0

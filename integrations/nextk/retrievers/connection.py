@@ -12,7 +12,7 @@ from nextk.errors import ClientError, NextKError
 from nextk.retrievers.source_connection import SourceConnection
 from nextk.sessions.query import RetrievalMode, SearchQuery, explaining_models
 from nextk.transport import QueryEmbedder
-from nextk.types import UNDECIDED, InfoResult, QueryResult, WeightingStrategy
+from nextk.types import UNDECIDED, InfoResult, QueryMode, QueryResult, WeightingStrategy
 
 
 class Connection:
@@ -170,7 +170,7 @@ def _rebuild(index: Index | AsyncIndex | None, url: str | None, token: str | Non
 
 def _takes_dense(info: InfoResult) -> bool:
     """Return whether an index has a dense part, or may get one, because nothing is stored in it yet."""
-    return info.dense_index is not None or info.sparse_index is None
+    return info.index_type != QueryMode.SPARSE and (info.dense_index is not None or info.sparse_index is None)
 
 
 def _weighting_of(info: InfoResult) -> WeightingStrategy | None:
