@@ -21,7 +21,7 @@ class RecordStore:
     """The records of a namespace, which are read and removed other than by a search.
 
     Where no filter of the index can say which records are meant, all of them are read, page by page, and checked here.
-    Records are removed only after the last page was read, so that no page is read beside its place.
+    Records are removed only after the last page was read, so that none is skipped.
 
     Attributes:
         connection: The connection to the index.
@@ -166,7 +166,7 @@ class RecordStore:
         return [found.node for found in reader.read([_as_match(record) for record in records])]
 
     def _belonging_to(self, ref_doc_id: Any) -> Callable[[FetchResult], bool]:
-        """Return whether a record is a node of a document, or the document itself, as a function.
+        """Return a function that tells whether a record is a node of a document, or the document itself.
 
         Raises:
             ClientError: The id is empty, or no text.
@@ -215,7 +215,7 @@ def _exact_filter(filters: MetadataFilters | None) -> str | None:
 
 
 def _may_be_stored(id: str) -> bool:
-    """Return whether an index can hold a record of this id. Nothing that no filter can name comes here."""
+    """Return whether an index can hold a record of this id, which a filter can name, so that UTF-8 can express it."""
     return len(id.encode()) <= MAX_ID_BYTES
 
 
