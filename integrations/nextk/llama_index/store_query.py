@@ -37,7 +37,7 @@ class Mmr:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSearch:
+class NodeSearch:
     """One search of a vector store.
 
     Attributes:
@@ -55,7 +55,7 @@ class StoreSearch:
     mmr: Mmr | None = None
 
 
-def read_query(query: VectorStoreQuery, options: Mapping[str, Any], template: SearchQuery) -> StoreSearch:
+def read_query(query: VectorStoreQuery, options: Mapping[str, Any], template: SearchQuery) -> NodeSearch:
     """Read a query of LlamaIndex's.
 
     Args:
@@ -81,7 +81,7 @@ def read_query(query: VectorStoreQuery, options: Mapping[str, Any], template: Se
     top_k = top_k_of(query.similarity_top_k, query.hybrid_top_k, mode)
     require_count(top_k, "similarity_top_k" if top_k is query.similarity_top_k else "hybrid_top_k")
     bundle = QueryBundle(query.query_str or "", embedding=query.query_embedding)
-    search = StoreSearch(bundle, replace(template, mode=mode, filter=joined), residual, _at_most(top_k or 1, query))
+    search = NodeSearch(bundle, replace(template, mode=mode, filter=joined), residual, _at_most(top_k or 1, query))
     return _with_mmr(search, query, options) if chosen is VectorStoreQueryMode.MMR else search
 
 
@@ -112,7 +112,7 @@ def _refuse_mmr_options(options: Mapping[str, Any], mode: VectorStoreQueryMode) 
         raise ClientError(message)
 
 
-def _with_mmr(search: StoreSearch, query: VectorStoreQuery, options: Mapping[str, Any]) -> StoreSearch:
+def _with_mmr(search: NodeSearch, query: VectorStoreQuery, options: Mapping[str, Any]) -> NodeSearch:
     """Return a search for as many candidates as MMR chooses from, with their vectors."""
     threshold, prefetch, factor = (options.get(name) for name in MMR_OPTIONS)
     threshold = query.mmr_threshold if threshold is None else threshold

@@ -18,7 +18,7 @@ from nextk.errors import ClientError
 from nextk.llama_index.instrumentation import announce
 from nextk.llama_index.nodes import node_of, text_of
 from nextk.llama_index.question import Embedder
-from nextk.llama_index.store_query import Mmr, StoreSearch
+from nextk.llama_index.store_query import Mmr, NodeSearch
 from nextk.retrievers.connection import Connection
 from nextk.sessions import AsyncRetrievalSession, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
 from nextk.transport import QueryEmbedder
@@ -46,7 +46,7 @@ class StoreSearcher:
     text_keys: Sequence[str]
     deadline: float | None
 
-    def search(self, search: StoreSearch) -> VectorStoreQueryResult:
+    def search(self, search: NodeSearch) -> VectorStoreQueryResult:
         """Run a search.
 
         Raises:
@@ -61,7 +61,7 @@ class StoreSearcher:
         announce(dispatcher, session.report.shortfall)
         return _result(search, query, nodes)
 
-    async def asearch(self, search: StoreSearch) -> VectorStoreQueryResult:
+    async def asearch(self, search: NodeSearch) -> VectorStoreQueryResult:
         """Run a search without blocking the event loop; see `search`."""
         query = await self._aby_vector(search, await self._aembed(search))
         if self._is_one_query(search):
@@ -76,10 +76,10 @@ class StoreSearcher:
     def _reader(self) -> RowReader[NodeWithScore]:
         return RowReader(partial(_node_with_vector, text_keys=self.text_keys), text_of, self.text_keys)
 
-    def _is_one_query(self, search: StoreSearch) -> bool:
+    def _is_one_query(self, search: NodeSearch) -> bool:
         return search.residual is None and search.count <= MAX_ROWS
 
-    def _config(self, search: StoreSearch) -> SearchConfig:
+    def _config(self, search: NodeSearch) -> SearchConfig:
         """Return the bounds of a session that brings all nodes of one search. Only the deadline may end it early."""
         return SearchConfig(
             MaxResults(search.count),
@@ -89,24 +89,24 @@ class StoreSearcher:
             cap=search.count,
         )
 
-    def _embed(self, search: StoreSearch) -> SearchQuery:
+    def _embed(self, search: NodeSearch) -> SearchQuery:
         if _is_vector_alone(search):
             return replace(search.template, vector=self.embedder.vector_of(search.bundle))
         return self.embedder.embed(search.bundle, search.template, self.connection)
 
-    async def _aembed(self, search: StoreSearch) -> SearchQuery:
+    async def _aembed(self, search: NodeSearch) -> SearchQuery:
         if _is_vector_alone(search):
             return replace(search.template, vector=await self.embedder.avector_of(search.bundle))
         return await self.embedder.aembed(search.bundle, search.template, self.connection)
 
-    def _by_vector(self, search: StoreSearch, query: SearchQuery) -> SearchQuery:
+    def _by_vector(self, search: NodeSearch, query: SearchQuery) -> SearchQuery:
         """Return the query by its vector if MMR needs one and the index was to embed the text."""
         if search.mmr is None or query.data is None:
             return query
         vector, _ = self._model_of_index().embed_query(query.data, QueryMode.DENSE)
         return replace(query, data=None, vector=vector)
 
-    async def _aby_vector(self, search: StoreSearch, query: SearchQuery) -> SearchQuery:
+    async def _aby_vector(self, search: NodeSearch, query: SearchQuery) -> SearchQuery:
         if search.mmr is None or query.data is None:
             return query
         vector, _ = await self._model_of_index().aembed_query(query.data, QueryMode.DENSE)
@@ -123,7 +123,7 @@ class StoreSearcher:
         return embedder
 
 
-def _is_vector_alone(search: StoreSearch) -> bool:
+def _is_vector_alone(search: NodeSearch) -> bool:
     """Return whether a dense search has a vector and no text, which even an index that embeds is searched by."""
     mode, bundle = search.template.mode, search.bundle
     dense_alone = mode is not None and mode.dense and not mode.sparse
@@ -138,7 +138,7 @@ def _node_with_vector(match: QueryResult, text_keys: Sequence[str]) -> NodeWithS
     return found
 
 
-def _result(search: StoreSearch, query: SearchQuery, nodes: Sequence[NodeWithScore]) -> VectorStoreQueryResult:
+def _result(search: NodeSearch, query: SearchQuery, nodes: Sequence[NodeWithScore]) -> VectorStoreQueryResult:
     if search.mmr is not None:
         nodes = _chosen(search.mmr, query.vector or [], nodes)
     return VectorStoreQueryResult(
@@ -148,7 +148,7 @@ def _result(search: StoreSearch, query: SearchQuery, nodes: Sequence[NodeWithSco
     )
 
 
-async def _aresult(search: StoreSearch, query: SearchQuery, nodes: Sequence[NodeWithScore]) -> VectorStoreQueryResult:
+async def _aresult(search: NodeSearch, query: SearchQuery, nodes: Sequence[NodeWithScore]) -> VectorStoreQueryResult:
     """Return the result as `_result` does. MMR compares many vectors, so it chooses in a thread."""
     if search.mmr is not None:
         return await asyncio.to_thread(_result, search, query, nodes)
