@@ -201,8 +201,8 @@ class TestRefusals:
             ({"a": {"$lte": True}}, "the index orders numbers alone"),
             ({"a": {"$between": ["x", 1]}}, "filter['a']['$between'][0]='x' is no number"),
             ({"a": {"$between": [1]}}, "a list of two numbers"),
-            ({"a": dt.datetime(2024, 5, 1)}, "store a number, such as a timestamp"),
-            ({"a": {"$gt": np.datetime64("2024-05-01")}}, "is a date or a time"),
+            ({"a": dt.date(2024, 5, 1)}, "store a number, such as a timestamp"),
+            ({"a": {"$gt": np.datetime64("2024-05-01")}}, "is no moment, of which metadata hold the timestamp"),
             ({"a": math.nan}, "filter['a']=nan has to be a finite number"),
             ({"a": {"$lt": np.float32("inf")}}, "has to be a finite number"),
             ({"a": 2**63}, "store and compare a text"),
@@ -239,6 +239,13 @@ class TestRefusals:
         with pytest.raises(ClientError) as caught:
             index_filter(filter)
         assert words in str(caught.value)
+
+    def test_a_datetime_is_its_timestamp(self) -> None:
+        """It is compared as the number that is stored of it, in whichever time zone it is given."""
+        moment = dt.datetime(2024, 5, 1, 12, tzinfo=dt.UTC)
+        elsewhere = moment.astimezone(dt.timezone(dt.timedelta(hours=-7)))
+        expected = index_filter({"a": {"$gte": moment.timestamp(), "$nin": [moment.timestamp()]}})
+        assert expected == index_filter({"a": {"$gte": moment, "$nin": [elsewhere]}})
 
     @pytest.mark.parametrize(
         ("filter_of", "largest", "words"),

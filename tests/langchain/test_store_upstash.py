@@ -152,20 +152,25 @@ class TestItsReading:
             await stores.new.aclose()
 
     async def test_what_the_index_embeds(self, server: LocalServer, run: Colour) -> None:
-        """It skips a record whose text is the data of the index alone, and reads one that has it under its key too."""
+        """It reads, and each store updates, what the other one has the index embed, record for record."""
         with both(server, run, True, type="dense", embedding="static") as stores:
-            await run(stores.new, "add_texts", TEXTS[:3], METADATAS[:3])
-            assert [] == stores.old.similarity_search(QUESTION)
-            assert 3 == len(await run(stores.new, "similarity_search", QUESTION))
-            as_theirs = ResumableVectorStore(stores.new.index, embedding=True, text_key="text", namespace="ns")
             ids = stores.old.add_texts(TEXTS[:3], METADATAS[:3])
             before = stored(stores.new.index, "ns")
-            await run(as_theirs, "add_texts", TEXTS[:3], METADATAS[:3], ids=ids)
+            await run(stores.new, "add_texts", TEXTS[:3], METADATAS[:3], ids=ids)
             assert before == stored(stores.new.index, "ns")
-            await run(as_theirs, "add_texts", ["Another text."], [{"place": -1}], ids=ids[:1])
+            await run(stores.new, "add_texts", ["Another text."], [{"place": -1}], ids=ids[:1])
             assert "Another text." in contents(stores.old.similarity_search(QUESTION, k=9))
-            [document] = await run(as_theirs, "get_by_ids", ids[:1])
+            [document] = await run(stores.new, "get_by_ids", ids[:1])
             assert ("Another text.", {"place": -1}) == (document.page_content, document.metadata)
+            await stores.new.aclose()
+
+    async def test_what_has_no_text_in_its_metadata(self, server: LocalServer, run: Colour) -> None:
+        """It skips a record whose text is the data of the index alone, which is stored so on request."""
+        with both(server, run, True, type="dense", embedding="static") as stores:
+            alone = ResumableVectorStore(stores.new.index, embedding=True, text_key=(), namespace="ns")
+            ids = await run(alone, "add_texts", TEXTS[:3], METADATAS[:3])
+            assert [] == stores.old.similarity_search(QUESTION)
+            assert TEXTS[:3] == contents(await run(stores.new, "get_by_ids", ids))
             await stores.new.aclose()
 
 

@@ -4,6 +4,7 @@ import datetime as dt
 import gc
 import inspect
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -222,6 +223,31 @@ class TestMarginalRelevance:
         """Fewer candidates than documents would end a call short without a word."""
         assert 9 == len(await call(make("dense-models"), "max_marginal_relevance_search", QUESTION, k=9, fetch_k=2))
 
+    async def test_vectors_of_zeros(self, call: Colour, open_index: Opener) -> None:
+        """A document or a query whose vector is zero is like no other, and no fault."""
+
+        class Counts(Letters):
+            def embed_query(self, text: str) -> list[float]:
+                return [*super().embed_query(text)[:3], 0.0]
+
+        store = store_over(open_index, "dense-models", embedding=Counts())
+        store.add_texts(["xyz", "ae", "s", "aae"], ids=["zero", "1", "2", "3"])
+        for query in ("ae", "xyz"):
+            found = await call(store, "max_marginal_relevance_search", query, k=4, lambda_mult=0.5)
+            assert ["1", "2", "3", "zero"] == sorted(document.id or "" for document in found)
+
+    async def test_it_blocks_no_event_loop(self, call: Colour, make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where an event loop waits, documents are chosen in a thread, because many take seconds."""
+        threads: list[int] = []
+
+        def choosing(*arguments: Any) -> list[int]:
+            threads.append(threading.get_ident())
+            return maximal_marginal_relevance(*arguments)
+
+        monkeypatch.setattr("nextk.langchain.store_mmr.maximal_marginal_relevance", choosing)
+        await call(make("dense-models"), "max_marginal_relevance_search", QUESTION)
+        assert call.awaited is (threads != [threading.get_ident()])
+
     @pytest.mark.parametrize(
         "keywords",
         [{"k": 0}, {"fetch_k": 0}, {"fetch_k": 1_001}, {"lambda_mult": 1.1}, {"lambda_mult": "0"}],
@@ -289,6 +315,17 @@ class TestWriting:
         assert documents == await call(store, "get_by_ids", ["1"])
         with pytest.raises(TypeError, match="current_times"):
             await call(store, "add_documents", documents, current_times=1)
+
+    async def test_a_moment_without_a_timestamp(self, call: Colour, open_index: Opener) -> None:
+        """It is refused by the name of its record, as every value that JSON cannot express."""
+
+        class Never(dt.datetime):
+            def timestamp(self) -> float:
+                raise OverflowError
+
+        store, metadatas = store_over(open_index, "dense-models"), [{}, {"when": Never(2026, 1, 2)}]
+        with pytest.raises(ClientError, match=r"record 1 \(id 'x'\): metadata.when is a Never; give an ISO"):
+            await call(store, "add_texts", ["a", "b"], metadatas, ids=["a", "x"])
 
     async def test_any_batch_size(self, call: Colour, open_index: Opener) -> None:
         """LangChain passes the batch size of its indexing on, which is no error if one request holds fewer."""
@@ -407,6 +444,13 @@ class TestAsRetriever:
         retriever = store.as_retriever(search_kwargs=keywords, until=MaxResults(7))
         assert expected[:7] == await call(retriever, "invoke", QUESTION)
 
+    @pytest.mark.parametrize("kind", SPARSE_KINDS)
+    async def test_a_threshold_over_sparse_vectors(self, call: Colour, make: Maker, kind: str) -> None:
+        """It is refused, when the retriever is made or by its first search, because such scores have no bound."""
+        store = make(kind)
+        with pytest.raises(ClientError, match="sparse"):
+            await call(store.as_retriever(search_kwargs={"score_threshold": 0.5}), "invoke", QUESTION)
+
     async def test_mmr(self, call: Colour, make: Maker) -> None:
         """LangChain's own retriever searches by marginal relevance."""
         store, keywords = make("hybrid-models"), {"k": 3, "fetch_k": 9, "filter": {"even": True}}
@@ -424,6 +468,9 @@ class TestAsRetriever:
             ({"search_kwargs": {"fetch_k": 5}}, "fetch_k"),
             ({"search_kwargs": ["k"]}, "has to be a dict"),
             ({"search_kwargs": {"k": 5}, "k": 6}, "leave one of them out"),
+            ({"search_kwargs": {"score_threshold": "0.5"}}, "score_threshold"),
+            ({"search_kwargs": {"score_threshold": 1.5}}, "from 0 to 1"),
+            ({"search_type": ["mmr"]}, "search_type"),
             ({"search_type": "mmr", "until": MaxResults(3)}, "until="),
             ({"search_type": "mmr", "search_kwargs": {"score_threshold": 0.5}}, "score_threshold"),
         ],
@@ -508,10 +555,34 @@ class TestMaking:
             assert ["a"] == contents(ResumableVectorStore(index).similarity_search("a"))
 
     def test_texts_that_cannot_be_stored_make_no_index(self, tmp_path: Any) -> None:
-        """They are looked at before a file is made."""
-        with pytest.raises(ClientError, match="record 0"):
-            ResumableVectorStore.from_texts(["a"], metadatas=[{"a": {1}}], path=tmp_path / "x.db")
+        """They are looked at before a file is made; in a file the usual keys of the text are not the user's."""
+        for metadata in ({"a": {1}}, {"text": "mine"}):
+            with pytest.raises(ClientError, match="record 0"):
+                ResumableVectorStore.from_texts(["a"], metadatas=[metadata], path=tmp_path / "x.db")
         assert [] == list(tmp_path.iterdir())
+        with ResumableVectorStore.from_texts(["a"], metadatas=[{"text": "mine"}]) as store:
+            [document] = store.similarity_search("a")
+        assert ("a", {"text": "mine"}) == (document.page_content, document.metadata)
+
+    def test_another_kind(self) -> None:
+        """An index or a model of another kind is refused in the store's own words."""
+        with pytest.raises(ClientError, match=r"^index=.* url= and token="):
+            ResumableVectorStore(object(), Letters())  # type: ignore[arg-type]
+        with Index.embedded(dimension=4) as index, pytest.raises(ClientError, match=r"^embedding='static'"):
+            ResumableVectorStore(index, "static")  # type: ignore[arg-type]
+        with Index.embedded(dimension=4) as index, pytest.raises(ClientError, match=r"^path= is for an index in this"):
+            ResumableVectorStore.from_texts(["a"], Letters(), index=index, path="x")
+
+    def test_a_subclass(self) -> None:
+        """A class that is derived from the store is made by its own constructor, also over texts."""
+
+        class Named(ResumableVectorStore):
+            def __init__(self, *args: Any, **keywords: Any) -> None:
+                super().__init__(*args, **keywords)
+                self.name = "mine"
+
+        with Named.from_texts(["a"]) as store:
+            assert "mine" == store.name
 
     @pytest.mark.parametrize(
         ("keywords", "advice"),
@@ -590,7 +661,7 @@ class TestContract:
             with pytest.raises(TypeError, match="namespace"):
                 await awaited(method(*given, name_space="x"))
 
-    def test_the_index_of_a_store_of_sparse_mode(self) -> None:
+    def test_a_mode_without_its_model(self) -> None:
         """A mode that lacks its model is refused when the store is made."""
         with Index.embedded(dimension=4) as index, pytest.raises(ClientError, match="sparse_embedding="):
             ResumableVectorStore(index, Letters(), retrieval_mode="hybrid")

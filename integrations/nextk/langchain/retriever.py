@@ -74,10 +74,9 @@ class ResumableRetriever(Streaming, Writing, OverStores):
 
     Key init args — the documents:
         text_key: The metadata keys that may hold the text, which is taken out of the metadata. A record without any of
-            them has its text in its `data`. Where the index embeds, a single key, given as a text and not in a list,
-            has the text of what is stored be written under that key besides. Records written by LangChain's and
-            LlamaIndex's Upstash stores are read as they are. Records without any text are left out, with a warning in
-            the log.
+            them has its text in its `data`. Records written by LangChain's and LlamaIndex's Upstash stores are read as
+            they are. Records without any text are left out, with a warning in the log. Texts are stored under the first
+            key; where the index embeds, they are stored as data, and with `embedding=True` under that key as well.
         score_key: The metadata key under which a document's score is put; unset: the score is left out.
         document_mapper: A function that makes a `QueryResult` into a `Document`, instead of `text_key` and `score_key`.
             A result for which it returns `None` is left out. It is no permission check, which a cursor would pin: that

@@ -55,7 +55,7 @@ class StoreTask:
         self._dense: Embeddings | Literal[True] | None = retriever.embedding
         self._sparse = retriever.sparse_embedding
         self._key = keys[0] if keys else None
-        self._copies_text = self._index_embeds and isinstance(retriever.text_key, str)
+        self._copies_text = self._dense is True  # as LangChain's Upstash store does with embedding=True
         self._namespace = retriever.namespace if namespace is None else namespace
         self._size, self._show = batch_size, show_progress
         records = records_of(text_list(texts), metadatas, ids, reserved=keys)

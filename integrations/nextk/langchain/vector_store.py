@@ -56,8 +56,8 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         weighting: `"idf"` weighs the sparse query by the rarity of its terms, `"none"` does not; unset: as the index
             wants it.
         text_key: The metadata keys that may hold the text, which is taken out of the metadata. A record without any of
-            them has its text in its `data`. Where the index embeds, a text is stored as data; and a single key, given
-            as a text and not in a list, has it be stored under that key as well.
+            them has its text in its `data`. Texts are stored under the first key; where the index embeds, they are
+            stored as data, and with `embedding=True` under that key as well, if there is one.
 
     Instantiate:
         ```python
@@ -99,9 +99,8 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
 
     Coming from `UpstashVectorStore` of `langchain_community`:
         Records stay as they are: those written there are found, updated and removed here, and the community store reads
-        what is stored here by a LangChain `Embeddings`, or with `embedding=True, text_key="text"`; it skips what has no
-        text in the metadata. Unlike there, the `id` of a document is set, and an id that is not given is made of the
-        content, so that a text that is added twice is stored once.
+        what is stored here by `embedding=`, a model or `True`. Unlike there, the `id` of a document is set, and an id
+        that is not given is made of the content, so that a text that is added twice is stored once.
 
         | there                                                  | here                                              |
         | ------------------------------------------------------ | ------------------------------------------------- |

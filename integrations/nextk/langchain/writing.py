@@ -16,6 +16,7 @@ from nextk.langchain.filters import index_filter
 from nextk.langchain.settings import Settings
 from nextk.langchain.store_task import StoreTask, text_list
 from nextk.retrievers.connection import Connection
+from nextk.retrievers.record_text import TEXT_KEYS
 from nextk.retrievers.writing import BATCH, open_embedded
 
 _LOCATION_FIELDS = ("index", "source", "url", "token")
@@ -54,7 +55,7 @@ class Writing(Settings):
 
         The retriever's models make the vectors, and the text goes into the metadata under the first `text_key`, as
         LangChain's own Upstash store writes and reads it. If the index embeds, the text is the record's `data`, and
-        stands in the metadata as well if `text_key` is a single key, as that store has it.
+        with `embedding=True` it goes into the metadata as well, as that store has it then.
 
         Args:
             texts: The texts to store.
@@ -172,7 +173,8 @@ class Writing(Settings):
                 `"static"`, which needs no download.
             metadatas: The metadata of each text, as JSON values; absent: no metadata.
             ids: An id for each text; absent, or `None` for one of them: made of the text and its metadata.
-            path: The file of the index, which is created or added to; absent: the index is in memory.
+            path: The file of the index, which is created or added to; absent: the index is in memory. In a file no
+                metadata may have the keys of `text_key`, where whoever opens it again looks for the text.
             sparse_embedding: The sparse model, as `Index.embedded` takes it; absent: `"bm25"`, with
                 `weighting="idf"`, because BM25 is incomplete without it. The index remembers its first weighting.
             same_model: Whether models other than those that an existing index was made with make the same vectors
@@ -188,7 +190,8 @@ class Writing(Settings):
         """
         texts, ids = text_list(texts), None if ids is None else listed_ids(ids)
         metadatas = None if metadatas is None else listed_metadatas(metadatas)
-        records_of(texts, metadatas, ids)  # checked before an index is made
+        kwargs = _with_text_key(path, kwargs)
+        records_of(texts, metadatas, ids, _key_list(kwargs))  # checked before an index is made
         retriever = cls._embedded(path, embedding, sparse_embedding, kwargs, same_model=same_model)
         try:
             retriever.add_texts(texts, metadatas, ids=ids, batch_size=batch_size, show_progress=show_progress)
@@ -215,7 +218,8 @@ class Writing(Settings):
         """Make a retriever over texts without blocking the event loop; see `from_texts`."""
         texts, ids = text_list(texts), None if ids is None else listed_ids(ids)
         metadatas = None if metadatas is None else listed_metadatas(metadatas)
-        await asyncio.to_thread(records_of, texts, metadatas, ids)
+        kwargs = _with_text_key(path, kwargs)
+        await asyncio.to_thread(records_of, texts, metadatas, ids, _key_list(kwargs))
         opening = asyncio.create_task(
             asyncio.to_thread(cls._embedded, path, embedding, sparse_embedding, kwargs, same_model=same_model)
         )
@@ -277,16 +281,28 @@ class Writing(Settings):
                 f"make ResumableRetriever({given[0]}=...) and call its add_texts or add_documents"
             )
             raise ClientError(message)
-        if path is None:  # whoever opens a file again looks for the text where a retriever does by default
-            kwargs.setdefault("text_key", ())  # the text is the data, so all of the metadata is the user's
         index = open_embedded(path, embedding, sparse_embedding, kwargs.get("weighting"), same_model=same_model)
         try:
-            retriever = cls(index=index, embedding=True, **kwargs)
+            retriever = cls(index=index, **kwargs)
             retriever._connection = Connection(index, owned=True)
         except BaseException:
             index.close()
             raise
         return retriever
+
+
+def _with_text_key(path: object, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a retriever over an index of its own, with the keys where it looks for texts.
+
+    In an index in memory the text is the data, so that all of the metadata is the user's. Whoever opens a file again
+    looks for the text where a retriever does by default, so that these keys are not the user's there.
+    """
+    return {"text_key": () if path is None else TEXT_KEYS, **kwargs}
+
+
+def _key_list(kwargs: Mapping[str, Any]) -> list[str]:
+    key = kwargs["text_key"]
+    return [key] if isinstance(key, str) else list(key)
 
 
 def _delete_requests(
