@@ -213,6 +213,24 @@ class TestQuery:
             found = await store.query(query_str=QUESTION, similarity_top_k=66, **restriction)
             assert expected == {node.metadata["place"] for node in found.nodes or []}
 
+    async def test_restrictions_alone(self, open_index: Opener) -> None:
+        """Without text and vector all that passes is found, whatever the mode, and without scores that mean nothing."""
+        store = by_vectors(open_index)
+        await store.call("add", NODES)
+        cases: list[tuple[dict[str, Any], set[int]]] = [
+            ({"filters": one("even", O.EQ, "yes")}, set(range(0, 66, 2))),
+            ({"filters": one("even", O.GT, "no")}, set(range(0, 66, 2))),
+            ({"node_ids": [node.node_id for node in NODES[3:5]]}, {3, 4}),
+        ]
+        ways: list[dict[str, Any]] = [{}, {"query_str": " "}, {"mode": "hybrid"}, {"mode": "mmr"}]
+        for restriction, expected in cases:
+            for asked in ways:
+                found = await store.query(similarity_top_k=99, **{**restriction, **asked})
+                assert expected == {node.metadata["place"] for node in found.nodes or []}
+                assert found.similarities is None
+        with pytest.raises(ClientError, match="the question is empty"):
+            await store.query(similarity_top_k=5)
+
     async def test_what_is_checked_here_is_made_up_for(self, open_index: Opener) -> None:
         """With filters that the index cannot check, the query goes on until there are as many nodes as were wanted."""
         store = by_vectors(open_index)

@@ -258,6 +258,19 @@ class TestRetrievers:
         )
         assert [NODES[4].node_id] == ids_of(await called(store, retriever, "retrieve", "anything"))
 
+    async def test_auto_retriever_of_filters_alone(self, store: Coloured) -> None:
+        """If the model makes filters of the whole question, what passes them is found."""
+        index = over(store)
+        await called(store, index, "insert_nodes", copies(NODES[:9]))
+        retriever = VectorIndexAutoRetriever(
+            index,
+            VectorStoreInfo(content_info="sentences", metadata_info=[]),
+            llm=Scripted('{"query": "", "filters": [{"key": "even", "value": "yes", "operator": "=="}]}'),
+            empty_query_top_k=20,
+        )
+        found = await called(store, retriever, "retrieve", "all with even places")
+        assert [0, 2, 4, 6, 8] == sorted(node.metadata["place"] for node in found)
+
     async def test_recursive_retriever(self, store: Coloured) -> None:
         """Index nodes of the store lead to what they point at: another retriever, or a node."""
         index = over(store)

@@ -54,6 +54,15 @@ class NodeSearch:
     count: int
     mmr: Mmr | None = None
 
+    @property
+    def is_filter_alone(self) -> bool:
+        """Whether there is nothing to search for but what passes the filters.
+
+        `VectorIndexAutoRetriever` asks so where its model makes filters of a whole question.
+        """
+        asked = self.bundle.query_str.strip() or self.bundle.embedding
+        return not asked and bool(self.template.filter or self.residual is not None)
+
 
 def read_query(query: VectorStoreQuery, options: Mapping[str, Any], template: SearchQuery) -> NodeSearch:
     """Read a query of LlamaIndex's.
@@ -82,7 +91,9 @@ def read_query(query: VectorStoreQuery, options: Mapping[str, Any], template: Se
     require_count(top_k, "similarity_top_k" if top_k is query.similarity_top_k else "hybrid_top_k")
     bundle = QueryBundle(query.query_str or "", embedding=query.query_embedding)
     search = NodeSearch(bundle, replace(template, mode=mode, filter=joined), residual, _at_most(top_k or 1, query))
-    return _with_mmr(search, query, options) if chosen is VectorStoreQueryMode.MMR else search
+    if chosen is not VectorStoreQueryMode.MMR or search.is_filter_alone:
+        return search
+    return _with_mmr(search, query, options)
 
 
 def _refuse_unsupported(query: VectorStoreQuery) -> None:

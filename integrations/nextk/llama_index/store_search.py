@@ -20,7 +20,15 @@ from nextk.llama_index.nodes import node_of, text_of
 from nextk.llama_index.question import Embedder
 from nextk.llama_index.store_query import Mmr, NodeSearch
 from nextk.retrievers.connection import Connection
-from nextk.sessions import AsyncRetrievalSession, Limits, RetrievalSession, RowReader, SearchConfig, SearchQuery
+from nextk.sessions import (
+    AsyncRetrievalSession,
+    Limits,
+    RetrievalMode,
+    RetrievalSession,
+    RowReader,
+    SearchConfig,
+    SearchQuery,
+)
 from nextk.transport import QueryEmbedder
 from nextk.types import QueryMode, QueryResult
 from nextk.until import MaxResults
@@ -90,11 +98,15 @@ class StoreSearcher:
         )
 
     def _embed(self, search: NodeSearch) -> SearchQuery:
+        if search.is_filter_alone and (vector := self.connection.any_vector()):
+            return _by_filter(search, vector)
         if _is_vector_alone(search):
             return replace(search.template, vector=self.embedder.vector_of(search.bundle))
         return self.embedder.embed(search.bundle, search.template, self.connection)
 
     async def _aembed(self, search: NodeSearch) -> SearchQuery:
+        if search.is_filter_alone and (vector := await self.connection.aany_vector()):
+            return _by_filter(search, vector)
         if _is_vector_alone(search):
             return replace(search.template, vector=await self.embedder.avector_of(search.bundle))
         return await self.embedder.aembed(search.bundle, search.template, self.connection)
@@ -123,6 +135,11 @@ class StoreSearcher:
         return embedder
 
 
+def _by_filter(search: NodeSearch, vector: list[float]) -> SearchQuery:
+    """Return the query of a search for what passes the filters, whose order by an arbitrary vector means nothing."""
+    return replace(search.template, mode=RetrievalMode.DENSE, vector=vector, fusion=None, weighting_of_index=False)
+
+
 def _is_vector_alone(search: NodeSearch) -> bool:
     """Return whether a dense search has a vector and no text, which even an index that embeds is searched by."""
     mode, bundle = search.template.mode, search.bundle
@@ -143,7 +160,7 @@ def _result(search: NodeSearch, query: SearchQuery, nodes: Sequence[NodeWithScor
         nodes = _chosen(search.mmr, query.vector or [], nodes)
     return VectorStoreQueryResult(
         nodes=[found.node for found in nodes],
-        similarities=[found.score or 0.0 for found in nodes],
+        similarities=None if search.is_filter_alone else [found.score or 0.0 for found in nodes],
         ids=[found.node.node_id for found in nodes],
     )
 

@@ -316,6 +316,8 @@ class ResumableVectorStore(StoreOverIndex):
 
         Args:
             query: The query: its text or vector, its mode, filters and sizes. `similarity_top_k` may be any number.
+                With filters, ids of nodes or of documents alone, it finds what passes them, in no order and without
+                scores, over an index that has dense vectors.
                 Empty lists of `doc_ids` and `node_ids` count as absent, as everywhere in LlamaIndex.
             **kwargs: `mmr_threshold`, `mmr_prefetch_k` and `mmr_prefetch_factor`, for the mode `mmr`.
 

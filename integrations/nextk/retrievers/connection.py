@@ -89,6 +89,17 @@ class Connection:
         """Return whether records of the index may have dense vectors, without blocking the event loop."""
         return _takes_dense(await self._afetch_info())
 
+    def any_vector(self) -> list[float] | None:
+        """Return a vector for a search in which only the filter matters, float (dimension,).
+
+        It is `None` for an index without dense vectors. The index is asked once.
+        """
+        return _any_vector(self._fetch_info())
+
+    async def aany_vector(self) -> list[float] | None:
+        """Return a vector for a search in which only the filter matters, without blocking the event loop."""
+        return _any_vector(await self._afetch_info())
+
     def query_embedder(self) -> QueryEmbedder | None:
         """Return who embeds queries by the models of the index; `None` if these are not in this process."""
         transport = self.index._transport  # noqa: SLF001 - no method of the documented client embeds
@@ -166,6 +177,11 @@ class Connection:
 
 def _rebuild(index: Index | AsyncIndex | None, url: str | None, token: str | None, owned: bool) -> Connection:
     return Connection(index, url, token, owned=owned)
+
+
+def _any_vector(info: InfoResult) -> list[float] | None:
+    dimension = info.dimension if info.dense_index is not None else 0
+    return [1.0] + [0.0] * (dimension - 1) if dimension else None
 
 
 def _takes_dense(info: InfoResult) -> bool:
