@@ -1,4 +1,4 @@
-"""The cost of the LlamaIndex retriever's `retrieve` compared with the bare index, and the cost of searching on.
+"""The cost of the LlamaIndex retriever's and store's searches beside the bare index, and the cost of searching on.
 
 Run by hand: `OPENBLAS_NUM_THREADS=1 python tests/benchmarks/adapter_llama_index.py`, without which the threads of numpy
 spin next to what is measured. All ways ask the same questions for ten rows, in turns within one run, of one index in
@@ -19,11 +19,12 @@ from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 from nextk import Index
 from nextk.cli.corpus import standard_library
-from nextk.llama_index import ResumableRetriever
+from nextk.llama_index import ResumableRetriever, ResumableVectorStore
 from nextk.types import Data
 from nextk.until import MaxResults
 
@@ -70,6 +71,7 @@ def ways_of(index: Index, read: Callable[[Any], str], *, stored_nodes: bool) -> 
     """The ways to ask one index; `read` gives the text of a match."""
     retriever = ResumableRetriever(index, embedding=True, similarity_top_k=SIZE)
     until = ResumableRetriever(index, embedding=True, until=MaxResults(SIZE))
+    store = ResumableVectorStore(index, embedding=True)
     at_hand = AtHand()
     found = {question: retriever.retrieve(question) for question in QUESTIONS}
 
@@ -91,7 +93,13 @@ def ways_of(index: Index, read: Callable[[Any], str], *, stored_nodes: bool) -> 
     ways: dict[str, Way] = {"Index.query": lambda question: [read(match) for match in query(question)]}
     if stored_nodes:
         ways["rows to nodes, by LlamaIndex"] = rebuilt
+
+    def by_store(question: str) -> list[str]:
+        nodes = store.query(VectorStoreQuery(query_str=question, similarity_top_k=SIZE)).nodes
+        return [node.get_content() for node in nodes or []]
+
     return ways | {
+        "query of the vector store": by_store,
         "retrieve": lambda question: texts_of(retriever.retrieve(question)),
         "retrieve, until=MaxResults(10)": lambda question: texts_of(until.retrieve(question)),
         "open, fetch_next(10)": opened,
