@@ -1,8 +1,7 @@
 """The base of the LangChain vector store over an index: its index, its models and its settings."""
 
 import pickle
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -12,10 +11,10 @@ from nextk.client import Index
 from nextk.errors import ClientError
 from nextk.langchain.settings import ResolvedSettings
 from nextk.langchain.writing import Writing
-from nextk.retrievers.connection import Connection
+from nextk.retrievers.connection import ClosingMixin, Connection
 
 
-class IndexStore(VectorStore):
+class IndexStore(ClosingMixin, VectorStore):
     """A LangChain vector store whose records a retriever of nextk finds and writes.
 
     Attributes:
@@ -57,29 +56,8 @@ class IndexStore(VectorStore):
         """Return the fields of a `ResumableRetriever` over the same records, by their names."""
         return {name: getattr(self._retriever, name) for name in self.retriever_fields}
 
-    def close(self) -> None:
-        """Close the index if this store has opened it. An index that was handed over is closed by its owner."""
-        self._retriever.close()
-
-    async def aclose(self) -> None:
-        """Close the index for the running event loop if this store has opened it; see `close`."""
-        await self._retriever.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
+    def _current_connection(self) -> Connection:
+        return self._connection
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: the settings and how to find the index again, but nothing that is open.

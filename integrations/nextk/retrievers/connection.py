@@ -257,17 +257,17 @@ def has_text_models(info: InfoResult, mode: RetrievalMode | None) -> bool:
 
 
 class ClosingMixin:
-    """Closing a retriever: by `close`, by `aclose`, or by leaving `with` or `async with`."""
+    """Closing a retriever or a store: by `close`, by `aclose`, or by leaving `with` or `async with`."""
 
     def _current_connection(self) -> Connection | SourceConnection:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close the index if this retriever has opened it. An index that was handed over is closed by its owner."""
+        """Close the index if it was opened here. An index that was handed over is closed by its owner."""
         self._current_connection().close()
 
     async def aclose(self) -> None:
-        """Close the index for the running event loop if this retriever has opened it; see `close`."""
+        """Close the index for the running event loop if it was opened here; see `close`."""
         await self._current_connection().aclose()
 
     def __enter__(self) -> Self:
