@@ -42,8 +42,9 @@ def index_filter(filter: str | Mapping[str, Any]) -> str:
     """Return a filter in the index's language.
 
     A dict such as `{"lang": "de", "year": {"$gte": 2020}}` holds for a record if each of its keys does. A key names a
-    field of the metadata, with dots a nested one (`author.name`). Beside it stands a value, which the field equals, or
-    a dict of one or more operators, all of which hold:
+    field of the metadata, with dots a nested one (`author.name`); a key that has a dot of its own, and an element of an
+    array, have no name. Beside it stands a value, which the field equals, or a dict of one or more operators, all of
+    which hold:
 
     | operator | holds if the field |
     | --- | --- |
