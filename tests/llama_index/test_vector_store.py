@@ -231,6 +231,42 @@ class TestQuery:
         with pytest.raises(ClientError, match="the question is empty"):
             await store.query(similarity_top_k=5)
 
+    async def test_filters_alone_of_an_index_without_vectors(self, open_index: Opener) -> None:
+        """An index in which nothing is stored has nothing to find, until there is something."""
+        store = coloured(open_index(None), embed_model=Digests())
+        filters = one("even", O.EQ, "yes")
+        assert [] == (await store.query(filters=filters)).ids
+        await store.call("add", NODES[:3])
+        assert 2 == len((await store.query(filters=filters, similarity_top_k=9)).ids or [])
+
+    async def test_a_filter_of_the_store_is_no_query(self, open_index: Opener) -> None:
+        """A blank query is refused, whatever filter holds for every query of the store."""
+        store = by_vectors(open_index, filter="place < 30")
+        await store.call("add", NODES[:3])
+        with pytest.raises(ClientError, match="the question is empty"):
+            await store.query(query_str="  ")
+
+    async def test_vectors_of_other_kinds(self, open_index: Opener) -> None:
+        """A query's vector may be an array or a tuple, with a text or without; anything else is refused by its name."""
+        store = by_vectors(open_index)
+        await store.call("add", NODES)
+        vector = (await store.record(NODES[7].node_id)).vector
+        for numbers in (np.array(vector), tuple(vector)):
+            assert [NODES[7].node_id] == (await store.query(query_embedding=numbers)).ids
+            assert [NODES[7].node_id] == (await store.query(query_embedding=numbers, query_str="x")).ids
+        with pytest.raises(ClientError, match="query_embedding"):
+            await store.query(query_embedding="abc")
+        with pytest.raises(ClientError, match="query_str"):
+            await store.query(query_str=5)
+
+    async def test_named_nodes_are_found_whatever_it_takes(self, open_index: Opener) -> None:
+        """No deadline keeps a node from being found that is named by its id."""
+        store = by_vectors(open_index, deadline=1e-6)
+        await store.call("add", NODES)
+        wanted = [NODES[position].node_id for position in (0, 33, 65)]
+        found = await store.query(query_str=QUESTION, similarity_top_k=3, node_ids=wanted)
+        assert sorted(wanted) == sorted(found.ids or [])
+
     async def test_what_is_checked_here_is_made_up_for(self, open_index: Opener) -> None:
         """With filters that the index cannot check, the query goes on until there are as many nodes as were wanted."""
         store = by_vectors(open_index)

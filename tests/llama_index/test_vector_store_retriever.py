@@ -92,7 +92,7 @@ class TestTheSameSearch:
         assert expected == await retrieve(ours, blocking)
 
     def test_arguments_win(self) -> None:
-        """Arguments of the retriever take the place of the store's settings."""
+        """Arguments of the retriever take the place of the store's settings, but for a filter, which holds besides."""
         with Index.embedded(type="dense", dimension=DIMENSION) as index:
             store = ResumableVectorStore(index, embed_model=MockEmbedding(DIMENSION), namespace="n", deadline=5)
             store.add(
@@ -106,6 +106,9 @@ class TestTheSameSearch:
             assert ("n", "place < 5", 7, "dense") == tuple(
                 config[name] for name in ("namespace", "filter", "deadline", "retrieval_mode")
             )
+            narrowed = ResumableVectorStore(index, embed_model=own, namespace="n", filter="place > 2")
+            both = ResumableRetriever.from_vector_store(narrowed, filter="place < 5", similarity_top_k=9)
+            assert {3, 4} == {found.node.metadata["place"] for found in both.retrieve(NODES[3].text)}
             elsewhere = ResumableRetriever.from_vector_store(store, namespace="", retrieval_mode="dense")
             assert [] == elsewhere.retrieve("a")
 

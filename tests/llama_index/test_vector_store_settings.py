@@ -219,3 +219,12 @@ class TestWrittenDown:
         async with opened:
             assert [NODES[1].node_id] == (await opened.aquery(QUERY)).ids
         assert ["blocking", "asynchronous"] == closed
+
+
+def test_settings_do_not_change() -> None:
+    """A copy with other settings would search as before, so that it is refused; a plain copy shares the connection."""
+    with Index.embedded(dimension=DIMENSION) as index:
+        store = ResumableVectorStore(index)
+        with pytest.raises(ClientError, match="make another ResumableVectorStore"):
+            store.model_copy(update={"namespace": "b"})
+        assert store.model_copy().client is store.client

@@ -50,7 +50,9 @@ def node_of(match: QueryResult, text_keys: Sequence[str]) -> NodeWithScore | Non
     if found is None:
         return None
     if found.has_node and match.metadata:
-        return NodeWithScore(node=metadata_dict_to_node(match.metadata), score=match.score)
+        node = metadata_dict_to_node(match.metadata)
+        node.id_ = match.id  # by which it is read and removed, whatever another writer has put into the node
+        return NodeWithScore(node=node, score=match.score)
     return NodeWithScore(node=TextNode(id_=match.id, text=found.text, metadata=found.metadata), score=match.score)
 
 

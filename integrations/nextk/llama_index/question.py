@@ -112,13 +112,17 @@ class Embedder:
 
     def vector_of(self, bundle: QueryBundle) -> list[float]:
         """Return the dense vector of a query, float (dimension,): its own, or else the mean of its embedded texts."""
-        return _own_vector(bundle) or self.dense_model().get_agg_embedding_from_queries(embedding_texts(bundle))
+        if own := _own_vector(bundle):
+            return own
+        texts = embedding_texts(bundle)  # first, because an empty query is the simpler fault
+        return self.dense_model().get_agg_embedding_from_queries(texts)
 
     async def avector_of(self, bundle: QueryBundle) -> list[float]:
         """Return the dense vector of a query without blocking the event loop; see `vector_of`."""
         if own := _own_vector(bundle):
             return own
-        return await self.dense_model().aget_agg_embedding_from_queries(embedding_texts(bundle))
+        texts = embedding_texts(bundle)
+        return await self.dense_model().aget_agg_embedding_from_queries(texts)
 
     def sparse_vector_of(self, bundle: QueryBundle) -> SparseVector:
         """Return the sparse vector of the words of a query."""

@@ -1,5 +1,6 @@
 """The base of the LlamaIndex vector store: its connection to an index, which is shared, pickled and closed. Private."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from nextk.async_client import AsyncIndex
 from nextk.client import Index
+from nextk.errors import ClientError
 from nextk.llama_index.lazy_connection import LazyConnection
 from nextk.retrievers.connection import ClosingMixin, Connection
 
@@ -45,6 +47,21 @@ class StoreOverIndex(ClosingMixin, BasePydanticVectorStore):
 
     def _current_connection(self) -> Connection:
         return self._connection.open()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002
+        """Return a copy over the same connection.
+
+        Args:
+            update: Nothing: a store with other settings is made anew.
+            deep: Makes no difference.
+
+        Raises:
+            ClientError: If settings are to be changed, which searches would not notice.
+        """
+        if update:
+            message = f"the settings of a store do not change: make another {type(self).__name__}(index, ...) with them"
+            raise ClientError(message)
+        return super().model_copy()
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self.model_copy()

@@ -13,6 +13,7 @@ from nextk.errors import ClientError
 from nextk.llama_index.filters import translate
 from nextk.llama_index.mode import RETRIEVAL_MODES, mode_of, top_k_of
 from nextk.llama_index.policies import MetadataPolicy, Restrictions
+from nextk.payloads import plain_list
 from nextk.sessions import RetrievalMode, SearchQuery
 
 MMR_OPTIONS = ("mmr_threshold", "mmr_prefetch_k", "mmr_prefetch_factor")
@@ -46,6 +47,9 @@ class NodeSearch:
         residual: The part of the restrictions that the index cannot check; `None` if there is none.
         count: The number of nodes to find.
         mmr: How some of them are chosen; `None` to take all as they come.
+        is_filter_alone: Whether there is nothing to search for but what passes the query's own filters.
+            `VectorIndexAutoRetriever` asks so where its model makes filters of a whole question.
+        names_nodes: Whether the query names its nodes by their ids, of which none may be left out for want of time.
     """
 
     bundle: QueryBundle
@@ -53,15 +57,8 @@ class NodeSearch:
     residual: MetadataPolicy | None
     count: int
     mmr: Mmr | None = None
-
-    @property
-    def is_filter_alone(self) -> bool:
-        """Whether there is nothing to search for but what passes the filters.
-
-        `VectorIndexAutoRetriever` asks so where its model makes filters of a whole question.
-        """
-        asked = self.bundle.query_str.strip() or self.bundle.embedding
-        return not asked and bool(self.template.filter or self.residual is not None)
+    is_filter_alone: bool = False
+    names_nodes: bool = False
 
 
 def read_query(query: VectorStoreQuery, options: Mapping[str, Any], template: SearchQuery) -> NodeSearch:
@@ -89,11 +86,31 @@ def read_query(query: VectorStoreQuery, options: Mapping[str, Any], template: Se
     joined = Restrictions(translated.filter, residual, ()).joined(template.filter)
     top_k = top_k_of(query.similarity_top_k, query.hybrid_top_k, mode)
     require_count(top_k, "similarity_top_k" if top_k is query.similarity_top_k else "hybrid_top_k")
-    bundle = QueryBundle(query.query_str or "", embedding=query.query_embedding)
-    search = NodeSearch(bundle, replace(template, mode=mode, filter=joined), residual, _at_most(top_k or 1, query))
+    bundle, restricted = _bundle_of(query), bool(translated.filter or residual is not None)
+    search = NodeSearch(
+        bundle,
+        replace(template, mode=mode, filter=joined),
+        residual,
+        _at_most(top_k or 1, query),
+        is_filter_alone=restricted and not bundle.query_str.strip() and not bundle.embedding,
+        names_nodes=bool(query.node_ids),
+    )
     if chosen is not VectorStoreQueryMode.MMR or search.is_filter_alone:
         return search
     return _with_mmr(search, query, options)
+
+
+def _bundle_of(query: VectorStoreQuery) -> QueryBundle:
+    """Return the text and the vector of a query, of which LlamaIndex checks nothing.
+
+    Raises:
+        ClientError: The text is no text, or the vector no list of numbers.
+    """
+    text = require_kind(query.query_str or "", str, "query_str")
+    vector: Any = query.query_embedding
+    if vector is not None:
+        vector = plain_list(list(vector) if isinstance(vector, tuple) else vector, "query_embedding")
+    return QueryBundle(text, embedding=vector)
 
 
 def _refuse_unsupported(query: VectorStoreQuery) -> None:

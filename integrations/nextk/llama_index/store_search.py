@@ -61,6 +61,8 @@ class StoreSearcher:
             ClientError: If the query is empty, if nobody embeds it, or if MMR has no vector of it.
             NextKError: If the index refuses, or cannot be reached.
         """
+        if search.is_filter_alone and not self.connection.has_vectors():
+            return _result(search, search.template, [])
         query = self._by_vector(search, self._embed(search))
         if self._is_one_query(search):
             return _result(search, query, self._reader.read(self.connection.query(query, search.count)))
@@ -71,6 +73,8 @@ class StoreSearcher:
 
     async def asearch(self, search: NodeSearch) -> VectorStoreQueryResult:
         """Run a search without blocking the event loop; see `search`."""
+        if search.is_filter_alone and not await self.connection.ahas_vectors():
+            return _result(search, search.template, [])
         query = await self._aby_vector(search, await self._aembed(search))
         if self._is_one_query(search):
             return await _aresult(search, query, self._reader.read(await self.connection.aquery(query, search.count)))
@@ -88,25 +92,28 @@ class StoreSearcher:
         return search.residual is None and search.count <= MAX_ROWS
 
     def _config(self, search: NodeSearch) -> SearchConfig:
-        """Return the bounds of a session that brings all nodes of one search. Only the deadline may end it early."""
+        """Return the bounds of a session that brings all nodes of one search.
+
+        Only the deadline may end it early, and not where nodes are named, each of which is to be found.
+        """
         return SearchConfig(
             MaxResults(search.count),
-            Limits(deadline=self.deadline),
+            Limits(deadline=None if search.names_nodes else self.deadline),
             max_recovery=None,
             always=search.residual,
             cap=search.count,
         )
 
     def _embed(self, search: NodeSearch) -> SearchQuery:
-        if search.is_filter_alone and (vector := self.connection.any_vector()):
-            return _by_filter(search, vector)
+        if search.is_filter_alone:
+            return _by_filter(search, self.connection.any_vector())
         if _is_vector_alone(search):
             return replace(search.template, vector=self.embedder.vector_of(search.bundle))
         return self.embedder.embed(search.bundle, search.template, self.connection)
 
     async def _aembed(self, search: NodeSearch) -> SearchQuery:
-        if search.is_filter_alone and (vector := await self.connection.aany_vector()):
-            return _by_filter(search, vector)
+        if search.is_filter_alone:
+            return _by_filter(search, await self.connection.aany_vector())
         if _is_vector_alone(search):
             return replace(search.template, vector=await self.embedder.avector_of(search.bundle))
         return await self.embedder.aembed(search.bundle, search.template, self.connection)
@@ -135,8 +142,17 @@ class StoreSearcher:
         return embedder
 
 
-def _by_filter(search: NodeSearch, vector: list[float]) -> SearchQuery:
-    """Return the query of a search for what passes the filters, whose order by an arbitrary vector means nothing."""
+def _by_filter(search: NodeSearch, vector: list[float] | None) -> SearchQuery:
+    """Return the query of a search for what passes the filters, whose order by an arbitrary vector means nothing.
+
+    Raises:
+        ClientError: There is no such vector, because the index has sparse vectors alone.
+    """
+    if vector is None:
+        message = (
+            "filters alone are searched for by dense vectors, and this index has none: call get_nodes(filters=...)"
+        )
+        raise ClientError(message)
     return replace(search.template, mode=RetrievalMode.DENSE, vector=vector, fusion=None, weighting_of_index=False)
 
 

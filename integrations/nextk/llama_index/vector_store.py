@@ -21,6 +21,7 @@ from nextk.llama_index.index_embedding import EmbeddedByIndex
 from nextk.llama_index.lazy_connection import LazyConnection
 from nextk.llama_index.mode import mode_of
 from nextk.llama_index.node_writer import NodeWriter
+from nextk.llama_index.policies import Restrictions
 from nextk.llama_index.question import Embedder
 from nextk.llama_index.record_store import RecordStore
 from nextk.llama_index.store_over_index import StoreOverIndex
@@ -53,7 +54,8 @@ class ResumableVectorStore(StoreOverIndex):
     always do; `embed_model`, or else `Settings.embed_model`, makes the vectors that are missing.
 
     `VectorStoreIndex` and `IngestionPipeline` want a model even so. For an index that embeds they are given
-    `store.embed_model`, which costs nothing and needs no download.
+    `store.embed_model`, which costs nothing and needs no download. What searches by a vector alone, without the text,
+    such as the retrievers of `DocumentSummaryIndex` and `PropertyGraphIndex` and HyDE, needs a real `embed_model`.
 
     Once a `VectorStoreIndex` was given index or image nodes, its `as_retriever` narrows each search to these, by
     `node_ids`, over every store that holds text. `VectorIndexRetriever(index)` and `from_index` do not.
@@ -341,8 +343,8 @@ class ResumableVectorStore(StoreOverIndex):
         """Return the arguments of a `ResumableRetriever` that searches as this store does, unless told otherwise.
 
         Args:
-            given: Arguments of the retriever, which take the place of the store's settings. Without a mode among them,
-                the retriever is dense, as a query of the mode `default` is.
+            given: Arguments of the retriever, which take the place of the store's settings; a `filter` holds besides
+                the store's own. Without a mode among them, the retriever is dense, as a query of the mode `default` is.
             embed_model: The model that embeds queries for the store, as that of a `VectorStoreIndex` does; absent: the
                 store's own. It is left out if the index embeds, about which it is asked once.
         """
@@ -355,6 +357,8 @@ class ResumableVectorStore(StoreOverIndex):
             settings["embedding"] = True
         elif "embedding" not in rest:
             settings |= {"embed_model": embed_model or self._embed_model, "sparse_embedding": self._sparse_embedding}
+        if "filter" in rest:
+            rest["filter"] = Restrictions(self.filter, None, ()).joined(rest["filter"])
         return settings | rest
 
     def _writer(self) -> NodeWriter:

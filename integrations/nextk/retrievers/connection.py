@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from nextk.arguments import shown
 from nextk.async_client import AsyncIndex
@@ -89,6 +89,16 @@ class Connection:
         """Return whether records of the index may have dense vectors, without blocking the event loop."""
         return _takes_dense(await self._afetch_info())
 
+    def has_vectors(self) -> bool:
+        """Return whether the index has a kind of vectors, as every index has in which something was stored."""
+        info = self._fetch_info()
+        return info.dense_index is not None or info.sparse_index is not None
+
+    async def ahas_vectors(self) -> bool:
+        """Return whether the index has a kind of vectors, without blocking the event loop; see `has_vectors`."""
+        await self._afetch_info()
+        return self.has_vectors()
+
     def any_vector(self) -> list[float] | None:
         """Return a vector for a search in which only the filter matters, float (dimension,).
 
@@ -145,12 +155,14 @@ class Connection:
             return query.with_weighting(_weighting_of(await self._afetch_info()))
 
     def _fetch_info(self) -> InfoResult:
-        self._info = self._info or self.index.info()
-        return self._info
+        if not _is_settled(self._info):
+            self._info = self.index.info()
+        return cast("InfoResult", self._info)
 
     async def _afetch_info(self) -> InfoResult:
-        self._info = self._info or await self.async_index.info()
-        return self._info
+        if not _is_settled(self._info):
+            self._info = await self.async_index.info()
+        return cast("InfoResult", self._info)
 
     def borrowed(self) -> Self:
         """Return a connection to the index over the same transport, which closes nothing."""
@@ -177,6 +189,11 @@ class Connection:
 
 def _rebuild(index: Index | AsyncIndex | None, url: str | None, token: str | None, owned: bool) -> Connection:
     return Connection(index, url, token, owned=owned)
+
+
+def _is_settled(info: InfoResult | None) -> bool:
+    """Return whether a description stays true: that of an index in which nothing is stored yet may not."""
+    return info is not None and info.index_type != UNDECIDED
 
 
 def _any_vector(info: InfoResult) -> list[float] | None:
