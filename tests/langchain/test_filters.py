@@ -55,7 +55,7 @@ class TestMeaning:
     @given(conditions)
     @SETTINGS
     def test_a_condition_and_its_negation(self, found: Found, condition: Any) -> None:
-        """What is said of one field, and its negation, hold for exactly the values for which they should."""
+        """A condition on one field, and its negation, hold for exactly the values for which they should."""
         rows = rows_around(condition)
         for each in ({"a": condition}, {"$not": {"a": condition}}):
             assert expected(each, rows) == found(index_filter(each), rows)
@@ -235,7 +235,7 @@ class TestRefusals:
         ids=ascii,
     )
     def test_words(self, filter: Any, words: str) -> None:
-        """What cannot be said exactly is refused, with the name of the part and advice."""
+        """A filter that no index can apply exactly is refused, with the name of the part and advice."""
         with pytest.raises(ClientError) as caught:
             index_filter(filter)
         assert words in str(caught.value)

@@ -80,7 +80,7 @@ class TestVectorStoreRetriever:
         assert fewer == await run(retriever, "invoke", QUESTION, k=3)
 
     async def test_configurable_search_kwargs(self, store: ResumableVectorStore, run: Colour) -> None:
-        """What a run configures reaches the search."""
+        """The settings of a run reach the search."""
         await run(store, "add_documents", DOCUMENTS)
         retriever = VectorStoreRetriever(vectorstore=store).configurable_fields(
             search_kwargs=ConfigurableField(id="search_kwargs")
@@ -254,7 +254,7 @@ class TestExampleSelectors:
 
 @pytest.mark.filterwarnings("ignore::langchain_core._api.deprecation.LangChainDeprecationWarning")
 class TestClassic:
-    """What LangChain keeps for older programs."""
+    """The parts of LangChain that are kept for older programs."""
 
     async def test_memory(self, store: ResumableVectorStore, run: Colour) -> None:
         """A conversation is stored turn by turn, and the turns that fit a question come back."""
@@ -269,7 +269,7 @@ class TestClassic:
             assert {"history": nearest.page_content} == history
 
     def test_buffer_memory(self, store: ResumableVectorStore) -> None:
-        """What no longer fits into the buffer is found in the store again."""
+        """A message that no longer fits into the buffer is found in the store again."""
 
         class Counting(FakeListChatModel):
             def get_num_tokens_from_messages(self, messages: Any, tools: Any = None) -> int:

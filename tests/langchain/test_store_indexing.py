@@ -43,7 +43,7 @@ def key_of(document: Document) -> str:
 
 @dataclass
 class Model:
-    """What the indexing API promises, with a dict for the store and run numbers for the record manager.
+    """A model of the indexing API's promises, with a dict for the store and run numbers for the record manager.
 
     Attributes:
         held: The documents by their keys.

@@ -119,7 +119,7 @@ class TestItsRecords:
         assert [] == await filled.run(filled.new, "similarity_search", QUESTION, 5, {"place": 7})
 
     async def test_updated_there(self, filled: Both) -> None:
-        """What the community store rewrites after that is found as it has written it."""
+        """A record that the community store rewrites after that is found as it has written it."""
         await filled.run(filled.new, "add_texts", ["The moon."], ids=["t7"])
         filled.old.add_texts(["The stars."], [{"place": -8}], ["t7"])
         assert [Document("The stars.", id="t7", metadata={"place": -8})] == await filled.run(

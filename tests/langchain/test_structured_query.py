@@ -14,7 +14,7 @@ TRANSLATOR = StructuredQueryTranslator()
 
 
 def translated(conditions: str) -> str:
-    """What the index is given for the conditions that a model writes."""
+    """The filters that the index is given for the conditions that a model writes."""
     parser = get_parser(
         allowed_comparators=TRANSLATOR.allowed_comparators, allowed_operators=TRANSLATOR.allowed_operators
     )
@@ -83,7 +83,7 @@ class TestTranslation:
 
 
 class TestRefusals:
-    """What a model may write, but no filter can express."""
+    """Conditions that a model may write, but that no filter can express."""
 
     @pytest.mark.parametrize("comparator", ["gt", "gte", "lt", "lte"])
     @pytest.mark.parametrize("day", ["2024-05-01", "2024-05-01T10:30:00"])

@@ -149,7 +149,7 @@ class TestByVector:
 
     @pytest.mark.parametrize("vector", ["abc", [1.0, "x"], None, {"a": 1}])
     async def test_no_vector(self, call: Colour, make: Maker, vector: Any) -> None:
-        """What is no list of numbers is refused, by the name of the argument."""
+        """A value that is no list of numbers is refused, by the name of the argument."""
         with pytest.raises(ClientError, match="embedding"):
             await call(make("dense-models"), "similarity_search_by_vector", vector)
 

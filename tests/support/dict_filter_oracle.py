@@ -164,7 +164,7 @@ def filters_of(fields: st.SearchStrategy[DictFilter]) -> st.SearchStrategy[DictF
 
 
 conditions = conditions_on(scalars, numbers, elements)
-"""What can be said of one field."""
+"""Conditions on one field."""
 
 filters = filters_of(st.dictionaries(KEYS, conditions, max_size=2))
 """Filters that the index's language can express."""

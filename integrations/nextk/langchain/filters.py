@@ -354,7 +354,7 @@ _HINTS: Final[Mapping[str, str]] = {
         ("$like", "$ilike", "$regex"), "write the whole filter as a text, which has GLOB: \"name GLOB 'a*'\""
     ),
 }
-"""What to do in the place of operators that are known from elsewhere, or stand in the wrong place."""
+"""The advice for operators that are known from elsewhere, or that stand in the wrong place."""
 
 _JOINS: Final[Mapping[str, tuple[bool, bool]]] = {"$and": (False, False), "$or": (True, False), "$nor": (True, True)}
 """The logical operators: whether they join by OR, and whether they negate the whole."""

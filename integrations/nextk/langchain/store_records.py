@@ -11,8 +11,9 @@ from nextk.errors import ClientError
 from nextk.langchain.arguments import refuse_unknown
 from nextk.langchain.documents import parts_of
 from nextk.langchain.index_store import IndexStore
-from nextk.retrievers.writing import BATCH
-from nextk.types import QueryResult
+from nextk.retrievers.record_text import match_of
+from nextk.retrievers.writing import BATCH, in_requests
+from nextk.types import FetchResult, QueryResult
 
 _ADD = ("ids", "namespace", "batch_size", "show_progress")
 _TIME_OF_CALLER = "current_time"
@@ -192,24 +193,19 @@ def given(values: Iterable[Any] | None) -> Iterable[Any] | None:
     return None if isinstance(values, list | tuple) and not values else values
 
 
-def _parts(ids: Sequence[str]) -> list[list[str]]:
+def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
     """Return ids without repetitions, in lists that one request can name.
 
     Raises:
         ClientError: One of them is neither a text nor a whole number, or is empty.
     """
     checked = [require_id(id_, f"ids[{position}]") for position, id_ in enumerate(id_list(ids))]
-    listed = list(dict.fromkeys(checked))
-    return [listed[start : start + MAX_ROWS] for start in range(0, len(listed), MAX_ROWS)]
+    return in_requests(list(dict.fromkeys(checked)))
 
 
-def _matches(records: Iterable[Any]) -> list[QueryResult]:
+def _matches(records: Iterable[FetchResult | None]) -> list[QueryResult]:
     """Return records as matches, which the reader takes; those that were not found are left out."""
-    return [
-        QueryResult(record.id, 0.0, metadata=record.metadata, data=record.data)
-        for record in records
-        if record is not None
-    ]
+    return [match_of(record) for record in records if record is not None]
 
 
 def _is_all(ids: object, filter: object, delete_all: object) -> bool:

@@ -9,7 +9,6 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
 from nextk.arguments import id_list
-from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.langchain.documents import listed_ids, listed_metadatas, parts_of, records_of
 from nextk.langchain.filters import index_filter
@@ -17,7 +16,7 @@ from nextk.langchain.settings import Settings
 from nextk.langchain.store_task import StoreTask, text_list
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.record_text import TEXT_KEYS
-from nextk.retrievers.writing import BATCH, open_embedded
+from nextk.retrievers.writing import BATCH, in_requests, open_embedded
 
 _LOCATION_FIELDS = ("index", "source", "url", "token")
 
@@ -315,8 +314,7 @@ def _delete_requests(
         raise ClientError(message)
     if ids is None:
         return [{"filter": condition}]
-    listed = id_list(ids)
-    return [{"ids": listed[start : start + MAX_ROWS]} for start in range(0, len(listed), MAX_ROWS)]
+    return [{"ids": part} for part in in_requests(id_list(ids))]
 
 
 def _close(opening: "asyncio.Task[Writing]") -> None:

@@ -13,7 +13,9 @@ from nextk.errors import ClientError
 from nextk.llama_index.filters import NO_DOCUMENT, RecordCheck, check_of, filter_of_document, translate
 from nextk.llama_index.nodes import node_of, node_reader
 from nextk.retrievers.connection import Connection
-from nextk.types import FetchResult, QueryResult
+from nextk.retrievers.record_text import match_of
+from nextk.retrievers.writing import in_requests
+from nextk.types import FetchResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +61,21 @@ class RecordStore:
         Raises:
             ClientError: If neither says which nodes are meant.
         """
-        check = _deleting(node_ids, filters)
+        check, exact = _deleting(node_ids, filters)
         if node_ids is not None and not check.restricts:
             self._delete_ids(id_list(node_ids))
-        elif node_ids is not None:
-            self._delete_ids(record.id for record in self._fetch(node_ids) if check(record.metadata or {}, record.id))
-        elif (exact := _exact_filter(filters)) is not None:
+        elif node_ids is None and exact is not None:
             self.connection.index.delete(filter=exact, namespace=self.namespace)
         else:
-            self._delete_ids(record.id for record in self._scan() if check(record.metadata or {}, record.id))
+            found = self._scan() if node_ids is None else self._fetch(node_ids)
+            self._delete_ids(record.id for record in found if check(record.metadata or {}, record.id))
 
     async def adelete(self, node_ids: Iterable[str] | None, filters: MetadataFilters | None) -> None:
         """Remove nodes without blocking the event loop; see `delete`."""
-        check = _deleting(node_ids, filters)
+        check, exact = _deleting(node_ids, filters)
         if node_ids is not None and not check.restricts:
             await self._adelete_ids(id_list(node_ids))
-        elif node_ids is None and (exact := _exact_filter(filters)) is not None:
+        elif node_ids is None and exact is not None:
             await self.connection.async_index.delete(filter=exact, namespace=self.namespace)
         else:
             found = self._ascan() if node_ids is None else self._afetch(node_ids)
@@ -163,7 +164,7 @@ class RecordStore:
 
     def _nodes(self, records: Sequence[FetchResult]) -> list[BaseNode]:
         reader = node_reader(self.text_keys)
-        return [found.node for found in reader.read([_as_match(record) for record in records])]
+        return [found.node for found in reader.read([match_of(record) for record in records])]
 
     def _belonging_to(self, ref_doc_id: Any) -> Callable[[FetchResult], bool]:
         """Return a function that tells whether a record is a node of a document, or the document itself.
@@ -183,20 +184,15 @@ class RecordStore:
 
     def _document_of(self, record: FetchResult) -> str | None:
         """Return the id of the source document of a record; `None` if it has none."""
-        found = node_of(_as_match(record), self.text_keys)
+        found = node_of(match_of(record), self.text_keys)
         if found is not None and found.node.ref_doc_id is not None:
             return found.node.ref_doc_id
         stored = (record.metadata or {}).get("ref_doc_id")
         return stored if isinstance(stored, str) and stored != NO_DOCUMENT else None
 
 
-def _as_match(record: FetchResult) -> QueryResult:
-    """Return a record as a match, which the reader of nodes takes."""
-    return QueryResult(record.id, 0.0, metadata=record.metadata, data=record.data)
-
-
-def _deleting(node_ids: Iterable[str] | None, filters: MetadataFilters | None) -> RecordCheck:
-    """Return the check of the filters of a removal.
+def _deleting(node_ids: Iterable[str] | None, filters: MetadataFilters | None) -> tuple[RecordCheck, str | None]:
+    """Return the check of the filters of a removal, and the filter of the index that says all of them, if one does.
 
     Raises:
         ClientError: Nothing says which nodes are to be removed.
@@ -205,13 +201,8 @@ def _deleting(node_ids: Iterable[str] | None, filters: MetadataFilters | None) -
     if node_ids is None and not translated.filter and translated.residual is None:
         message = "delete_nodes() takes node_ids, filters that restrict something, or both: clear() removes every node"
         raise ClientError(message)
-    return check_of(filters)
-
-
-def _exact_filter(filters: MetadataFilters | None) -> str | None:
-    """Return filters as a filter of the index, if that says all of it; `None` otherwise."""
-    translated = translate(filters)
-    return translated.filter if translated.residual is None and translated.filter else None
+    exact = translated.filter if translated.residual is None and translated.filter else None
+    return check_of(filters), exact
 
 
 def _may_be_stored(id: str) -> bool:
@@ -219,7 +210,6 @@ def _may_be_stored(id: str) -> bool:
     return len(id.encode()) <= MAX_ID_BYTES
 
 
-def _parts(ids: Iterable[str]) -> list[list[str]]:
+def _parts(ids: Iterable[str]) -> list[Sequence[str]]:
     """Return ids in lists that one request can name, none twice."""
-    listed = list(dict.fromkeys(id_list(ids)))
-    return [listed[start : start + MAX_ROWS] for start in range(0, len(listed), MAX_ROWS)]
+    return in_requests(list(dict.fromkeys(id_list(ids))))

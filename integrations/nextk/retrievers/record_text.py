@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nextk.types import QueryResult
+from nextk.types import FetchResult, QueryResult
 
 TEXT_KEYS = ("text", "_pageContentLC")
 """The metadata keys under which LangChain's community stores keep the text."""
@@ -40,6 +40,11 @@ class RecordText:
     text: str
     metadata: dict[str, Any]
     has_node: bool = field(default=False, compare=False)
+
+
+def match_of(record: FetchResult) -> QueryResult:
+    """Return a record that was fetched by its id as a match without a score, which readers take."""
+    return QueryResult(record.id, 0.0, metadata=record.metadata, data=record.data)
 
 
 def read_text(match: QueryResult, text_keys: Sequence[str]) -> RecordText | None:
