@@ -1,5 +1,6 @@
 """Storing nodes in an index, as the LlamaIndex retriever and the vector store both do it."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ class NodeWriter:
 
     async def ainsert(self, nodes: Iterable[BaseNode], batch_size: int, *, show_progress: bool = False) -> list[str]:
         """Check nodes, and store them without blocking the event loop; see `insert`."""
-        storable = storable_nodes(nodes)
+        storable = await asyncio.to_thread(storable_nodes, nodes)  # checks of many nodes take seconds
         given = _bring_vectors(storable)
         dense = await self.embedder.astores_dense(self.connection, given=given) if storable else None
         if dense:
