@@ -201,6 +201,22 @@ class TestGetNodes:
         assert {"a", "c"} == await store.stored()
 
 
+class TestIds:
+    """The ids of nodes that others have written."""
+
+    async def test_under_another_key(self, open_index: Opener) -> None:
+        """A node that was written under another key than its own id is found, read and removed by this key."""
+        store = await filled(open_index, [node("n")])
+        [record] = await store.index.fetch("n", include_metadata=True)
+        assert record is not None
+        await store.index.upsert([("m", [0.0, 1.0], record.metadata)])
+        assert ["m"] == (await store.query(query_embedding=[0.0, 1.0], similarity_top_k=1)).ids
+        assert {"n", "m"} == set(ids_of(await store.call("get_nodes")))
+        assert ["m"] == ids_of(await store.call("get_nodes", ["m"]))
+        await store.call("delete_nodes", ["m"])
+        assert {"n"} == await store.stored()
+
+
 class TestRecordedStore:
     """Records that the real `llama-index-vector-stores-upstash` 0.6.0 has written; how says their file."""
 

@@ -36,6 +36,15 @@ def node_reader(text_keys: Sequence[str]) -> RowReader[NodeWithScore]:
     return RowReader(partial(node_of, text_keys=text_keys), text_of, text_keys)
 
 
+def stored_node_reader(text_keys: Sequence[str]) -> RowReader[NodeWithScore]:
+    """Return the reader of a store: as `node_reader`, but each node has the id of its record (`stored_node_of`).
+
+    Args:
+        text_keys: The metadata keys that may hold the text of a record without a node.
+    """
+    return RowReader(partial(stored_node_of, text_keys=text_keys), text_of, text_keys)
+
+
 def node_of(match: QueryResult, text_keys: Sequence[str]) -> NodeWithScore | None:
     """Convert a match into a node: the node that the record holds, else a `TextNode` of its text and metadata.
 
@@ -50,10 +59,27 @@ def node_of(match: QueryResult, text_keys: Sequence[str]) -> NodeWithScore | Non
     if found is None:
         return None
     if found.has_node and match.metadata:
-        node = metadata_dict_to_node(match.metadata)
-        node.id_ = match.id  # by which it is read and removed, whatever another writer has put into the node
-        return NodeWithScore(node=node, score=match.score)
+        return NodeWithScore(node=metadata_dict_to_node(match.metadata), score=match.score)
     return NodeWithScore(node=TextNode(id_=match.id, text=found.text, metadata=found.metadata), score=match.score)
+
+
+def stored_node_of(match: QueryResult, text_keys: Sequence[str]) -> NodeWithScore | None:
+    """Convert a match into a node as a store hands it out: under the id of its record.
+
+    By this id the store reads and removes it, whatever id another writer has put into the node. A retriever keeps the
+    node's own id instead (`node_of`), so that a node that is stored under two ids is shown once.
+
+    Args:
+        match: The match, with its metadata and its data.
+        text_keys: The metadata keys that may hold the text of a record without a node.
+
+    Returns:
+        A new node with the score of the match, or `None` if the record holds no text.
+    """
+    found = node_of(match, text_keys)
+    if found is not None:
+        found.node.id_ = match.id
+    return found
 
 
 def text_of(node: NodeWithScore) -> str:

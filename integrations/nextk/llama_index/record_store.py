@@ -11,7 +11,7 @@ from nextk.arguments import id_list, written
 from nextk.bodies import MAX_ID_BYTES, MAX_ROWS
 from nextk.errors import ClientError
 from nextk.llama_index.filters import NO_DOCUMENT, RecordCheck, check_of, filter_of_document, translate
-from nextk.llama_index.nodes import node_of, node_reader
+from nextk.llama_index.nodes import node_of, stored_node_reader
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.record_text import match_of
 from nextk.retrievers.writing import in_requests
@@ -163,7 +163,7 @@ class RecordStore:
             await self.connection.async_index.delete(part, namespace=self.namespace)
 
     def _nodes(self, records: Sequence[FetchResult]) -> list[BaseNode]:
-        reader = node_reader(self.text_keys)
+        reader = stored_node_reader(self.text_keys)
         return [found.node for found in reader.read([match_of(record) for record in records])]
 
     def _belonging_to(self, ref_doc_id: Any) -> Callable[[FetchResult], bool]:

@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryResult
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.llama_index.instrumentation import announce
-from nextk.llama_index.nodes import node_of, text_of
+from nextk.llama_index.nodes import stored_node_of, text_of
 from nextk.llama_index.question import Embedder
 from nextk.llama_index.store_query import Mmr, NodeSearch
 from nextk.retrievers.connection import Connection
@@ -165,7 +165,7 @@ def _is_vector_alone(search: NodeSearch) -> bool:
 
 def _node_with_vector(match: QueryResult, text_keys: Sequence[str]) -> NodeWithScore | None:
     """Convert a match into a node, with its dense vector if the match has one."""
-    found = node_of(match, text_keys)
+    found = stored_node_of(match, text_keys)
     if found is not None and match.vector is not None:
         found.node.embedding = match.vector
     return found
