@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,15 +77,18 @@ class RawConnection:
 
     async def post(self, command: str, body: object) -> Any:
         """Send a command of the protocol, and return its result. Every refusal is an error."""
-        content = json.dumps(body).encode()
-        head = f"POST /{command} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+        status, reply = await self.send(command, json.dumps(body).encode())
+        assert status == HTTPStatus.OK, reply
+        return json.loads(reply)["result"]
+
+    async def send(self, path: str, content: bytes) -> tuple[int, bytes]:
+        """Send a body to a path, and return the status and the body of the reply."""
+        head = f"POST /{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
         self._writer.write(head.encode() + content)
         headers = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = re.search(rb"content-length: (\d+)", headers)
         assert length, headers
-        reply = await self._reader.readexactly(int(length[1]))
-        assert b" 200 " in headers.partition(b"\r\n")[0], reply
-        return json.loads(reply)["result"]
+        return int(headers.split(b" ", 2)[1]), await self._reader.readexactly(int(length[1]))
 
     async def close(self) -> None:
         """Close the connection."""

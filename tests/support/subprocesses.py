@@ -11,6 +11,9 @@ import nextk
 ROOT = str(Path(nextk.__file__).parents[1])
 _REPOSITORY = str(Path(__file__).parents[2])
 
+REPOSITORY_PATH = {**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, _REPOSITORY])}
+"""The environment of a process that may import nextk and these tests."""
+
 
 def python(code: str, *arguments: object, under: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start a piece of code, which may import nextk and the helpers of these tests; its streams are pipes.
@@ -22,7 +25,7 @@ def python(code: str, *arguments: object, under: Sequence[str] = ()) -> subproce
     """
     return subprocess.Popen(  # noqa: S603 - our own interpreter and code
         [*under, sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, _REPOSITORY])},
+        env=REPOSITORY_PATH,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
