@@ -552,7 +552,7 @@ def test_a_served_index_has_as_many_namespaces_as_it_may(monkeypatch: pytest.Mon
 
     async def ask(app: ASGIApp) -> list[str]:
         record = {"id": "a", "vector": [1.0]}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             return [(await client.post(f"/upsert/{namespace}", json=record)).text for namespace in ("x", "y")]
 
     monkeypatch.setattr(listening, "run", lambda app, _listener: replies.extend(asyncio.run(ask(app))))
@@ -566,7 +566,7 @@ def test_a_served_index_has_as_many_open_queries_as_it_may(monkeypatch: pytest.M
     replies: list[str] = []
 
     async def ask(app: ASGIApp) -> list[str]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             await client.post("/upsert", json={"id": "a", "vector": [1.0]})
             return [(await client.post("/resumable-query", json={"vector": [1.0]})).text for _ in range(3)]
 
@@ -602,7 +602,7 @@ def test_a_served_filter_has_as_much_time_as_it_may(monkeypatch: pytest.MonkeyPa
     clock = itertools.chain([0.0], itertools.repeat(7.5)).__next__
 
     async def ask(app: ASGIApp) -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             await client.post("/upsert", json={"id": "a", "vector": [1.0], "metadata": {"n": 1}})
             return await client.post("/query", json={"vector": [1.0], "filter": "n = 1"})
 

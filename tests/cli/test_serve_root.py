@@ -22,7 +22,7 @@ NAMES = {"DENSE": "docs", "SPARSE": "aardvarks", "HYBRID": "zebras"}
 
 
 async def _ask(app: ASGIApp) -> str:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
         reply = (await client.post("/info")).json()
         metrics = (await client.get("/metrics")).text
     if "error" in reply:

@@ -28,7 +28,9 @@ If it is not served, / answers 404. /healthz and /metrics tell about the server 
 --index, every index in DIR is served; without --index and --data, one index in memory.
 
 Set tokens as {TOKEN} and {READ_ONLY_TOKEN} rather than as arguments, which other users of
-the machine can see. Without a token, the server listens to this machine only.
+the machine can see. Without a token, the server listens to this machine only, and refuses whatever
+a page in a browser may have sent: its Host header has to be localhost, a loopback address, or the
+name of an --allow-host.
 
   nextk serve
       serve an index in memory that embeds text by itself
@@ -48,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token", metavar="T", help=f"token that clients must send (default: ${TOKEN})")
     parser.add_argument(
         "--read-only-token", metavar="R", help=f"token of clients that may only read (default: ${READ_ONLY_TOKEN})"
+    )
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="name by which clients may call a server without a token, besides localhost; may be repeated",
     )
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="folder of the indexes; without it, indexes are in memory"
@@ -140,6 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
             engines,
             token=token,
             read_only_token=read_only_token,
+            allow_hosts=arguments.allow_host,
             root=root,
             max_body=arguments.max_body * 2**20,
             search_threads=arguments.search_threads,

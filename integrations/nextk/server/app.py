@@ -5,7 +5,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -15,12 +15,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
 from nextk.arguments import require_count
 from nextk.dispatch import COMMANDS
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
-from nextk.server.auth import Tokens
+from nextk.server.auth import Access, Tokens
 from nextk.server.codec import Reply, answer, refusal
 from nextk.server.metrics import Metrics
 from nextk.server.routing import UNKNOWN, RequestTarget
@@ -51,6 +52,7 @@ def create_app(
     *,
     token: str | None = None,
     read_only_token: str | None = None,
+    allow_hosts: Sequence[str] = (),
     root: str | None = None,
     max_body: int = MAX_BODY,
     search_threads: int | None = None,
@@ -58,12 +60,15 @@ def create_app(
     """Put engines behind HTTP.
 
     Every index answers below `/indexes/NAME/`, and one of them at `/` too: a base URL is all that a client needs.
-    `/healthz` and `/metrics` (Prometheus) are the server's own.
+    `/healthz` and `/metrics` (Prometheus) are the server's own. Without a token, requests that a web page may have made
+    a browser send are refused, except to `/healthz`, which tells nothing but that the server is up.
 
     Args:
         engines: The indexes by name. The mapping is read anew for every request. The caller closes the engines.
         token: The token that clients have to send as `Authorization: Bearer`. Default `None`, which lets everyone in.
         read_only_token: The token of clients that may only read. Default `None`, for no such clients.
+        allow_hosts: The names by which clients may call a server without a token, besides `localhost` and the loopback
+            addresses. A name on it is trusted: whoever decides where it leads can let web pages in. Default: none.
         root: The name of the index that answers at `/`; if it is not served, none does. Default `None`, for the first
             one.
         max_body: How many bytes the body of a request may have. Default 64 MiB.
@@ -72,11 +77,13 @@ def create_app(
             number of cores, at least 2.
 
     Raises:
-        ClientError: A token is empty, or both are the same; or `search_threads` is no whole number of at least 1.
+        ClientError: A token is empty, or both are the same; `allow_hosts` has what is no name; or `search_threads` is
+            no whole number of at least 1.
     """
     threads = max(_FEWEST_TURNS, usable_cores()) if search_threads is None else search_threads
     require_count(threads, "search_threads")
-    service = _Service(engines, Tokens(token, read_only_token), root, max_body, threads)
+    access = Access(Tokens(token, read_only_token), allow_hosts)
+    service = _Service(engines, access, root, max_body, threads)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -122,10 +129,10 @@ class _Service:
     """The ASGI application for all paths of the indexes."""
 
     def __init__(
-        self, engines: Mapping[str, Engine], tokens: Tokens, root: str | None, max_body: int, search_threads: int
+        self, engines: Mapping[str, Engine], access: Access, root: str | None, max_body: int, search_threads: int
     ) -> None:
         self._engines = engines
-        self._tokens = tokens
+        self._access = access
         self._root = root
         self._max_body = max_body
         self._searches = Turns(search_threads, "nextk-search")  # and writes
@@ -138,6 +145,9 @@ class _Service:
         self._others.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+            return
         started = time.perf_counter()
         request = Request(scope, receive)
         target = RequestTarget.parse(_raw_target(scope))
@@ -154,14 +164,14 @@ class _Service:
     async def metrics(self, request: Request) -> Response:
         """Return the metrics as text, to clients that may read."""
         try:
-            self._tokens.read_only_for(request.headers)
+            self._access.read_only_for(request.scope)
         except RefusedError as error:
             return _response(refusal(str(error), error.status))
         return Response(await run_in_threadpool(self._metrics.render), media_type="text/plain; version=0.0.4")
 
     async def _reply(self, request: Request, target: RequestTarget, name: str | None) -> Reply:
         try:
-            read_only = self._tokens.read_only_for(request.headers)
+            read_only = self._access.read_only_for(request.scope)
             if request.method not in METHODS:
                 message = f"Method not allowed: {request.method}"
                 raise RefusedError(message, 405)

@@ -1,13 +1,16 @@
-"""Authentication: decides by the bearer token of a request whether it may write, only read, or do nothing."""
+"""Authentication: decides by the head of a request whether it may write, only read, or do nothing."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
 from nextk.errors import AuthenticationError, ClientError
+from nextk.server.browsers import PageGuard
 
 _WRONG_TOKEN = "Unauthorized: Invalid auth token"  # noqa: S105 - the documented refusal
-_OTHER_SITE = "Forbidden: a page of another site may not use a server without a token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +51,48 @@ class Tokens:
             True if the request may only read, false if it may write too.
 
         Raises:
-            AuthenticationError: The request has no valid token, or it comes from a web page of another site and the
-                server has no token.
+            AuthenticationError: The request has no valid token.
         """
         if not self.required:
-            # Every command answers GET, so without a token the picture in a web page could empty an index.
-            if headers.get("sec-fetch-site") == "cross-site":
-                raise AuthenticationError(_OTHER_SITE, 403)
             return False
         scheme, _, given = headers.get("authorization", "").partition(" ")
         full, read_only = _equal(given, self.full), _equal(given, self.read_only)
         if scheme.lower() != "bearer" or not (full or read_only):
             raise AuthenticationError(_WRONG_TOKEN, 401)
         return not full
+
+
+class Access:
+    """Decides what a request may do: by its token, or, on a server without tokens, by whether a web page may send it.
+
+    Args:
+        tokens: The tokens of the server.
+        allow_hosts: The names by which clients may call a server without tokens, besides those of loopback.
+
+    Raises:
+        ClientError: An element of `allow_hosts` is not the name of a host.
+    """
+
+    def __init__(self, tokens: Tokens, allow_hosts: Iterable[str] = ()) -> None:
+        self._tokens = tokens
+        self._pages = PageGuard(allow_hosts)
+
+    def read_only_for(self, scope: Scope) -> bool:
+        """Decide whether a request may only read.
+
+        Args:
+            scope: The scope of the request, of ASGI.
+
+        Returns:
+            True if the request may only read, false if it may write too.
+
+        Raises:
+            AuthenticationError: The request has no valid token; or the server has none, and the request may come from
+                a web page of another site.
+        """
+        if not self._tokens.required:
+            self._pages.require_no_other_page(scope)
+        return self._tokens.read_only_for(Headers(scope=scope))
 
 
 def _equal(given: str, token: str | None) -> bool:
