@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nextk import operations
 from nextk.base_client import BaseClient
-from nextk.batches import upsert_requests
+from nextk.batches import id_requests, upsert_requests
 from nextk.handle import AsyncResumableQueryHandle
 from nextk.payloads import Upsertable
 from nextk.transport.orphans import orphaned_on_failure
@@ -295,7 +295,7 @@ class AsyncIndex(BaseClient):
         """Read records by their ids, or those whose ids start with a prefix.
 
         Args:
-            ids: One id or several.
+            ids: One id, or any number of them, which are read in requests of up to 1,000.
             include_vectors: Whether the records come with their vectors.
             include_metadata: Whether the records come with their metadata.
             namespace: The namespace to read from.
@@ -305,16 +305,15 @@ class AsyncIndex(BaseClient):
         Returns:
             One entry per id, `None` if there is no such record; or up to 1,000 records whose ids have the prefix.
         """
-        return await self._transport.asend(
-            operations.fetch(
-                namespace,
-                ids=ids,
-                prefix=prefix,
-                include_vectors=include_vectors,
-                include_metadata=include_metadata,
-                include_data=include_data,
-            )
+        fetch = operations.fetch(
+            namespace,
+            ids=ids,
+            prefix=prefix,
+            include_vectors=include_vectors,
+            include_metadata=include_metadata,
+            include_data=include_data,
         )
+        return [record for request in id_requests(fetch) for record in await self._transport.asend(request)]
 
     async def range(
         self,
@@ -362,12 +361,14 @@ class AsyncIndex(BaseClient):
         """Remove records, and return how many were removed. Give exactly one of `ids`, `prefix` and `filter`.
 
         Args:
-            ids: One id or several.
+            ids: One id, or any number of them, which are removed in requests of up to 1,000, each whole or not at all.
             namespace: The namespace to remove from.
             prefix: How the ids of the records begin.
             filter: A condition on the metadata, as for `query`.
         """
-        return await self._transport.asend(operations.delete(namespace, ids=ids, prefix=prefix, filter=filter))
+        delete = operations.delete(namespace, ids=ids, prefix=prefix, filter=filter)
+        results = [await self._transport.asend(request) for request in id_requests(delete)]
+        return DeleteResult(sum(result.deleted for result in results))
 
     async def reset(self, namespace: str = DEFAULT_NAMESPACE, all: bool = False) -> str:
         """Remove every record of a namespace, and return `"Success"`. The namespace itself stays.

@@ -1,11 +1,11 @@
-"""Storing any number of records: the requests that it takes, how far it has come, and an exception that says so."""
+"""Any number of records or ids in one call: the requests that it takes, and how far storing came before a failure."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from nextk import operations
 from nextk.arguments import require_kind
@@ -14,6 +14,8 @@ from nextk.errors import ClientError, NextKError, RefusedError
 from nextk.extras import require
 from nextk.operations import Operation
 from nextk.payloads import Upsertable, estimated_size, record_iterator
+
+T = TypeVar("T")
 
 MAX_REQUEST_SIZE = 32 * 2**20
 """The estimated bytes of one request; half of what `nextk serve` takes if it is told nothing, because the size of a
@@ -52,6 +54,23 @@ def upsert_requests(
     total = len(vectors) if isinstance(vectors, Sized) else None
     with counting(total, show_progress=show_progress) as count:
         yield _requests(records, namespace, count)
+
+
+def in_requests(ids: Sequence[T]) -> list[Sequence[T]]:
+    """Divide ids into lists that one request can name, in order."""
+    return [ids[start : start + MAX_ROWS] for start in range(0, len(ids), MAX_ROWS)]
+
+
+def id_requests(operation: Operation[T]) -> list[Operation[T]]:
+    """Divide an operation on ids into requests that each name as many as an index takes, in order.
+
+    Args:
+        operation: The operation. One that names no more ids than that, or none, is returned as it is.
+    """
+    parts = in_requests(operation.body.get("ids", ()))
+    return (
+        [replace(operation, body={**operation.body, "ids": part}) for part in parts] if len(parts) > 1 else [operation]
+    )
 
 
 def _requests(

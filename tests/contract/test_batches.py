@@ -1,15 +1,15 @@
-"""`upsert` of any number of records: they are stored request by request, and an error says how far that has come."""
+"""Any number of records or ids in one call: they go request by request, and an error says how far storing has come."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from nextk import AsyncIndex, batches
 from nextk.errors import ClientError, MissingExtraError, NextKError, RefusedError, TransportError
-from nextk.types import Data, Vector
+from nextk.types import Data, DeleteResult, Vector
 from tests.support.transports import Opener, Wire
 
 FORMS: dict[str, Callable[[list[Any]], Iterable[Any]]] = {
@@ -217,3 +217,30 @@ def test_one_request_takes_a_thousand(wire: Wire) -> None:
     """The wire takes at most 1,000 records in one request."""
     refusal = wire.error("upsert", [{"id": str(number), "vector": [1.0]} for number in range(1_001)])
     assert (422, "Expected 1 to 1000 items in one request, got 1001") == refusal
+
+
+async def test_any_number_of_ids(open_index: Opener) -> None:
+    """`fetch` and `delete` take any number of ids, in requests of up to 1,000, and answer as if they were one."""
+    index = open_index("dense")
+    await index.upsert(records(2_500))
+    sent = open_index.record(index).sent
+    ids = [str(number) for number in range(2_500)]
+    asked = ["absent", *ids, *ids[:10]]
+    found = await index.fetch(asked)
+    assert [None, *asked[1:]] == [record and record.id for record in found]
+    assert DeleteResult(2_001) == await index.delete(ids[:2_001])
+    assert 499 == await count_of(index)
+    assert ["fetch"] * 3 + ["delete"] * 3 == [command for command in sent if command in ("fetch", "delete")]
+    assert [] == await index.fetch([])
+    assert DeleteResult(0) == await index.delete([])
+
+
+async def test_ids_that_are_divided_up_to_a_refusal(open_index: Opener) -> None:
+    """The requests of a delete are sent in order, and none after one that is refused: then it may be sent again."""
+    index = open_index("dense")
+    await index.upsert(records(1_500))
+    ids, odd = [str(number) for number in range(1_500)], cast("str", 1.5)
+    with pytest.raises(RefusedError, match="Invalid ids"):
+        await index.delete([*ids[:1_200], odd, *ids[1_200:]])
+    assert 500 == await count_of(index)
+    assert DeleteResult(500) == await index.delete(ids)

@@ -6,13 +6,14 @@ from typing import Any
 from langchain_core.documents import Document
 
 from nextk.arguments import id_list, require_id
+from nextk.batches import in_requests
 from nextk.bodies import MAX_ROWS
 from nextk.errors import ClientError
 from nextk.langchain.arguments import refuse_unknown
 from nextk.langchain.documents import parts_of
 from nextk.langchain.index_store import IndexStore
 from nextk.retrievers.record_text import match_of
-from nextk.retrievers.writing import BATCH, in_requests
+from nextk.retrievers.writing import BATCH
 from nextk.types import FetchResult, QueryResult
 
 _ADD = ("ids", "namespace", "batch_size", "show_progress")

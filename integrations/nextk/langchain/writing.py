@@ -9,6 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 
 from nextk.arguments import id_list
+from nextk.batches import in_requests
 from nextk.errors import ClientError
 from nextk.langchain.documents import listed_ids, listed_metadatas, parts_of, records_of
 from nextk.langchain.filters import index_filter
@@ -16,7 +17,7 @@ from nextk.langchain.settings import Settings
 from nextk.langchain.store_task import StoreTask, text_list
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.record_text import TEXT_KEYS
-from nextk.retrievers.writing import BATCH, in_requests, open_embedded
+from nextk.retrievers.writing import BATCH, open_embedded
 
 _LOCATION_FIELDS = ("index", "source", "url", "token")
 

@@ -8,13 +8,13 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from nextk.arguments import id_list, written
+from nextk.batches import in_requests
 from nextk.bodies import MAX_ID_BYTES, MAX_ROWS
 from nextk.errors import ClientError
 from nextk.llama_index.filters import NO_DOCUMENT, RecordCheck, check_of, filter_of_document, translate
 from nextk.llama_index.nodes import node_of, stored_node_reader
 from nextk.retrievers.connection import Connection
 from nextk.retrievers.record_text import match_of
-from nextk.retrievers.writing import in_requests
 from nextk.types import FetchResult
 
 

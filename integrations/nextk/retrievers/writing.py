@@ -119,11 +119,6 @@ def require_batch_size(size: int) -> None:
         raise ClientError(message)
 
 
-def in_requests(ids: Sequence[T]) -> list[Sequence[T]]:
-    """Divide ids into lists that one request can name, in order."""
-    return [ids[start : start + MAX_ROWS] for start in range(0, len(ids), MAX_ROWS)]
-
-
 def listed(given: object, kind: type[T], name: str) -> list[T]:
     """Return a list of the objects that a caller gave to store.
 
