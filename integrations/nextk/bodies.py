@@ -6,7 +6,6 @@ are checked here; the engine checks what depends on an index: its dimension, its
 """
 
 import re
-import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
 
@@ -19,15 +18,14 @@ from pydantic import (
     StrictFloat,
     StrictStr,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
+from nextk.body_fields import Flag, Float32Array, Id, bytes_up_to, items_up_to, text_id
 from nextk.plain import INT64, path_to
-from nextk.types import FusionAlgorithm, MetadataUpdateMode, QueryMode, WeightingStrategy
+from nextk.types import FusionAlgorithm, MetadataUpdateMode, QueryMode, UntilFirstFault, WeightingStrategy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +37,10 @@ MAX_QUERIES = 100
 """How many queries one batch may have."""
 MAX_NON_ZEROS = 1_000
 """How many entries a sparse vector may have."""
+MAX_DIMENSION = 5_376
+"""How many values a dense vector may have: as many as in the largest plan of the hosted service."""
+MAX_QUERY_BYTES = 64 * 1024
+"""How long the text of a query may be."""
 MAX_ID_BYTES = 1_000
 MAX_NAMESPACE_BYTES = 1_000
 MAX_DATA_BYTES = 1_000_000
@@ -49,23 +51,6 @@ MAX_IDLE_SECONDS = 86_400
 DEFAULT_IDLE_SECONDS = 3_600
 DEFAULT_TOP_K = 10
 DEFAULT_LIMIT = 10
-
-_JSON_INTEGERS = range(-(2**63), 2**64)  # what every reader of JSON keeps as a whole number
-
-
-def _flag(value: object) -> object:
-    """Read the spelt-out booleans that one documented sample sends; anything else must be a boolean."""
-    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-
-
-def _text_id(value: object) -> object:
-    """Ids may arrive as numbers; they are stored and returned as text."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return value
-    if value not in _JSON_INTEGERS:
-        message = "an id of more than 64 bits has to be a text"
-        raise ValueError(message)
-    return str(value)
 
 
 def _sized_id(value: str) -> str:
@@ -90,46 +75,20 @@ def sized_namespace(value: str) -> str:
     return value
 
 
-def _float32_array(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """Read a list of numbers, or a numpy array of floats, as a new float32 array.
-
-    What float32 cannot hold is refused: it would be stored as infinity.
-    """
-    import numpy as np  # not at the top: the client over HTTP imports this file, and needs no numpy
-
-    if not (isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f"):
-        value = validate(value.tolist() if isinstance(value, np.ndarray) else value)
-    array = float32_of(value)
-    if np.count_nonzero(np.isfinite(array)) < len(array):
-        position = int(np.isfinite(array).argmin())
-        message = f"value {float(value[position])} at position {position} is out of the range of float32"
-        raise ValueError(message)
-    return array
-
-
-def float32_of(values: Any) -> "Floats":
-    """Return a list of floats, or a one-dimensional numpy array of floats, as a new float32 array.
-
-    What float32 cannot hold becomes infinity.
-    """
-    import numpy as np
-
-    if isinstance(values, list):
-        return np.frombuffer(bytearray(struct.pack(f"{len(values)}f", *values)), np.float32)
-    if values.dtype.char == "f":
-        return np.array(values, np.float32)
-    with np.errstate(over="ignore"):
-        return np.array(values, np.float32)
-
-
-Flag: TypeAlias = Annotated[bool, Strict(), BeforeValidator(_flag)]
-Id: TypeAlias = Annotated[StrictStr, BeforeValidator(_text_id)]
+_Floats = Annotated[list[StrictFloat], UntilFirstFault(), Float32Array()]
 if TYPE_CHECKING:
-    Floats: TypeAlias = NDArray[np.float32]
+    DenseFloats: TypeAlias = NDArray[np.float32]
+    SparseFloats: TypeAlias = NDArray[np.float32]
 else:
-    Floats = Annotated[list[StrictFloat], WrapValidator(_float32_array)]
+    DenseFloats = Annotated[_Floats, items_up_to(MAX_DIMENSION)]
+    SparseFloats = Annotated[_Floats, items_up_to(MAX_NON_ZEROS)]
+_Int32 = Annotated[int, Strict(), Field(ge=-(2**31), le=2**31 - 1)]
+SparseIndices: TypeAlias = Annotated[list[_Int32], UntilFirstFault(), items_up_to(MAX_NON_ZEROS)]
+Ids: TypeAlias = Annotated[list[Id], UntilFirstFault(), items_up_to(MAX_ROWS, "divide them into several requests")]
 Rows: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MAX_ROWS)]
 Text: TypeAlias = StrictStr
+Prefix: TypeAlias = Annotated[Text, bytes_up_to(MAX_ID_BYTES, "no id is longer")]
+QueryText: TypeAlias = Annotated[Text, bytes_up_to(MAX_QUERY_BYTES, "shorten it, or search by parts of it")]
 QueryUuid: TypeAlias = Annotated[str, Strict(), Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
@@ -147,16 +106,13 @@ class Body(BaseModel):
 class SparseBody(Body):
     """A sparse vector: equally long lists of dimensions (signed int32, any order, repeats allowed) and values."""
 
-    indices: list[Annotated[int, Strict(), Field(ge=-(2**31), le=2**31 - 1)]]
-    values: Floats
+    indices: SparseIndices
+    values: SparseFloats
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
         if len(self.indices) != len(self.values):
             message = f"has {len(self.indices)} indices but {len(self.values)} values"
-            raise ValueError(message)
-        if len(self.indices) > MAX_NON_ZEROS:
-            message = f"has {len(self.indices)} entries; at most {MAX_NON_ZEROS} are allowed"
             raise ValueError(message)
         return self
 
@@ -164,7 +120,7 @@ class SparseBody(Body):
 class Vectors(Body):
     """The dense and the sparse vector, which records and queries have in common."""
 
-    vector: Floats | None = None
+    vector: DenseFloats | None = None
     sparse_vector: SparseBody | None = None
 
 
@@ -274,7 +230,7 @@ class Include(Body):
 class Query(Vectors, Include):
     """The body of `/query`; `/query-data` sends `data` instead of vectors."""
 
-    data: Text | None = None
+    data: QueryText | None = None
     top_k: Rows = DEFAULT_TOP_K
     filter: Text = ""
     weighting_strategy: WeightingStrategy | None = None
@@ -294,7 +250,7 @@ class VectorQuery(Query):
 class TextQuery(Query):
     """The body of `/query-data`: the index embeds `data`; vectors are not among its fields."""
 
-    data: Text
+    data: QueryText
 
     @model_validator(mode="before")
     @classmethod
@@ -354,16 +310,16 @@ class NextPage(Uuid):
 class Fetch(Include):
     """The body of `/fetch`: exactly one of `ids` and `prefix`."""
 
-    ids: list[Id] | None = None
-    prefix: Text | None = None
+    ids: Ids | None = None
+    prefix: Prefix | None = None
 
 
 class Range(Include):
     """The body of `/range`; a cursor of `""`, `"0"` or `0` is the beginning."""
 
-    cursor: Annotated[StrictStr, BeforeValidator(_text_id), Field(pattern=r"^[0-9]{0,18}$")] = ""
+    cursor: Annotated[StrictStr, BeforeValidator(text_id), Field(pattern=r"^[0-9]{0,18}$")] = ""
     limit: Rows = DEFAULT_LIMIT
-    prefix: Text = ""
+    prefix: Prefix = ""
 
 
 class Delete(Body):
@@ -372,8 +328,8 @@ class Delete(Body):
     An empty prefix or filter would select everything, so it counts as absent.
     """
 
-    ids: list[Id] | None = None
-    prefix: Text | None = None
+    ids: Ids | None = None
+    prefix: Prefix | None = None
     filter: Text | None = None
 
     @field_validator("prefix", "filter")

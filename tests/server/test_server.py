@@ -269,7 +269,7 @@ def test_a_read_only_token_alone_closes_the_server() -> None:
 def test_a_body_of_the_limit_is_read_and_a_longer_one_refused(send: Send) -> None:
     """The limit is exact, and the client that sent too much can read why."""
     assert send("/fetch", b'{"ids":[]}'.ljust(LIMIT)).status_code == 200
-    expected = (413, f"Request body is larger than {LIMIT} bytes")
+    expected = (413, f"Request body is larger than {LIMIT} bytes: divide the ids into several requests")
     assert refusal(send("/fetch", b'{"ids":[]}'.ljust(LIMIT + 1))) == expected
     assert refusal(send("/fetch", bytes(200 * LIMIT))) == expected
 

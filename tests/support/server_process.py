@@ -37,8 +37,19 @@ class ServerProcess:
 
     def memory(self) -> float:
         """Return the resident memory of the process in MiB."""
+        return self._memory("VmRSS")
+
+    def peak_memory(self) -> float:
+        """Return the largest resident memory since the start of the process, or since `forget_peak`, in MiB."""
+        return self._memory("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Let the peak of the memory begin at what the process uses now."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="utf-8")
+
+    def _memory(self, kind: str) -> float:
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
-        found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+        found = re.search(rf"^{kind}:\s+(\d+) kB", status, re.MULTILINE)
         assert found, "every process has a resident size"
         return int(found[1]) / 1024
 

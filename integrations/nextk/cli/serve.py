@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--max-body", metavar="MIB", type=count(), default=64, help="size of the largest request, in MiB (default: 64)"
+        "--max-body", metavar="MIB", type=count(), default=64, help="size of the largest upsert, in MiB (default: 64)"
     )
     parser.add_argument(
         "--search-threads",

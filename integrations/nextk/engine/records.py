@@ -14,6 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from nextk.bodies import (
+    MAX_DIMENSION,
     Delete,
     Query,
     Record,
@@ -25,7 +26,7 @@ from nextk.bodies import (
     metadata_fault,
     nesting_fault,
 )
-from nextk.engine.schema import MAX_DIMENSION, IndexType, Schema
+from nextk.engine.schema import IndexType, Schema
 from nextk.engine.search import QueryComponents
 from nextk.engine.stored import StoredRecord
 from nextk.engine.text import DenseModel, SparseModel

@@ -11,9 +11,8 @@ from enum import Enum, StrEnum
 from typing import Any, Self
 
 from nextk.arguments import choose, require_count, written
+from nextk.bodies import MAX_DIMENSION
 from nextk.errors import ClientError
-
-MAX_DIMENSION = 5_376  # of the largest plan of the hosted service
 
 
 class IndexType(StrEnum):

@@ -18,10 +18,11 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from nextk.arguments import require_count
-from nextk.dispatch import COMMANDS
+from nextk.dispatch import COMMANDS, find_command
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
 from nextk.server.auth import Access, Tokens
+from nextk.server.body_limits import MAX_BODY, body_limit, read_body
 from nextk.server.codec import Reply, answer, refusal
 from nextk.server.metrics import Metrics
 from nextk.server.routing import UNKNOWN, RequestTarget
@@ -32,8 +33,6 @@ log = logging.getLogger("nextk.server")
 
 __all__ = ["create_app"]
 
-MAX_BODY = 64 * 2**20
-"""How many bytes the body of a request may have by default."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 """The methods that every command accepts, since the clients in use do not agree on one."""
 SWEEP_SECONDS = 5.0
@@ -43,7 +42,6 @@ _FEWEST_TURNS = 2  # so that no search holds up all others, even on a single cor
 _OTHER_THREADS = 16  # for calls that are short, unless they wait for a lock
 
 _ASCII = "".join(map(chr, range(128)))
-_DIGITS = 18  # of the longest Content-Length that is worth reading
 _GONE = 499  # the client left before it was answered; nobody sees this status, but logs and metrics do
 
 
@@ -71,7 +69,8 @@ def create_app(
             addresses. A name on it is trusted: whoever decides where it leads can let web pages in. Default: none.
         root: The name of the index that answers at `/`; if it is not served, none does. Default `None`, for the first
             one.
-        max_body: How many bytes the body of a request may have. Default 64 MiB.
+        max_body: How many bytes the body of an upsert may have; other commands have lower limits of their own. Default
+            64 MiB.
         search_threads: How many requests may search or write at the same time; further ones wait for their turn.
             Fetching from an open query, stopping it, and everything else never waits for them. Default `None`, for the
             number of cores, at least 2.
@@ -176,10 +175,12 @@ class _Service:
                 message = f"Method not allowed: {request.method}"
                 raise RefusedError(message, 405)
             engine = self._engine(target, name)
-            body = await self._body(request)
+            find_command(target.rest, read_only=read_only)  # before a large body is read in vain
+            limit = body_limit(target.command, self._max_body)
+            body = await read_body(request, limit)
         except RefusedError as error:
             return refusal(str(error), error.status)
-        call = functools.partial(answer, engine, target.rest, body, read_only=read_only)
+        call = functools.partial(answer, engine, target.rest, body, read_only=read_only, limit=limit)
         return await self._turns(target).run(call, functools.partial(_has_left, request))
 
     def _turns(self, target: RequestTarget) -> Turns:
@@ -201,22 +202,6 @@ class _Service:
                 raise RefusedError(message, 422)
             raise RefusedError(_no_index(target, name), 404)
         return engine
-
-    async def _body(self, request: Request) -> bytes:
-        """Read the body, whatever its declared type; what is refused as too large is never held."""
-        declared = request.headers.get("content-length", "0")
-        too_large = not declared.isdecimal() or len(declared) > _DIGITS or int(declared) > self._max_body
-        body = bytearray()
-        if not too_large:
-            async for chunk in request.stream():
-                too_large = len(body) + len(chunk) > self._max_body
-                if too_large:
-                    break
-                body += chunk
-        if too_large:
-            message = f"Request body is larger than {self._max_body} bytes"
-            raise RefusedError(message, 413)
-        return bytes(body)
 
     def _note(self, name: str | None, command: str, status: int, seconds: float) -> None:
         index = name if name is not None and name in self._engines else UNKNOWN

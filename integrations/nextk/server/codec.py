@@ -12,6 +12,7 @@ from nextk.dispatch import BodyForm, dispatch, find_command
 from nextk.engine.protocol import Engine
 from nextk.engine.values import Match
 from nextk.errors import RefusedError
+from nextk.server.body_limits import BodyLimit
 
 log = logging.getLogger("nextk.server")
 
@@ -34,7 +35,9 @@ class Reply:
     body: bytes
 
 
-def answer(engine: Engine, target: str, body: bytes, *, read_only: bool = False) -> Reply:
+def answer(
+    engine: Engine, target: str, body: bytes, *, read_only: bool = False, limit: BodyLimit | None = None
+) -> Reply:
     """Answer one request of HTTP.
 
     Args:
@@ -42,12 +45,15 @@ def answer(engine: Engine, target: str, body: bytes, *, read_only: bool = False)
         target: Path and query string as they came, still percent-encoded.
         body: The bytes of the body, whatever their declared type.
         read_only: Whether to refuse commands that change anything. Default `False`.
+        limit: The limits of the body, whose size was checked while it came. Default `None`, for none.
 
     Returns:
         The reply; a refusal is a reply, too.
     """
     try:
         command = find_command(target, read_only=read_only)
+        if limit is not None and command.form is not BodyForm.NONE:
+            limit.require_few_values(body)
         result = dispatch(engine, target, _decode(command.form, body), read_only=read_only)
         return Reply(200, _encode({"result": result}))
     except RefusedError as error:

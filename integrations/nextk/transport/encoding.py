@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AllowInfNan, Strict, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from nextk.bodies import float32_of
+from nextk.body_fields import float32_of
 from nextk.errors import ClientError
 from nextk.operations import Operation
 from nextk.payloads import is_float_array
