@@ -39,6 +39,8 @@ class BaseEngine:
             them.
         filter_timeout: The seconds after which a search gives its filter up.
         filter_column_bytes: The memory that metadata fields may take whose values were read for filters.
+        rests: Whether a thread brings the journal of an index on disk to rest, once no write has happened for a second.
+            `False` leaves that to `close`. Default `True`.
         clock: The clock that measures the idle time of resumable queries, in seconds; tests replace it.
     """
 
@@ -54,6 +56,7 @@ class BaseEngine:
         record_cache_bytes: int = RECORD_CACHE_BYTES,
         filter_timeout: float = FILTER_TIMEOUT,
         filter_column_bytes: int = FILTER_COLUMN_BYTES,
+        rests: bool = True,
         clock: Clock = time.monotonic,
     ) -> None:
         self.name = name
@@ -67,7 +70,7 @@ class BaseEngine:
         self._field_budget = FieldBudget(filter_column_bytes)
         self._open_queries = OpenQueries(max_open_queries, clock)
         self._rest_timer = RestTimer(self._rest)
-        if storage.path is not None:
+        if storage.path is not None and rests:
             storage.after_commit = self._rest_timer.start
 
     @property

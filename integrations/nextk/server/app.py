@@ -5,7 +5,8 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -54,6 +55,7 @@ def create_app(
     root: str | None = None,
     max_body: int = MAX_BODY,
     search_threads: int | None = None,
+    executor: Callable[[int, str], Executor] = ThreadPoolExecutor,
 ) -> Starlette:
     """Put engines behind HTTP.
 
@@ -74,6 +76,8 @@ def create_app(
         search_threads: How many requests may search or write at the same time; further ones wait for their turn.
             Fetching from an open query, stopping it, and everything else never waits for them. Default `None`, for the
             number of cores, at least 2.
+        executor: Makes that which runs calls of the engines, of the number of calls at a time and a name. Default:
+            threads.
 
     Raises:
         ClientError: A token is empty, or both are the same; `allow_hosts` has what is no name; or `search_threads` is
@@ -82,7 +86,7 @@ def create_app(
     threads = max(_FEWEST_TURNS, usable_cores()) if search_threads is None else search_threads
     require_count(threads, "search_threads")
     access = Access(Tokens(token, read_only_token), allow_hosts)
-    service = _Service(engines, access, root, max_body, threads)
+    service = _Service(engines, access, root, max_body, threads, executor)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -128,14 +132,20 @@ class _Service:
     """The ASGI application for all paths of the indexes."""
 
     def __init__(
-        self, engines: Mapping[str, Engine], access: Access, root: str | None, max_body: int, search_threads: int
+        self,
+        engines: Mapping[str, Engine],
+        access: Access,
+        root: str | None,
+        max_body: int,
+        search_threads: int,
+        executor: Callable[[int, str], Executor],
     ) -> None:
         self._engines = engines
         self._access = access
         self._root = root
         self._max_body = max_body
-        self._searches = Turns(search_threads, "nextk-search")  # and writes
-        self._others = Turns(_OTHER_THREADS, "nextk-other")
+        self._searches = Turns(search_threads, "nextk-search", executor)  # and writes
+        self._others = Turns(_OTHER_THREADS, "nextk-other", executor)
         self._metrics = Metrics(engines, self._root_name, self._searches.waiting)
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from nextk.engine.abandonment import abandonable
@@ -31,13 +31,15 @@ class Turns:
     Args:
         count: The number of calls that may run at the same time.
         name: The beginning of the names of the threads.
+        executor: Makes that which runs the calls, of the count and the name. Default `ThreadPoolExecutor`.
     """
 
-    def __init__(self, count: int, name: str) -> None:
+    def __init__(self, count: int, name: str, executor: Callable[[int, str], Executor] = ThreadPoolExecutor) -> None:
         self._count = count
         self._name = name
         self._unfinished = 0
-        self._threads = ThreadPoolExecutor(count, name)
+        self._executor = executor
+        self._threads = executor(count, name)
 
     async def run(self, call: Callable[[], T], has_left: Callable[[], Awaitable[bool]]) -> T:
         """Run a call in a thread when its turn comes.
@@ -88,7 +90,7 @@ class Turns:
 
     def close(self) -> None:
         """End the threads when the calls that run are done. A later call starts new ones."""
-        threads, self._threads = self._threads, ThreadPoolExecutor(self._count, self._name)
+        threads, self._threads = self._threads, self._executor(self._count, self._name)
         threads.shutdown(wait=False, cancel_futures=True)
 
 

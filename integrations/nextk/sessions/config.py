@@ -4,6 +4,7 @@
 """
 
 import operator
+import random
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -118,6 +119,8 @@ class SearchConfig:
         sleep: A function that waits for some seconds before a request that failed is repeated. What it returns is
             awaited in an asynchronous session, if it is awaitable. Default: a wait that ends as soon as the session is
             stopped.
+        chance: A function that returns a random number from 0 to 1, for the jitter of such a wait; default
+            `random.random`.
         cap: The number of results of a call that goes on until a policy has enough, at most. It is what the caller has
             asked for, so a call that reaches it is not short, as one is that a guard ends. Default: no cap.
         warns: Whether the log warns of such a call if a guard ends it. Default: `True`; `False` is for a caller that
@@ -136,6 +139,7 @@ class SearchConfig:
     cursor_key: str | None = field(default=None, repr=False)
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
     sleep: Callable[[float], Any] | None = field(default=None, compare=False)
+    chance: Callable[[], float] = field(default=random.random, compare=False)
     always: Policy | None = None
     cap: int | None = None
     warns: bool = True
@@ -147,6 +151,7 @@ class SearchConfig:
         for name in ("guards", "limits"):
             require_kind(getattr(self, name), Limits, name)
         require_callable(self.clock, "clock")
+        require_callable(self.chance, "chance")
         if self.sleep is not None:
             require_callable(self.sleep, "sleep")
         require_kind(self.warns, bool, "warns")

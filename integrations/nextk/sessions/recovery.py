@@ -74,7 +74,7 @@ class Puller:
     def __init__(self, pulls: PullLog, state: RecoveryState, deadline: float | None) -> None:
         self._log = pulls
         self._state = state
-        self._patience = Patience(state.clock, deadline)
+        self._patience = Patience(state.clock, deadline, state.chance)
 
     def catch_up(self) -> Effects[None]:
         """Repeat the pulls of a query that is lost, and queue the matches that have not been seen.

@@ -17,6 +17,7 @@ class RecoveryState:
         max_recovery: The number of matches that a recovery may request again: the sum of the sizes of its pulls. `None`
             for any number.
         clock: Returns the time in seconds.
+        chance: Returns a random number from 0 to 1 for each pause.
         link: The link to what is searched, of which the traits and the limit are read.
 
     Attributes:
@@ -24,10 +25,13 @@ class RecoveryState:
         info: The description of the index; `None` before it was needed.
     """
 
-    def __init__(self, max_recovery: int | None, clock: Callable[[], float], link: BaseLink) -> None:
+    def __init__(
+        self, max_recovery: int | None, clock: Callable[[], float], chance: Callable[[], float], link: BaseLink
+    ) -> None:
         self.link = link
         self.max_recovery = max_recovery
         self.clock = clock
+        self.chance = chance
         self.counts = RecoveryReport()
         self.info: InfoResult | None = None
 

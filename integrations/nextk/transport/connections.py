@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpcore
 import httpx
@@ -25,6 +25,18 @@ from nextk.transport.proxies import proxy_for, setting_name
 from nextk.transport.replies import ACCEPTED_ENCODING
 
 _LIMITS = {"max_connections": 100, "max_keepalive_connections": 20, "keepalive_expiry": 5.0}
+
+
+class WayToServer(Protocol):
+    """The way in which requests reach a server."""
+
+    def open(self) -> httpx.Client:
+        """Return a client for blocking calls."""
+        ...
+
+    def aopen(self) -> httpx.AsyncClient:
+        """Return a client for one event loop."""
+        ...
 
 
 class Route:

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -16,13 +15,14 @@ from nextk.errors import ClientError
 from nextk.operations import Operation
 from nextk.payloads import estimated_size
 from nextk.transport import CLOSE_TIMEOUT
-from nextk.transport.connections import Route
+from nextk.transport.connections import Route, WayToServer
 from nextk.transport.deadlines import Deadline
 from nextk.transport.encoding import decode, encode, plain_body, write_json
 from nextk.transport.exchange import areceived, received, request_of
 from nextk.transport.exit import stop_queries_of_worker
 from nextk.transport.numbering import Numbering
 from nextk.transport.orphans import Orphans, ServerAddress
+from nextk.transport.pacing import REAL, Pacing
 from nextk.transport.replies import HttpReply, ReplyTooLarge
 from nextk.transport.retries import Answer, Attempts, may_have_arrived
 
@@ -65,15 +65,28 @@ class HttpTransport:
         retries: How often an operation may be repeated.
         retry_interval: The longest pause before the first repeat, in seconds; see `nextk.transport.retries`.
         timeout: Seconds that an attempt may take, from connecting to the last byte of the reply.
+        route: The way to the server. Default `None`, for the one that the environment says.
+        pacing: How time is measured, and how pauses are made. Default: real time.
 
     Raises:
         ClientError: The URL has no host that could be looked up, or the environment names a proxy or certificates that
             cannot be used.
     """
 
-    def __init__(self, url: str, token: str, *, retries: int, retry_interval: float, timeout: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        retries: int,
+        retry_interval: float,
+        timeout: float,
+        route: WayToServer | None = None,
+        pacing: Pacing = REAL,
+    ) -> None:
         self.server = ServerAddress(url, token)
-        self._route = Route(url)
+        self._route: WayToServer = Route(url) if route is None else route
+        self._pacing = pacing
         self._orphans = Orphans.of(self.server)
         self.orphans: deque[str] = self._orphans
         self.closing_hooks: list[Callable[[], None]] = []
@@ -96,9 +109,9 @@ class HttpTransport:
         """Carry an operation; see `nextk.transport.Transport`."""
         content = encode(operation)
         self._stop_orphans()
-        attempts = Attempts(operation, self._retries, self._retry_interval)
+        attempts = self._attempts(operation)
         while (answer := self._attempt(operation, content, attempts)) is None:
-            time.sleep(attempts.pause)
+            self._pacing.sleep(attempts.pause)
         return answer.value
 
     async def asend(self, operation: Operation[T]) -> T:
@@ -113,7 +126,7 @@ class HttpTransport:
         body, large = plain_body(operation), estimated_size(operation.body) > _LARGE
         content = await asyncio.to_thread(write_json, body) if large else write_json(body)
         await self._astop_orphans()
-        attempts = Attempts(operation, self._retries, self._retry_interval)
+        attempts = self._attempts(operation)
         while True:
             attempt = self._aattempt(operation, content, attempts)
             answer = await (self._see_through(attempt, operation) if operation.starts else attempt)
@@ -168,6 +181,9 @@ class HttpTransport:
     async def abackup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:
         """Refuse; see `backup`."""
         self.backup(path, overwrite=overwrite)
+
+    def _attempts(self, operation: Operation[T]) -> Attempts[T]:
+        return Attempts(operation, self._retries, self._retry_interval, chance=self._pacing.chance)
 
     def _run_closing_hooks(self) -> None:
         for hook in tuple(self.closing_hooks):
@@ -253,13 +269,15 @@ class HttpTransport:
                 start.cancel()
 
     def _stop_orphans(self) -> None:
+        clock = self._pacing.clock
         self._orphans.drain(
-            lambda operation: self._send(operation, encode(operation), CLOSE_TIMEOUT), time.monotonic() + CLOSE_TIMEOUT
+            lambda operation: self._send(operation, encode(operation), CLOSE_TIMEOUT), clock() + CLOSE_TIMEOUT, clock
         )
 
     async def _astop_orphans(self) -> None:
+        clock = self._pacing.clock
         await self._orphans.adrain(
-            lambda operation: self._asend(operation, encode(operation), CLOSE_TIMEOUT), time.monotonic() + CLOSE_TIMEOUT
+            lambda operation: self._asend(operation, encode(operation), CLOSE_TIMEOUT), clock() + CLOSE_TIMEOUT, clock
         )
 
     def _on_failure(self, attempts: Attempts[T], error: httpx.HTTPError) -> None:

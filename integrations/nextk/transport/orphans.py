@@ -65,29 +65,45 @@ class Orphans(deque[str]):
         super().append(uuid)
         self.waiting[id(self)] = self
 
-    def drain(self, send: Callable[[Operation[None]], object], deadline: float) -> None:
+    def drain(
+        self,
+        send: Callable[[Operation[None]], object],
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Stop the queries in the queue until it is empty, the time is up, or the server cannot be reached.
 
         Args:
             send: Sends a stop.
-            deadline: When to give up, by `time.monotonic`.
+            deadline: When to give up, by the clock.
+            clock: Returns the time in seconds. Default `time.monotonic`.
         """
-        while (uuid := self._next(deadline)) is not None:
+        while (uuid := self._next(deadline, clock)) is not None:
             with self._trying(uuid):
                 send(stop(uuid))
 
-    async def adrain(self, send: Callable[[Operation[None]], Awaitable[object]], deadline: float) -> None:
+    async def adrain(
+        self,
+        send: Callable[[Operation[None]], Awaitable[object]],
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Stop the queries in the queue without blocking the event loop; see `drain` for the parameters."""
-        while await self.astop_first(send, deadline):
+        while await self.astop_first(send, deadline, clock):
             pass
 
-    async def astop_first(self, send: Callable[[Operation[None]], Awaitable[object]], deadline: float) -> bool:
+    async def astop_first(
+        self,
+        send: Callable[[Operation[None]], Awaitable[object]],
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> bool:
         """Stop the first query in the queue; see `drain` for the parameters.
 
         Returns:
             Whether there was one, and time left to stop it.
         """
-        uuid = self._next(deadline)
+        uuid = self._next(deadline, clock)
         if uuid is not None:
             with self._trying(uuid):
                 await send(stop(uuid))
@@ -104,8 +120,8 @@ class Orphans(deque[str]):
         self.clear()
         self._update_waiting()
 
-    def _next(self, deadline: float) -> str | None:
-        if time.monotonic() >= deadline:
+    def _next(self, deadline: float, clock: Callable[[], float]) -> str | None:
+        if clock() >= deadline:
             return None
         try:
             return self.popleft()
