@@ -1,0 +1,127 @@
+"""Clients that write rows, and clients that make plain queries."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nextk import Index, Vector
+from nextk.errors import TransportError
+from nextk.sessions import SearchQuery
+from tests.simulation.choices import Choices
+from tests.simulation.clock import SimulatedLoop, blocking
+from tests.simulation.network import actor
+from tests.simulation.trace import Trace
+from tests.support.searches import Shape
+
+_WRITES = 12
+_QUESTIONS = 5
+_VERSIONS = 1_000  # that one client may write
+
+
+def versioned(shape: Shape, number: int, version: int) -> Vector:
+    """Return a version of a row. Each version has another vector.
+
+    Args:
+        shape: The index.
+        number: The number of the row.
+        version: The number of the version.
+    """
+    record = shape.record(number, version)
+    return replace(record, metadata={"number": number, "version": version})
+
+
+class Writer:
+    """A client that upserts and deletes rows; no two clients write the same ones.
+
+    Args:
+        name: Its name.
+        number: Its number, from 1.
+        rows: The number of rows that it may write.
+        shape: The index that it writes to.
+
+    Attributes:
+        acknowledged: The marks of its writes that the server has acknowledged.
+    """
+
+    def __init__(self, name: str, number: int, rows: int, shape: Shape) -> None:
+        self.acknowledged: set[str] = set()
+        self._name = name
+        self._number = number
+        self._rows = rows
+        self._shape = shape
+
+    async def run(self, index: Index, choices: Choices, loop: SimulatedLoop, trace: Trace) -> None:
+        """Write, and go on after each write that fails.
+
+        Args:
+            index: The index.
+            choices: The choices of the run.
+            loop: The event loop.
+            trace: The trace of the run.
+        """
+        actor.set(self._name)
+        for count in range(_WRITES):
+            dice = choices.dice("write", self._name, count)
+            await asyncio.sleep(dice.uniform(0, 4))
+            # The rows with the remainders 1 and 2 are written to, by one client each; the others never.
+            numbers = sorted(dice.sample(range(self._number, self._rows + 9, 3), dice.randint(1, 3)))
+            version = self._number * _VERSIONS + count
+            deletes, blocks = dice.random() < 0.4, dice.random() < 0.5
+            marks = {f"r{number} {'deleted' if deletes else version}" for number in numbers}
+            ids = [f"r{number}" for number in numbers]
+            argument: Any = ids if deletes else [versioned(self._shape, number, version) for number in numbers]
+            client: Any = index if blocks else index.to_async()
+            call = client.delete if deletes else client.upsert
+            try:
+                await (blocking(call, argument) if blocks else call(argument))
+            except TransportError as error:
+                trace.note(loop.time(), self._name, f"is told: {error}", "errors told")
+            else:
+                self.acknowledged |= marks
+                trace.counts["acknowledged writes"] += 1
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a plain query has found.
+
+    Attributes:
+        question: The query.
+        count: The number of matches that were requested.
+        ids: The ids that came.
+    """
+
+    question: SearchQuery
+    count: int
+    ids: list[str]
+
+
+async def ask(
+    name: str, index: Index, question: SearchQuery, choices: Choices, loop: SimulatedLoop, trace: Trace
+) -> list[Page]:
+    """Make plain queries, and return what each has found.
+
+    Args:
+        name: The name of the client.
+        index: The index.
+        question: The query.
+        choices: The choices of the run.
+        loop: The event loop.
+        trace: The trace of the run.
+    """
+    actor.set(name)
+    pages = []
+    for number in range(_QUESTIONS):
+        dice = choices.dice("ask", name, number)
+        await asyncio.sleep(dice.uniform(0, 8))
+        count, fields = dice.randint(1, 30), question.parameters()
+        try:
+            if dice.random() < 0.5:
+                matches = await blocking(lambda: index.query(top_k=count, **fields))  # noqa: B023 - called at once
+            else:
+                matches = await index.to_async().query(top_k=count, **fields)
+        except TransportError as error:
+            trace.note(loop.time(), name, f"is told: {error}", "errors told")
+        else:
+            pages.append(Page(question, count, [match.id for match in matches]))
+    return pages

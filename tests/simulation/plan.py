@@ -1,0 +1,181 @@
+"""The plan of a run: the index, its clients and the faults, as a seed decides."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from nextk.sessions import SearchQuery
+from nextk.types import FusionAlgorithm, SparseVector
+from tests.simulation.choices import Choices
+from tests.simulation.weather import Mishap
+from tests.support.searches import COLOURS, DIMENSION, SHAPES, Shape
+
+KINDS = ("dense", "sparse", "hybrid", "hybrid-batch")
+_RISKS = (0.0, 0.03, 0.1, 0.25)  # that anything happens to a message
+_LARGEST_PAGE = 12
+_NO_CAP = 100
+_LOW, _HIGH = 3, 40
+_FILTER = f"number >= {_LOW} AND number < {_HIGH}"
+
+
+@dataclass(frozen=True)
+class SearcherPlan:
+    """The plan of a client that searches.
+
+    Attributes:
+        name: Its name.
+        colour: The colour of its sessions, `"sync"` or `"async"`.
+        place: The number of the transport that it uses first.
+        question: Its query.
+        max_idle: The seconds after which its query may expire.
+        max_recovery: The number of matches that a recovery may request again; `None` for any number.
+        largest: The size of its largest page.
+        thinks: The seconds between two pages, at most.
+        forgets: The probability that it lets its query expire before it goes on.
+        detaches: The probability that it detaches between two pages, and resumes elsewhere.
+        leaves: The probability that it stops between two pages.
+    """
+
+    name: str
+    colour: str
+    place: int
+    question: SearchQuery
+    max_idle: int
+    max_recovery: int | None
+    largest: int
+    thinks: float
+    forgets: float
+    detaches: float
+    leaves: float
+
+    def finds(self, id_: str) -> bool:
+        """Return whether the query finds a row that is there: each one that passes the filter.
+
+        Args:
+            id_: The id of the row.
+        """
+        return not self.question.filter or _LOW <= int(id_.removeprefix("r")) < _HIGH
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something that happens to the server.
+
+    Attributes:
+        name: Its name, by which it can be spared.
+        time: When it happens, in seconds.
+        seconds: For how long the server is away; or by how much its clock jumps.
+    """
+
+    name: str
+    time: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a run.
+
+    Attributes:
+        kind: The kind of the index.
+        rows: The number of its rows at first.
+        numbered: Whether the server numbers pages.
+        cap: The number of queries that may be open.
+        transports: The number of transports, each of which may be used by several clients.
+        searchers: The clients that search.
+        writers: The names of the clients that write.
+        askers: The names of the clients that make plain queries.
+        risks: The probability of each mishap of a message.
+        restarts: The restarts of the server.
+        jumps: The jumps of its clock.
+    """
+
+    kind: str
+    rows: int
+    numbered: bool
+    cap: int
+    transports: int
+    searchers: tuple[SearcherPlan, ...]
+    writers: tuple[str, ...]
+    askers: tuple[str, ...]
+    risks: Mapping[Mishap, float]
+    restarts: tuple[Incident, ...]
+    jumps: tuple[Incident, ...]
+
+    @property
+    def shape(self) -> Shape:
+        """The index and its records."""
+        return SHAPES[self.kind]
+
+    @classmethod
+    def of(cls, choices: Choices) -> "Plan":
+        """Return the plan of a seed.
+
+        Args:
+            choices: The choices of the seed.
+        """
+        dice = choices.dice("plan")
+        kind, transports = dice.choice(KINDS), dice.randint(1, 3)
+        count = dice.randint(1, 4)
+        return cls(
+            kind=kind,
+            rows=dice.randint(20, 60),
+            numbered=dice.random() < 0.75,
+            cap=dice.choice([_NO_CAP, _NO_CAP, count, max(1, count - 1)]),
+            transports=transports,
+            searchers=tuple(_searcher(f"search-{n}", kind, transports, choices) for n in range(1, count + 1)),
+            writers=tuple(f"write-{n}" for n in range(1, 1 + dice.choice([0, 0, 0, 1, 2]))),
+            askers=("ask-1",) if dice.random() < 0.3 else (),
+            risks=_risks(dice),
+            restarts=_incidents("restart", 0.0, 8.0, dice),
+            jumps=_incidents("jump", 30.0, 200.0, dice),
+        )
+
+    def __str__(self) -> str:
+        risks = ", ".join(f"{mishap.value} {risk:.1%}" for mishap, risk in self.risks.items()) or "none"
+        numbers = "numbered" if self.numbered else "not numbered"
+        head = f"{self.kind}, {self.rows} rows, pages {numbers}, cap {self.cap}, {self.transports} transports"
+        clients = [*map(str, self.searchers), *self.writers, *self.askers]
+        incidents = [f"{each.name} at {each.time:.1f} s" for each in (*self.restarts, *self.jumps)]
+        return "\n".join([head, f"mishaps: {risks}", *clients, *incidents])
+
+
+def _risks(dice: random.Random) -> dict[Mishap, float]:
+    """Choose some mishaps, so that what only a few of them bring about is not drowned by the others."""
+    risk = dice.choice(_RISKS)
+    chosen = [mishap for mishap in Mishap if dice.random() < 0.5]
+    return {mishap: risk / len(chosen) for mishap in chosen} if risk else {}
+
+
+def _incidents(name: str, low: float, high: float, dice: random.Random) -> tuple[Incident, ...]:
+    times = sorted(dice.uniform(0.5, 60.0) for _ in range(dice.choice([0, 0, 0, 1, 2])))
+    return tuple(Incident(f"{name}-{n}", time, dice.uniform(low, high)) for n, time in enumerate(times, start=1))
+
+
+def _searcher(name: str, kind: str, transports: int, choices: Choices) -> SearcherPlan:
+    dice = choices.dice("plan", name)
+    return SearcherPlan(
+        name=name,
+        colour=dice.choice(COLOURS),
+        place=dice.randrange(transports),
+        question=_question(kind, dice),
+        max_idle=dice.choice([15, 60, 120]),
+        max_recovery=dice.choice([None, 1_000, 1_000, 15]),
+        largest=dice.randint(2, _LARGEST_PAGE),
+        thinks=dice.choice([0.1, 3.0, 10.0]),
+        forgets=dice.choice([0.0, 0.0, 0.1, 0.3]),
+        detaches=dice.choice([0.0, 0.0, 0.2, 0.5]),
+        leaves=dice.choice([0.0, 0.0, 0.1]),
+    )
+
+
+def _question(kind: str, dice: random.Random) -> SearchQuery:
+    """Return a query of its own for the kind of an index."""
+    question = SHAPES[kind].question
+    if question.vector is not None:
+        question = replace(question, vector=[dice.gauss(0, 1) for _ in range(DIMENSION)])
+    if question.sparse_vector is not None:
+        question = replace(question, sparse_vector=SparseVector([1, 2, 3, 4, 5], [dice.random() for _ in range(5)]))
+    if kind.startswith("hybrid"):
+        question = replace(question, fusion=dice.choice([None, *FusionAlgorithm]))
+    return replace(question, filter=dice.choice(["", "", _FILTER]))

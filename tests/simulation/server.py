@@ -1,0 +1,166 @@
+"""The server: the real application over an index on disk, which can be restarted, and a book of what was written."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp, Message
+
+from nextk.engine.engine import EmbeddedEngine
+from nextk.engine.factory import open_engine
+from nextk.engine.protocol import Engine
+from nextk.server.app import create_app
+from nextk.testing.unnumbered import UnnumberedApp
+from tests.simulation.clock import InlineExecutor
+
+TOKEN = "simulated-token"
+NAME = "world"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of the server, as bytes."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+@dataclass
+class Book:
+    """What the server has executed, in the order in which it did.
+
+    Attributes:
+        rows: The version of each row that is there, by its id.
+        changes: The ids that each write has changed, in order.
+        marks: The marks of the writes that were executed; each write of a client has another one.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    changes: list[set[str]] = field(default_factory=list)
+    marks: set[str] = field(default_factory=set)
+
+    def note(self, command: str, body: Any) -> None:
+        """Note a write that the server has executed.
+
+        Args:
+            command: The command.
+            body: The values of its body.
+        """
+        if command == "upsert":
+            written = {record["id"]: record["metadata"]["version"] for record in body}
+            self.rows |= written
+            self.changes.append(set(written))
+            self.marks.update(f"{id_} {version}" for id_, version in written.items())
+        elif command == "delete":
+            for id_ in body["ids"]:
+                self.rows.pop(id_, None)
+            self.changes.append(set(body["ids"]))
+            self.marks.update(f"{id_} deleted" for id_ in body["ids"])
+
+    def touched_since(self, count: int) -> set[str]:
+        """Return the ids that writes have changed after the first `count` ones."""
+        return set().union(*self.changes[count:])
+
+
+class SimulatedServer:
+    """The server of one index.
+
+    Args:
+        path: The file of the index.
+        schema: The keywords of the index.
+        clock: The time of the simulation.
+        options: Further arguments of the engine.
+        numbered: Whether it numbers pages.
+
+    Attributes:
+        book: What it has executed.
+        running: Whether it can be reached.
+        starts: How often it was started.
+        skew: The seconds by which its clock is ahead of that of the clients.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: dict[str, Any],
+        clock: Callable[[], float],
+        options: dict[str, Any],
+        *,
+        numbered: bool,
+    ) -> None:
+        self.book = Book()
+        self.starts = 0
+        self.skew = 0.0
+        self.running = False
+        self._path = path
+        self._schema = schema
+        self._options = {**options, "clock": lambda: clock() + self.skew, "rests": False}
+        self._engines: dict[str, Engine] = {}
+        app: ASGIApp = create_app(self._engines, token=TOKEN, executor=InlineExecutor)
+        self._app = app if numbered else UnnumberedApp(app)
+        self.start()
+
+    @property
+    def engine(self) -> EmbeddedEngine:
+        """The engine of the index."""
+        engine = self._engines[NAME]
+        assert isinstance(engine, EmbeddedEngine)
+        return engine
+
+    def start(self) -> None:
+        """Open the index, and answer from now on."""
+        self._engines[NAME] = open_engine(self._path, self._schema, **self._options)
+        self.starts += 1
+        self.running = True
+
+    def stop(self) -> None:
+        """End: no query is open any more, and nobody is answered."""
+        self.running = False
+        self._engines.pop(NAME).close()
+
+    async def answer(self, request: httpx.Request) -> Answer:
+        """Answer a request, and note what it has written.
+
+        Args:
+            request: The request.
+        """
+        answer = await _answered(self._app, request)
+        command = request.url.path.lstrip("/")
+        if answer.status == 200 and command in ("upsert", "delete"):
+            self.book.note(command, json.loads(request.content))
+        return answer
+
+    def open_queries(self) -> int:
+        """Return the number of open queries that have not expired."""
+        self.engine.sweep()
+        return self.engine.open_queries()
+
+
+async def _answered(app: ASGIApp, request: httpx.Request) -> Answer:
+    """Return the answer of an application of ASGI to a request."""
+    scope = {
+        "type": "http",
+        "method": request.method,
+        "path": request.url.path,
+        "raw_path": request.url.raw_path.partition(b"?")[0],
+        "query_string": request.url.query,
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+    }
+    status, headers, body = 0, [], b""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": request.content, "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal status, headers, body
+        if message["type"] == "http.response.start":
+            status, headers = message["status"], list(message["headers"])
+        else:
+            body += message.get("body", b"")
+
+    await app(scope, receive, send)
+    return Answer(status, headers, body)
