@@ -138,7 +138,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
         (["serve", "--search-threads", "0"], "argument --search-threads: give a whole number of at least 1, not '0'"),
         (["serve", "--filter-timeout", "0"], "argument --filter-timeout: give a whole number of at least 1, not '0'"),
         (["serve", "--max-namespaces", "0"], "argument --max-namespaces: give a whole number of at least 1, not '0'"),
-        (["serve", "--port", "x"], "argument --port: invalid int value: 'x'"),
+        (["serve", "--port", "x"], "argument --port: give a whole number of at least 0, not 'x'"),
     ],
 )
 def test_a_wrong_argument_gets_one_line(wrong: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,13 @@
 import argparse
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextk.cli.arguments import count
+from nextk.cli.environment import Environment
 from nextk.cli.locations import LOCATIONS_HELP
 from nextk.extras import require
 
@@ -19,18 +19,17 @@ if TYPE_CHECKING:
 
 SUMMARY = "serve indexes over HTTP, to any client of Upstash Vector"
 
-TOKEN, READ_ONLY_TOKEN = "NEXTK_TOKEN", "NEXTK_READ_ONLY_TOKEN"
-
-_EPILOG = f"""\
+_EPILOG = """\
 Every index is served below /indexes/NAME, and one of them at / too: the first one of the first start
 with these data. Later starts keep it, whatever their --index says, until --root names another one.
 If it is not served, / answers 404. /healthz and /metrics tell about the server itself. Without
 --index, every index in DIR is served; without --index and --data, one index in memory.
 
-Set tokens as {TOKEN} and {READ_ONLY_TOKEN} rather than as arguments, which other users of
-the machine can see. Without a token, the server listens to this machine only, and refuses whatever
-a page in a browser may have sent: its Host header has to be localhost, a loopback address, or the
-name of an --allow-host.
+Every option can be set by the environment variable that stands behind it: a flag by 1 or 0, an option
+that may be repeated by values with blanks between them. An argument wins over the variable. Set
+tokens in this way, since other users of the machine can see arguments. Without a token, the server
+listens to this machine only, and refuses whatever a page in a browser may have sent: its Host header
+has to be localhost, a loopback address, or the name of an --allow-host.
 
   nextk serve
       serve an index in memory that embeds text by itself
@@ -46,11 +45,11 @@ name of an --allow-host.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on, 0 for a free one (default: 8080)")
-    parser.add_argument("--token", metavar="T", help=f"token that clients must send (default: ${TOKEN})")
     parser.add_argument(
-        "--read-only-token", metavar="R", help=f"token of clients that may only read (default: ${READ_ONLY_TOKEN})"
+        "--port", type=count(0), default=8080, help="port to listen on, 0 for a free one (default: 8080)"
     )
+    parser.add_argument("--token", metavar="T", help="token that clients must send")
+    parser.add_argument("--read-only-token", metavar="R", help="token of clients that may only read")
     parser.add_argument(
         "--allow-host",
         metavar="NAME",
@@ -81,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="do not log requests")
     parser.epilog = _EPILOG + LOCATIONS_HELP
+    parser.set_defaults(environment=Environment(parser))  # last, so that it has every option
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -127,10 +127,9 @@ def run(arguments: argparse.Namespace) -> int:
     from nextk.server.root import settle_root
     from nextk.server.spec import parse_specs
 
+    arguments = arguments.environment.complete(arguments)
     specs = parse_specs(arguments.index)
-    token = arguments.token or os.environ.get(TOKEN) or None
-    read_only_token = arguments.read_only_token or os.environ.get(READ_ONLY_TOKEN) or None
-    protected = Tokens(token, read_only_token).required
+    protected = Tokens(arguments.token, arguments.read_only_token).required
     _log(quiet=arguments.quiet)
     with (
         contextlib.closing(listen(arguments.host, arguments.port, protected=protected)) as listener,
@@ -147,8 +146,8 @@ def run(arguments: argparse.Namespace) -> int:
         root = settle_root(arguments.data, list(engines), first=first, requested=arguments.root)
         app = create_app(
             engines,
-            token=token,
-            read_only_token=read_only_token,
+            token=arguments.token,
+            read_only_token=arguments.read_only_token,
             allow_hosts=arguments.allow_host,
             root=root,
             max_body=arguments.max_body * 2**20,
