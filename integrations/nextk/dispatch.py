@@ -42,6 +42,9 @@ from nextk.types import UNDECIDED, UntilFirstFault
 
 log = logging.getLogger("nextk.dispatch")
 
+FULL, READ_ONLY = "full", "read_only"
+"""The owners of open queries: clients that may write, and those that may only read."""
+
 _Model = TypeVar("_Model", bound=BaseModel)
 _Result = Any  # dicts, lists, texts and numbers, with an engine's `Match` for each record
 
@@ -65,11 +68,13 @@ class Request:
         namespace: The namespace, decoded; `""` for the default one.
         body: The values of the body.
         flags: The query string of the path.
+        owner: The kind of client that sends it, by what it may do; the kinds share the open queries.
     """
 
     namespace: str
     body: object
     flags: str
+    owner: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,8 @@ def dispatch(engine: Engine, target: str, body: object, *, read_only: bool = Fal
     try:
         command = find_command(target, read_only=read_only)
         path, _, flags = target.partition("?")
-        return command.run(engine, Request(_namespace(path.lstrip("/").partition("/")[2]), body, flags))
+        namespace, owner = _namespace(path.lstrip("/").partition("/")[2]), READ_ONLY if read_only else FULL
+        return command.run(engine, Request(namespace, body, flags, owner))
     except RefusedError:
         raise
     except Exception:
@@ -229,7 +235,7 @@ def _query(model: type[Query]) -> Callable[[Engine, Request], _Result]:
 def _start(model: type[VectorStart] | type[TextStart]) -> Callable[[Engine, Request], _Result]:
     def run(engine: Engine, request: Request) -> _Result:
         query = _read(model, request.body)
-        uuid, page = engine.start(request.namespace, query, query.idle_seconds, query.uuid)
+        uuid, page = engine.start(request.namespace, query, query.idle_seconds, query.uuid, owner=request.owner)
         return {"uuid": uuid, "scores": page}
 
     return run

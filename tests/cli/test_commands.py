@@ -11,7 +11,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 
 import httpx
@@ -571,7 +572,7 @@ def test_a_served_index_has_as_many_open_queries_as_it_may(monkeypatch: pytest.M
             return [(await client.post("/resumable-query", json={"vector": [1.0]})).text for _ in range(3)]
 
     monkeypatch.setattr(listening, "run", lambda app, _listener: replies.extend(asyncio.run(ask(app))))
-    assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--max-open-queries", "2"])
+    assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--max-open-queries", "4"])
     assert '"id":"a"' in replies[1]
     assert "limit: 2" in replies[2]
 
@@ -586,9 +587,9 @@ def test_a_server_has_as_many_turns_as_it_is_told(
     made: dict[str, int] = {}
 
     class Recorded(Turns):
-        def __init__(self, count: int, name: str) -> None:
+        def __init__(self, count: int, name: str, executor: Callable[[int, str], Executor]) -> None:
             made[name] = count
-            super().__init__(count, name)
+            super().__init__(count, name, executor)
 
     monkeypatch.setattr("nextk.server.app.Turns", Recorded)
     monkeypatch.setattr(listening, "run", lambda _app, _listener: None)

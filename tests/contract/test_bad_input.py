@@ -131,6 +131,7 @@ SERVER: list[tuple[str, str, Call, str]] = [
     ("dense", "top_k true", lambda i: i.query(DENSE, odd(True)), "topK"),
     ("dense", "max_idle -1", lambda i: i.resumable_query(DENSE, max_idle=-1), "maxIdle"),
     ("dense", "max_idle 86401", lambda i: i.resumable_query(DENSE, max_idle=86_401), "maxIdle"),
+    ("dense", "max_idle 3601", lambda i: i.resumable_query(DENSE, max_idle=3_601), "Invalid maxIdle: at most 3600 sec"),
     ("dense", "max_idle 1.5", lambda i: i.resumable_query(DENSE, max_idle=odd(1.5)), "maxIdle"),
     ("dense", "limit", lambda i: i.range("", 1_001), "limit"),
     ("dense", "cursor", lambda i: i.range("next", 1), "cursor"),

@@ -470,7 +470,7 @@ class TestLimits:
     async def test_cap(self, open_index: Opener) -> None:
         """A query too many is refused; stopping one makes room, and so does the expiry of one."""
         now = [0.0]
-        index = open_index("dense", dimension=2, max_open_queries=2, clock=lambda: now[0])
+        index = open_index("dense", dimension=2, max_open_queries=4, clock=lambda: now[0])
         await index.upsert(PAIR)
         _, first = await index.resumable_query([1.0, 0.0], max_idle=10)
         _, second = await index.resumable_query([1.0, 0.0], max_idle=100)

@@ -196,14 +196,15 @@ class TestCap:
     """The limit on the number of open queries."""
 
     def test_cap(self) -> None:
-        """Beyond the cap a start is refused in the documented words; a stop makes room again."""
-        with Rig(dimension=2, max_open_queries=2) as rig:
+        """Beyond its share a start is refused in the documented words; a stop makes room again."""
+        with Rig(dimension=2, max_open_queries=4) as rig:
             fill(rig)
             first, _ = rig.start(vector=[1.0, 0.0])
             second, _ = rig.start(vector=[1.0, 0.0])
             with pytest.raises(TooManyQueries) as caught:
                 rig.start(vector=[1.0, 0.0])
-            assert ("Exceeded max active resumable query limit: 2", 403) == (str(caught.value), caught.value.status)
+            words = "Exceeded max active resumable query limit: 2 in one namespace, half of 4"
+            assert (words, 403) == (str(caught.value), caught.value.status)
             rig.engine.stop(first)
             third, page = rig.start(vector=[1.0, 0.0], topK=1)
             assert ["0"] == ids(page)

@@ -341,9 +341,9 @@ class TestLostStarts:
         idle: list[int] = []
         original = dense.engine.start
 
-        def start(namespace: str, query: Any, max_idle: int, uuid: str | None = None) -> Any:
+        def start(namespace: str, query: Any, max_idle: int, uuid: str | None = None, **owner: str) -> Any:
             idle.append(max_idle)
-            return original(namespace, query, max_idle, uuid)
+            return original(namespace, query, max_idle, uuid, **owner)
 
         monkeypatch.setattr(dense.engine, "start", start)
         lost = [PlannedFault(Fault.DROP_REPLY, RequestKind.START, nth) for nth in range(1, 4)]

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nextk.bodies import Delete, Record, Update, VectorQuery
+from nextk.engine.base import MAX_IDLE
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.file import connect
 from nextk.engine.record_cache import RECORD_CACHE_BYTES
@@ -30,6 +31,7 @@ class Rig:
         clock: The clock that measures idle times, in seconds.
         max_open_queries: The number of queries that may be open at the same time.
         record_cache_bytes: The memory that delivered records may take.
+        max_idle: The longest time that a query may be idle, in seconds.
         schema: The other keywords of `Schema.create`.
     """
 
@@ -41,11 +43,16 @@ class Rig:
         clock: Callable[[], float] = time.monotonic,
         max_open_queries: int = 100,
         record_cache_bytes: int = RECORD_CACHE_BYTES,
+        max_idle: int = MAX_IDLE,
         **schema: Any,
     ) -> None:
         storage = Storage(connect(path, lambda: Schema.create(type=type, **schema)))
         self.engine = EmbeddedEngine(
-            storage, clock=clock, max_open_queries=max_open_queries, record_cache_bytes=record_cache_bytes
+            storage,
+            clock=clock,
+            max_open_queries=max_open_queries,
+            record_cache_bytes=record_cache_bytes,
+            max_idle=max_idle,
         )
 
     def upsert(self, *records: dict[str, Any], namespace: str = "") -> None:

@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Callable
 
 
-def count(minimum: int = 1) -> Callable[[str], int]:
+def count(minimum: int = 1, maximum: int | None = None) -> Callable[[str], int]:
     """Make a reader of whole numbers, to pass to argparse as `type=`.
 
     Args:
         minimum: The smallest number that is allowed.
+        maximum: The largest number that is allowed. Default `None`, for no limit.
 
     Returns:
         A function that reads a text as a number, or raises `argparse.ArgumentTypeError`.
@@ -19,8 +20,9 @@ def count(minimum: int = 1) -> Callable[[str], int]:
             number = int(text)
         except ValueError:
             number = minimum - 1
-        if number < minimum:
-            message = f"give a whole number of at least {minimum}, not {text!r}"
+        if number < minimum or (maximum is not None and number > maximum):
+            upper = "" if maximum is None else f" and at most {maximum}"
+            message = f"give a whole number of at least {minimum}{upper}, not {text!r}"
             raise argparse.ArgumentTypeError(message)
         return number
 

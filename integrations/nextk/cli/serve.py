@@ -105,7 +105,15 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=count(),
         default=100,
-        help="number of resumable queries that an index may have open; each holds 4 bytes a record (default: 100)",
+        help="number of resumable queries that an index may have open, half of them with the same token in the same "
+        "namespace; each holds 4 bytes a record (default: 100)",
+    )
+    parser.add_argument(
+        "--max-idle",
+        metavar="SECONDS",
+        type=count(3_600, 86_400),
+        default=3_600,
+        help="longest time that a client may let a resumable query idle, 3,600 to 86,400 (default: 3,600)",
     )
     parser.add_argument(
         "--filter-timeout",
@@ -138,6 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.data,
             max_namespaces=arguments.max_namespaces,
             max_open_queries=arguments.max_open_queries,
+            max_idle=arguments.max_idle,
             filter_timeout=arguments.filter_timeout,
             same_model=arguments.same_model,
         ) as engines,

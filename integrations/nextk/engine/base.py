@@ -20,6 +20,8 @@ from nextk.errors import RefusedError
 
 MAX_OPEN_QUERIES = 100
 MAX_NAMESPACES = 10_000
+MAX_IDLE = 3_600
+"""The longest time that a resumable query may be idle by default, in seconds."""
 FILTER_TIMEOUT = 10.0
 FILTER_COLUMN_BYTES = 256 * 2**20
 
@@ -33,7 +35,9 @@ class BaseEngine:
         name: The name by which error messages call the index.
         dense_model: The model that embeds texts as dense vectors, or `None`.
         sparse_model: The model that embeds texts as sparse vectors, or `None`.
-        max_open_queries: The number of resumable queries that may be open at the same time.
+        max_open_queries: The number of resumable queries that may be open at the same time. Clients of one kind may
+            have half of them in one namespace.
+        max_idle: The longest time that a resumable query may be idle, in seconds, up to 86,400.
         max_namespaces: The number of namespaces at which no further one is made. The default namespace counts.
         record_cache_bytes: The memory that records may take which were read for answers; their vectors are not among
             them.
@@ -52,6 +56,7 @@ class BaseEngine:
         dense_model: DenseModel | None = None,
         sparse_model: SparseModel | None = None,
         max_open_queries: int = MAX_OPEN_QUERIES,
+        max_idle: int = MAX_IDLE,
         max_namespaces: int = MAX_NAMESPACES,
         record_cache_bytes: int = RECORD_CACHE_BYTES,
         filter_timeout: float = FILTER_TIMEOUT,
@@ -68,6 +73,7 @@ class BaseEngine:
         self._lock = threading.RLock()
         self._filter_timeout = filter_timeout
         self._field_budget = FieldBudget(filter_column_bytes)
+        self._max_idle = max_idle
         self._open_queries = OpenQueries(max_open_queries, clock)
         self._rest_timer = RestTimer(self._rest)
         if storage.path is not None and rests:

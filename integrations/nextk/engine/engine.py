@@ -25,8 +25,9 @@ from nextk.engine.filter.timer import FilterTimer
 from nextk.engine.fusion import Order
 from nextk.engine.open_queries import QueryStart
 from nextk.engine.pages import LoadRows, RepeatablePage
-from nextk.engine.protocol import RangePage
+from nextk.engine.protocol import QueryShares, RangePage
 from nextk.engine.schema import Schema
+from nextk.engine.shares import Share
 from nextk.engine.stored import StoredRecord, vector_rows
 from nextk.engine.values import Match, TextVectors
 from nextk.errors import RefusedError
@@ -163,7 +164,9 @@ class EmbeddedEngine(BaseEngine):
         rank, load = found
         return RepeatablePage(query.top_k).read(rank(depth=max(search.ONE_SHOT_DEPTH, query.top_k)), load)
 
-    def start(self, namespace: str, query: Query, max_idle: int, uuid: str | None = None) -> tuple[str, list[Match]]:
+    def start(
+        self, namespace: str, query: Query, max_idle: int, uuid: str | None = None, *, owner: str = ""
+    ) -> tuple[str, list[Match]]:
         """Open a resumable query and read its first page of `top_k` matches, or read it again.
 
         Args:
@@ -172,18 +175,25 @@ class EmbeddedEngine(BaseEngine):
             max_idle: The seconds after which the query is dropped if nobody fetches from it.
             uuid: The uuid that the query is to have. If it is that of a query which this search has opened, the first
                 page of that query is read again. `None` (the default) lets the engine choose.
+            owner: The kind of client, whose open queries in a namespace are counted together. Default `""`.
 
         Returns:
             The uuid of the query (`""` if the namespace does not exist), and the first page, best first.
 
         Raises:
-            TooManyQueries: `max_open_queries` queries are open already.
+            TooManyQueries: `max_open_queries` queries are open already, or half as many with the same owner in the
+                same namespace, and none of them has been idle for long enough to make room.
             QueryNotFound: The query with this `uuid` was stopped already.
-            RefusedError: The query with this `uuid` is another search, or has gone on to another page.
+            RefusedError: The query with this `uuid` is another search, or has gone on to another page; or `max_idle`
+                is longer than the engine allows.
         """
+        if max_idle > self._max_idle:
+            message = f"Invalid maxIdle: at most {self._max_idle} seconds are allowed, got {max_idle}"
+            raise RefusedError(message, 422)
         digest = b"" if uuid is None else search.digest(namespace, query)
-        start = QueryStart(functools.partial(self._search, namespace, query), max_idle, query.top_k, uuid, digest)
-        return self._open_queries.start(start)
+        search_ = functools.partial(self._search, namespace, query)
+        share = Share(owner, namespace)
+        return self._open_queries.start(QueryStart(search_, max_idle, query.top_k, uuid, digest, share))
 
     def require_open(self, uuid: str) -> None:
         """Raise `QueryNotFound` unless the resumable query is open."""
@@ -212,6 +222,10 @@ class EmbeddedEngine(BaseEngine):
     def open_queries(self) -> int:
         """Return the number of open resumable queries."""
         return len(self._open_queries)
+
+    def query_shares(self) -> QueryShares:
+        """Return how many resumable queries each share has open, and how many were dropped to make room."""
+        return QueryShares(self._open_queries.shares(), self._open_queries.evicted)
 
     def sweep(self) -> None:
         """Drop the resumable queries that have been idle for longer than their `max_idle`."""

@@ -3,6 +3,7 @@
     start ──> open ──fetch_next──> open
                 ├──stop──────────> ended
                 ├──idle too long─> ended
+                ├──makes room────> ended    (for another one, after some idle time: `nextk.engine.shares`)
                 └──failed page───> ended    (its rows left the order but reached nobody: to go on would skip them)
 
 A page that is being read is finished before `stop` returns. Later calls raise `QueryNotFound`.
@@ -15,13 +16,15 @@ again. A start with a uuid that the client has chosen may be repeated as long as
 import math
 import threading
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nextk.engine.fusion import Order
 from nextk.engine.pages import LoadRows, RepeatablePage
+from nextk.engine.shares import NO_SHARE, Share, query_to_evict
 from nextk.engine.values import Match
-from nextk.errors import QueryNotFound, RefusedError, TooManyQueries
+from nextk.errors import QueryNotFound, RefusedError
 
 _MAX_STOPPED = 1_000  # uuids that are remembered as stopped; the oldest ones are forgotten
 _UUID_LENGTH = 36
@@ -43,6 +46,7 @@ class QueryStart:
         count: The number of matches of the first page.
         uuid: The uuid that the client has chosen; `None` lets the engine choose.
         digest: A digest of the search, by which a repeated start is recognized; unused without `uuid`.
+        share: The share that the query is counted in.
     """
 
     take_snapshot: TakeSnapshot
@@ -50,6 +54,7 @@ class QueryStart:
     count: int
     uuid: str | None = None
     digest: bytes = b""
+    share: Share = NO_SHARE
 
 
 class OpenQuery:
@@ -61,6 +66,7 @@ class OpenQuery:
     Attributes:
         max_idle: The seconds after which the query expires if no page is read.
         digest: The digest of the search; `None` if the uuid was not chosen by the client.
+        share: The share that the query is counted in.
         touched: The time at which a page was last read, or failed.
         busy: The lock that is held while the query is started, while a page is read, and while the query is stopped.
         ended: Whether the query was stopped, has expired or has failed.
@@ -69,6 +75,7 @@ class OpenQuery:
     def __init__(self, start: QueryStart) -> None:
         self.max_idle = start.max_idle
         self.digest = None if start.uuid is None else start.digest
+        self.share = start.share
         self.touched = 0.0
         self.busy = threading.Lock()
         self.ended = False
@@ -139,7 +146,11 @@ class OpenQuery:
 
     def expired(self, now: float) -> bool:
         """Return whether the query has been idle for longer than `max_idle`. It is not idle while a page is read."""
-        return now - self.touched > self.max_idle and not self.busy.locked()
+        return self.idle_seconds(now) > self.max_idle
+
+    def idle_seconds(self, now: float) -> float:
+        """Return the seconds since a page was last read; 0 while one is being read."""
+        return 0.0 if self.busy.locked() else now - self.touched
 
     def earliest_expiry(self, now: float) -> float:
         """Return a time before which the query does not expire."""
@@ -150,8 +161,11 @@ class OpenQueries:
     """The open queries of one engine by their uuid.
 
     Args:
-        cap: The number of queries that may be open at the same time.
+        cap: The number of queries that may be open at the same time. One share may have half of them.
         clock: The clock that measures idle times, in seconds; tests replace it.
+
+    Attributes:
+        evicted: The number of queries that were dropped so far to make room for others.
     """
 
     def __init__(self, cap: int, clock: Clock) -> None:
@@ -161,10 +175,16 @@ class OpenQueries:
         self._starting: dict[str, OpenQuery] = {}  # those whose snapshot is not taken yet; they need no room so far
         self._open: dict[str, OpenQuery] = {}
         self._stopped: dict[str, None] = {}  # uuids in the order in which they were stopped
+        self.evicted = 0
         self._next_sweep = math.inf  # no query expires before this time
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def shares(self) -> Mapping[Share, int]:
+        """Return the number of open queries of each share that has any."""
+        with self._lock:
+            return Counter(open_query.share for open_query in self._open.values())
 
     def start(self, start: QueryStart) -> tuple[str, list[Match]]:
         """Open a query and read its first page, or read the first page again if the start is a repeated one.
@@ -178,7 +198,8 @@ class OpenQueries:
             The uuid and the first page; `""` and no matches if there is nothing to search.
 
         Raises:
-            TooManyQueries: As many queries are open as the cap allows.
+            TooManyQueries: As many queries are open as the cap allows, or as one share may have, and none of those
+                that could make room has been idle for long enough.
             QueryNotFound: The uuid that the client has chosen was stopped already.
             RefusedError: That uuid belongs to another search, or its query has gone on to another page.
         """
@@ -271,7 +292,7 @@ class OpenQueries:
             return "", []
         rank, load = found
         with self._lock:  # before ranking, which would be wasted
-            self._require_room()
+            self._make_room(start.share)
             self._open[name] = self._starting.pop(name)
             self._next_sweep = min(self._next_sweep, self._clock() + start.max_idle)
         return name, self._read(name, new, new.begin(rank(), load), keep=False)
@@ -308,11 +329,14 @@ class OpenQueries:
         self._sweep()
         return self._open.get(name) or self._starting.get(name)
 
-    def _require_room(self) -> None:
+    def _make_room(self, share: Share) -> None:
         self._sweep()
-        if len(self._open) >= self._cap:
-            message = f"Exceeded max active resumable query limit: {self._cap}"
-            raise TooManyQueries(message, 403)
+        now = self._clock()
+        shares = {name: open_query.share for name, open_query in self._open.items()}
+        leaving = query_to_evict(shares, lambda name: self._open[name].idle_seconds(now), share, self._cap)
+        if leaving is not None:
+            self._open.pop(leaving).ended = True
+            self.evicted += 1
 
     def _sweep(self) -> None:
         now = self._clock()

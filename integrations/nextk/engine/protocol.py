@@ -12,6 +12,7 @@ from typing import Protocol
 
 from nextk.bodies import Delete, Fetch, Query, Range, Record, TextRecord, Update
 from nextk.engine.schema import Schema
+from nextk.engine.shares import Share
 from nextk.engine.values import Match, TextVectors
 from nextk.types import QueryMode
 
@@ -40,6 +41,19 @@ class Stats:
 
     size: int
     counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryShares:
+    """The resumable queries of an index by share.
+
+    Attributes:
+        open_queries: The number of open queries of each share that has any.
+        evicted: The number of queries that were dropped so far to make room for others.
+    """
+
+    open_queries: Mapping[Share, int]
+    evicted: int
 
 
 class Engine(Protocol):
@@ -85,7 +99,9 @@ class Engine(Protocol):
         """Return the best `top_k` matches, best first."""
         ...
 
-    def start(self, namespace: str, query: Query, max_idle: int, uuid: str | None = None) -> tuple[str, list[Match]]:
+    def start(
+        self, namespace: str, query: Query, max_idle: int, uuid: str | None = None, *, owner: str = ""
+    ) -> tuple[str, list[Match]]:
         """Open a resumable query and read its first page of `top_k` matches, or read it again.
 
         A start that is repeated with the same `uuid` finds the query that it has opened, and if the first start is
@@ -98,14 +114,17 @@ class Engine(Protocol):
             uuid: The uuid that the query is to have. If it is that of a query which this search has opened, the first
                 page of that query is read again: the same records as they are now, without those that are gone or no
                 longer pass the filter. `None` (the default) lets the engine choose.
+            owner: The kind of client, whose open queries in a namespace are counted together. Default `""`.
 
         Returns:
             The uuid of the query (`""` if the namespace does not exist), and the first page, best first.
 
         Raises:
-            TooManyQueries: As many queries are open as the engine allows.
+            TooManyQueries: As many queries are open as the engine allows, in all or with the same owner in the same
+                namespace, and none of them has been idle for long enough to make room.
             QueryNotFound: The query with this `uuid` was stopped already.
-            RefusedError: The query with this `uuid` is another search, or has gone on to another page (status 409).
+            RefusedError: The query with this `uuid` is another search, or has gone on to another page (status 409); or
+                `max_idle` is longer than the engine allows (422).
         """
         ...
 
@@ -205,6 +224,10 @@ class Engine(Protocol):
 
     def open_queries(self) -> int:
         """Return the number of open resumable queries."""
+        ...
+
+    def query_shares(self) -> QueryShares:
+        """Return how many resumable queries each share has open, and how many were dropped to make room."""
         ...
 
     def sweep(self) -> None:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nextk.engine.base import FILTER_TIMEOUT, MAX_NAMESPACES, MAX_OPEN_QUERIES
+from nextk.engine.base import FILTER_TIMEOUT, MAX_IDLE, MAX_NAMESPACES, MAX_OPEN_QUERIES
 from nextk.engine.factory import open_engine
 from nextk.engine.protocol import Engine
 from nextk.errors import ClientError
@@ -21,6 +21,7 @@ def open_engines(
     *,
     max_namespaces: int = MAX_NAMESPACES,
     max_open_queries: int = MAX_OPEN_QUERIES,
+    max_idle: int = MAX_IDLE,
     filter_timeout: float = FILTER_TIMEOUT,
     same_model: bool = False,
 ) -> Iterator[dict[str, Engine]]:
@@ -32,6 +33,7 @@ def open_engines(
         data: The folder with the files of the indexes, `NAME.nextk`; `None` keeps the indexes in memory.
         max_namespaces: The number of namespaces at which an index makes no further one. Default 10,000.
         max_open_queries: The number of resumable queries that one index may have open at the same time. Default 100.
+        max_idle: The longest time that a resumable query may be idle, in seconds. Default 3,600.
         filter_timeout: The seconds after which a search gives its filter up. Default 10.
         same_model: Whether models other than those that the indexes were made with make the same vectors, as for
             `Index.embedded`.
@@ -58,6 +60,7 @@ def open_engines(
                 name=spec.name,
                 max_namespaces=max_namespaces,
                 max_open_queries=max_open_queries,
+                max_idle=max_idle,
                 filter_timeout=filter_timeout,
             )
             stack.callback(engine.close)

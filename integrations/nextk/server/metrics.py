@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
+from nextk.server.share_metrics import ShareMetrics
 
 
 class Metrics:
@@ -37,6 +38,7 @@ class Metrics:
             "nextk_waiting_requests", "Requests that wait for their turn to search or write.", registry=self._registry
         ).set_function(waiting)
         self._registry.register(_Indexes(engines, root))
+        self._registry.register(ShareMetrics(engines))
 
     def answered(self, index: str, command: str, status: int, seconds: float) -> None:
         """Count a request that was answered.
