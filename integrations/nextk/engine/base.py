@@ -8,6 +8,7 @@ from collections.abc import Callable
 from nextk.engine import backup, records
 from nextk.engine.cache import EngineCache
 from nextk.engine.failures import refusing_failures
+from nextk.engine.filter.seconds import FilterSeconds
 from nextk.engine.filter.store import FieldBudget
 from nextk.engine.open_queries import Clock, OpenQueries
 from nextk.engine.protocol import Stats
@@ -72,6 +73,7 @@ class BaseEngine:
         self._models = records.Models(dense_model, sparse_model)
         self._lock = threading.RLock()
         self._filter_timeout = filter_timeout
+        self._filter_seconds = FilterSeconds()
         self._field_budget = FieldBudget(filter_column_bytes)
         self._max_idle = max_idle
         self._open_queries = OpenQueries(max_open_queries, clock)
@@ -113,6 +115,10 @@ class BaseEngine:
         """Return the size of the index in bytes and the number of records in each namespace."""
         with self._lock:
             return Stats(self._storage.size(), self._cache.current().counts())
+
+    def filter_seconds(self) -> float:
+        """Return the seconds that filters have taken so far."""
+        return self._filter_seconds.total
 
     # Namespaces
 

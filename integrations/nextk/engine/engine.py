@@ -5,6 +5,7 @@ it without the lock. The ranking of a resumable query is fixed when the query st
 not enter it. Records that are deleted later, or whose metadata no longer passes the filter, are left out of the pages.
 """
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -96,7 +97,9 @@ class EmbeddedEngine(BaseEngine):
             key = cache.keys.get(namespace)
             if key is None:
                 return 0
-            rows, columns = self._storage.rows_selected(key, selection), cache.loaded(key)
+            with self._filter_seconds.measure() if selection.filter is not None else contextlib.nullcontext():
+                rows = self._storage.rows_selected(key, selection)
+            columns = cache.loaded(key)
             cache.invalidate(key)
             with self._storage.transaction(frees_space=True):
                 deleted = self._storage.delete(rows)
@@ -250,7 +253,8 @@ class EmbeddedEngine(BaseEngine):
         visible, passing = taken.snapshot, taken.passing
         if node is not None:
             if passing is None:
-                passing = evaluate(node, taken.values, visible.visible_mask(), timer.check)
+                with self._filter_seconds.measure():
+                    passing = evaluate(node, taken.values, visible.visible_mask(), timer.check)
             visible = visible.restricted_to(passing)
         rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible)
         return rank, functools.partial(self._load, key=taken.key, query=query, changes=taken.changes)
@@ -277,10 +281,12 @@ class EmbeddedEngine(BaseEngine):
                 columns, changes = cache.columns(key), self._storage.record_cache.changes
                 snapshot, held = columns.snapshot, columns.fields
                 if held.too_large & fields:
-                    passing = snapshot.with_rows(self._storage.rows_where(key, filter))
+                    with self._filter_seconds.measure():
+                        passing = snapshot.with_rows(self._storage.rows_where(key, filter))
                     return _TakenSnapshot(snapshot, {}, passing, schema, key, changes)
                 rows, live, read = snapshot.rows, snapshot.visible, self._storage.cells
-                complete = held.read_part(fields, rows, live, read, _FILTER_PART)
+                with self._filter_seconds.measure() if fields else contextlib.nullcontext():
+                    complete = held.read_part(fields, rows, live, read, _FILTER_PART)
                 self._field_budget.use(held, fields)
                 if complete and not held.too_large & fields:
                     return _TakenSnapshot(snapshot, held.values(fields), None, schema, key, changes)

@@ -230,6 +230,10 @@ class Engine(Protocol):
         """Return how many resumable queries each share has open, and how many were dropped to make room."""
         ...
 
+    def filter_seconds(self) -> float:
+        """Return the seconds that filters have taken so far: to read the values of their fields, and to test them."""
+        ...
+
     def sweep(self) -> None:
         """Drop the resumable queries that have been idle for longer than their `max_idle`."""
         ...

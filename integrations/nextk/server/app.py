@@ -26,6 +26,7 @@ from nextk.server.auth import Access, Tokens
 from nextk.server.body_limits import MAX_BODY, body_limit, read_body
 from nextk.server.codec import Reply, answer, refusal
 from nextk.server.metrics import Metrics
+from nextk.server.refusals import reason_of
 from nextk.server.routing import UNKNOWN, RequestTarget
 from nextk.server.turns import ClientLeft, Turns, usable_cores
 from nextk.transport import numbering
@@ -167,6 +168,8 @@ class _Service:
             reply = None
         status = _GONE if reply is None else reply.status
         self._note(name, target.command, status, time.perf_counter() - started)
+        if reply is not None and reply.reason:
+            self._metrics.refused(self._known(name), reply.reason)
         if reply is not None:
             await _response(reply)(scope, receive, send)
 
@@ -175,6 +178,7 @@ class _Service:
         try:
             self._access.read_only_for(request.scope)
         except RefusedError as error:
+            self._metrics.refused(UNKNOWN, reason_of(error))
             return _response(refusal(str(error), error.status))
         return Response(await run_in_threadpool(self._metrics.render), media_type="text/plain; version=0.0.4")
 
@@ -189,7 +193,7 @@ class _Service:
             limit = body_limit(target.command, self._max_body)
             body = await read_body(request, limit)
         except RefusedError as error:
-            return refusal(str(error), error.status)
+            return refusal(str(error), error.status, reason_of(error))
         call = functools.partial(answer, engine, target.rest, body, read_only=read_only, limit=limit)
         return await self._turns(target).run(call, functools.partial(_has_left, request))
 
@@ -213,8 +217,11 @@ class _Service:
             raise RefusedError(_no_index(target, name), 404)
         return engine
 
+    def _known(self, name: str | None) -> str:
+        return name if name is not None and name in self._engines else UNKNOWN
+
     def _note(self, name: str | None, command: str, status: int, seconds: float) -> None:
-        index = name if name is not None and name in self._engines else UNKNOWN
+        index = self._known(name)
         self._metrics.answered(index, command, status, seconds)
         log.info("index=%s command=%s status=%d ms=%.1f", index, command, status, 1000 * seconds)
 

@@ -13,6 +13,7 @@ from nextk.engine.protocol import Engine
 from nextk.engine.values import Match
 from nextk.errors import RefusedError
 from nextk.server.body_limits import BodyLimit
+from nextk.server.refusals import OTHER, reason_of
 
 log = logging.getLogger("nextk.server")
 
@@ -29,10 +30,12 @@ class Reply:
     Attributes:
         status: The HTTP status.
         body: The JSON envelope: `{"result": ...}`, or `{"error": text, "status": number}`.
+        reason: The word of `nextk.server.refusals` for a refusal. Default `""`, for none.
     """
 
     status: int
     body: bytes
+    reason: str = ""
 
 
 def answer(
@@ -59,20 +62,21 @@ def answer(
     except RefusedError as error:
         if error.__cause__ is not None and error.status >= 500:  # the client cannot mend it, so the operator is told
             log.error("%s", error)
-        return refusal(str(error), error.status)
+        return refusal(str(error), error.status, reason_of(error))
     except Exception:
         log.exception("the reply to %s cannot be written", target.partition("?")[0])
-        return refusal("Internal server error", 500)
+        return refusal("Internal server error", 500, "failed")
 
 
-def refusal(text: str, status: int) -> Reply:
+def refusal(text: str, status: int, reason: str = OTHER) -> Reply:
     """Return the reply for a failure.
 
     Args:
         text: What went wrong.
         status: The HTTP status.
+        reason: The word of `nextk.server.refusals` that the metrics have for it. Default `"other"`.
     """
-    return Reply(status, _encode({"error": text, "status": status}))
+    return Reply(status, _encode({"error": text, "status": status}), reason)
 
 
 def _encode(envelope: Mapping[str, Any]) -> bytes:

@@ -1,10 +1,20 @@
 """The metrics of the server, in the format of Prometheus."""
 
 import contextlib
+import importlib.metadata
+import platform
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from nextk.engine.protocol import Engine
@@ -14,6 +24,9 @@ from nextk.server.share_metrics import ShareMetrics
 
 class Metrics:
     """The metrics of one application, in a registry of their own.
+
+    The memory of the process, its CPU time and its open files are among them on Linux only, since `prometheus_client`
+    reads them from `/proc`.
 
     Args:
         engines: The engines by the names of their indexes. Their sizes are read each time the metrics are rendered.
@@ -37,6 +50,12 @@ class Metrics:
         Gauge(
             "nextk_waiting_requests", "Requests that wait for their turn to search or write.", registry=self._registry
         ).set_function(waiting)
+        self._refusals = Counter(
+            "nextk_refusals", "Requests refused, by reason.", ["index", "reason"], registry=self._registry
+        )
+        build = Info("nextk_build", "The versions of nextk and Python.", registry=self._registry)
+        build.info({"version": importlib.metadata.version("nextk"), "python": platform.python_version()})
+        ProcessCollector(registry=self._registry)
         self._registry.register(_Indexes(engines, root))
         self._registry.register(ShareMetrics(engines))
 
@@ -52,6 +71,15 @@ class Metrics:
         self._requests.labels(index, command, str(status)).inc()
         self._seconds.labels(index, command).observe(seconds)
 
+    def refused(self, index: str, reason: str) -> None:
+        """Count a request that was refused.
+
+        Args:
+            index: The name of the index, or `UNKNOWN`.
+            reason: The word of `nextk.server.refusals` for it.
+        """
+        self._refusals.labels(index, reason).inc()
+
     def render(self) -> bytes:
         """Return all metrics as text. The call blocks, since it reads the size of every engine."""
         return generate_latest(self._registry)
@@ -64,18 +92,20 @@ class _Indexes(Collector):
         self._engines = engines
         self._root = root
 
-    def describe(self) -> Iterator[GaugeMetricFamily]:
+    def describe(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """Yield the metrics without values, so that registering reads no engine."""
         yield GaugeMetricFamily("nextk_open_queries", "Resumable queries that are open.", labels=["index"])
         yield GaugeMetricFamily("nextk_records", "Records stored.", labels=["index"])
         yield GaugeMetricFamily("nextk_at_root", "1 for the index that answers at the root.", labels=["index"])
+        yield CounterMetricFamily("nextk_filter_seconds", "Seconds that filters have taken.", labels=["index"])
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """Yield the metrics with their values."""
-        open_queries, records, at_root = self.describe()
+        open_queries, records, at_root, filter_seconds = self.describe()
         for name, engine in list(self._engines.items()):
             open_queries.add_metric([name], engine.open_queries())
             at_root.add_metric([name], name == self._root())
+            filter_seconds.add_metric([name], engine.filter_seconds())
             with contextlib.suppress(RefusedError):  # a file that cannot be read hides no other figure
                 records.add_metric([name], sum(engine.stats().counts.values()))
-        yield from (open_queries, records, at_root)
+        yield from (open_queries, records, at_root, filter_seconds)

@@ -6,7 +6,11 @@ from collections.abc import Callable
 from nextk.engine.abandonment import is_abandoned
 from nextk.errors import RefusedError
 
-__all__ = ["FilterTimer"]
+__all__ = ["FilterTimeout", "FilterTimer"]
+
+
+class FilterTimeout(RefusedError):
+    """A search has spent all the time that it had on its filter, and was given up."""
 
 
 class FilterTimer:
@@ -30,7 +34,8 @@ class FilterTimer:
         """Do nothing if the work may go on.
 
         Raises:
-            RefusedError: It has taken too long, or nobody waits for the result any more. The status is 503.
+            FilterTimeout: It has taken too long. The status is 503.
+            RefusedError: Nobody waits for the result any more. The status is 503.
         """
         if self._abandoned():
             message = "The search was given up, because its caller does not wait for it any more"
@@ -41,4 +46,4 @@ class FilterTimer:
                 "is kept for a while, so send the search again; if it fails again, use a simpler filter, or allow more "
                 "time, on a server by --filter-timeout"
             )
-            raise RefusedError(message, 503)
+            raise FilterTimeout(message, 503)
