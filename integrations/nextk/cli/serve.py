@@ -38,6 +38,9 @@ has to be localhost, a loopback address, or the name of an --allow-host.
   nextk serve --data . \\
       --index docs=hybrid,embedding=static,sparse_embedding=bm25
   nextk serve --index test=dense,dimension=2,similarity=euclidean
+  nextk serve --data . --index docs=dense,embedding=models:embedder
+      embed by a model of your own, in models.py of this folder: a function from list[str], an object
+      with embed_documents and embed_query, or a class that makes one; several threads call it
 
 """
 
@@ -66,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="an index to serve, made if absent: hybrid, dense or sparse, then any of dimension=N, "
-        "similarity=cosine|euclidean|dot_product, embedding=static, sparse_embedding=bm25, "
-        "fusion_order=global|batch, weighting=idf|none; may be repeated",
+        "similarity=cosine|euclidean|dot_product, embedding=static|MODULE:ATTRIBUTE, "
+        "sparse_embedding=bm25|MODULE:ATTRIBUTE, fusion_order=global|batch, weighting=idf|none; may be repeated",
     )
     parser.add_argument(
         "--root", metavar="NAME", help="index that answers at / from now on (default: the one that did so before)"

@@ -151,7 +151,8 @@ def _with_stored_models(given: Models, schema: Schema) -> Models:
             which = f", {identity}" if identity else ""
             message = (
                 f"this index was made with a model of your own{which}: pass the same one as {keyword}= "
-                "to Index.embedded, also if a retriever searches it"
+                f"to Index.embedded, or as {keyword}=MODULE:ATTRIBUTE to nextk serve --index, also if a retriever "
+                "searches it"
             )
             raise ClientError(message)
     models = Models(

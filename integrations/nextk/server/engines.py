@@ -8,6 +8,7 @@ from nextk.engine.base import FILTER_TIMEOUT, MAX_IDLE, MAX_NAMESPACES, MAX_OPEN
 from nextk.engine.factory import open_engine
 from nextk.engine.protocol import Engine
 from nextk.errors import ClientError
+from nextk.server.models import load_models
 from nextk.server.spec import DEFAULT, EXAMPLE, IndexSpec
 
 SUFFIX = ".nextk"
@@ -42,8 +43,8 @@ def open_engines(
         The engines by name, in the order of `specs`, or sorted by name if `specs` is empty.
 
     Raises:
-        ClientError: The folder cannot be used or has no index, a file is not an index, or a stored index contradicts
-            its spec.
+        ClientError: The folder cannot be used or has no index, a file is not an index, a stored index contradicts its
+            spec, or a model cannot be imported.
         IndexLocked: Another process has one of the indexes open.
     """
     chosen = list(specs) or ([DEFAULT] if data is None else _stored(data))
@@ -53,7 +54,7 @@ def open_engines(
         engines: dict[str, Engine] = {}
         for spec in chosen:
             path = None if data is None else (data / f"{spec.name}{SUFFIX}").resolve()
-            keywords = {**spec.keywords, "same_model": same_model}
+            keywords = {**load_models(spec.name, spec.keywords), "same_model": same_model}
             engines[spec.name] = engine = open_engine(
                 path,
                 keywords,

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nextk.engine.factory import CUSTOM
 from nextk.engine.schema import Schema
 from nextk.errors import ClientError
+from nextk.server.models import MODELS, is_reference
 
 EXAMPLE = "docs=hybrid,embedding=static,sparse_embedding=bm25"
 """A typical spec, for help texts and error messages."""
 
 KEYWORDS = ("dimension", "similarity", "embedding", "sparse_embedding", "fusion_order", "weighting")
-_MODELS = {"embedding": "static", "sparse_embedding": "bm25"}  # those that come with nextk and need no code
+_SHIPPED = {"embedding": "static", "sparse_embedding": "bm25"}  # the models that come with nextk
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -22,7 +24,8 @@ class IndexSpec:
 
     Args:
         name: The name of the index.
-        keywords: The schema keywords of `Index.embedded`; none of them for an index that exists.
+        keywords: The schema keywords of `Index.embedded`; none of them for an index that exists. A model of one's own
+            is in them by the name of its module, for `nextk.server.models.load_models`.
     """
 
     name: str
@@ -56,7 +59,7 @@ def parse_spec(text: str) -> IndexSpec:
             raise _fault(text, f"{keyword} is given twice")
         keywords[keyword] = _read(text, keyword, value)
     try:
-        Schema.create(**keywords)
+        Schema.create(**keywords | {name: CUSTOM for name in MODELS if is_reference(str(keywords.get(name, "")))})
     except ClientError as error:
         raise _fault(text, str(error)) from None
     return IndexSpec(name, keywords)
@@ -82,8 +85,9 @@ def _read(text: str, keyword: str, value: str) -> str | int:
         if not value.isdecimal():
             raise _fault(text, f"dimension={value!r} is not a whole number")
         return int(value)
-    if keyword in _MODELS and value != _MODELS[keyword]:
-        raise _fault(text, f'{keyword}={value!r} is not "{_MODELS[keyword]}", the one model that a server can load')
+    if keyword in MODELS and value != _SHIPPED[keyword] and not is_reference(value):
+        known = f'"{_SHIPPED[keyword]}"'
+        raise _fault(text, f"{keyword}={value!r} is neither {known} nor a model of your own, as in module:attribute")
     if not value:
         raise _fault(text, f"{keyword} has no value")
     return value
