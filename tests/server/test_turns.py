@@ -94,7 +94,7 @@ async def stays() -> bool:
 
 def taken(turns: Turns, gate: Gate, *told: T) -> list[asyncio.Task[T]]:
     """Start a task for a call of each of these."""
-    return [asyncio.create_task(turns.run(functools.partial(gate.call, each), stays)) for each in told]
+    return [asyncio.create_task(turns.run("docs", functools.partial(gate.call, each), stays)) for each in told]
 
 
 # The turns
@@ -151,7 +151,7 @@ async def test_the_call_of_a_client_that_leaves_while_it_waits_is_not_made(gate:
     async def leaves() -> bool:
         return await leaving.wait()
 
-    task = asyncio.create_task(turns.run(lambda: gate.call("left"), leaves))
+    task = asyncio.create_task(turns.run("docs", lambda: gate.call("left"), leaves))
     (next_one,) = taken(turns, gate, "next one")
     leaving.set()
     with pytest.raises(ClientLeft):
@@ -171,7 +171,7 @@ async def test_a_client_whose_leaving_cannot_be_told_is_answered(gate: Gate, tur
 
     running = taken(turns, gate, "first", "second")
     await gate.until_running(2)
-    task = asyncio.create_task(turns.run(lambda: gate.call("third"), cannot_tell))
+    task = asyncio.create_task(turns.run("docs", lambda: gate.call("third"), cannot_tell))
     await asyncio.sleep(0.01)
     gate.open()
     assert await asyncio.gather(*running, task) == ["first", "second", "third"]
@@ -186,17 +186,17 @@ async def test_a_call_that_fails_gives_its_turn_back(turns: Turns) -> None:
 
     for _ in range(5):
         with pytest.raises(LookupError, match="of the call"):
-            await turns.run(fail, stays)
-    assert await turns.run(lambda: "made", stays) == "made"
+            await turns.run("docs", fail, stays)
+    assert await turns.run("docs", lambda: "made", stays) == "made"
 
 
 async def test_calls_after_a_close_have_new_threads() -> None:
     """Turns that were closed run later calls, as those of an application that starts again, and count them."""
     made = Turns(1, "test")
     for _ in range(2):
-        assert 1 == await made.run(lambda: 1, stays)
+        assert 1 == await made.run("docs", lambda: 1, stays)
         made.close()
-    assert 0 == made.waiting()
+    assert {} == made.waiting()
 
 
 def test_a_core_at_least() -> None:
@@ -274,7 +274,7 @@ async def test_every_search_and_every_write_waits_for_its_turn(
     """A command that keeps a core busy is not answered before another one has ended, not even by a refusal."""
     running = await take_all_turns(slow, gate)
     waiting = asyncio.create_task(slow.post(f"/{command}", json={}))
-    await until_metrics_say(slow, "nextk_waiting_requests 1.0")
+    await until_metrics_say(slow, 'nextk_waiting_requests{index="slow"} 1.0')
     assert not waiting.done()
     gate.open()
     await asyncio.gather(*running, waiting)
@@ -285,11 +285,11 @@ async def test_a_search_whose_client_left_while_it_waited_is_not_made(slow: http
     running = await take_all_turns(slow, gate)
     impatient = [asyncio.create_task(slow.post("/query/left", json=QUERY)) for _ in range(3)]
     patient = asyncio.create_task(slow.post("/query/stayed", json=QUERY))
-    await until_metrics_say(slow, "nextk_waiting_requests 4.0")
+    await until_metrics_say(slow, 'nextk_waiting_requests{index="slow"} 4.0')
     for task in impatient:
         task.cancel()
     await until_metrics_say(slow, 'nextk_requests_total{command="query",index="slow",status="499"} 3.0')
-    await until_metrics_say(slow, "nextk_waiting_requests 1.0")
+    await until_metrics_say(slow, 'nextk_waiting_requests{index="slow"} 1.0')
     gate.open()
     assert [reply.status_code for reply in await asyncio.gather(*running, patient)] == [200, 200, 200]
     assert ["", "", "stayed"] == [namespace for namespace, _ in gate.made]

@@ -74,9 +74,9 @@ def create_app(
             one.
         max_body: How many bytes the body of an upsert may have; other commands have lower limits of their own. Default
             64 MiB.
-        search_threads: How many requests may search or write at the same time; further ones wait for their turn.
-            Fetching from an open query, stopping it, and everything else never waits for them. Default `None`, for the
-            number of cores, at least 2.
+        search_threads: How many requests may search or write at the same time, besides one of an index of which none
+            does. Further ones wait; the indexes take turns. Fetching from an open query, stopping it, and everything
+            else never waits for them. Default `None`, for the number of cores, at least 2.
         executor: Makes that which runs calls of the engines, of the number of calls at a time and a name. Default:
             threads.
 
@@ -192,10 +192,10 @@ class _Service:
             find_command(target.rest, read_only=read_only)  # before a large body is read in vain
             limit = body_limit(target.command, self._max_body)
             body = await read_body(request, limit)
+            call = functools.partial(answer, engine, target.rest, body, read_only=read_only, limit=limit)
+            return await self._turns(target).run(name or "", call, functools.partial(_has_left, request))
         except RefusedError as error:
             return refusal(str(error), error.status, reason_of(error))
-        call = functools.partial(answer, engine, target.rest, body, read_only=read_only, limit=limit)
-        return await self._turns(target).run(call, functools.partial(_has_left, request))
 
     def _turns(self, target: RequestTarget) -> Turns:
         """Return the threads that answer a command: those of the commands that keep a core busy, or the others."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    Gauge,
     Histogram,
     Info,
     ProcessCollector,
@@ -31,11 +30,11 @@ class Metrics:
     Args:
         engines: The engines by the names of their indexes. Their sizes are read each time the metrics are rendered.
         root: Returns the name of the index at the root, or `None` if there is none.
-        waiting: Returns the number of requests that wait for their turn.
+        waiting: Returns the number of requests that wait for their turn, for each index that has any.
     """
 
     def __init__(
-        self, engines: Mapping[str, Engine], root: Callable[[], str | None], waiting: Callable[[], int]
+        self, engines: Mapping[str, Engine], root: Callable[[], str | None], waiting: Callable[[], Mapping[str, int]]
     ) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -47,16 +46,13 @@ class Metrics:
             ["index", "command"],
             registry=self._registry,
         )
-        Gauge(
-            "nextk_waiting_requests", "Requests that wait for their turn to search or write.", registry=self._registry
-        ).set_function(waiting)
         self._refusals = Counter(
             "nextk_refusals", "Requests refused, by reason.", ["index", "reason"], registry=self._registry
         )
         build = Info("nextk_build", "The versions of nextk and Python.", registry=self._registry)
         build.info({"version": importlib.metadata.version("nextk"), "python": platform.python_version()})
         ProcessCollector(registry=self._registry)
-        self._registry.register(_Indexes(engines, root))
+        self._registry.register(_Indexes(engines, root, waiting))
         self._registry.register(ShareMetrics(engines))
 
     def answered(self, index: str, command: str, status: int, seconds: float) -> None:
@@ -88,9 +84,12 @@ class Metrics:
 class _Indexes(Collector):
     """The figures of each engine, and which of them answers at the root, read when the metrics are collected."""
 
-    def __init__(self, engines: Mapping[str, Engine], root: Callable[[], str | None]) -> None:
+    def __init__(
+        self, engines: Mapping[str, Engine], root: Callable[[], str | None], waiting: Callable[[], Mapping[str, int]]
+    ) -> None:
         self._engines = engines
         self._root = root
+        self._waiting = waiting
 
     def describe(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """Yield the metrics without values, so that registering reads no engine."""
@@ -98,14 +97,19 @@ class _Indexes(Collector):
         yield GaugeMetricFamily("nextk_records", "Records stored.", labels=["index"])
         yield GaugeMetricFamily("nextk_at_root", "1 for the index that answers at the root.", labels=["index"])
         yield CounterMetricFamily("nextk_filter_seconds", "Seconds that filters have taken.", labels=["index"])
+        yield GaugeMetricFamily(
+            "nextk_waiting_requests", "Requests that wait for their turn to search or write.", labels=["index"]
+        )
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """Yield the metrics with their values."""
-        open_queries, records, at_root, filter_seconds = self.describe()
+        open_queries, records, at_root, filter_seconds, waiting = self.describe()
+        waiting_now = self._waiting()
         for name, engine in list(self._engines.items()):
             open_queries.add_metric([name], engine.open_queries())
             at_root.add_metric([name], name == self._root())
             filter_seconds.add_metric([name], engine.filter_seconds())
+            waiting.add_metric([name], waiting_now.get(name, 0))
             with contextlib.suppress(RefusedError):  # a file that cannot be read hides no other figure
                 records.add_metric([name], sum(engine.stats().counts.values()))
-        yield from (open_queries, records, at_root, filter_seconds)
+        yield from (open_queries, records, at_root, filter_seconds, waiting)

@@ -1,13 +1,16 @@
 """Threads that run blocking calls, only so many at a time, so that the calls do not compete for the cores."""
 
 import asyncio
+import functools
 import os
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from nextk.engine.abandonment import abandonable
+from nextk.errors import RefusedError
+from nextk.server.fair_turns import FairQueue
 
 T = TypeVar("T")
 
@@ -26,72 +29,105 @@ class ClientLeft(Exception):
 
 
 class Turns:
-    """Runs blocking calls, at most so many at a time; the others wait in the order in which they came.
+    """Runs blocking calls, at most so many at a time and one more of an index of which none runs.
+
+    The others wait: the indexes take turns, and the calls of one index run in the order in which they came.
 
     Args:
         count: The number of calls that may run at the same time.
         name: The beginning of the names of the threads.
-        executor: Makes that which runs the calls, of the count and the name. Default `ThreadPoolExecutor`.
+        executor: Makes that which runs the calls, of the largest number of calls at a time and the name. Default:
+            threads.
     """
 
     def __init__(self, count: int, name: str, executor: Callable[[int, str], Executor] = ThreadPoolExecutor) -> None:
-        self._count = count
-        self._name = name
-        self._unfinished = 0
-        self._executor = executor
-        self._threads = executor(count, name)
+        self._make_threads = functools.partial(executor, count + 1, name)
+        self._threads = self._make_threads()
+        self._queue: FairQueue[asyncio.Future[None]] = FairQueue(count)
+        self._ended = threading.Event()
 
-    async def run(self, call: Callable[[], T], has_left: Callable[[], Awaitable[bool]]) -> T:
+    async def run(self, index: str, call: Callable[[], T], has_left: Callable[[], Awaitable[bool]]) -> T:
         """Run a call in a thread when its turn comes.
 
         A task that is cancelled while it waits for its turn gives the turn back. If the call runs already, the task
         ends when the call does.
 
         Args:
+            index: The index that the call is for.
             call: The blocking call.
             has_left: A function that waits for the client to leave and then returns `True`, or returns `False` if that
                 cannot be told. It is called only if the call has to wait, or is not done soon, and is cancelled when
-                the call is done. A call whose client leaves while it runs learns so by `is_abandoned`.
+                the wait ends or the call is done. A call whose client leaves while it runs learns so by `is_abandoned`.
 
         Returns:
             The result of the call.
 
         Raises:
             ClientLeft: The client left before the turn came.
+            RefusedError: The server has ended its calls (status 503).
         """
-        left = threading.Event()
-        work = self._threads.submit(abandonable, left.is_set, call)
-        self._unfinished += 1
-        done = asyncio.wrap_future(work)
+        if self._ended.is_set():
+            raise _stopping()
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.add(index, turn)
         try:
-            if not await self._is_soon_done(done) and await _ends_first(has_left(), done):
+            self._begin_next()
+            if not turn.done() and await _ends_first(has_left(), turn):
+                raise ClientLeft
+            await turn
+            return await self._run(call, has_left)
+        finally:
+            self._queue.remove(index, turn)
+            self._begin_next()
+
+    async def _run(self, call: Callable[[], T], has_left: Callable[[], Awaitable[bool]]) -> T:
+        """Run a call whose turn has come."""
+        left, ended = threading.Event(), self._ended
+
+        def is_abandoned() -> bool:
+            if ended.is_set():
+                raise _stopping()
+            return left.is_set()
+
+        done = asyncio.wrap_future(self._threads.submit(abandonable, is_abandoned, call))
+        try:
+            await asyncio.wait({done}, timeout=_SOON)  # a call that is done so soon has no client that is watched
+            if not done.done() and await _ends_first(has_left(), done):
                 left.set()
-                if work.cancel():
-                    raise ClientLeft
             return await asyncio.shield(done)
         except BaseException:
             left.set()
-            if not work.cancel():
-                await asyncio.wait({done})
+            await asyncio.wait({done})
             raise
-        finally:
-            self._unfinished -= 1
 
-    async def _is_soon_done(self, done: "asyncio.Future[T]") -> bool:
-        """Return whether a call that begins at once is done so soon that its client need not be watched."""
-        if self._unfinished > self._count:
-            return False
-        await asyncio.wait({done}, timeout=_SOON)
-        return done.done()
+    def _begin_next(self) -> None:
+        for turn in self._queue.take():
+            if not turn.done():  # its task may just have been cancelled
+                turn.set_result(None)
 
-    def waiting(self) -> int:
-        """Return the number of calls that wait for their turn."""
-        return max(0, self._unfinished - self._count)
+    def waiting(self) -> Mapping[str, int]:
+        """Return the number of calls that wait for their turn, for each index that has any."""
+        return self._queue.waiting()
+
+    def end(self) -> None:
+        """Refuse the calls that wait, and those that come, and give up those that run where they can be given up.
+
+        To be called in the event loop.
+        """
+        self._ended.set()
+        for turn in self._queue.waiting_calls():
+            if not turn.done():
+                turn.set_exception(_stopping())
 
     def close(self) -> None:
         """End the threads when the calls that run are done. A later call starts new ones."""
-        threads, self._threads = self._threads, self._executor(self._count, self._name)
+        threads, self._threads, self._ended = self._threads, self._make_threads(), threading.Event()
         threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _stopping() -> RefusedError:
+    message = "The server is being stopped, and the request was given up: send it again when the server is back"
+    return RefusedError(message, 503)
 
 
 async def _ends_first(leaving: Awaitable[bool], done: "asyncio.Future[T]") -> bool:
