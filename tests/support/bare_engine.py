@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from nextk.batches import in_requests
 from nextk.bodies import Delete, Record, Update, VectorQuery
 from nextk.engine.base import MAX_IDLE
 from nextk.engine.engine import EmbeddedEngine
@@ -64,8 +65,9 @@ class Rig:
         return self.engine.update(namespace, Update.model_validate(fields))
 
     def delete(self, *, namespace: str = "", **selection: Any) -> int:
-        """Delete by `ids`, `prefix` or `filter`."""
-        return self.engine.delete(namespace, Delete.model_validate(selection))
+        """Delete by `ids`, as many as there are, by `prefix` or by `filter`."""
+        parts = [{**selection, "ids": part} for part in in_requests(selection.get("ids", ()))] or [selection]
+        return sum(self.engine.delete(namespace, Delete.model_validate(part)) for part in parts)
 
     def query(self, *, namespace: str = "", **query: Any) -> list[tuple[str, float]]:
         """Return the ids and scores of a plain query."""
