@@ -10,11 +10,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from nextk.errors import ClientError
+from nextk.server.connections import ConnectionTable
+from nextk.server.limits import DEFAULT_LIMITS, ConnectionLimits
 
 _LAST_PORT = 65_535
-# Longer than any client in use keeps an idle connection (Go: 90 s): if the server hung up first, a client that is just
-# sending could not tell whether its page was lost.
-_KEEP_ALIVE = 100
 _GRACE = 10  # seconds that running requests have to finish after a signal
 
 
@@ -63,12 +62,13 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(app: ASGIApp, listener: socket.socket) -> None:
+def run(app: ASGIApp, listener: socket.socket, limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
     """Serve until SIGINT or SIGTERM arrives. Running requests then have 10 seconds to finish.
 
     Args:
         app: The ASGI application.
         listener: The listening socket, from `listen`.
+        limits: The limits for connections. Default `DEFAULT_LIMITS`.
 
     Raises:
         KeyboardInterrupt: SIGINT arrived, and the server has shut down.
@@ -77,17 +77,22 @@ def run(app: ASGIApp, listener: socket.socket) -> None:
     # uvicorn shuts down by itself and then raises the signal again: it must end the block here, not the process.
     previous = signal.signal(signal.SIGTERM, _leave)
     try:
-        uvicorn.Server(configure(app, graceful_seconds=_GRACE)).run(sockets=[listener])
+        uvicorn.Server(configure(app, graceful_seconds=_GRACE, limits=limits)).run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def configure(app: ASGIApp, *, graceful_seconds: int) -> uvicorn.Config:
+def configure(
+    app: ASGIApp, *, graceful_seconds: int, limits: ConnectionLimits = DEFAULT_LIMITS, parser: str = "auto"
+) -> uvicorn.Config:
     """Return the configuration with which uvicorn runs the application. uvicorn itself logs no requests.
 
     Args:
         app: The ASGI application.
         graceful_seconds: The seconds that running requests have to finish when the server shuts down.
+        limits: The limits for connections. Default `DEFAULT_LIMITS`.
+        parser: The parser of HTTP: `h11`, `httptools`, or `auto`, which is the faster one that is installed. Default
+            `auto`.
     """
     return uvicorn.Config(
         app,
@@ -96,7 +101,8 @@ def configure(app: ASGIApp, *, graceful_seconds: int) -> uvicorn.Config:
         server_header=False,
         lifespan="on",
         ws="none",
-        timeout_keep_alive=_KEEP_ALIVE,
+        http=ConnectionTable(limits).protocol(parser),  # type: ignore[arg-type]  # it is only called
+        timeout_keep_alive=limits.keep_alive,
         timeout_graceful_shutdown=graceful_seconds,
     )
 

@@ -17,12 +17,17 @@ REASONS: Mapping[tuple[type[RefusedError], int], str] = {
     (RefusedError, 403): "forbidden",
     (RefusedError, 404): "not_found",
     (RefusedError, 405): "method_not_allowed",
+    (RefusedError, 408): "late",
     (RefusedError, 409): "conflict",
     (RefusedError, 413): "too_large",
+    (RefusedError, 414): "too_large",
     (RefusedError, 422): "invalid",
     (RefusedError, 429): "busy",
+    (RefusedError, 431): "too_large",
     (RefusedError, 500): "failed",
+    (RefusedError, 501): "bad_request",
     (RefusedError, 503): "busy",
+    (RefusedError, 505): "bad_request",
     (RefusedError, 507): "disk_full",
 }
 """The words by the class of the error that refuses a request and by its status."""

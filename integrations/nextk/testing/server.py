@@ -92,8 +92,11 @@ class ServerThread:
     def __init__(self, app: ASGIApp) -> None:
         self._listener = listen("127.0.0.1", 0, protected=True)
         self.url = url_of(self._listener)
-        self._server = uvicorn.Server(configure(app, graceful_seconds=1))
+        self._server = uvicorn.Server(self._configuration(app))
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
+
+    def _configuration(self, app: ASGIApp) -> uvicorn.Config:
+        return configure(app, graceful_seconds=1)
 
     def __enter__(self) -> Self:
         self._thread.start()  # the socket listens already: whoever connects now is answered as soon as all is up
