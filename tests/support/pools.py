@@ -1,0 +1,68 @@
+"""Columns with codes, and pools so small that a few hundred rows already fill several of them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nextk.engine.columns import Columns, Snapshot
+from nextk.engine.pool import ranking
+from nextk.engine.pool.codes import VectorCodes
+from nextk.engine.ranking import Ranked
+from nextk.engine.schema import Similarity
+from nextk.engine.values import VectorRows
+from tests.support.written_rows import score_bounds
+
+
+@contextmanager
+def small_pools(first: int = 8) -> Iterator[None]:
+    """Return a context manager within which the first pool of a search has so many candidates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "FIRST_POOL", first)
+        yield
+
+
+def columns_of(vectors: NDArray[np.float32]) -> Columns:
+    """Return columns that hold vectors, float32 (n, d), as the rows 0, 1, ..."""
+    columns = Columns()
+    append(columns, vectors, 0)
+    return columns
+
+
+def append(columns: Columns, vectors: NDArray[np.float32], first: int) -> None:
+    """Append vectors as rows from `first` on."""
+    columns.append(VectorRows(np.arange(first, first + len(vectors)), vectors, None))
+
+
+def codes_of(snapshot: Snapshot, similarity: Similarity) -> VectorCodes:
+    """Return the codes of all slots of a snapshot, trained on them."""
+    assert snapshot.matrix is not None
+    codes = VectorCodes(snapshot.matrix.blocks[0].shape[1], similarity)
+    codes.train(snapshot)
+    codes.extend(snapshot)
+    return codes
+
+
+def is_sorted(page: Ranked) -> bool:
+    """Return whether a page is sorted by score, and rows of equal scores by number."""
+    keys = list(zip((-page.scores).tolist(), page.rows.tolist(), strict=True))
+    return keys == sorted(keys)
+
+
+def wrong_scores(
+    pages: Sequence[Ranked], vectors: NDArray[np.float32], query: NDArray[np.float32], similarity: Similarity
+) -> list[int]:
+    """Return the rows whose scores are not those of the definition.
+
+    Args:
+        pages: Pages of rows.
+        vectors: The vector of each row, float32 (n, d).
+        query: The query, float32 (d,).
+        similarity: The function that scores two vectors.
+    """
+    rows = np.concatenate([page.rows for page in pages])
+    scores = np.concatenate([page.scores for page in pages])
+    smallest, largest = score_bounds(similarity.value.lower(), query, vectors[rows])
+    return list(rows[(scores < smallest) | (scores > largest)].tolist())
