@@ -7,9 +7,10 @@ are checked here; the engine checks what depends on an index: its dimension, its
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -18,12 +19,13 @@ from pydantic import (
     StrictFloat,
     StrictStr,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
-from nextk.body_fields import Flag, Float32Array, Id, bytes_up_to, items_up_to, text_id
+from nextk.body_fields import Flag, Float32Array, Id, bytes_up_to, id_schema, items_up_to, text_id
 from nextk.plain import INT64, path_to
 from nextk.types import FusionAlgorithm, MetadataUpdateMode, QueryMode, UntilFirstFault, WeightingStrategy
 
@@ -87,20 +89,30 @@ SparseIndices: TypeAlias = Annotated[list[_Int32], UntilFirstFault(), items_up_t
 Ids: TypeAlias = Annotated[list[Id], UntilFirstFault(), items_up_to(MAX_ROWS, "divide them into several requests")]
 Rows: TypeAlias = Annotated[int, Strict(), Field(ge=1, le=MAX_ROWS)]
 Text: TypeAlias = StrictStr
+RecordId: TypeAlias = Annotated[
+    Id, AfterValidator(_sized_id), WithJsonSchema(id_schema(minLength=1, maxLength=MAX_ID_BYTES))
+]
 Prefix: TypeAlias = Annotated[Text, bytes_up_to(MAX_ID_BYTES, "no id is longer")]
 QueryText: TypeAlias = Annotated[Text, bytes_up_to(MAX_QUERY_BYTES, "shorten it, or search by parts of it")]
 QueryUuid: TypeAlias = Annotated[str, Strict(), Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
 class Body(BaseModel):
-    """The base of all request bodies: keys are in camelCase, unknown keys are ignored, and `null` means absent."""
+    """The base of all request bodies: keys are in camelCase, unknown keys are ignored, and `null` means absent.
+
+    Attributes:
+        ignored: The keys that are unknown although a base class has a field of the name.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, extra="ignore", frozen=True)
+    ignored: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, body: object) -> object:
-        return {key: value for key, value in body.items() if value is not None} if isinstance(body, dict) else body
+        if not isinstance(body, dict):
+            return body
+        return {key: value for key, value in body.items() if value is not None and key not in cls.ignored}
 
 
 class SparseBody(Body):
@@ -189,22 +201,20 @@ def _sized_data(data: str | None) -> str | None:
 class Record(Vectors):
     """A record of `/upsert`."""
 
-    id: Id
+    id: RecordId
     metadata: dict[str, Any] | None = None
     data: Text | None = None
 
-    _id = field_validator("id")(_sized_id)
     _data = field_validator("data")(_sized_data)
 
 
 class TextRecord(Body):
     """A record of `/upsert-data`: the index embeds `data` and stores it."""
 
-    id: Id
+    id: RecordId
     data: Text
     metadata: dict[str, Any] | None = None
 
-    _id = field_validator("id")(_sized_id)
     _data = field_validator("data")(_sized_data)
 
 
@@ -241,10 +251,7 @@ class Query(Vectors, Include):
 class VectorQuery(Query):
     """The body of `/query`; `data` is not one of its fields."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_text(cls, body: object) -> object:
-        return {key: value for key, value in body.items() if key != "data"} if isinstance(body, dict) else body
+    ignored = frozenset({"data"})
 
 
 class TextQuery(Query):
@@ -252,15 +259,16 @@ class TextQuery(Query):
 
     data: QueryText
 
-    @model_validator(mode="before")
-    @classmethod
-    def _no_vectors(cls, body: object) -> object:
-        vectors = ("vector", "sparseVector")
-        return {key: value for key, value in body.items() if key not in vectors} if isinstance(body, dict) else body
+    ignored = frozenset({"vector", "sparseVector"})
 
 
 class Idle(Body):
-    """The time that a resumable query may be idle."""
+    """The time that a resumable query may be idle.
+
+    Attributes:
+        max_idle: The seconds without a call after which the query may be dropped; 0 is the default. A server may allow
+            fewer than the greatest number here.
+    """
 
     max_idle: Annotated[int, Strict(), Field(ge=0, le=MAX_IDLE_SECONDS)] = DEFAULT_IDLE_SECONDS
 
@@ -314,10 +322,21 @@ class Fetch(Include):
     prefix: Prefix | None = None
 
 
+_CURSOR = r"^[0-9]{0,18}$"
+RangeCursor: TypeAlias = Annotated[
+    StrictStr,
+    BeforeValidator(text_id),
+    Field(pattern=_CURSOR),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": _CURSOR}, {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}]}
+    ),
+]
+
+
 class Range(Include):
     """The body of `/range`; a cursor of `""`, `"0"` or `0` is the beginning."""
 
-    cursor: Annotated[StrictStr, BeforeValidator(text_id), Field(pattern=r"^[0-9]{0,18}$")] = ""
+    cursor: RangeCursor = ""
     limit: Rows = DEFAULT_LIMIT
     prefix: Prefix = ""
 

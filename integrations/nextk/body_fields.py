@@ -12,10 +12,13 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     Strict,
     StrictStr,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
 )
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float32]
 
 _JSON_INTEGERS = range(-(2**63), 2**64)  # what every reader of JSON keeps as a whole number
+_FLOAT32_END = 3.4028235677973366e38  # the least number that is no finite float32 after rounding
 _MOST_BYTES = 4  # that UTF-8 needs for a character
 
 
@@ -50,11 +54,49 @@ def text_id(value: object) -> object:
     return str(value)
 
 
-Flag: TypeAlias = Annotated[bool, Strict(), BeforeValidator(_flag)]
-Id: TypeAlias = Annotated[StrictStr, BeforeValidator(text_id)]
+def id_schema(**limits: int) -> JsonSchemaValue:
+    """Return the JSON schema of an id, which may be a text or a whole number of 64 bits.
+
+    Args:
+        limits: The keywords of the schema that limit the length of the text.
+    """
+    number = {"type": "integer", "minimum": _JSON_INTEGERS[0], "maximum": _JSON_INTEGERS[-1]}
+    return {"anyOf": [{"type": "string", **limits}, number]}
 
 
-def bytes_up_to(count: int, advice: str) -> AfterValidator:
+Flag: TypeAlias = Annotated[
+    bool,
+    Strict(),
+    BeforeValidator(_flag),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": ["true", "false"]}]}),
+]
+Id: TypeAlias = Annotated[StrictStr, BeforeValidator(text_id), WithJsonSchema(id_schema())]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Marks a text or a list whose length is limited, for its validation and for its JSON schema.
+
+    Attributes:
+        validator: Refuses what is too long.
+        keyword: The keyword of the limit in a JSON schema.
+        count: The greatest length.
+    """
+
+    validator: AfterValidator | BeforeValidator
+    keyword: str
+    count: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema that validates the length."""
+        return self.validator.__get_pydantic_core_schema__(source, handler)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema, with the limit."""
+        return {**handler(schema), self.keyword: self.count}
+
+
+def bytes_up_to(count: int, advice: str) -> Limit:
     """Return the annotation of a text that has at most so many bytes in UTF-8.
 
     Args:
@@ -68,10 +110,10 @@ def bytes_up_to(count: int, advice: str) -> AfterValidator:
             raise ValueError(message)
         return text
 
-    return AfterValidator(require)
+    return Limit(AfterValidator(require), "maxLength", count)  # a character has at least one byte
 
 
-def items_up_to(count: int, advice: str = "") -> BeforeValidator:
+def items_up_to(count: int, advice: str = "") -> Limit:
     """Return the annotation of a list that has at most so many elements.
 
     Args:
@@ -85,7 +127,7 @@ def items_up_to(count: int, advice: str = "") -> BeforeValidator:
             raise ValueError(message)
         return items
 
-    return BeforeValidator(require)
+    return Limit(BeforeValidator(require), "maxItems", count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +140,11 @@ class Float32Array:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Return the schema that reads the list, and makes an array of it."""
         return core_schema.no_info_wrap_validator_function(_float32_array, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema of the list, with the range of float32."""
+        bounds = {"exclusiveMinimum": -_FLOAT32_END, "exclusiveMaximum": _FLOAT32_END}
+        return {**handler(schema), "items": {"type": "number", **bounds}}
 
 
 def _float32_array(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:

@@ -28,7 +28,7 @@ from nextk.server.app import create_app, sweep
 from nextk.server.auth import Tokens
 from nextk.server.engines import open_engines
 from nextk.server.listening import is_loopback, listen, url_of
-from nextk.server.routing import UNKNOWN, RequestTarget
+from nextk.server.routing import METHODS, UNKNOWN, RequestTarget
 from nextk.server.spec import DEFAULT, IndexSpec, parse_spec, parse_specs
 from tests.support.local_server import READ_ONLY_TOKEN, TOKEN, LocalServer
 
@@ -80,7 +80,7 @@ def test_success_is_one_key_and_floats_are_the_shortest_of_float32(send: Send) -
     assert (reply.status_code, reply.headers["content-type"]) == (200, "application/json")
 
 
-@pytest.mark.parametrize("method", server_app.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_command_answers_every_method(send: Send, method: str) -> None:
     """Clients that follow the documentation and clients that only POST get the same answer; HEAD gets its head."""
     send("/upsert", {"id": "a", "vector": [1, 0]})

@@ -22,12 +22,13 @@ from nextk.arguments import require_count
 from nextk.dispatch import COMMANDS, find_command
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
+from nextk.server import openapi
 from nextk.server.auth import Access, Tokens
 from nextk.server.body_limits import MAX_BODY, body_limit, read_body
 from nextk.server.codec import Reply, answer, refusal
 from nextk.server.metrics import Metrics
 from nextk.server.refusals import reason_of
-from nextk.server.routing import UNKNOWN, RequestTarget
+from nextk.server.routing import METHODS, UNKNOWN, RequestTarget
 from nextk.server.turns import ClientLeft, Turns, usable_cores
 from nextk.transport import numbering
 
@@ -35,8 +36,6 @@ log = logging.getLogger("nextk.server")
 
 __all__ = ["create_app"]
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
-"""The methods that every command accepts, since the clients in use do not agree on one."""
 SWEEP_SECONDS = 5.0
 """Seconds between two searches for resumable queries that have expired."""
 
@@ -61,8 +60,8 @@ def create_app(
     """Put engines behind HTTP.
 
     Every index answers below `/indexes/NAME/`, and one of them at `/` too: a base URL is all that a client needs.
-    `/healthz` and `/metrics` (Prometheus) are the server's own. Without a token, requests that a web page may have made
-    a browser send are refused, except to `/healthz`, which tells nothing but that the server is up.
+    `/healthz`, `/metrics` (Prometheus) and `/openapi.json` are the server's own. Without a token, requests that a web
+    page may have made a browser send are refused, except to `/healthz`, which tells nothing but that the server is up.
 
     Args:
         engines: The indexes by name. The mapping is read anew for every request. The caller closes the engines.
@@ -101,7 +100,11 @@ def create_app(
             service.close()
 
     app = Starlette(
-        routes=[Route("/healthz", _health), Route("/metrics", service.metrics)],
+        routes=[
+            Route("/healthz", _health),
+            Route("/metrics", service.metrics),
+            Route(openapi.PATH, service.openapi),
+        ],
         exception_handlers={HTTPException: _routing_failed, Exception: _failed},
         lifespan=lifespan,
     )
@@ -175,12 +178,28 @@ class _Service:
 
     async def metrics(self, request: Request) -> Response:
         """Return the metrics as text, to clients that may read."""
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        return Response(await run_in_threadpool(self._metrics.render), media_type="text/plain; version=0.0.4")
+
+    async def openapi(self, request: Request) -> Response:
+        """Return the description of the server, to clients that may read."""
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        names, protected = list(self._engines), self._access.protected
+        description = openapi.describe(names, self._root_name(), protected=protected, max_body=self._max_body)
+        return Response(description, media_type="application/json")
+
+    def _refused(self, request: Request) -> Response | None:
+        """Return the reply to a client that may not read; `None` for one that may."""
         try:
             self._access.read_only_for(request.scope)
         except RefusedError as error:
             self._metrics.refused(UNKNOWN, reason_of(error))
             return _response(refusal(str(error), error.status))
-        return Response(await run_in_threadpool(self._metrics.render), media_type="text/plain; version=0.0.4")
+        return None
 
     async def _reply(self, request: Request, target: RequestTarget, name: str | None) -> Reply:
         try:

@@ -77,6 +77,11 @@ class Access:
         self._tokens = tokens
         self._pages = PageGuard(allow_hosts)
 
+    @property
+    def protected(self) -> bool:
+        """Whether a request needs a token."""
+        return self._tokens.required
+
     def read_only_for(self, scope: Scope) -> bool:
         """Decide whether a request may only read.
 

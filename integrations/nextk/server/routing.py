@@ -6,6 +6,8 @@ from urllib.parse import unquote
 
 from nextk.dispatch import COMMANDS
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
+"""The methods that every command accepts, since the clients in use do not agree on one."""
 UNKNOWN = "unknown"
 """The name in logs and metrics for an index or a command that does not exist, instead of the client's own words."""
 
