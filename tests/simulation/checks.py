@@ -62,6 +62,8 @@ def wrong_search(found: Found, engine: EmbeddedEngine, *, written: bool, plain: 
         yield from _wrong_among_writes(found)
         return
     question = found.plan.question
+    if found.changed and not plain:
+        yield f"the sessions of {name} say that something has changed, and nobody has written"
     expected = queried(engine, question, _ALL) if plain else undisturbed(engine, question, found.sizes)
     if not found.ended:
         expected = expected[: len(ids)]

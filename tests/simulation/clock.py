@@ -95,12 +95,22 @@ async def blocking(function: Callable[..., T], *arguments: Any) -> T:
     while not code.dead:
         try:
             answer = await asked
+        except asyncio.CancelledError:
+            asked = _interrupted(code)
         except BaseException as error:
             asked = code.throw(error)
         else:
             asked = code.switch(answer)
     result: T = asked
     return result
+
+
+def _interrupted(code: greenlet) -> Any:
+    """Interrupt blocking code as the keyboard does, since its task is cancelled. Returns what it waits for next."""
+    try:
+        return code.throw(KeyboardInterrupt())
+    except KeyboardInterrupt:
+        raise asyncio.CancelledError from None
 
 
 def wait(awaitable: Awaitable[T]) -> T:

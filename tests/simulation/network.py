@@ -51,6 +51,10 @@ class Network:
         trace: The trace of the run.
         numbered: Whether the server numbers pages. If it does not, no request for a page arrives twice, since the
             second one would take a page that nobody gets.
+
+    Attributes:
+        may_leave_open: Whether anything has happened to the start or the stop of a query, so that it may be left open
+            until it expires. A start that is interrupted counts if the client has made no uuid for it.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Network:
         self._sent: Counter[str] = Counter()
         self._latest: Counter[str] = Counter()  # the number of the last message of each client that has arrived
         self._queried: set[str] = set()
+        self.may_leave_open = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def has_queried(self, client: str) -> bool:
@@ -105,6 +110,9 @@ class Network:
         except TimeoutError:
             self._note(message, f"sees: {failure}")
             raise failure from None
+        except asyncio.CancelledError:
+            self.may_leave_open |= _command(request) == "resumable-query" and b'"uuid"' not in request.content
+            raise
 
     def _send(self, request: httpx.Request, timeout: float) -> _Message:
         client = actor.get()
@@ -119,6 +127,7 @@ class Network:
         struck = "" if fate.mishap is None else fate.mishap.value
         self._note(message, f"#{number} sends {command} {_shown(request.content)}", "messages")
         if struck:
+            self.may_leave_open |= command in ("resumable-query", "resumable-query-end")
             self._note(message, f"#{number} {struck}", struck)
         for copy, seconds in enumerate(fate.arrivals):
             self._loop.call_later(seconds, self._arrive, message, number, copy)

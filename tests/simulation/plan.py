@@ -34,6 +34,8 @@ class SearcherPlan:
         forgets: The probability that it lets its query expire before it goes on.
         detaches: The probability that it detaches between two pages, and resumes elsewhere.
         leaves: The probability that it stops between two pages.
+        gives_up: The probability that it cancels or interrupts a call, and makes it again.
+        wavers: Whether it requests a page of another size when a call has failed.
     """
 
     name: str
@@ -47,6 +49,8 @@ class SearcherPlan:
     forgets: float
     detaches: float
     leaves: float
+    gives_up: float
+    wavers: bool
 
     def finds(self, id_: str) -> bool:
         """Return whether the query finds a row that is there: each one that passes the filter.
@@ -64,7 +68,7 @@ class Incident:
     Attributes:
         name: Its name, by which it can be spared.
         time: When it happens, in seconds.
-        seconds: For how long the server is away; or by how much its clock jumps.
+        seconds: For how long the server is away; or by how much its clock jumps; or which of its open queries ends.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Plan:
         risks: The probability of each mishap of a message.
         restarts: The restarts of the server.
         jumps: The jumps of its clock.
+        evictions: The times at which it drops one of its open queries.
     """
 
     kind: str
@@ -101,6 +106,7 @@ class Plan:
     risks: Mapping[Mishap, float]
     restarts: tuple[Incident, ...]
     jumps: tuple[Incident, ...]
+    evictions: tuple[Incident, ...]
 
     @property
     def shape(self) -> Shape:
@@ -129,6 +135,7 @@ class Plan:
             risks=_risks(dice),
             restarts=_incidents("restart", 0.0, 8.0, dice),
             jumps=_incidents("jump", 30.0, 200.0, dice),
+            evictions=_incidents("eviction", 0.0, 100.0, dice),
         )
 
     def __str__(self) -> str:
@@ -136,7 +143,7 @@ class Plan:
         numbers = "numbered" if self.numbered else "not numbered"
         head = f"{self.kind}, {self.rows} rows, pages {numbers}, cap {self.cap}, {self.transports} transports"
         clients = [*map(str, self.searchers), *self.writers, *self.askers]
-        incidents = [f"{each.name} at {each.time:.1f} s" for each in (*self.restarts, *self.jumps)]
+        incidents = [f"{each.name} at {each.time:.1f} s" for each in (*self.restarts, *self.jumps, *self.evictions)]
         return "\n".join([head, f"mishaps: {risks}", *clients, *incidents])
 
 
@@ -166,6 +173,8 @@ def _searcher(name: str, kind: str, transports: int, choices: Choices) -> Search
         forgets=dice.choice([0.0, 0.0, 0.1, 0.3]),
         detaches=dice.choice([0.0, 0.0, 0.2, 0.5]),
         leaves=dice.choice([0.0, 0.0, 0.1]),
+        gives_up=dice.choice([0.0, 0.0, 0.1, 0.4]),
+        wavers=kind != "hybrid-batch" and dice.random() < 0.5,  # the order of a batch depends on the sizes
     )
 
 

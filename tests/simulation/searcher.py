@@ -39,6 +39,7 @@ class Found:
         pages: The matches on its pages.
         ended: Whether it has seen the end of its search.
         touched: The ids that were written or deleted from its begin to its end.
+        changed: Whether its sessions say that the data or the order has changed, or that not all was seen.
     """
 
     plan: SearcherPlan
@@ -48,6 +49,7 @@ class Found:
     pages: list[list[QueryResult]] = field(default_factory=list)
     ended: bool = False
     touched: set[str] = field(default_factory=set)
+    changed: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -83,6 +85,7 @@ class Searcher:
         self._choices = choices
         self._trace = trace
         self._max_recovery = plan.max_recovery
+        self._changed = False
         self._session: Any = None
 
     async def run(self) -> Found:
@@ -98,6 +101,7 @@ class Searcher:
             await self._search(found)
         finally:
             await self._end()
+        found.changed = self._changed
         found.touched = self._book.touched_since(found.mark)
         return found
 
@@ -106,7 +110,7 @@ class Searcher:
             number = len(found.pages)
             dice = self._choices.dice("search", self._plan.name, number)
             size = dice.randint(1, self._plan.largest)
-            page = await self._fetch(size, number)
+            size, page = await self._fetch(size, number)
             found.sizes.append(size)
             found.pages.append(page)
             found.ended = not page
@@ -118,12 +122,19 @@ class Searcher:
             if dice.random() < self._plan.detaches:
                 await self._move(dice.randrange(len(self._indexes)), dice.choice(COLOURS))
 
-    async def _fetch(self, size: int, number: int) -> list[QueryResult]:
-        """Return the next page, however often that has to be tried."""
+    async def _fetch(self, size: int, number: int) -> tuple[int, list[QueryResult]]:
+        """Return the size of the next page and the page, however often that has to be tried."""
         for attempt in range(_PATIENCE):
+            dice = self._choices.dice("fetch", self._plan.name, number, attempt)
+            if attempt and self._plan.wavers:
+                size = dice.randint(1, self._plan.largest)
+            ends = dice.uniform(0, 0.6) if dice.random() < self._plan.gives_up else None
             try:
-                page: list[QueryResult] = await self._session.fetch_next(size)
-                return page
+                async with asyncio.timeout(ends):
+                    page: list[QueryResult] = await self._session.fetch_next(size)
+                    return size, page
+            except TimeoutError:
+                self._note("has given the call up, and makes it again", "calls given up")
             except LimitReached:
                 if self._max_recovery is None:
                     raise
@@ -132,9 +143,7 @@ class Searcher:
                 await self._move(self._plan.place, self._plan.colour)
             except PERMITTED as error:
                 self._note(f"is told: {type(error).__name__}: {error}", "errors told")
-                await asyncio.sleep(
-                    self._choices.dice("rest", self._plan.name, number, attempt).uniform(1, _LONGEST_REST)
-                )
+                await asyncio.sleep(dice.uniform(1, _LONGEST_REST))
         message = f"{self._plan.name} does not get on"
         raise NextKError(message)
 
@@ -165,7 +174,9 @@ class Searcher:
 
     async def _end(self) -> None:
         await self._session.stop()
-        recovery = self._session.report.recovery
+        report = self._session.report
+        self._changed |= report.changed or report.reordered or not report.complete
+        recovery = report.recovery
         self._trace.counts["repeats"] += recovery.repeats
         self._trace.counts["recoveries"] += recovery.replays
 

@@ -37,11 +37,13 @@ class Book:
         rows: The version of each row that is there, by its id.
         changes: The ids that each write has changed, in order.
         marks: The marks of the writes that were executed; each write of a client has another one.
+        ghosts: The ids of rows that were on a page although they were not there any more.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     changes: list[set[str]] = field(default_factory=list)
     marks: set[str] = field(default_factory=set)
+    ghosts: list[str] = field(default_factory=list)
 
     def note(self, command: str, body: Any) -> None:
         """Note a write that the server has executed.
@@ -60,6 +62,15 @@ class Book:
                 self.rows.pop(id_, None)
             self.changes.append(set(body["ids"]))
             self.marks.update(f"{id_} deleted" for id_ in body["ids"])
+
+    def check(self, result: Any) -> None:
+        """Check that the rows of an answer are there.
+
+        Args:
+            result: The result of a command.
+        """
+        page = result.get("scores", []) if isinstance(result, dict) else result if isinstance(result, list) else []
+        self.ghosts += [match["id"] for match in page if match["id"] not in self.rows]
 
     def touched_since(self, count: int) -> set[str]:
         """Return the ids that writes have changed after the first `count` ones."""
@@ -132,7 +143,23 @@ class SimulatedServer:
         command = request.url.path.lstrip("/")
         if answer.status == 200 and command in ("upsert", "delete"):
             self.book.note(command, json.loads(request.content))
+        elif answer.status == 200 and self.book.changes:
+            self.book.check(json.loads(answer.body)["result"])
         return answer
+
+    def evict(self, number: int) -> bool:
+        """Stop one of the open queries, as somebody else may who knows its uuid.
+
+        Args:
+            number: A number that chooses it.
+
+        Returns:
+            Whether there was one.
+        """
+        uuids = list(self.engine._open_queries._open)
+        if uuids:
+            self.engine.stop(uuids[number % len(uuids)])
+        return bool(uuids)
 
     def open_queries(self) -> int:
         """Return the number of open queries that have not expired."""

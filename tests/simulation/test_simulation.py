@@ -18,7 +18,9 @@ SEEDS = 200
 CHUNK = 50
 EVENTS = {mishap.value for mishap in Mishap} | {
     "acknowledged writes",
+    "calls given up",
     "errors told",
+    "evictions",
     "jumps",
     "limits reached",
     "no server",

@@ -113,6 +113,9 @@ class World:
         failures = [_told(outcome) for outcome in outcomes if isinstance(outcome, BaseException)]
         failures += self._wrong_slots()
         await self._close()
+        if (left := self._server.open_queries()) and not self._network.may_leave_open:
+            failures.append(f"{left} queries are open, although nothing has happened to a start or a stop")
+        await self._expire()
         failures += self._wrong(outcomes)
         self._server.stop()
         choices = self._choices
@@ -140,6 +143,9 @@ class World:
         for incident in self._plan.jumps:
             if incident.name not in self._spared:
                 yield self._jump(incident)
+        for incident in self._plan.evictions:
+            if incident.name not in self._spared:
+                yield self._evict(incident)
 
     async def _restart(self, incident: Incident) -> None:
         await asyncio.sleep(incident.time)
@@ -160,15 +166,23 @@ class World:
         expired = before - self._server.open_queries()
         self._happened(incident, f"its clock jumps by {incident.seconds:.0f} s, {expired} queries expire", "jumps")
 
+    async def _evict(self, incident: Incident) -> None:
+        await asyncio.sleep(incident.time)
+        if self._server.running and self._server.evict(int(incident.seconds)):
+            self._happened(incident, "somebody stops an open query", "evictions")
+
     def _happened(self, incident: Incident, text: str, kind: str) -> None:
         self._incidents.append(incident.name)
         self._trace.note(self._loop.time(), "server", text, kind)
 
     async def _close(self) -> None:
-        """Close the indexes, and let time pass until nothing is on its way and every open query has expired."""
+        """Close the indexes."""
         for number, index in enumerate(self._indexes):
             actor.set(f"close-{number}")
             await (blocking(index.close) if number % 2 else index.to_async().close())
+
+    async def _expire(self) -> None:
+        """Let time pass until nothing is on its way, and every open query has expired."""
         await asyncio.sleep(3 * LATE)
         self._server.skew += _LONGEST_IDLE
 
@@ -181,13 +195,8 @@ class World:
                 yield f"transport {number} has {MAX_OPEN - pool._free} slots that nobody has returned"
 
     def _wrong(self, outcomes: list[Any]) -> Iterator[str]:
+        yield from self._left()
         engine, written = self._server.engine, bool(self._plan.writers)
-        if left := self._server.open_queries():
-            yield f"{left} queries are left open"
-        if orphans := [uuid for index in self._indexes for uuid in index._transport.orphans]:
-            yield f"{len(orphans)} dropped queries were neither stopped nor given up"
-        if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
-            yield f"{len(tasks)} tasks still run"
         for outcome in outcomes:
             if isinstance(outcome, Found):
                 plain = self._network.has_queried(outcome.plan.name)
@@ -196,10 +205,21 @@ class World:
                 pages: list[Page] = outcome
                 for page in pages:
                     yield from wrong_page(page, engine, written=written)
+        if ghosts := self._server.book.ghosts:
+            yield f"pages held rows that were not there any more: {ghosts}"
         for writer in self._writers:
             if lost := writer.acknowledged - self._server.book.marks:
                 yield f"acknowledged writes were never executed: {sorted(lost)}"
         yield from wrong_rows(self._server.book.rows, engine)
+
+    def _left(self) -> Iterator[str]:
+        """Check that nothing is left of the run."""
+        if left := self._server.open_queries():
+            yield f"{left} queries are left open"
+        if orphans := [uuid for index in self._indexes for uuid in index._transport.orphans]:
+            yield f"{len(orphans)} dropped queries were neither stopped nor given up"
+        if tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            yield f"{len(tasks)} tasks still run"
 
 
 def _told(error: BaseException) -> str:
