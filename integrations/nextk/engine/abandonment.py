@@ -4,7 +4,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TypeVar
 
-__all__ = ["abandonable", "is_abandoned"]
+from nextk.errors import RefusedError
+
+__all__ = ["abandonable", "is_abandoned", "require_wanted"]
 
 T = TypeVar("T")
 
@@ -15,7 +17,8 @@ def abandonable(abandoned: Callable[[], bool], call: Callable[[], T]) -> T:
     """Make a call that may be given up.
 
     Args:
-        abandoned: Returns whether nobody waits for the result any more. It is called often, from this thread.
+        abandoned: Returns whether nobody waits for the result any more. It is called often, from this thread. If it
+            raises an error, the call is given up because of that.
         call: The call.
     """
     token = _is_abandoned.set(abandoned)
@@ -28,3 +31,10 @@ def abandonable(abandoned: Callable[[], bool], call: Callable[[], T]) -> T:
 def is_abandoned() -> bool:
     """Return whether nobody waits for the call that runs in this thread any more."""
     return _is_abandoned.get()()
+
+
+def require_wanted() -> None:
+    """Raise `RefusedError` if nobody waits for the call that runs in this thread any more. The status is 503."""
+    if is_abandoned():
+        message = "The request was given up, because its caller does not wait for it any more"
+        raise RefusedError(message, 503)

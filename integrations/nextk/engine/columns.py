@@ -70,6 +70,11 @@ class Snapshot:
         """Return whether each slot is visible; bool (slots,)."""
         return np.ones(len(self.rows), np.bool_) if self.visible is None else self.visible
 
+    def visible_rows(self) -> list[int]:
+        """Return the rows of the visible slots."""
+        rows: list[int] = (self.rows if self.visible is None else self.rows[self.visible]).tolist()
+        return rows
+
     def with_rows(self, rows: Sequence[int]) -> NDArray[np.bool_]:
         """Return whether each slot holds one of the given rows; bool (slots,)."""
         return np.isin(self.rows, np.asarray(rows, np.int64))

@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nextk.bodies import MAX_ROWS, Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
 from nextk.engine import records, search
+from nextk.engine.abandonment import require_wanted
 from nextk.engine.base import BaseEngine
 from nextk.engine.columns import Columns, Snapshot
 from nextk.engine.failures import refusing_failures
@@ -45,16 +43,14 @@ class _TakenSnapshot:
 
     Attributes:
         snapshot: The slots of the namespace.
-        values: The values of the fields of the filter in these slots.
-        passing: Whether each slot passes the filter, bool (slots,), if the values are too large for memory.
+        values: The values of the fields of the filter in these slots; `None` if they are too large for memory.
         schema: The schema of the index.
         key: The key of the namespace.
         changes: The number of changes to records so far.
     """
 
     snapshot: Snapshot
-    values: Mapping[Field, FieldValues]
-    passing: NDArray[np.bool_] | None
+    values: Mapping[Field, FieldValues] | None
     schema: Schema
     key: int
     changes: int
@@ -90,23 +86,51 @@ class EmbeddedEngine(BaseEngine):
         return False
 
     def delete(self, namespace: str, selection: Delete) -> int:
-        """Delete records by ids, by a prefix of their ids or by a filter. Returns the number of deleted records."""
+        """Delete records by ids, by a prefix of their ids or by a filter. Returns the number of deleted records.
+
+        A record that is written while a filter is evaluated is deleted only if it passed before and still passes.
+        """
         records.require_one_selector(selection)
+        if selection.filter is not None:
+            return self._delete_passing(namespace, selection.filter)
         with self._lock:
-            cache = self._cache.current()
-            key = cache.keys.get(namespace)
-            if key is None:
-                return 0
-            with self._filter_seconds.measure() if selection.filter is not None else contextlib.nullcontext():
-                rows = self._storage.rows_selected(key, selection)
-            columns = cache.loaded(key)
-            cache.invalidate(key)
-            with self._storage.transaction(frees_space=True):
-                deleted = self._storage.delete(rows)
-            if columns is not None:
-                columns.remove(rows)
-            cache.validate({key: columns})
-            return deleted
+            key = self._cache.current().keys.get(namespace)
+            return 0 if key is None else self._delete_rows(key, self._storage.rows_selected(key, selection))
+
+    def _delete_passing(self, namespace: str, filter: str) -> int:
+        """Delete the records that pass a filter: find them part by part, so that the lock is free in between."""
+        parse(filter)
+        passing: list[int] = []
+        number, known = 0, None
+        while True:
+            require_wanted()
+            with self._lock, self._filter_seconds.measure():
+                cache, storage = self._cache.current(), self._storage
+                key = cache.keys.get(namespace)
+                if key != known:  # it is the first part, or the name has been given to another namespace
+                    passing, number, known, changes = [], 0, key, storage.record_cache.changes
+                if key is None:
+                    return 0
+                part = storage.rows_after(key, number, _FILTER_PART)
+                passing += storage.rows_passing([row for _, row in part], filter, require_wanted)
+                if len(part) < _FILTER_PART:
+                    if changes != storage.record_cache.changes:
+                        passing = storage.rows_passing(passing, filter, require_wanted)
+                    return self._delete_rows(key, passing)
+                number = part[-1][0]
+            time.sleep(_PAUSE)  # whoever waits for the lock gets it
+
+    def _delete_rows(self, key: int, rows: Sequence[int]) -> int:
+        """Delete the records of rows of a namespace. The caller holds the lock."""
+        cache = self._cache
+        columns = cache.loaded(key)
+        cache.invalidate(key)
+        with self._storage.transaction(frees_space=True):
+            deleted = self._storage.delete(rows)
+        if columns is not None:
+            columns.remove(rows)
+        cache.validate({key: columns})
+        return deleted
 
     def reset(self, namespace: str | None) -> None:
         """Delete all records of one namespace, or of every namespace if `namespace` is `None`.
@@ -124,6 +148,7 @@ class EmbeddedEngine(BaseEngine):
 
     def _write(self, namespace: str, stored: Sequence[StoredRecord]) -> None:
         latest = list({record.id: record for record in stored}.values())
+        require_wanted()  # before anything is written, since a write is finished whoever waits
         with self._lock:
             cache = self._cache.current()
             schema = records.complete_schema(cache.schema, stored)
@@ -241,6 +266,7 @@ class EmbeddedEngine(BaseEngine):
             A function that ranks the snapshot without the lock, and one that reads the records of its rows; `None` if
             the namespace does not exist, or if nothing was ever written.
         """
+        require_wanted()
         self._open_queries.sweep()
         node = parse(query.filter)
         if self.schema.undecided:
@@ -250,10 +276,12 @@ class EmbeddedEngine(BaseEngine):
         taken = self._take(namespace, components, query.filter, timer)
         if taken is None:
             return None
-        visible, passing = taken.snapshot, taken.passing
+        visible = taken.snapshot
         if node is not None:
-            if passing is None:
-                with self._filter_seconds.measure():
+            with self._filter_seconds.measure():
+                if taken.values is None:
+                    passing = visible.with_rows(self._passing(query.filter, visible.visible_rows(), timer.check))
+                else:
                     passing = evaluate(node, taken.values, visible.visible_mask(), timer.check)
             visible = visible.restricted_to(passing)
         rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible)
@@ -264,8 +292,7 @@ class EmbeddedEngine(BaseEngine):
     ) -> "_TakenSnapshot | None":
         """Take the snapshot of a namespace that is searched, once the values of the filter's fields are in memory.
 
-        The lock is free between any two parts of them, so neither writes nor other searches wait for all of them. If
-        the fields are too large for memory, the filter is evaluated by SQLite.
+        The lock is free between any two parts of them, so neither writes nor other searches wait for all of them.
 
         Returns:
             The snapshot; `None` if the namespace does not exist.
@@ -281,17 +308,34 @@ class EmbeddedEngine(BaseEngine):
                 columns, changes = cache.columns(key), self._storage.record_cache.changes
                 snapshot, held = columns.snapshot, columns.fields
                 if held.too_large & fields:
-                    with self._filter_seconds.measure():
-                        passing = snapshot.with_rows(self._storage.rows_where(key, filter))
-                    return _TakenSnapshot(snapshot, {}, passing, schema, key, changes)
+                    return _TakenSnapshot(snapshot, None, schema, key, changes)
                 rows, live, read = snapshot.rows, snapshot.visible, self._storage.cells
                 with self._filter_seconds.measure() if fields else contextlib.nullcontext():
                     complete = held.read_part(fields, rows, live, read, _FILTER_PART)
                 self._field_budget.use(held, fields)
                 if complete and not held.too_large & fields:
-                    return _TakenSnapshot(snapshot, held.values(fields), None, schema, key, changes)
+                    return _TakenSnapshot(snapshot, held.values(fields), schema, key, changes)
             timer.check()
             time.sleep(_PAUSE)  # whoever waits for the lock gets it
+
+    def _passing(self, filter: str, rows: Sequence[int], check: Callable[[], None]) -> list[int]:
+        """Return those of some rows that pass a filter, which SQLite evaluates part by part.
+
+        The lock is free between any two parts. A row that is written meanwhile passes or not by what it is then.
+
+        Args:
+            filter: The filter.
+            rows: The rows. Those that do not exist any more are left out.
+            check: Called every now and then. Whatever it raises ends this.
+        """
+        passing: list[int] = []
+        for start in range(0, len(rows), _FILTER_PART):
+            with self._lock:
+                self._cache.current()
+                passing += self._storage.rows_passing(rows[start : start + _FILTER_PART], filter, check)
+            check()
+            time.sleep(_PAUSE)
+        return passing
 
     def _load(self, rows: Sequence[int], *, key: int, query: Query, changes: int) -> Mapping[int, Match]:
         """Read the records of rows that still exist, still pass the filter, and are not damaged.

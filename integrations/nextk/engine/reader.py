@@ -11,15 +11,15 @@ that they lead to.
 
 import random
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from nextk.bodies import MAX_ID_BYTES, Delete, Include
 from nextk.engine import checksums, damage, file, stored
-from nextk.engine.failures import is_damage
 from nextk.engine.filter import sql as filters
 from nextk.engine.filter.columns import Cells, Field
 from nextk.engine.filter.reading import read_cells
 from nextk.engine.filter.syntax import parse
+from nextk.engine.interruption import interruptible
 from nextk.engine.record_cache import RecordCache
 from nextk.engine.schema import Schema
 from nextk.engine.statements import chunks, over_rows, placeholders
@@ -128,28 +128,39 @@ class RecordReader:
             reason = f"its table holds {count}, and its indexes {sum(by_number.values())} and {sum(by_id.values())}"
             self.damaged.add_structure(reason)
 
-    def rows_where(self, key: int, filter: str) -> list[int]:
-        """Return the rows whose metadata passes a filter, ascending by number.
+    def rows_after(self, key: int, number: int, limit: int) -> list[tuple[int, int]]:
+        """Return the numbers and the rows of the next records of a namespace, ascending.
+
+        Args:
+            key: The key of the namespace.
+            number: The number after which to begin.
+            limit: The largest number of records.
+        """
+        statement = "SELECT number, row FROM records WHERE namespace = ? AND number > ? ORDER BY number LIMIT ?"
+        return self._connection.execute(statement, (key, number, limit)).fetchall()
+
+    def rows_passing(self, rows: Sequence[int], filter: str, check: Callable[[], None]) -> list[int]:
+        """Return those of some rows whose metadata passes a filter, in any order.
 
         Metadata that are lost, or no JSON, pass no filter, and the log names their record. Whether other metadata match
-        the checksum of their record is not checked.
+        the checksum of their record is not checked. Rows that do not exist are left out.
+
+        Args:
+            rows: The rows.
+            filter: The filter.
+            check: Called every now and then. Whatever it raises ends this.
         """
         condition, values = _condition(filter)
-        # The rows of a namespace come from the index of its numbers: neither vectors nor texts are read.
-        lost = "metadata.row IS NULL"
-        statement = f"SELECT records.row, {lost} FROM {stored.TABLES} WHERE ({lost} OR {condition})"  # noqa: S608
-        try:
-            found = self._connection.execute(
-                f"{statement} AND namespace = ? ORDER BY number", (*values, key)
-            ).fetchall()
-        except damage.READ_FAILURES as error:  # SQLite fails at the first metadata that are no JSON
-            if not is_damage(error):
-                raise
-            rows = self._connection.execute("SELECT row FROM records WHERE namespace = ? ORDER BY number", (key,))
-            found = self._run(statement, values, [row for (row,) in rows])
-        for row in [row for row, is_lost in found if is_lost]:
+        statement = f"SELECT row, {condition} FROM metadata WHERE TRUE"  # noqa: S608
+        damaged: list[int] = []
+        with interruptible(self._connection, check):
+            found = list(over_rows(self._connection, statement, values, rows, damaged.append, "row"))
+            missing = list(set(rows).difference(damaged, (row for row, _ in found)))
+            held = over_rows(self._connection, "SELECT row FROM records WHERE TRUE", (), missing, damaged.append, "row")
+            damaged += [row for (row,) in held]
+        for row in damaged:
             self.damaged.add(row)
-        return [row for row, is_lost in found if not is_lost]
+        return [row for row, passes in found if passes]
 
     def cells(self, fields: Sequence[Field], rows: Sequence[int]) -> list[Cells]:
         """Read the values of metadata fields, as a filter needs them.
@@ -167,13 +178,11 @@ class RecordReader:
         return read_cells(self._connection, fields, rows, self.damaged.add)
 
     def rows_selected(self, key: int, selection: Delete) -> list[int]:
-        """Return the rows that a delete request selects.
+        """Return the rows that a delete request selects by ids or by a prefix of them.
 
         Raises:
             sqlite3.DatabaseError: The index of the ids is damaged, so that another record would be deleted.
         """
-        if selection.filter is not None:
-            return self.rows_where(key, selection.filter)
         selected = (
             self._rows_with_prefix(key, selection.prefix or "")
             if selection.ids is None
