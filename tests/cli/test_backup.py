@@ -130,7 +130,7 @@ def test_an_index_that_is_served(tmp_path: Path) -> None:
             assert main(["backup", str(target), "--index", str(source)]) == 0
             with Index.embedded(target) as copy:
                 assert 7 * (number + 1) == copy.info().vector_count
-        with pytest.raises(ClientError, match="run `nextk backup TARGET --index FILE`"):
+        with pytest.raises(ClientError, match="run `nextk backup URL TARGET`"):
             index.backup(tmp_path / "other.nextk")
         with pytest.raises(ClientError, match="held by another process"):
             Index.embedded(source)

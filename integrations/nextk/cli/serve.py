@@ -163,6 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
             read_only_token=arguments.read_only_token,
             allow_hosts=arguments.allow_host,
             root=root,
+            backup_folder=arguments.data,
             max_body=arguments.max_body * 2**20,
             search_threads=arguments.search_threads,
         )

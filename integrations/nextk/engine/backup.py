@@ -105,6 +105,22 @@ def back_up_file(source: Path, path: str | os.PathLike[str], *, overwrite: bool)
     return _make(source, path, copy, overwrite=overwrite, abandoned=_never)
 
 
+def back_up_by(receive: Callable[[Path], None], name: str, path: str | os.PathLike[str], *, overwrite: bool) -> Backup:
+    """Make a backup of an index that comes from elsewhere.
+
+    Args:
+        receive: Writes the whole file of an index to a path. Whatever it raises ends this.
+        name: The name by which error messages call the index.
+        path: The file to make.
+        overwrite: Whether an index that is in the file already is replaced.
+
+    Raises:
+        ClientError: What has come is not a whole index, or the backup cannot be made at this path. Nothing is left
+            behind.
+    """
+    return _make(None, path, receive, overwrite=overwrite, abandoned=_never, name=name)
+
+
 def _never() -> bool:
     """Return that nobody abandons a backup; an interrupt ends it by itself."""
     return False
@@ -117,10 +133,14 @@ def _make(
     *,
     overwrite: bool,
     abandoned: Callable[[], bool],
+    name: str = "the index in memory",
 ) -> Backup:
-    """Make the backup from a copy, and leave nothing behind if it fails."""
+    """Make the backup from a copy, and leave nothing behind if it fails.
+
+    An index that is no file of this machine has no source, but a name.
+    """
     target = real_path(path, "path")
-    name = "the index in memory" if source is None else str(source)
+    name = name if source is None else str(source)
     try:
         with partial_file(target, "backup") as partial:
             _require_usable_target(source, target, overwrite=overwrite)

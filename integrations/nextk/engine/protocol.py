@@ -241,7 +241,7 @@ class Engine(Protocol):
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool, abandoned: Callable[[], bool]) -> None:
         """Copy the index, as it is now, into a file of its own, while it may be searched and written.
 
-        No command of the protocol calls this: a server makes no files at the wish of a client.
+        No command of the protocol calls this: no client has a server make a file at a path of the client's choice.
 
         Args:
             path: The file to make.

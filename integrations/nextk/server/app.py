@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -24,6 +25,7 @@ from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
 from nextk.server import openapi
 from nextk.server.auth import Access, Tokens
+from nextk.server.backups import BackupReply, Backups
 from nextk.server.body_limits import MAX_BODY, body_limit, read_body
 from nextk.server.codec import Reply, answer, refusal
 from nextk.server.metrics import Metrics
@@ -55,13 +57,15 @@ def create_app(
     root: str | None = None,
     max_body: int = MAX_BODY,
     search_threads: int | None = None,
+    backup_folder: Path | None = None,
     executor: Callable[[int, str], Executor] = ThreadPoolExecutor,
 ) -> Starlette:
     """Put engines behind HTTP.
 
     Every index answers below `/indexes/NAME/`, and one of them at `/` too: a base URL is all that a client needs.
-    `/healthz`, `/metrics` (Prometheus) and `/openapi.json` are the server's own. Without a token, requests that a web
-    page may have made a browser send are refused, except to `/healthz`, which tells nothing but that the server is up.
+    `/healthz`, `/metrics` (Prometheus) and `/openapi.json` are the server's own, and `backup` below an index sends a
+    copy of it. Without a token, requests that a web page may have made a browser send are refused, except to
+    `/healthz`, which tells nothing but that the server is up.
 
     Args:
         engines: The indexes by name. The mapping is read anew for every request. The caller closes the engines.
@@ -76,6 +80,8 @@ def create_app(
         search_threads: How many requests may search or write at the same time, besides one of an index of which none
             does. Further ones wait; the indexes take turns. Fetching from an open query, stopping it, and everything
             else never waits for them. Default `None`, for the number of cores, at least 2.
+        backup_folder: The folder in which an index is copied before the copy is sent. Default `None`, for that of the
+            system's temporary files.
         executor: Makes that which runs calls of the engines, of the number of calls at a time and a name. Default:
             threads.
 
@@ -86,7 +92,7 @@ def create_app(
     threads = max(_FEWEST_TURNS, usable_cores()) if search_threads is None else search_threads
     require_count(threads, "search_threads")
     access = Access(Tokens(token, read_only_token), allow_hosts)
-    service = _Service(engines, access, root, max_body, threads, executor)
+    service = _Service(engines, access, root, max_body, threads, executor, backup_folder)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -143,6 +149,7 @@ class _Service:
         max_body: int,
         search_threads: int,
         executor: Callable[[int, str], Executor],
+        backup_folder: Path | None,
     ) -> None:
         self._engines = engines
         self._access = access
@@ -150,12 +157,14 @@ class _Service:
         self._max_body = max_body
         self._searches = Turns(search_threads, "nextk-search", executor)  # and writes
         self._others = Turns(_OTHER_THREADS, "nextk-other", executor)
+        self._backups = Backups(backup_folder, executor)
         self._metrics = Metrics(engines, self._root_name, self._searches.waiting)
 
     def close(self) -> None:
         """End the threads. An application that is started again has new ones."""
         self._searches.close()
         self._others.close()
+        self._backups.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -174,7 +183,8 @@ class _Service:
         if reply is not None and reply.reason:
             self._metrics.refused(self._known(name), reply.reason)
         if reply is not None:
-            await _response(reply)(scope, receive, send)
+            respond = reply if isinstance(reply, BackupReply) else _response(reply, target.methods)
+            await respond(scope, receive, send)
 
     async def metrics(self, request: Request) -> Response:
         """Return the metrics as text, to clients that may read."""
@@ -201,16 +211,22 @@ class _Service:
             return _response(refusal(str(error), error.status))
         return None
 
-    async def _reply(self, request: Request, target: RequestTarget, name: str | None) -> Reply:
+    async def _reply(self, request: Request, target: RequestTarget, name: str | None) -> Reply | BackupReply:
         try:
             read_only = self._access.read_only_for(request.scope)
-            if request.method not in METHODS:
+            if request.method not in target.methods:
                 message = f"Method not allowed: {request.method}"
                 raise RefusedError(message, 405)
             engine = self._engine(target, name)
-            find_command(target.rest, read_only=read_only)  # before a large body is read in vain
+            if not target.is_backup:
+                find_command(target.rest, read_only=read_only)  # before a large body is read in vain
+            elif read_only:
+                message = "Forbidden: a backup has every record of an index, so it needs the full token"
+                raise RefusedError(message, 403)
             limit = body_limit(target.command, self._max_body)
             body = await read_body(request, limit)
+            if target.is_backup:
+                return await self._backups.reply(str(name), engine, functools.partial(_has_left, request))
             call = functools.partial(answer, engine, target.rest, body, read_only=read_only, limit=limit)
             return await self._turns(target).run(name or "", call, functools.partial(_has_left, request))
         except RefusedError as error:
@@ -274,8 +290,8 @@ def _no_index(target: RequestTarget, name: str | None) -> str:
     return f"Not found: the index at the root is {name}, which is not served; others are below /indexes/NAME"
 
 
-def _response(reply: Reply) -> Response:
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": ", ".join(METHODS)}}.get(reply.status, {})
+def _response(reply: Reply, methods: Sequence[str] = METHODS) -> Response:
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": ", ".join(methods)}}.get(reply.status, {})
     return Response(reply.body, reply.status, headers | {numbering.HEADER: numbering.VERSION}, "application/json")
 
 

@@ -17,9 +17,9 @@ from nextk.bodies import MAX_NAMESPACE_BYTES
 from nextk.dispatch import COMMANDS
 from nextk.server.body_limits import body_limit
 from nextk.server.body_shapes import MODELS, body_content, model_schemas
-from nextk.server.refusal_shapes import OF_EVERY_PATH, REFUSALS, RefusalShape, statuses_of
+from nextk.server.refusal_shapes import OF_EVERY_PATH, OF_NO_OPERATION, REFUSALS, RefusalShape, statuses_of
 from nextk.server.reply_shapes import RESULTS, SHARED, object_of, reference
-from nextk.server.routing import METHODS
+from nextk.server.routing import BACKUP, METHODS
 from nextk.transport import numbering
 
 PATH = "/openapi.json"
@@ -101,7 +101,7 @@ def _description(protected: bool, max_body: int) -> dict[str, Any]:
     description: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "nextk", "version": "1", "description": _ABOUT},
-        "paths": {**paths, **_own_paths(protected=protected)},
+        "paths": {**paths, f"/{BACKUP}": _backup(protected=protected), **_own_paths(protected=protected)},
         "components": {
             "schemas": {**model_schemas(), **SHARED},
             "parameters": _PARAMETERS,
@@ -173,6 +173,19 @@ def _refusal(status: int, shape: RefusalShape) -> dict[str, Any]:
     return {"description": shape.meaning, "headers": headers, "content": content}
 
 
+def _backup(*, protected: bool) -> dict[str, Any]:
+    """Return the path at which an index sends a copy of itself."""
+    statuses = [status for status in REFUSALS if status not in OF_NO_OPERATION and (protected or status != 401)]
+    file = {
+        "description": "The file of the index, as it is at one moment.",
+        "headers": {"Content-Digest": reference("Content-Digest", "headers")},
+        "content": {"application/vnd.sqlite3": {}},
+    }
+    summary = "Receive a copy of the index, with the full token"
+    responses = {"200": file, **_refusals(statuses)}
+    return {"get": {"operationId": "get-backup", "summary": summary, "tags": ["index"], "responses": responses}}
+
+
 def _own_paths(*, protected: bool) -> dict[str, Any]:
     """Return the paths of the server itself, which stand beside those of the index at the root."""
     refused = [401 if protected else 403]
@@ -203,6 +216,11 @@ _HEADERS = {
     },
     "WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}},
     "Allow": {"required": True, "schema": {"type": "string"}},
+    "Content-Digest": {
+        "description": "The SHA-256 of the file, as in RFC 9530.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^sha-256=:[A-Za-z0-9+/]{43}=:$"},
+    },
 }
 _UUID = "$response.body#/result/uuid"
 _AFTER_START = {

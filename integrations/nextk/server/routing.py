@@ -1,5 +1,6 @@
 """Read from the path of a request which index and which command it is for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import unquote
@@ -8,6 +9,10 @@ from nextk.dispatch import COMMANDS
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 """The methods that every command accepts, since the clients in use do not agree on one."""
+
+BACKUP = "backup"
+"""The path of an index at which the server sends a copy of it; no command of the protocol."""
+
 UNKNOWN = "unknown"
 """The name in logs and metrics for an index or a command that does not exist, instead of the client's own words."""
 
@@ -39,4 +44,14 @@ class RequestTarget:
     def command(self) -> str:
         """The name of the command for logs and metrics, or `UNKNOWN` if there is no such command."""
         name = self.rest.partition("?")[0].partition("/")[0]
-        return name if name in COMMANDS else UNKNOWN
+        return name if name in COMMANDS or self.is_backup else UNKNOWN
+
+    @property
+    def methods(self) -> Sequence[str]:
+        """The methods that the path answers."""
+        return ("GET",) if self.is_backup else METHODS
+
+    @property
+    def is_backup(self) -> bool:
+        """Whether the request is for a backup of the index."""
+        return self.rest.partition("?")[0] == BACKUP

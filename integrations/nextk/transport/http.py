@@ -163,7 +163,7 @@ class HttpTransport:
         await asyncio.to_thread(self._close_blocking)
 
     def backup(self, path: str | os.PathLike[str], *, overwrite: bool) -> None:  # noqa: ARG002 - refused
-        """Refuse: a server makes no files at the wish of a client.
+        """Refuse: no client has a server make a file at a path of the client's choice.
 
         Args:
             path: Not used.
@@ -174,7 +174,7 @@ class HttpTransport:
         """
         message = (
             "backup copies the file of an embedded index, and this index is behind a server: run "
-            "`nextk backup TARGET --index FILE` on the machine of the server"
+            "`nextk backup URL TARGET` if that is `nextk serve`"
         )
         raise ClientError(message)
 
