@@ -23,8 +23,8 @@ _EPILOG = """\
 Every index is served below /indexes/NAME, and one of them at / too: the first one of the first start
 with these data. Later starts keep it, whatever their --index says, until --root names another one.
 If it is not served, / answers 404. /healthz and /metrics tell about the server itself, and
-/openapi.json describes it. Without --index, every index in DIR is served; without --index and
---data, one index in memory.
+/openapi.json and /docs describe it. Without --index, every index in DIR is served; without --index
+and --data, one index in memory.
 
 Every option can be set by the environment variable that stands behind it: a flag by 1 or 0, an option
 that may be repeated by values with blanks between them. An argument wins over the variable. Set

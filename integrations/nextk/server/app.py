@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
@@ -23,7 +24,7 @@ from nextk.arguments import require_count
 from nextk.dispatch import COMMANDS, find_command
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
-from nextk.server import openapi
+from nextk.server import docs_page, openapi
 from nextk.server.auth import Access, Tokens
 from nextk.server.backups import BackupReply, Backups
 from nextk.server.body_limits import MAX_BODY, body_limit, read_body
@@ -44,6 +45,7 @@ SWEEP_SECONDS = 5.0
 _FEWEST_TURNS = 2  # so that no search holds up all others, even on a single core
 _OTHER_THREADS = 16  # for calls that are short, unless they wait for a lock
 
+_METRICS = "text/plain; version=0.0.4"  # the format of Prometheus
 _ASCII = "".join(map(chr, range(128)))
 _GONE = 499  # the client left before it was answered; nobody sees this status, but logs and metrics do
 
@@ -63,9 +65,9 @@ def create_app(
     """Put engines behind HTTP.
 
     Every index answers below `/indexes/NAME/`, and one of them at `/` too: a base URL is all that a client needs.
-    `/healthz`, `/metrics` (Prometheus) and `/openapi.json` are the server's own, and `backup` below an index sends a
-    copy of it. Without a token, requests that a web page may have made a browser send are refused, except to
-    `/healthz`, which tells nothing but that the server is up.
+    `/healthz`, `/metrics` (Prometheus), `/openapi.json` and `/docs` are the server's own, and `backup` below an index
+    sends a copy of it. Without a token, requests that a web page may have made a browser send are refused, except to
+    `/healthz`, which only tells that the server is up.
 
     Args:
         engines: The indexes by name. The mapping is read anew for every request. The caller closes the engines.
@@ -110,6 +112,7 @@ def create_app(
             Route("/healthz", _health),
             Route("/metrics", service.metrics),
             Route(openapi.PATH, service.openapi),
+            Route(docs_page.PATH, service.docs),
         ],
         exception_handlers={HTTPException: _routing_failed, Exception: _failed},
         lifespan=lifespan,
@@ -189,18 +192,19 @@ class _Service:
     async def metrics(self, request: Request) -> Response:
         """Return the metrics as text, to clients that may read."""
         refused = self._refused(request)
-        if refused is not None:
-            return refused
-        return Response(await run_in_threadpool(self._metrics.render), media_type="text/plain; version=0.0.4")
+        return refused or Response(await run_in_threadpool(self._metrics.render), media_type=_METRICS)
 
     async def openapi(self, request: Request) -> Response:
         """Return the description of the server, to clients that may read."""
-        refused = self._refused(request)
-        if refused is not None:
-            return refused
+        return self._refused(request) or JSONResponse(self._description())
+
+    async def docs(self, request: Request) -> Response:
+        """Return the description of the server as a page, to clients that may read."""
+        return self._refused(request) or HTMLResponse(docs_page.render(self._description()), headers=docs_page.HEADERS)
+
+    def _description(self) -> dict[str, Any]:
         names, protected = list(self._engines), self._access.protected
-        description = openapi.describe(names, self._root_name(), protected=protected, max_body=self._max_body)
-        return Response(description, media_type="application/json")
+        return openapi.describe(names, self._root_name(), protected=protected, max_body=self._max_body)
 
     def _refused(self, request: Request) -> Response | None:
         """Return the reply to a client that may not read; `None` for one that may."""

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import orjson
-
 from nextk.bodies import MAX_NAMESPACE_BYTES
 from nextk.dispatch import COMMANDS
+from nextk.server import docs_page
 from nextk.server.body_limits import body_limit
 from nextk.server.body_shapes import MODELS, body_content, model_schemas
 from nextk.server.refusal_shapes import OF_EVERY_PATH, OF_NO_OPERATION, REFUSALS, RefusalShape, statuses_of
@@ -73,8 +72,8 @@ WORDS: Mapping[str, _Words] = {
 """The words about each command."""
 
 
-def describe(indexes: Sequence[str], root: str | None, *, protected: bool, max_body: int) -> bytes:
-    """Return the description of a server as JSON.
+def describe(indexes: Sequence[str], root: str | None, *, protected: bool, max_body: int) -> dict[str, Any]:
+    """Return the description of a server.
 
     Args:
         indexes: The names of the indexes.
@@ -84,7 +83,7 @@ def describe(indexes: Sequence[str], root: str | None, *, protected: bool, max_b
     """
     at_root: list[dict[str, Any]] = [{"url": "/", "description": f"the index {root}"}] if root in indexes else []
     servers = [*at_root, *_servers(indexes)] or _ROOT
-    return orjson.dumps({**_description(protected, max_body), "servers": servers})
+    return {**_description(protected, max_body), "servers": servers}
 
 
 def _servers(indexes: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -192,10 +191,12 @@ def _own_paths(*, protected: bool) -> dict[str, Any]:
     health = {_JSON: {"schema": object_of({"status": {"const": "ok"}})}}
     metrics = {"text/plain": {"schema": {"type": "string"}}}
     openapi = {_JSON: {"schema": {"type": "object"}}}
+    page = {"text/html": {"schema": {"type": "string"}}}
     return {
         "/healthz": _own("health", "Tell that the server is up", health, [], security=[]),
         "/metrics": _own("metrics", "Read the metrics, in the format of Prometheus", metrics, refused),
         PATH: _own("openapi", "Read this description", openapi, refused),
+        docs_page.PATH: _own("docs", "Read this description as a page", page, refused),
     }
 
 
