@@ -97,6 +97,20 @@ READS: list[Attack] = [
 ]
 """By the token that may only read: a name, the command, the body, the status, and a part of the words."""
 
+RECORDS = "The reply would be larger than 67108864 bytes: request fewer records at a time"
+ALL = {"vector": [1.0, 0.0], "topK": 1_000, "includeData": True, "includeVectors": True, "includeMetadata": True}
+LARGE: list[Attack] = [
+    ("all records", "query", json.dumps(ALL).encode(), 422, RECORDS),
+    ("all records 100 times", "query", json.dumps([ALL] * 100).encode(), 422, RECORDS),
+    ("a few records 100 times", "query", json.dumps([{**ALL, "topK": 10}] * 100).encode(), 422, RECORDS),
+    ("all records to start with", "resumable-query", json.dumps(ALL).encode(), 422, RECORDS),
+    ("all records in a range", "range", json.dumps({**ALL, "limit": 1_000}).encode(), 422, RECORDS),
+    ("all records by prefix", "fetch", json.dumps({**ALL, "prefix": ""}).encode(), 422, RECORDS),
+    ("all records by id", "fetch", json.dumps({**ALL, "ids": list(range(700))}).encode(), 422, RECORDS),
+    ("one id 1,000 times", "fetch", json.dumps({**ALL, "ids": ["1"] * 1_000}).encode(), 422, RECORDS),
+]
+"""By the token that may only read, of an index of 700 records, each with 100 kB of text."""
+
 WRITES: list[Attack] = [
     ("one id 20,000 times", "delete", listed(b'"1"', 80_000), 422, f"Invalid ids: {ENTRIES}"),
     ("objects as ids", "delete", b'{"ids":%s}' % listed(b"{}", 200_000), 422, "Invalid ids: has"),
@@ -126,11 +140,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the memory of a
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, httpx.Client]]:
-    """`nextk serve` in a process of its own, with one dense index of two dimensions, and a client of it."""
+    """`nextk serve` in a process of its own, with a small and a large dense index, and a client of it."""
     folder = tmp_path_factory.mktemp("data")
     with Index.embedded(Path(folder, "docs.nextk"), type="dense", dimension=2) as index:
         index.upsert([(str(number), [1.0, number]) for number in range(10)])
-    with serving(folder, "--token", "writer", "--read-only-token", "reader") as process:
+    with Index.embedded(Path(folder, "large.nextk"), type="dense", dimension=2) as index:
+        index.upsert([(str(number), [1.0, number], {"n": number}, "x" * 100_000) for number in range(700)])
+    with serving(folder, "--root", "docs", "--token", "writer", "--read-only-token", "reader") as process:
         url = f"http://127.0.0.1:{process.port}"
         with httpx.Client(base_url=url, timeout=60, verify=False) as client:  # noqa: S501 - certificates take long to load
             yield process, client
@@ -139,6 +155,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
 @pytest.mark.parametrize(
     ("headers", "command", "body", "status", "words"),
     [pytest.param(READER, command, *rest, id=f"{command}: {name}") for name, command, *rest in READS]
+    + [
+        pytest.param(READER, f"indexes/large/{command}", *rest, id=f"{command}: {name}")
+        for name, command, *rest in LARGE
+    ]
     + [pytest.param(WRITER, command, *rest, id=f"{command}: {name}") for name, command, *rest in WRITES],
 )
 def test_what_is_too_much_is_refused_in_words(

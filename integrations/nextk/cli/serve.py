@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root", metavar="NAME", help="index that answers at / from now on (default: the one that did so before)"
     )
+    _add_sizes(parser)
     _add_limits(parser)
     parser.add_argument(
         "--same-model",
@@ -87,10 +88,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(environment=Environment(parser))  # last, so that it has every option
 
 
-def _add_limits(parser: argparse.ArgumentParser) -> None:
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-body", metavar="MIB", type=count(), default=64, help="size of the largest upsert, in MiB (default: 64)"
     )
+    parser.add_argument(
+        "--max-reply",
+        metavar="MIB",
+        type=count(),
+        default=64,
+        help="size of the largest reply, in MiB; a request for more is refused (default: 64)",
+    )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search-threads",
         metavar="N",
@@ -130,8 +141,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM arrives."""
-    for module in ("rich", "numpy", "orjson", "lark", "starlette", "uvicorn", "prometheus_client"):
-        require(module, extra="server")
+    _require_packages()
     from nextk.server.app import create_app
     from nextk.server.auth import Tokens
     from nextk.server.engines import open_engines
@@ -165,11 +175,17 @@ def run(arguments: argparse.Namespace) -> int:
             root=root,
             backup_folder=arguments.data,
             max_body=arguments.max_body * 2**20,
+            max_reply_bytes=arguments.max_reply * 2**20,
             search_threads=arguments.search_threads,
         )
         _welcome(url_of(listener), engines, arguments.data, root, protected=protected)
         run(app, listener)
     return 0
+
+
+def _require_packages() -> None:
+    for module in ("rich", "numpy", "orjson", "lark", "starlette", "uvicorn", "prometheus_client"):
+        require(module, extra="server")
 
 
 def _log(*, quiet: bool) -> None:

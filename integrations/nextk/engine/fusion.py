@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nextk.engine.ranking import ABSENT, LazyRanking, Ranked, descending, ranked
+from nextk.engine.ranking import ABSENT, NO_ROWS, LazyRanking, Ranked, descending, ranked
 from nextk.types import FusionAlgorithm
 
 _RRF_OFFSET = 60
@@ -37,6 +37,14 @@ class Order(Protocol):
 
     def put_back(self, rows: Ranked) -> None:
         """Return the rows that were taken last to the front. Only allowed if `splits` is true."""
+        ...
+
+    def mark(self) -> None:
+        """Remember this position, in the place of the one that was remembered before."""
+        ...
+
+    def rewind(self) -> None:
+        """Return to the position that `mark` has remembered, as if nothing had been taken since."""
         ...
 
 
@@ -138,7 +146,8 @@ class _Leg:
     """The ranked list of one component, and the rows that were read from it but not yet returned by any page."""
 
     source: LazyRanking
-    waiting: Ranked
+    waiting: Ranked = NO_ROWS
+    dropped: Ranked | None = None  # the rows that were dropped since the mark
 
     def best(self, count: int, returned: set[int]) -> Ranked:
         """Return the best `count` rows of the list that no page has returned yet."""
@@ -153,7 +162,15 @@ class _Leg:
     def drop(self, returned: set[int]) -> None:
         """Remove the rows that a page has returned, whichever list they came from."""
         kept = np.array([row not in returned for row in self.waiting.rows.tolist()], np.bool_)
-        self.waiting = Ranked(self.waiting.rows[kept], self.waiting.scores[kept])
+        if self.dropped is not None:
+            self.dropped = self.dropped.followed_by(self.waiting.where(~kept))
+        self.waiting = self.waiting.where(kept)
+
+    def rewind(self, returned: set[int]) -> None:
+        """Let the rows wait again that were dropped since the mark, but for those that a page has returned."""
+        assert self.dropped is not None, "it was marked"
+        self.waiting, self.dropped = ranked(*self.waiting.followed_by(self.dropped)), NO_ROWS
+        self.drop(returned)
 
 
 class BatchOrder:
@@ -172,10 +189,11 @@ class BatchOrder:
     splits = False  # the size of a page decides how it is fused
 
     def __init__(self, legs: Sequence[LazyRanking], algorithm: FusionAlgorithm, depth: int = 0) -> None:
-        self._legs = [_Leg(leg, Ranked(np.empty(0, np.int64), np.empty(0, np.float32))) for leg in legs]
+        self._legs = [_Leg(leg) for leg in legs]
         self._contribution = _BATCH[algorithm]
         self._depth = depth
         self._returned: set[int] = set()
+        self._since_mark: set[int] = set()  # the rows that were returned since the mark
 
     def take(self, count: int) -> Ranked:
         """Fuse the best candidates that are left and return the best `count` of them."""
@@ -183,6 +201,7 @@ class BatchOrder:
         fused = fuse([leg.best(deep, self._returned) for leg in self._legs], self._contribution)
         page = Ranked(fused.rows[:count], fused.scores[:count])
         self._returned.update(page.rows.tolist())
+        self._since_mark.update(page.rows.tolist())
         for leg in self._legs:
             leg.drop(self._returned)
         return page
@@ -190,3 +209,16 @@ class BatchOrder:
     def put_back(self, rows: Ranked) -> None:
         """Raise `NotImplementedError`: rows cannot be put back, because the size of a page decides how it is fused."""
         raise NotImplementedError
+
+    def mark(self) -> None:
+        """Remember this position, in the place of the one that was remembered before."""
+        self._since_mark.clear()
+        for leg in self._legs:
+            leg.dropped = NO_ROWS
+
+    def rewind(self) -> None:
+        """Return to the position that `mark` has remembered, as if nothing had been taken since."""
+        self._returned -= self._since_mark
+        self._since_mark.clear()
+        for leg in self._legs:
+            leg.rewind(self._returned)

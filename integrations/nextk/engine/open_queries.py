@@ -4,6 +4,7 @@
                 ├──stop──────────> ended
                 ├──idle too long─> ended
                 ├──makes room────> ended    (for another one, after some idle time: `nextk.engine.shares`)
+                ├──page too large> open     (the query goes back to where the page began, for a smaller one)
                 └──failed page───> ended    (its rows left the order but reached nobody: to go on would skip them)
 
 A page that is being read is finished before `stop` returns. Later calls raise `QueryNotFound`.
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 
 from nextk.engine.fusion import Order
 from nextk.engine.pages import LoadRows, RepeatablePage
+from nextk.engine.reply_budget import ReplyRefused
 from nextk.engine.shares import NO_SHARE, Share, query_to_evict
 from nextk.engine.values import Match
 from nextk.errors import QueryNotFound, RefusedError
@@ -80,6 +82,7 @@ class OpenQuery:
         self.busy = threading.Lock()
         self.ended = False
         self._page = RepeatablePage(start.count)
+        self._page_before: RepeatablePage | None = None
         self._source: tuple[Order, LoadRows] | None = None
 
     def begin(self, order: Order, load: LoadRows) -> RepeatablePage:
@@ -141,8 +144,21 @@ class OpenQuery:
     def read(self, page: RepeatablePage) -> list[Match]:
         """Make a page the last one and return its matches. The caller holds `busy`."""
         assert self._source is not None, "no page is read before the query begins"
-        self._page = page
-        return page.read(*self._source)
+        order, load = self._source
+        if page is not self._page:
+            order.mark()
+            self._page, self._page_before = page, self._page
+        return page.read(order, load)
+
+    def withdraw_page(self) -> None:
+        """Go back to where the last page began, so that it can be read with fewer matches. The caller holds `busy`.
+
+        Nothing changes if the page before it is not remembered: only one page is withdrawn at a time.
+        """
+        assert self._source is not None, "no page is withdrawn before it is read"
+        if self._page_before is not None:
+            self._source[0].rewind()
+            self._page, self._page_before = self._page_before, None
 
     def expired(self, now: float) -> bool:
         """Return whether the query has been idle for longer than `max_idle`. It is not idle while a page is read."""
@@ -298,9 +314,18 @@ class OpenQueries:
         return name, self._read(name, new, new.begin(rank(), load), keep=False)
 
     def _read(self, name: str, open_query: OpenQuery, page: RepeatablePage, *, keep: bool) -> list[Match]:
-        """Read a page. If that fails, the query stays open only if `keep` is true and no row can be lost."""
+        """Read a page. If that fails, the query stays open only if `keep` is true and no row can be lost.
+
+        If the page is too large for a reply, the query stays open for a smaller one, but a start opens nothing.
+        """
         try:
-            return open_query.read(page)
+            try:
+                return open_query.read(page)
+            except ReplyRefused:
+                keep = page.number > 1
+                if keep:
+                    open_query.withdraw_page()
+                raise
         except BaseException:
             if not keep or page.torn:
                 self._drop(name, open_query)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from nextk.engine.fusion import Order
-from nextk.engine.ranking import Ranked
+from nextk.engine.ranking import NO_ROWS, Ranked
+from nextk.engine.reply_budget import READ_AT_ONCE, spend
+from nextk.engine.statements import chunks
 from nextk.engine.values import Match
 
 _MAX_READ_AHEAD = 16_384  # rows
-_NO_ROWS = Ranked(np.empty(0, np.int64), np.empty(0, np.float32))
 
 LoadRows = Callable[[Sequence[int]], Mapping[int, Match]]
 """Reads the records of rows as new matches, by row. Rows that are gone or no longer pass the filter are left out."""
@@ -35,7 +36,7 @@ class RepeatablePage:
         self.number = number
         self.complete = False
         self.torn = False
-        self._rows = _NO_ROWS  # if complete, those of the page; if not, those that were taken for it so far
+        self._rows = NO_ROWS  # if complete, those of the page; if not, those that were taken for it so far
 
     def read(self, order: Order, load: LoadRows) -> list[Match]:
         """Return the matches of the page.
@@ -52,7 +53,8 @@ class RepeatablePage:
             The matches, best first. A page that is read for the first time has fewer than `count` only if the order is
             exhausted.
         """
-        records = self._load(load, self._rows)
+        records: dict[int, Match] = {}
+        self._load(load, self._rows, records)
         if not (self.complete and records):
             self.complete = False
             self._settle(order, records)
@@ -81,12 +83,20 @@ class RepeatablePage:
             taken = self._take(order, max(missing, step) if order.splits else missing)
             if not len(taken):
                 break
-            records.update(self._load(load, taken))
+            self._load(load, taken, records)
             self._settle(order, records)
             step = min(2 * step, _MAX_READ_AHEAD)
 
-    def _load(self, load: LoadRows, rows: Ranked) -> dict[int, Match]:
-        return dict(load(rows.rows.tolist())) if len(rows) else {}
+    def _load(self, load: LoadRows, rows: Ranked, records: dict[int, Match]) -> None:
+        """Add the records of rows to those of the page, part by part, until it is full."""
+        for part in chunks(rows.rows.tolist(), READ_AT_ONCE):
+            if len(records) >= self.count:
+                return
+            found = load(part)
+            for row in part:
+                if row in found and len(records) < self.count:
+                    spend(found[row])
+                    records[row] = found[row]
 
     def _take(self, order: Order, count: int) -> Ranked:
         self.torn = True

@@ -150,7 +150,8 @@ class Engine(Protocol):
         A request with the number of the last page reads that page again: the same records as they are now, without
         those that are gone or no longer pass the filter. If none of them is left, the page is filled anew with the
         records that follow, so that only an exhausted query has an empty page. A page that fails ends its query,
-        because the records on it were lost, but for a request with a number: then it may be requested again.
+        because the records on it were lost, but for a request with a number: then it may be requested again. A page
+        that is too large for a reply changes nothing, and a smaller one may be requested in its place.
 
         Args:
             uuid: The uuid of the query.

@@ -45,9 +45,16 @@ class Ranked(NamedTuple):
         """Return these rows followed by the rows of `other`."""
         return Ranked(np.concatenate([self.rows, other.rows]), np.concatenate([self.scores, other.scores]))
 
+    def where(self, chosen: NDArray[np.bool_]) -> "Ranked":
+        """Return the rows that are chosen, bool (n,)."""
+        return Ranked(self.rows[chosen], self.scores[chosen])
+
     def split(self, count: int) -> tuple["Ranked", "Ranked"]:
         """Return the first `count` rows, and the others."""
         return Ranked(self.rows[:count], self.scores[:count]), Ranked(self.rows[count:], self.scores[count:])
+
+
+NO_ROWS = Ranked(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 def descending(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -116,6 +123,7 @@ class LazyRanking:
         self._left = int(np.count_nonzero(scores > ABSENT))  # those that are not yet in order
         self._ready = Ranked(rows[:0], scores[:0])  # in order, not yet taken
         self._chunk = min(_FIRST_CHUNK, max(_SMALLEST_CHUNK, len(rows) // _FIRST_PART))
+        self._since_mark: Ranked | None = None  # the rows that were taken since the mark
         self._largest_chunk = max(_FIRST_CHUNK, len(rows) // _LARGEST_PART)  # what is ready needs memory
 
     def take(self, count: int) -> Ranked:
@@ -125,11 +133,24 @@ class LazyRanking:
         page, self._ready = self._ready.split(count)
         if not self._left:
             self._release()
+        if self._since_mark is not None:
+            self._since_mark = self._since_mark.followed_by(page)
         return page
 
     def put_back(self, rows: Ranked) -> None:
         """Return the rows that were taken last to the front of the ranking."""
         self._ready = rows.followed_by(self._ready)
+        if self._since_mark is not None:
+            self._since_mark, _ = self._since_mark.split(len(self._since_mark) - len(rows))
+
+    def mark(self) -> None:
+        """Remember this position, in the place of the one that was remembered before."""
+        self._since_mark = NO_ROWS
+
+    def rewind(self) -> None:
+        """Return to the position that `mark` has remembered, as if nothing had been taken since."""
+        assert self._since_mark is not None, "it was marked"
+        self.put_back(self._since_mark)
 
     def _order_more(self, needed: int) -> None:
         """Order the best of the rows that are left, at least one, and add them to those that are ready."""

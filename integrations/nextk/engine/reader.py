@@ -11,6 +11,7 @@ that they lead to.
 
 import random
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from nextk.bodies import MAX_ID_BYTES, Delete, Include
@@ -21,6 +22,7 @@ from nextk.engine.filter.reading import read_cells
 from nextk.engine.filter.syntax import parse
 from nextk.engine.interruption import interruptible
 from nextk.engine.record_cache import RecordCache
+from nextk.engine.reply_budget import READ_AT_ONCE, spend
 from nextk.engine.schema import Schema
 from nextk.engine.statements import chunks, over_rows, placeholders
 from nextk.engine.stored import StoredRecord, StoredRow
@@ -73,16 +75,20 @@ class RecordReader:
         Raises:
             RefusedError: The record is damaged.
         """
-        found = self._whole_by_id(key, [id])
+        found = dict(self._whole_by_id(key, [id]))
         return stored.record_of(found[id]) if found else None
 
     def fetch(self, key: int, ids: Sequence[str], include: Include) -> dict[str, Match]:
         """Read records for an answer, by their ids. Ids that do not exist are left out.
 
         Raises:
-            RefusedError: Some of the records are damaged; the message names them.
+            RefusedError: Some of the records are damaged; the message names them. Or the reply is too large.
         """
-        return {id_: stored.match_of(row, include) for id_, row in self._whole_by_id(key, ids).items()}
+        times, found = Counter(ids), {}
+        for id_, row in self._whole_by_id(key, ids):
+            found[id_] = match = stored.match_of(row, include)
+            spend(match, times[id_])
+        return found
 
     def vectors(self, key: int, schema: Schema) -> Iterator[VectorRows]:
         """Yield the rows of a namespace with their vectors, some thousand at a time, in the order of their numbers.
@@ -201,11 +207,16 @@ class RecordReader:
             limit: The largest number of records.
         """
         rows = self._rows_with_prefix(key, prefix, limit=limit)
-        found = self.load(key, rows, include)
-        for row in [row for row, match in found.items() if match.id != rows[row]]:  # the index leads elsewhere
-            self.damaged.add(row)
-            del found[row]
-        return [found[row] for row in rows if row in found]
+        matches = []
+        for part in chunks(list(rows), READ_AT_ONCE):
+            found = self.load(key, part, include)
+            for row in part:
+                if row in found and found[row].id == rows[row]:
+                    spend(found[row])
+                    matches.append(found[row])
+                elif row in found:  # the index leads elsewhere
+                    self.damaged.add(row)
+        return matches
 
     def _rows_of_ids(self, key: int, ids: Sequence[str]) -> dict[int, str]:
         """Return the rows of the given ids with these ids; ids that do not exist are skipped.
@@ -281,14 +292,15 @@ class RecordReader:
             (key, number, prefix, prefix + _LAST, limit + 1),
         ).fetchall()
         page = numbered[:limit]
-        found = {row[0]: row for row in self._whole(key, [row for _, row in page])}
-        matches = []
-        for its_number, row in page:
-            if row in found and found[row][2] != its_number:
+        numbers = {row: its_number for its_number, row in page}
+        found = {}
+        for row in self._whole(key, numbers):
+            if row[2] != numbers[row[0]]:
                 self.damaged.add_structure(_NUMBERS_DISAGREE)
-            elif row in found:
-                matches.append(stored.match_of(found[row], include))
-        return matches, page[-1][0] if len(numbered) > limit else None
+            else:
+                found[row[0]] = match = stored.match_of(row, include)
+                spend(match)
+        return [found[row] for row in numbers if row in found], page[-1][0] if len(numbered) > limit else None
 
     def random(self, key: int, include: Include) -> Match | None:
         """Read a random record for an answer, or return `None` if there is none, or none that is whole.
@@ -344,30 +356,30 @@ class RecordReader:
         """Yield the records of a namespace that are whole and pass a filter now; log those that are damaged."""
         condition, values = _condition(filter)
         statement = f"SELECT {stored.COLUMNS}, {condition} FROM {stored.TABLES} WHERE TRUE"  # noqa: S608
-        for row in self._stored_rows(statement, values, rows):
-            if not stored.is_whole(row) or row[1] != key:
-                self.damaged.add(row[0])
-            elif row[-1]:  # it passes
-                yield row
+        for part in chunks(list(rows), READ_AT_ONCE):
+            for row in self._stored_rows(statement, values, part):
+                if not stored.is_whole(row) or row[1] != key:
+                    self.damaged.add(row[0])
+                elif row[-1]:  # it passes
+                    yield row
 
-    def _whole_by_id(self, key: int, ids: Sequence[str]) -> dict[str, StoredRow]:
-        """Read records by their ids. Ids that do not exist are left out.
+    def _whole_by_id(self, key: int, ids: Sequence[str]) -> Iterator[tuple[str, StoredRow]]:
+        """Yield records with their ids, each once. Ids that do not exist are left out.
 
         Raises:
-            RefusedError: Some of the records are damaged; the message names them.
+            RefusedError: Some of the records are damaged; the message names them. It is raised after the others.
         """
         indexed = self._rows_of_ids(key, ids)
-        found = {row[0]: row for row in self._stored_rows(stored.RECORDS, (), indexed) if stored.is_whole(row)}
-        whole = {
-            id_: found[row]
-            for row, id_ in indexed.items()
-            if row in found and (found[row][1], found[row][4].decode()) == (key, id_)
-        }
-        if damaged := {row: id_ for row, id_ in indexed.items() if id_ not in whole}:
+        damaged = dict(indexed)
+        for part in chunks(list(indexed), READ_AT_ONCE):
+            for found in self._stored_rows(stored.RECORDS, (), part):
+                if stored.is_whole(found) and (found[1], found[4].decode()) == (key, indexed[found[0]]):
+                    del damaged[found[0]]
+                    yield indexed[found[0]], found
+        if damaged:
             for row in damaged:
                 self.damaged.add(row)
             raise damage.damaged_records_error(list(damaged.values()))
-        return whole
 
     def _stored_rows(self, statement: str, values: Sequence[object], rows: Iterable[int]) -> list[StoredRow]:
         """Run a statement that reads records; see `_run`."""

@@ -2,10 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from nextk.engine.damage import READ_FAILURES
 from nextk.engine.failures import is_damage
+
+T = TypeVar("T")
 
 _MAX_VARIABLES = 500  # well below what any SQLite allows in one statement
 
@@ -48,7 +50,7 @@ def placeholders(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-def chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Yield the values in parts that one statement can take."""
-    for start in range(0, len(values), _MAX_VARIABLES):
-        yield values[start : start + _MAX_VARIABLES]
+def chunks(values: Sequence[T], size: int = _MAX_VARIABLES) -> Iterator[Sequence[T]]:
+    """Yield the values in parts of at most `size`, by default as many as one statement can take."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

@@ -27,8 +27,8 @@ from nextk.errors import RefusedError
 from nextk.server import docs_page, openapi
 from nextk.server.auth import Access, Tokens
 from nextk.server.backups import BackupReply, Backups
-from nextk.server.body_limits import MAX_BODY, body_limit, read_body
-from nextk.server.codec import Reply, answer, refusal
+from nextk.server.body_limits import MAX_BODY, Sizes, body_limit, read_body
+from nextk.server.codec import MAX_REPLY, Reply, answer, refusal
 from nextk.server.metrics import Metrics
 from nextk.server.refusals import reason_of
 from nextk.server.routing import METHODS, UNKNOWN, RequestTarget
@@ -58,6 +58,7 @@ def create_app(
     allow_hosts: Sequence[str] = (),
     root: str | None = None,
     max_body: int = MAX_BODY,
+    max_reply_bytes: int = MAX_REPLY,
     search_threads: int | None = None,
     backup_folder: Path | None = None,
     executor: Callable[[int, str], Executor] = ThreadPoolExecutor,
@@ -79,6 +80,8 @@ def create_app(
             one.
         max_body: How many bytes the body of an upsert may have; other commands have lower limits of their own. Default
             64 MiB.
+        max_reply_bytes: How many bytes the records of a reply may take, over all queries of a batch; a request for more
+            is refused. Default 64 MiB.
         search_threads: How many requests may search or write at the same time, besides one of an index of which none
             does. Further ones wait; the indexes take turns. Fetching from an open query, stopping it, and everything
             else never waits for them. Default `None`, for the number of cores, at least 2.
@@ -94,7 +97,8 @@ def create_app(
     threads = max(_FEWEST_TURNS, usable_cores()) if search_threads is None else search_threads
     require_count(threads, "search_threads")
     access = Access(Tokens(token, read_only_token), allow_hosts)
-    service = _Service(engines, access, root, max_body, threads, executor, backup_folder)
+    require_count(max_reply_bytes, "max_reply_bytes")
+    service = _Service(engines, access, root, Sizes(max_body, max_reply_bytes), threads, executor, backup_folder)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -149,7 +153,7 @@ class _Service:
         engines: Mapping[str, Engine],
         access: Access,
         root: str | None,
-        max_body: int,
+        sizes: Sizes,
         search_threads: int,
         executor: Callable[[int, str], Executor],
         backup_folder: Path | None,
@@ -157,7 +161,7 @@ class _Service:
         self._engines = engines
         self._access = access
         self._root = root
-        self._max_body = max_body
+        self._sizes = sizes
         self._searches = Turns(search_threads, "nextk-search", executor)  # and writes
         self._others = Turns(_OTHER_THREADS, "nextk-other", executor)
         self._backups = Backups(backup_folder, executor)
@@ -204,7 +208,7 @@ class _Service:
 
     def _description(self) -> dict[str, Any]:
         names, protected = list(self._engines), self._access.protected
-        return openapi.describe(names, self._root_name(), protected=protected, max_body=self._max_body)
+        return openapi.describe(names, self._root_name(), protected=protected, max_body=self._sizes.body)
 
     def _refused(self, request: Request) -> Response | None:
         """Return the reply to a client that may not read; `None` for one that may."""
@@ -227,11 +231,13 @@ class _Service:
             elif read_only:
                 message = "Forbidden: a backup has every record of an index, so it needs the full token"
                 raise RefusedError(message, 403)
-            limit = body_limit(target.command, self._max_body)
+            limit = body_limit(target.command, self._sizes.body)
             body = await read_body(request, limit)
             if target.is_backup:
                 return await self._backups.reply(str(name), engine, functools.partial(_has_left, request))
-            call = functools.partial(answer, engine, target.rest, body, read_only=read_only, limit=limit)
+            call = functools.partial(
+                answer, engine, target.rest, body, read_only=read_only, limit=limit, max_reply=self._sizes.reply
+            )
             return await self._turns(target).run(name or "", call, functools.partial(_has_left, request))
         except RefusedError as error:
             return refusal(str(error), error.status, reason_of(error))

@@ -23,6 +23,13 @@ _DIGITS = 18  # of the longest Content-Length that is worth reading
 _UPSERT = "send fewer records at a time; a server may be started with a higher --max-body"
 
 
+class Sizes(NamedTuple):
+    """The bytes that the body of an upsert, and the records of a reply, may have at most."""
+
+    body: int
+    reply: int
+
+
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
     """The limits of the body of one command.

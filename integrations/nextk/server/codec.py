@@ -10,12 +10,16 @@ import orjson
 
 from nextk.dispatch import BodyForm, dispatch, find_command
 from nextk.engine.protocol import Engine
+from nextk.engine.reply_budget import within_budget
 from nextk.engine.values import Match
 from nextk.errors import RefusedError
 from nextk.server.body_limits import BodyLimit
 from nextk.server.refusals import OTHER, reason_of
 
 log = logging.getLogger("nextk.server")
+
+MAX_REPLY = 64 * 2**20
+"""How many bytes the records of a reply may take by default."""
 
 _ROUNDED_FROM = 2.0**63  # beyond 64 bits orjson reads whole numbers as floats
 # orjson writes a numpy float32 as the shortest decimal that names it, always with a fraction: what the wire asks.
@@ -39,7 +43,13 @@ class Reply:
 
 
 def answer(
-    engine: Engine, target: str, body: bytes, *, read_only: bool = False, limit: BodyLimit | None = None
+    engine: Engine,
+    target: str,
+    body: bytes,
+    *,
+    read_only: bool = False,
+    limit: BodyLimit | None = None,
+    max_reply: int = MAX_REPLY,
 ) -> Reply:
     """Answer one request of HTTP.
 
@@ -49,6 +59,7 @@ def answer(
         body: The bytes of the body, whatever their declared type.
         read_only: Whether to refuse commands that change anything. Default `False`.
         limit: The limits of the body, whose size was checked while it came. Default `None`, for none.
+        max_reply: How many bytes the records of the reply may take. Default 64 MiB.
 
     Returns:
         The reply; a refusal is a reply, too.
@@ -57,7 +68,8 @@ def answer(
         command = find_command(target, read_only=read_only)
         if limit is not None and command.form is not BodyForm.NONE:
             limit.require_few_values(body)
-        result = dispatch(engine, target, _decode(command.form, body), read_only=read_only)
+        values = _decode(command.form, body)
+        result = within_budget(max_reply, lambda: dispatch(engine, target, values, read_only=read_only))
         return Reply(200, _encode({"result": result}))
     except RefusedError as error:
         if error.__cause__ is not None and error.status >= 500:  # the client cannot mend it, so the operator is told

@@ -1,0 +1,93 @@
+"""The bytes that a reply may have, which are counted while its records are read, so that it is refused in time.
+
+A record counts with its longest spelling in JSON, so that no reply is larger than its budget. A call without a budget,
+as every call in process is, may return any number of bytes.
+"""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import TypeVar
+
+import orjson
+
+from nextk.engine.values import Match
+from nextk.errors import RefusedError
+
+__all__ = ["READ_AT_ONCE", "ReplyRefused", "spend", "within_budget"]
+
+T = TypeVar("T")
+
+READ_AT_ONCE = 64
+"""The records that are read before they are counted. Each is read whole, and may have more than a megabyte."""
+
+_RECORD = 160  # bytes of the names of all fields of a record, their punctuation, and a score
+_FLOAT = len("-1.1754944e-38,")
+_INT32 = len("-2147483648,")
+
+
+class ReplyRefused(RefusedError):
+    """The reply would be larger than its budget. Nothing of it was sent, and a request for less may get it."""
+
+
+class _Budget:
+    """What is left of the bytes of one reply."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.left = size
+
+
+_budget: ContextVar[_Budget | None] = ContextVar("reply_budget", default=None)
+
+
+def within_budget(size: int, call: Callable[[], T]) -> T:
+    """Make a call whose reply may have at most so many bytes.
+
+    Args:
+        size: The number of bytes.
+        call: The call. All records that are read for it count, over all queries of a batch.
+
+    Raises:
+        ReplyRefused: The records would take more bytes. The status is 422.
+    """
+    token = _budget.set(_Budget(size))
+    try:
+        return call()
+    finally:
+        _budget.reset(token)
+
+
+def spend(match: Match, times: int = 1) -> None:
+    """Count a record of the reply that is being made.
+
+    Args:
+        match: The record, with all fields that the reply has of it.
+        times: How often the reply has it. Default 1.
+
+    Raises:
+        ReplyRefused: The budget is exceeded.
+    """
+    budget = _budget.get()
+    if budget is None:
+        return
+    budget.left -= times * _size(match)
+    if budget.left < 0:
+        message = (
+            f"The reply would be larger than {budget.size} bytes: request fewer records at a time, or leave out "
+            "vectors, metadata or data"
+        )
+        raise ReplyRefused(message, 422)
+
+
+def _size(match: Match) -> int:
+    """Return the largest number of bytes that a record takes in JSON."""
+    size = _RECORD + len(orjson.dumps(match.id))
+    if match.vector is not None:
+        size += _FLOAT * len(match.vector)
+    if match.sparse_vector is not None:
+        size += (_INT32 + _FLOAT) * len(match.sparse_vector.indices)
+    if match.metadata is not None:
+        size += len(match.metadata) if match.metadata.isascii() else len(match.metadata.encode())
+    if match.data is not None:
+        size += len(orjson.dumps(match.data))
+    return size
