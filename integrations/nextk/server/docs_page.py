@@ -89,7 +89,9 @@ def _component(description: Mapping[str, Any], part: Mapping[str, Any]) -> Mappi
 
 
 def _folded(title: str, content: Mapping[str, Any]) -> str:
-    shapes = "".join(f"<p>{escape(kind)}</p>{_json(part['schema'])}" for kind, part in content.items())
+    shapes = "".join(
+        f"<p>{escape(kind)}</p>{_json(part['schema']) if 'schema' in part else ''}" for kind, part in content.items()
+    )
     return f"<details><summary>{escape(title)}</summary>{shapes}</details>"
 
 
