@@ -6,9 +6,14 @@ from typing import TypeVar
 
 from nextk.errors import RefusedError
 
-__all__ = ["abandonable", "is_abandoned", "require_wanted"]
+__all__ = ["GivenUp", "abandonable", "is_abandoned", "require_wanted"]
 
 T = TypeVar("T")
+
+
+class GivenUp(RefusedError):
+    """A call was given up, since nobody waits for it any more, or the server that makes it is being stopped."""
+
 
 _is_abandoned: ContextVar[Callable[[], bool]] = ContextVar("is_abandoned", default=lambda: False)
 
@@ -34,7 +39,7 @@ def is_abandoned() -> bool:
 
 
 def require_wanted() -> None:
-    """Raise `RefusedError` if nobody waits for the call that runs in this thread any more. The status is 503."""
+    """Raise `GivenUp` if nobody waits for the call that runs in this thread any more. The status is 503."""
     if is_abandoned():
         message = "The request was given up, because its caller does not wait for it any more"
-        raise RefusedError(message, 503)
+        raise GivenUp(message, 503)

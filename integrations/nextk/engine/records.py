@@ -26,6 +26,7 @@ from nextk.bodies import (
     metadata_fault,
     nesting_fault,
 )
+from nextk.engine.abandonment import GivenUp
 from nextk.engine.schema import IndexType, Schema
 from nextk.engine.search import QueryComponents
 from nextk.engine.stored import StoredRecord
@@ -319,6 +320,8 @@ def _refusing_model_errors() -> Iterator[None]:
     """Turn every error of a text model into `RefusedError`, because nothing has been written or searched yet."""
     try:
         yield
+    except GivenUp:
+        raise
     except NextKError as error:
         raise RefusedError(str(error), 422) from error
     except Exception as error:

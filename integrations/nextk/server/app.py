@@ -70,6 +70,8 @@ def create_app(
     sends a copy of it. Without a token, requests that a web page may have made a browser send are refused, except to
     `/healthz`, which only tells that the server is up.
 
+    Whoever stops the server calls `app.state.give_up()` when the running requests have had their time to finish.
+
     Args:
         engines: The indexes by name. The mapping is read anew for every request. The caller closes the engines.
         token: The token that clients have to send as `Authorization: Bearer`. Default `None`, which lets everyone in.
@@ -121,6 +123,7 @@ def create_app(
         exception_handlers={HTTPException: _routing_failed, Exception: _failed},
         lifespan=lifespan,
     )
+    app.state.give_up = service.give_up
     app.router.redirect_slashes = False
     app.router.default = service  # a namespace may hold any character; a route's pattern would stop at a newline
     return app
@@ -166,6 +169,11 @@ class _Service:
         self._others = Turns(_OTHER_THREADS, "nextk-other", executor)
         self._backups = Backups(backup_folder, executor)
         self._metrics = Metrics(engines, self._root_name, self._searches.waiting)
+
+    def give_up(self) -> None:
+        """Give up all requests, which are answered with the status 503: the server is being stopped."""
+        self._searches.end()
+        self._others.end()
 
     def close(self) -> None:
         """End the threads. An application that is started again has new ones."""

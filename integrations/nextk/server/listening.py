@@ -7,14 +7,15 @@ import sys
 from types import FrameType
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from nextk.errors import ClientError
 from nextk.server.connections import ConnectionTable
 from nextk.server.limits import DEFAULT_LIMITS, ConnectionLimits
+from nextk.server.stopping import GRACE, StoppingServer
 
 _LAST_PORT = 65_535
-_GRACE = 10  # seconds that running requests have to finish after a signal
 
 
 def is_loopback(host: str) -> bool:
@@ -62,11 +63,11 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(app: ASGIApp, listener: socket.socket, limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
+def run(app: Starlette, listener: socket.socket, limits: ConnectionLimits = DEFAULT_LIMITS) -> None:
     """Serve until SIGINT or SIGTERM arrives. Running requests then have 10 seconds to finish.
 
     Args:
-        app: The ASGI application.
+        app: The application, from `create_app`.
         listener: The listening socket, from `listen`.
         limits: The limits for connections. Default `DEFAULT_LIMITS`.
 
@@ -77,7 +78,8 @@ def run(app: ASGIApp, listener: socket.socket, limits: ConnectionLimits = DEFAUL
     # uvicorn shuts down by itself and then raises the signal again: it must end the block here, not the process.
     previous = signal.signal(signal.SIGTERM, _leave)
     try:
-        uvicorn.Server(configure(app, graceful_seconds=_GRACE, limits=limits)).run(sockets=[listener])
+        configuration = configure(app, graceful_seconds=GRACE, limits=limits)
+        StoppingServer(configuration, app.state.give_up).run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from nextk.engine.abandonment import abandonable
-from nextk.errors import RefusedError
+from nextk.engine.abandonment import GivenUp, abandonable
 from nextk.server.fair_turns import FairQueue
 
 T = TypeVar("T")
@@ -64,7 +63,7 @@ class Turns:
 
         Raises:
             ClientLeft: The client left before the turn came.
-            RefusedError: The server has ended its calls (status 503).
+            GivenUp: The server has ended its calls (status 503).
         """
         if self._ended.is_set():
             raise _stopping()
@@ -125,9 +124,9 @@ class Turns:
         threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _stopping() -> RefusedError:
+def _stopping() -> GivenUp:
     message = "The server is being stopped, and the request was given up: send it again when the server is back"
-    return RefusedError(message, 503)
+    return GivenUp(message, 503)
 
 
 async def _ends_first(leaving: Awaitable[bool], done: "asyncio.Future[T]") -> bool:

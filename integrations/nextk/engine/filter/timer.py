@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from nextk.engine.abandonment import is_abandoned
+from nextk.engine.abandonment import GivenUp, is_abandoned
 from nextk.errors import RefusedError
 
 __all__ = ["FilterTimeout", "FilterTimer"]
@@ -35,11 +35,11 @@ class FilterTimer:
 
         Raises:
             FilterTimeout: It has taken too long. The status is 503.
-            RefusedError: Nobody waits for the result any more. The status is 503.
+            GivenUp: Nobody waits for the result any more. The status is 503.
         """
         if self._abandoned():
             message = "The search was given up, because its caller does not wait for it any more"
-            raise RefusedError(message, 503)
+            raise GivenUp(message, 503)
         if self._clock() >= self._end:
             message = (
                 f"The filter took longer than {self._seconds:g} seconds, and the search was given up. What it has read "

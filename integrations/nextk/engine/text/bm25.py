@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextk.bodies import MAX_NON_ZEROS
+from nextk.engine.abandonment import require_wanted
 from nextk.engine.text.words import FORMER_RULE, RULE, WordRule
 from nextk.engine.values import SparseArrays
 from nextk.extras import require
@@ -92,6 +93,7 @@ class BM25:
         return _heaviest(terms, np.ones(len(terms)))
 
     def _document(self, text: str) -> SparseArrays:
+        require_wanted()
         terms, length = self._terms(text)
         frequency = np.fromiter(terms.values(), dtype=np.float64, count=len(terms))
         return _heaviest(terms, frequency * (K1 + 1) / (frequency + K1 * (1 - B + B * length / AVERAGE_LENGTH)))

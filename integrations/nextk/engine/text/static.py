@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nextk.engine.abandonment import require_wanted
 from nextk.errors import MissingExtraError
 from nextk.extras import require
 
@@ -55,6 +56,7 @@ class Static:
         """
         vectors = np.zeros((len(texts), DIMENSION), dtype=np.float32)
         for row, text in enumerate(texts):
+            require_wanted()
             vectors[row] = self.embed_query(text)
         return vectors
 
