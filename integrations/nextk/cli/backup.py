@@ -29,8 +29,8 @@ _EPILOG = f"""\
   nextk backup copies/notes.nextk --index notes.nextk
       copy a file, also one that is being served
   nextk backup https://example.com/indexes/notes copies/notes.nextk
-      copy an index that a server serves; it needs the full token of the server, from
-      ${_TOKENS[0]} or ${_TOKENS[1]} if it is not given
+      copy an index that a server serves; it needs the full token of the server,
+      from ${_TOKENS[0]} or ${_TOKENS[1]} if it is not given
 
 """
 

@@ -40,8 +40,9 @@ has to be localhost, a loopback address, or the name of an --allow-host.
       --index docs=hybrid,embedding=static,sparse_embedding=bm25
   nextk serve --index test=dense,dimension=2,similarity=euclidean
   nextk serve --data . --index docs=dense,embedding=models:embedder
-      embed by a model of your own, in models.py of this folder: a function from list[str], an object
-      with embed_documents and embed_query, or a class that makes one; several threads call it
+      embed by a model of your own, in models.py of this folder: a function
+      from list[str], an object with embed_documents and embed_query, or a
+      class that makes one; several threads call it
 
 """
 
