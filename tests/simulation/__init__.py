@@ -9,9 +9,10 @@ loses, delays, repeats and reorders them. The clock jumps to the next thing that
     weather   which faults hit a message
     network   the messages between clients and server
     server    the server, its restarts, and the book of what was written
+    fairness  how it shares its open queries
     plan      the world of a seed: its index, its clients, its faults
     searcher  clients that search, page by page, and detach and resume
-    others    clients that write, and clients that query once
+    others    clients that write, that hoard open queries, and that query once
     checks    what has to hold when all is over
     world     one run
     shrink    the least faults with which a run still fails

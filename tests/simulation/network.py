@@ -196,7 +196,7 @@ def _response(answer: Answer, mishap: Mishap | None) -> httpx.Response:
 
 
 def _command(request: httpx.Request) -> str:
-    return request.url.path.lstrip("/")
+    return request.url.path.lstrip("/").partition("/")[0]
 
 
 def _shown(body: bytes) -> str:

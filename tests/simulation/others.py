@@ -5,16 +5,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nextk import Index, Vector
-from nextk.errors import TransportError
+from nextk.errors import TooManyQueries, TransportError
 from nextk.sessions import SearchQuery
 from tests.simulation.choices import Choices
 from tests.simulation.clock import SimulatedLoop, blocking
 from tests.simulation.network import actor
+from tests.simulation.plan import HoarderPlan
 from tests.simulation.trace import Trace
 from tests.support.searches import Shape
 
-_WRITES = 12
+_WRITES = 9
 _QUESTIONS = 5
+_HOARDED_IDLE = 3_600  # seconds, the longest that a server allows
 _VERSIONS = 1_000  # that one client may write
 
 
@@ -28,6 +30,16 @@ def versioned(shape: Shape, number: int, version: int) -> Vector:
     """
     record = shape.record(number, version)
     return replace(record, metadata={"number": number, "version": version})
+
+
+def quiet(shape: Shape, number: int) -> Vector:
+    """Return a row of the namespace that nobody writes to.
+
+    Args:
+        shape: The index.
+        number: The number of the row.
+    """
+    return replace(versioned(shape, number, 0), id=f"s{number}")
 
 
 class Writer:
@@ -79,6 +91,34 @@ class Writer:
             else:
                 self.acknowledged |= marks
                 trace.counts["acknowledged writes"] += 1
+
+
+async def hoard(plan: HoarderPlan, index: Index, choices: Choices, loop: SimulatedLoop, trace: Trace) -> None:
+    """Open queries that may be idle for long, hold them, and stop them; some may be gone by then.
+
+    Args:
+        plan: The plan of the client.
+        index: The index.
+        choices: The choices of the run.
+        loop: The event loop.
+        trace: The trace of the run.
+    """
+    actor.set(plan.name)
+    handles = []
+    for number in range(plan.count):
+        await asyncio.sleep(choices.dice("hoard", plan.name, number).uniform(0, 5))
+        try:
+            _, handle = await index.to_async().resumable_query(
+                top_k=2, max_idle=_HOARDED_IDLE, **plan.question.parameters()
+            )
+        except (TransportError, TooManyQueries) as error:
+            trace.note(loop.time(), plan.name, f"is told: {type(error).__name__}: {error}", "hoarders refused")
+        else:
+            handles.append(handle)
+    await asyncio.sleep(plan.holds)
+    for handle in handles:
+        async with handle:
+            trace.note(loop.time(), plan.name, "lets a query go")
 
 
 @dataclass(frozen=True)

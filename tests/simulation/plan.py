@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from nextk.sessions import SearchQuery
 from nextk.types import FusionAlgorithm, SparseVector
 from tests.simulation.choices import Choices
+from tests.simulation.server import QUIET
 from tests.simulation.weather import Mishap
 from tests.support.searches import COLOURS, DIMENSION, SHAPES, Shape
 
@@ -58,7 +59,26 @@ class SearcherPlan:
         Args:
             id_: The id of the row.
         """
-        return not self.question.filter or _LOW <= int(id_.removeprefix("r")) < _HIGH
+        return not self.question.filter or _LOW <= int(id_[1:]) < _HIGH
+
+
+@dataclass(frozen=True)
+class HoarderPlan:
+    """The plan of a client that opens many queries and leaves them idle.
+
+    Attributes:
+        name: Its name.
+        place: The number of its transport.
+        question: Its query.
+        count: The number of queries that it opens.
+        holds: The seconds for which it holds them.
+    """
+
+    name: str
+    place: int
+    question: SearchQuery
+    count: int
+    holds: float
 
 
 @dataclass(frozen=True)
@@ -85,9 +105,11 @@ class Plan:
         rows: The number of its rows at first.
         numbered: Whether the server numbers pages.
         cap: The number of queries that may be open.
-        transports: The number of transports, each of which may be used by several clients.
+        read_only: Whether the token of each transport, which several clients may use, is the read-only one. That of the
+            first one never is.
         searchers: The clients that search.
         writers: The names of the clients that write.
+        hoarders: The clients that open queries and leave them idle.
         askers: The names of the clients that make plain queries.
         risks: The probability of each mishap of a message.
         restarts: The restarts of the server.
@@ -99,8 +121,9 @@ class Plan:
     rows: int
     numbered: bool
     cap: int
-    transports: int
+    read_only: tuple[bool, ...]
     searchers: tuple[SearcherPlan, ...]
+    hoarders: tuple[HoarderPlan, ...]
     writers: tuple[str, ...]
     askers: tuple[str, ...]
     risks: Mapping[Mishap, float]
@@ -122,15 +145,16 @@ class Plan:
         """
         dice = choices.dice("plan")
         kind, transports = dice.choice(KINDS), dice.randint(1, 3)
-        count = dice.randint(1, 4)
+        count, hoarders = dice.randint(1, 3), dice.choice([0, 0, 1, 2])
         return cls(
             kind=kind,
-            rows=dice.randint(20, 60),
+            rows=dice.randint(20, 50),
             numbered=dice.random() < 0.75,
-            cap=dice.choice([_NO_CAP, _NO_CAP, count, max(1, count - 1)]),
-            transports=transports,
+            cap=dice.choice([2, 3, 5] if hoarders else [_NO_CAP, _NO_CAP, count, max(1, count - 1)]),
+            read_only=(False, *(dice.random() < 0.5 for _ in range(1, transports))),
             searchers=tuple(_searcher(f"search-{n}", kind, transports, choices) for n in range(1, count + 1)),
             writers=tuple(f"write-{n}" for n in range(1, 1 + dice.choice([0, 0, 0, 1, 2]))),
+            hoarders=tuple(_hoarder(f"hoard-{n}", kind, transports, choices) for n in range(1, 1 + hoarders)),
             askers=("ask-1",) if dice.random() < 0.3 else (),
             risks=_risks(dice),
             restarts=_incidents("restart", 0.0, 8.0, dice),
@@ -141,8 +165,8 @@ class Plan:
     def __str__(self) -> str:
         risks = ", ".join(f"{mishap.value} {risk:.1%}" for mishap, risk in self.risks.items()) or "none"
         numbers = "numbered" if self.numbered else "not numbered"
-        head = f"{self.kind}, {self.rows} rows, pages {numbers}, cap {self.cap}, {self.transports} transports"
-        clients = [*map(str, self.searchers), *self.writers, *self.askers]
+        head = f"{self.kind}, {self.rows} rows, pages {numbers}, cap {self.cap}, transports read-only {self.read_only}"
+        clients = [*map(str, self.searchers), *map(str, self.hoarders), *self.writers, *self.askers]
         incidents = [f"{each.name} at {each.time:.1f} s" for each in (*self.restarts, *self.jumps, *self.evictions)]
         return "\n".join([head, f"mishaps: {risks}", *clients, *incidents])
 
@@ -178,6 +202,12 @@ def _searcher(name: str, kind: str, transports: int, choices: Choices) -> Search
     )
 
 
+def _hoarder(name: str, kind: str, transports: int, choices: Choices) -> HoarderPlan:
+    dice = choices.dice("plan", name)
+    question = _question(kind, dice)
+    return HoarderPlan(name, dice.randrange(transports), question, dice.randint(1, 6), dice.uniform(30, 600))
+
+
 def _question(kind: str, dice: random.Random) -> SearchQuery:
     """Return a query of its own for the kind of an index."""
     question = SHAPES[kind].question
@@ -187,4 +217,4 @@ def _question(kind: str, dice: random.Random) -> SearchQuery:
         question = replace(question, sparse_vector=SparseVector([1, 2, 3, 4, 5], [dice.random() for _ in range(5)]))
     if kind.startswith("hybrid"):
         question = replace(question, fusion=dice.choice([None, *FusionAlgorithm]))
-    return replace(question, filter=dice.choice(["", "", _FILTER]))
+    return replace(question, filter=dice.choice(["", "", _FILTER]), namespace=dice.choice(["", "", QUIET]))

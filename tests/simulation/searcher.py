@@ -24,6 +24,7 @@ if the search has a small `max_recovery`."""
 MATCHES = RowReader(lambda match: match)
 """A reader whose results are the matches as they came."""
 _PATIENCE = 60  # calls in a row that may fail
+_MOST_PAGES = 200  # more than there are rows
 _LONGEST_REST = 30.0  # seconds between two of them
 
 
@@ -33,7 +34,7 @@ class Found:
 
     Attributes:
         plan: The plan of the client.
-        before: The ids that were there before it began.
+        before: The ids that were there before it began, in the namespace that is written to.
         mark: The number of writes before it began.
         sizes: The sizes of its pages.
         pages: The matches on its pages.
@@ -95,7 +96,8 @@ class Searcher:
             NextKError: The session has raised an error that is not permitted.
         """
         actor.set(self._plan.name)
-        found = Found(self._plan, set(self._book.rows), len(self._book.changes))
+        quiet = bool(self._plan.question.namespace)
+        found = Found(self._plan, set() if quiet else set(self._book.rows), len(self._book.changes))
         self._open(self._plan.place, self._plan.colour, None)
         try:
             await self._search(found)
@@ -115,6 +117,9 @@ class Searcher:
             found.pages.append(page)
             found.ended = not page
             self._note(f"page {number + 1}, {len(page)} of {size}: {' '.join(match.id for match in page)}", "pages")
+            if len(found.pages) > _MOST_PAGES:
+                message = f"the search of {self._plan.name} does not end"
+                raise NextKError(message)
             if dice.random() < self._plan.leaves:
                 return
             expires = dice.random() < self._plan.forgets

@@ -1,5 +1,6 @@
 """The server: the real application over an index on disk, which can be restarted, and a book of what was written."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,8 +16,12 @@ from nextk.engine.protocol import Engine
 from nextk.server.app import create_app
 from nextk.testing.unnumbered import UnnumberedApp
 from tests.simulation.clock import InlineExecutor
+from tests.simulation.fairness import Fairness
 
 TOKEN = "simulated-token"
+READ_ONLY_TOKEN = "simulated-read-only-token"
+QUIET = "quiet"
+"""A namespace that nobody writes to. Its rows have ids of their own."""
 NAME = "world"
 
 
@@ -69,8 +74,9 @@ class Book:
         Args:
             result: The result of a command.
         """
+        # The rows of the namespace that nobody writes to have other ids.
         page = result.get("scores", []) if isinstance(result, dict) else result if isinstance(result, list) else []
-        self.ghosts += [match["id"] for match in page if match["id"] not in self.rows]
+        self.ghosts += [match["id"] for match in page if match["id"] not in self.rows and match["id"][0] == "r"]
 
     def touched_since(self, count: int) -> set[str]:
         """Return the ids that writes have changed after the first `count` ones."""
@@ -84,11 +90,12 @@ class SimulatedServer:
         path: The file of the index.
         schema: The keywords of the index.
         clock: The time of the simulation.
-        options: Further arguments of the engine.
+        cap: The number of queries that may be open.
         numbered: Whether it numbers pages.
 
     Attributes:
         book: What it has executed.
+        fairness: Whether it has shared its open queries fairly.
         running: Whether it can be reached.
         starts: How often it was started.
         skew: The seconds by which its clock is ahead of that of the clients.
@@ -99,19 +106,20 @@ class SimulatedServer:
         path: Path,
         schema: dict[str, Any],
         clock: Callable[[], float],
-        options: dict[str, Any],
+        cap: int,
         *,
         numbered: bool,
     ) -> None:
         self.book = Book()
+        self.fairness = Fairness(cap)
         self.starts = 0
         self.skew = 0.0
         self.running = False
         self._path = path
         self._schema = schema
-        self._options = {**options, "clock": lambda: clock() + self.skew, "rests": False}
+        self._options: dict[str, Any] = {"max_open_queries": cap, "clock": lambda: clock() + self.skew, "rests": False}
         self._engines: dict[str, Engine] = {}
-        app: ASGIApp = create_app(self._engines, token=TOKEN, executor=InlineExecutor)
+        app: ASGIApp = create_app(self._engines, token=TOKEN, read_only_token=READ_ONLY_TOKEN, executor=InlineExecutor)
         self._app = app if numbered else UnnumberedApp(app)
         self.start()
 
@@ -139,8 +147,9 @@ class SimulatedServer:
         Args:
             request: The request.
         """
-        answer = await _answered(self._app, request)
-        command = request.url.path.lstrip("/")
+        command = request.url.path.lstrip("/").partition("/")[0]
+        with self.fairness.watching(self.engine) if command == "resumable-query" else contextlib.nullcontext():
+            answer = await _answered(self._app, request)
         if answer.status == 200 and command in ("upsert", "delete"):
             self.book.note(command, json.loads(request.content))
         elif answer.status == 200 and self.book.changes:

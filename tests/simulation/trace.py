@@ -4,6 +4,7 @@ import re
 from collections import Counter
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_MOST_EVENTS = 20_000
 
 
 class Trace:
@@ -26,6 +27,7 @@ class Trace:
             text: What happened.
             kind: The kind under which it is counted; `""` to count nothing.
         """
+        assert len(self._events) < _MOST_EVENTS, "the run does not come to an end"
         self._events.append((time, who, text))
         if kind:
             self.counts[kind] += 1

@@ -17,10 +17,10 @@ from tests.simulation.checks import index_of, wrong_page, wrong_rows, wrong_sear
 from tests.simulation.choices import Choices
 from tests.simulation.clock import SimulatedLoop, blocking, sleep
 from tests.simulation.network import Network, actor
-from tests.simulation.others import Page, Writer, ask, versioned
+from tests.simulation.others import Page, Writer, ask, hoard, quiet, versioned
 from tests.simulation.plan import Incident, Plan
 from tests.simulation.searcher import Found, Searcher
-from tests.simulation.server import TOKEN, SimulatedServer
+from tests.simulation.server import QUIET, READ_ONLY_TOKEN, TOKEN, SimulatedServer
 from tests.simulation.trace import Trace
 from tests.simulation.weather import LATE, Weather
 
@@ -79,14 +79,12 @@ class World:
         self._spared = spared
         self._loop = loop
         self._trace = Trace()
-        options = {"max_open_queries": plan.cap}
-        self._server = SimulatedServer(
-            folder / "world.nextk", plan.shape.schema, loop.time, options, numbered=plan.numbered
-        )
+        path, schema = folder / "world.nextk", plan.shape.schema
+        self._server = SimulatedServer(path, schema, loop.time, plan.cap, numbered=plan.numbered)
         self._weather = Weather(choices, plan.risks, spared)
         self._network = Network(loop, self._server, self._weather, self._trace, numbered=plan.numbered)
         address = f"http://world-{next(_worlds)}.test"
-        self._indexes = [self._index(address, number) for number in range(plan.transports)]
+        self._indexes = [self._index(address, number) for number in range(len(plan.read_only))]
         self._writers = [
             Writer(name, number, plan.rows, plan.shape) for number, name in enumerate(plan.writers, start=1)
         ]
@@ -94,8 +92,9 @@ class World:
 
     def _index(self, address: str, number: int) -> Index:
         pacing = Pacing(self._loop.time, sleep, self._choices.dice("jitter", number).random)
+        token = READ_ONLY_TOKEN if self._plan.read_only[number] else TOKEN
         transport = HttpTransport(
-            address, TOKEN, retries=3, retry_interval=1.0, timeout=10.0, route=self._network, pacing=pacing
+            address, token, retries=3, retry_interval=1.0, timeout=10.0, route=self._network, pacing=pacing
         )
         return Index._over(transport)
 
@@ -115,6 +114,7 @@ class World:
         await self._close()
         if (left := self._server.open_queries()) and not self._network.may_leave_open:
             failures.append(f"{left} queries are open, although nothing has happened to a start or a stop")
+        self._trace.counts["evictions to make room"] += self._server.fairness.evicted
         await self._expire()
         failures += self._wrong(outcomes)
         self._server.stop()
@@ -123,18 +123,21 @@ class World:
 
     def _fill(self) -> None:
         shape, rows = self._plan.shape, self._plan.rows
-        index_of(self._server.engine).upsert([versioned(shape, number, 0) for number in range(rows)])
+        index = index_of(self._server.engine)
+        index.upsert([versioned(shape, number, 0) for number in range(rows)])
+        index.upsert([quiet(shape, number) for number in range(rows)], QUIET)
         self._server.book.rows = {f"r{number}": 0 for number in range(rows)}
 
     def _clients(self) -> Iterator[Coroutine[Any, Any, Any]]:
         plan, choices, loop, trace = self._plan, self._choices, self._loop, self._trace
         for searcher in plan.searchers:
             yield Searcher(searcher, self._indexes, loop, self._server.book, choices, trace).run()
-        indexes = itertools.cycle(self._indexes)
         for writer in self._writers:
-            yield writer.run(next(indexes), choices, loop, trace)
+            yield writer.run(self._indexes[0], choices, loop, trace)
+        for hoarder in plan.hoarders:
+            yield hoard(hoarder, self._indexes[hoarder.place], choices, loop, trace)
         for name in plan.askers:
-            yield ask(name, next(indexes), plan.searchers[0].question, choices, loop, trace)
+            yield ask(name, self._indexes[-1], plan.searchers[0].question, choices, loop, trace)
 
     def _happenings(self) -> Iterator[Coroutine[Any, Any, None]]:
         for incident in self._plan.restarts:
@@ -200,11 +203,13 @@ class World:
         for outcome in outcomes:
             if isinstance(outcome, Found):
                 plain = self._network.has_queried(outcome.plan.name)
-                yield from wrong_search(outcome, engine, written=written, plain=plain)
+                is_quiet = bool(outcome.plan.question.namespace)
+                yield from wrong_search(outcome, engine, written=written and not is_quiet, plain=plain)
             elif isinstance(outcome, list):
                 pages: list[Page] = outcome
                 for page in pages:
-                    yield from wrong_page(page, engine, written=written)
+                    yield from wrong_page(page, engine, written=written and not page.question.namespace)
+        yield from self._server.fairness.unfair
         if ghosts := self._server.book.ghosts:
             yield f"pages held rows that were not there any more: {ghosts}"
         for writer in self._writers:

@@ -1,0 +1,45 @@
+"""Fair shares of open queries: nobody has too many, and nobody's is dropped who was there a moment ago."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nextk.engine.engine import EmbeddedEngine
+from nextk.engine.shares import EVICTABLE_AFTER, share_limit
+
+
+class Fairness:
+    """Watches the open queries of an engine while requests are answered.
+
+    Args:
+        cap: The number of queries that may be open.
+
+    Attributes:
+        unfair: What was not fair, in words.
+        evicted: The number of queries that were dropped to make room for others.
+    """
+
+    def __init__(self, cap: int) -> None:
+        self.unfair: list[str] = []
+        self.evicted = 0
+        self._cap = cap
+
+    @contextmanager
+    def watching(self, engine: EmbeddedEngine) -> Iterator[None]:
+        """Watch a request that opens a query while it is answered in the block.
+
+        Args:
+            engine: The engine that answers.
+        """
+        queries = engine._open_queries
+        queries.sweep()
+        now, before, evicted = queries._clock(), dict(queries._open), queries.evicted
+        yield
+        if queries.evicted > evicted:
+            gone = [query for name, query in before.items() if name not in queries._open]
+            idle = [round(query.idle_seconds(now)) for query in gone]
+            self.evicted += len(gone)
+            if len(gone) > 1 or min(idle) < EVICTABLE_AFTER:
+                self.unfair.append(f"queries that were idle for {idle} s were dropped for a single other one")
+        largest = max(queries.shares().values(), default=0)
+        if len(queries) > self._cap or (largest > share_limit(self._cap) and self._cap > 1):
+            self.unfair.append(f"{len(queries)} queries are open, {largest} of one share, where {self._cap} may be")
