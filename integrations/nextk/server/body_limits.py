@@ -18,7 +18,7 @@ MAX_BODY = 64 * 2**20
 """How many bytes the body of an upsert may have by default."""
 
 _KIB, _MIB = 2**10, 2**20
-_PIECE = 2**18  # bytes
+_PIECE = 2**18  # bytes that are looked at before another thread may have its turn
 _DIGITS = 18  # of the longest Content-Length that is worth reading
 _UPSERT = "send fewer records at a time; a server may be started with a higher --max-body"
 
@@ -79,15 +79,23 @@ class _Counts(NamedTuple):
 
 def _count(body: bytes) -> _Counts:
     """Count by the characters alone, those in texts included, which takes no longer than to receive the body."""
-    return _Counts(body.count(b"[") + body.count(b"{"), body.count(b","))
+    containers = commas = 0
+    for start in range(0, len(body), _PIECE):
+        piece = body[start : start + _PIECE]
+        containers += piece.count(b"[") + piece.count(b"{")
+        commas += piece.count(b",")
+    return _Counts(containers, commas)
 
 
 def _count_outside_texts(body: bytes) -> _Counts:
     """Count only what stands outside of texts."""
-    body = body.replace(rb"\\", b"__").replace(rb"\"", b"__")  # now every quote begins or ends a text
-    containers, commas, quotes = 0, 0, np.uint8(0)
-    for start in range(0, len(body), _PIECE):
-        piece = np.frombuffer(body[start : start + _PIECE], np.uint8)
+    containers, commas, quotes, end = 0, 0, np.uint8(0), 0
+    while end < len(body):
+        start, end = end, end + _PIECE
+        while body[end - 1 : end] == b"\\":  # no escape is cut in two
+            end += 1
+        # Without escapes, every quote begins or ends a text.
+        piece = np.frombuffer(body[start:end].replace(rb"\\", b"__").replace(rb"\"", b"__"), np.uint8)
         inside = np.cumsum(piece == ord('"'), dtype=np.uint8) + quotes  # of which only the last bit counts
         quotes = inside[-1]
         outside = piece[inside % 2 == 0]
