@@ -309,6 +309,20 @@ async def test_a_server_that_stops_ends_its_backups(
     await asyncio.wait([sending])
 
 
+async def test_backups_are_given_up_with_all_requests(
+    engine: EmbeddedEngine, folder: Path, held: tuple[threading.Event, threading.Event]
+) -> None:
+    """A server that gives up what runs answers those who wait for a copy, and makes no further one."""
+    app = create_app({"docs": engine}, token=TOKEN, backup_folder=folder)
+    async with client_of(app) as client:
+        waiting = asyncio.create_task(client.get("/backup"))
+        await until(held[0].is_set)
+        app.state.give_up()
+        for reply in (await waiting, await client.get("/backup")):
+            status, words = text_of(reply)
+            assert (503, True) == (status, words.startswith("The server is being stopped"))
+
+
 @pytest.mark.parametrize(
     ("failure", "expected"),
     [

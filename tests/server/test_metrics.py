@@ -16,9 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import nextk.engine
 import nextk.server
 from nextk.bodies import Delete, Record, VectorQuery
+from nextk.engine.abandonment import GivenUp
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
 from nextk.engine.filter.seconds import FilterSeconds
+from nextk.engine.reply_budget import ReplyRefused
 from nextk.errors import AuthenticationError, QueryNotFound, RefusedError, TooManyQueries, TransportError
 from nextk.server.app import create_app
 from nextk.server.refusals import OTHER, REASONS, reason_of
@@ -127,6 +129,8 @@ async def test_answers_are_no_refusals(engine: EmbeddedEngine) -> None:
         (TooManyQueries("", 403), "too_many_queries"),
         (QueryNotFound("", 404), "query_not_found"),
         (QueryNotFound("", 422), "invalid"),
+        (GivenUp("", 503), "given_up"),
+        (ReplyRefused("", 422), "large_reply"),
         (RefusedError("", 418), OTHER),
         (RefusedError(""), OTHER),
     ],
@@ -139,13 +143,12 @@ def test_a_reason_goes_by_class_and_status(error: RefusedError, word: str) -> No
 
 def raised_statuses() -> Iterator[tuple[str, int]]:
     """Every status with which the engine and the server refuse, by file."""
-    names = {"RefusedError", "AuthenticationError", "TooManyQueries", "QueryNotFound", "FilterTimeout"}
     folders = [Path(str(module.__file__)).parent for module in (nextk.engine, nextk.server)]
     for path in [folders[0].parent / "dispatch.py", *(path for folder in folders for path in folder.rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names | {"_Failure"}:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.strip("_")[0].isupper():
                 numbers = [each.value for each in node.args if isinstance(each, ast.Constant)]
-                yield from ((path.name, number) for number in numbers if isinstance(number, int))
+                yield from ((path.name, number) for number in numbers if type(number) is int and 400 <= number < 600)
 
 
 def test_every_refusal_has_a_word() -> None:

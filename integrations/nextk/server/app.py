@@ -174,6 +174,7 @@ class _Service:
         """Give up all requests, which are answered with the status 503: the server is being stopped."""
         self._searches.end()
         self._others.end()
+        self._backups.end()
 
     def close(self) -> None:
         """End the threads. An application that is started again has new ones."""

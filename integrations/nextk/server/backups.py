@@ -50,6 +50,10 @@ class Backups:
         self._turns = Turns(_AT_A_TIME, "nextk-backup", executor)
         self._under_way: set[str] = set()
 
+    def end(self) -> None:
+        """Give up the copies that are being made, and refuse further ones: the server is being stopped."""
+        self._turns.end()
+
     def close(self) -> None:
         """End the threads. A later backup starts new ones."""
         self._turns.close()

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
+from nextk.engine.abandonment import GivenUp
 from nextk.engine.filter.timer import FilterTimeout
+from nextk.engine.reply_budget import ReplyRefused
 from nextk.errors import AuthenticationError, QueryNotFound, RefusedError, TooManyQueries
 
 __all__ = ["OTHER", "REASONS", "reason_of"]
@@ -12,7 +14,9 @@ REASONS: Mapping[tuple[type[RefusedError], int], str] = {
     (AuthenticationError, 403): "other_site",
     (TooManyQueries, 403): "too_many_queries",
     (QueryNotFound, 404): "query_not_found",
+    (ReplyRefused, 422): "large_reply",
     (FilterTimeout, 503): "slow_filter",
+    (GivenUp, 503): "given_up",
     (RefusedError, 400): "bad_request",
     (RefusedError, 403): "forbidden",
     (RefusedError, 404): "not_found",
