@@ -556,7 +556,7 @@ def test_a_served_index_has_as_many_namespaces_as_it_may(monkeypatch: pytest.Mon
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
             return [(await client.post(f"/upsert/{namespace}", json=record)).text for namespace in ("x", "y")]
 
-    monkeypatch.setattr(listening, "run", lambda app, _listener: replies.extend(asyncio.run(ask(app))))
+    monkeypatch.setattr(listening, "run", lambda app, _listener, _limits: replies.extend(asyncio.run(ask(app))))
     assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--max-namespaces", "2"])
     assert '{"result":"Success"}' == replies[0]
     assert "--max-namespaces" in replies[1]
@@ -571,7 +571,7 @@ def test_a_served_index_has_as_many_open_queries_as_it_may(monkeypatch: pytest.M
             await client.post("/upsert", json={"id": "a", "vector": [1.0]})
             return [(await client.post("/resumable-query", json={"vector": [1.0]})).text for _ in range(3)]
 
-    monkeypatch.setattr(listening, "run", lambda app, _listener: replies.extend(asyncio.run(ask(app))))
+    monkeypatch.setattr(listening, "run", lambda app, _listener, _limits: replies.extend(asyncio.run(ask(app))))
     assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--max-open-queries", "4"])
     assert '"id":"a"' in replies[1]
     assert "limit: 2" in replies[2]
@@ -592,7 +592,7 @@ def test_a_server_has_as_many_turns_as_it_is_told(
             super().__init__(count, name, executor)
 
     monkeypatch.setattr("nextk.server.app.Turns", Recorded)
-    monkeypatch.setattr(listening, "run", lambda _app, _listener: None)
+    monkeypatch.setattr(listening, "run", lambda _app, _listener, _limits: None)
     assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", *options])
     assert turns == made["nextk-search"]
 
@@ -607,7 +607,7 @@ def test_a_served_filter_has_as_much_time_as_it_may(monkeypatch: pytest.MonkeyPa
             await client.post("/upsert", json={"id": "a", "vector": [1.0], "metadata": {"n": 1}})
             return await client.post("/query", json={"vector": [1.0], "filter": "n = 1"})
 
-    monkeypatch.setattr(listening, "run", lambda app, _listener: replies.append(asyncio.run(ask(app))))
+    monkeypatch.setattr(listening, "run", lambda app, _listener, _limits: replies.append(asyncio.run(ask(app))))
     monkeypatch.setattr(engine, "FilterTimer", lambda seconds: FilterTimer(seconds, clock=clock))
     assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--filter-timeout", "7"])
     assert 503 == replies[0].status_code

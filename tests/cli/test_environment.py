@@ -132,7 +132,7 @@ def test_a_server_is_started_by_variables_alone(
     """`nextk serve` without arguments does what its variables say, and shows no token."""
     set_all(monkeypatch, SERVED)
     apps: list[Any] = []
-    monkeypatch.setattr(listening, "run", lambda app, _listener: apps.append(app))
+    monkeypatch.setattr(listening, "run", lambda app, _listener, _limits: apps.append(app))
     assert 0 == main(["serve"])
     out, err = capsys.readouterr()
     assert "/indexes/docs" in out

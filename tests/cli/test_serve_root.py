@@ -39,7 +39,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     answers: list[str] = []
     for token in ("NEXTK_TOKEN", "NEXTK_READ_ONLY_TOKEN"):
         monkeypatch.delenv(token, raising=False)
-    monkeypatch.setattr(listening, "run", lambda app, _listener: answers.append(asyncio.run(_ask(app))))
+    monkeypatch.setattr(listening, "run", lambda app, _listener, _limits: answers.append(asyncio.run(_ask(app))))
 
     def start(*specs: str, root: str | None = None, data: bool = True) -> str:
         arguments = ["serve", "--port", "0", *(["--data", str(tmp_path)] if data else [])]

@@ -127,7 +127,7 @@ def test_the_option_reaches_the_application(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("NEXTK_READ_ONLY_TOKEN", raising=False)
     statuses: list[int] = []
 
-    def ask(app: ASGIApp, _listener: socket.socket) -> None:
+    def ask(app: ASGIApp, _listener: socket.socket, _limits: object) -> None:
         clients = (TestClient(app, f"http://{host}") for host in ("one", "two", "three"))
         statuses.extend(client.get("/info").status_code for client in clients)
 

@@ -69,7 +69,7 @@ def test_the_options_reach_the_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
     """`nextk serve` takes the number of open queries and the longest idle time."""
     replies: list[tuple[int, str]] = []
 
-    def ask(app: ASGIApp, _listener: object) -> None:
+    def ask(app: ASGIApp, _listener: object, _limits: object) -> None:
         client = TestClient(app, "http://localhost")
         client.post("/upsert-data", json={"id": "a", "data": "a text"})
         for idle in (7_200, 7_201, 0):

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from nextk.cli.locations import LOCATIONS_HELP
 from nextk.extras import require
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
     from nextk.engine.protocol import Engine
     from nextk.engine.schema import Schema
 
@@ -93,6 +96,7 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-body", metavar="MIB", type=count(), default=64, help="size of the largest upsert, in MiB (default: 64)"
     )
+    _add_totals(parser)
     parser.add_argument(
         "--max-reply",
         metavar="MIB",
@@ -140,12 +144,38 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_totals(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-connections",
+        metavar="N",
+        type=count(),
+        default=1_000,
+        help="number of connections; a further one takes the place of one that is silent (default: 1,000)",
+    )
+    parser.add_argument(
+        "--max-requests",
+        metavar="N",
+        type=count(),
+        default=256,
+        help="number of requests under way at the same time; more are refused with status 503 (default: 256)",
+    )
+    parser.add_argument(
+        "--max-bodies",
+        metavar="MIB",
+        type=count(),
+        default=256,
+        help="size of the bodies of all requests under way together, in MiB; more wait, and are refused with status "
+        "503 after 5 seconds (default: 256)",
+    )
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM arrives."""
     _require_packages()
-    from nextk.server.app import create_app
     from nextk.server.auth import Tokens
+    from nextk.server.descriptors import fit_connections
     from nextk.server.engines import open_engines
+    from nextk.server.limits import DEFAULT_LIMITS
     from nextk.server.listening import listen, run, url_of
     from nextk.server.root import settle_root
     from nextk.server.spec import parse_specs
@@ -168,25 +198,34 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         first = specs[0].name if specs else None
         root = settle_root(arguments.data, list(engines), first=first, requested=arguments.root)
-        app = create_app(
-            engines,
-            token=arguments.token,
-            read_only_token=arguments.read_only_token,
-            allow_hosts=arguments.allow_host,
-            root=root,
-            backup_folder=arguments.data,
-            max_body=arguments.max_body * 2**20,
-            max_reply_bytes=arguments.max_reply * 2**20,
-            search_threads=arguments.search_threads,
-        )
+        app = _application(arguments, engines, root)
         _welcome(url_of(listener), engines, arguments.data, root, protected=protected)
-        run(app, listener)
+        connections = fit_connections(arguments.max_connections, len(engines))
+        run(app, listener, replace(DEFAULT_LIMITS, connections=connections))
     return 0
 
 
 def _require_packages() -> None:
     for module in ("rich", "numpy", "orjson", "lark", "starlette", "uvicorn", "prometheus_client"):
         require(module, extra="server")
+
+
+def _application(arguments: argparse.Namespace, engines: Mapping[str, "Engine"], root: str) -> "Starlette":
+    from nextk.server.app import create_app
+
+    return create_app(
+        engines,
+        token=arguments.token,
+        read_only_token=arguments.read_only_token,
+        allow_hosts=arguments.allow_host,
+        root=root,
+        backup_folder=arguments.data,
+        max_body=arguments.max_body * 2**20,
+        max_reply_bytes=arguments.max_reply * 2**20,
+        max_requests=arguments.max_requests,
+        max_bodies=arguments.max_bodies * 2**20,
+        search_threads=arguments.search_threads,
+    )
 
 
 def _log(*, quiet: bool) -> None:

@@ -29,6 +29,7 @@ from nextk.server.auth import Access, Tokens
 from nextk.server.backups import BackupReply, Backups
 from nextk.server.body_limits import MAX_BODY, Sizes, body_limit, read_body
 from nextk.server.codec import MAX_REPLY, Reply, answer, refusal
+from nextk.server.intake import MAX_BODIES, MAX_REQUESTS, BodyRoom, Intake
 from nextk.server.metrics import Metrics
 from nextk.server.refusals import reason_of
 from nextk.server.routing import METHODS, UNKNOWN, RequestTarget
@@ -59,6 +60,8 @@ def create_app(
     root: str | None = None,
     max_body: int = MAX_BODY,
     max_reply_bytes: int = MAX_REPLY,
+    max_requests: int = MAX_REQUESTS,
+    max_bodies: int = MAX_BODIES,
     search_threads: int | None = None,
     backup_folder: Path | None = None,
     executor: Callable[[int, str], Executor] = ThreadPoolExecutor,
@@ -84,6 +87,10 @@ def create_app(
             64 MiB.
         max_reply_bytes: How many bytes the records of a reply may take, over all queries of a batch; a request for more
             is refused. Default 64 MiB.
+        max_requests: How many requests may be under way at the same time; further ones are refused with the status 503.
+            Default 256.
+        max_bodies: How many bytes the bodies of all requests may hold together; large ones wait for room, for 5
+            seconds, and are then refused with the status 503. Default 256 MiB.
         search_threads: How many requests may search or write at the same time, besides one of an index of which none
             does. Further ones wait; the indexes take turns. Fetching from an open query, stopping it, and everything
             else never waits for them. Default `None`, for the number of cores, at least 2.
@@ -125,7 +132,8 @@ def create_app(
     )
     app.state.give_up = service.give_up
     app.router.redirect_slashes = False
-    app.router.default = service  # a namespace may hold any character; a route's pattern would stop at a newline
+    bounded = Intake(service, max_requests, BodyRoom(max_bodies))
+    app.router.default = bounded  # a namespace may hold any character; a route's pattern would stop at a newline
     return app
 
 
