@@ -23,6 +23,7 @@ from nextk.errors import RefusedError
 from nextk.server.codec import refusal
 from nextk.server.heads import BodyEnd, find_end, read_head
 from nextk.server.limits import ConnectionClock, ConnectionLimits, Overdue, Stage
+from nextk.server.routing import METHODS
 from nextk.transport import numbering
 
 log = logging.getLogger("nextk.server")
@@ -30,7 +31,6 @@ log = logging.getLogger("nextk.server")
 _LARGE = 2**20  # bytes of a reply from which on it matters what all replies together hold
 _MOST_LINGERING = 64  # refused connections that are read for a while; beyond, they are closed at once
 _AT_ONCE = struct.pack("ii", 1, 0)
-_ALLOW = "GET, HEAD, POST, PUT, DELETE"
 
 if TYPE_CHECKING:
 
@@ -177,7 +177,9 @@ class _Guarded(_Parsing):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.unsent() >= _LARGE:
+        unsent = self.unsent()
+        if unsent >= _LARGE:
+            self.clock.note_unsent(unsent)
             self._table.bound_unsent()
         if self.transport.is_closing():
             return
@@ -318,7 +320,7 @@ def _reply(error: RefusedError) -> bytes:
     body = refusal(str(error), error.status).body
     special = {
         401: b"www-authenticate: Bearer\r\n",
-        405: b"allow: %s\r\n" % _ALLOW.encode(),
+        405: b"allow: %s\r\n" % ", ".join(METHODS).encode(),
         503: b"retry-after: 1\r\n",
     }
     lines = [

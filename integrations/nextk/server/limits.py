@@ -124,6 +124,20 @@ class ConnectionClock:
         self.half_closed = True
         self.since = self._clock()
 
+    def note_unsent(self, unsent: int) -> None:
+        """Note how much the client has not taken yet.
+
+        Args:
+            unsent: The number of bytes.
+        """
+        if self._unsent == 0:
+            self._taking_since = self.took = self._clock()
+            self._taken = 0
+        elif unsent < self._unsent:
+            self._taken += self._unsent - unsent
+            self.took = self._clock()
+        self._unsent = unsent
+
     def look(self, unsent: int, *, reading: bool = True) -> Overdue | None:
         """Decide whether the client has taken too long. This is to be called at regular intervals.
 
@@ -138,7 +152,8 @@ class ConnectionClock:
         if self.stage is Stage.BODY and not reading:
             self.since += now - self._looked
         self._looked = now
-        if self._takes_too_long(now, unsent):
+        self.note_unsent(unsent)
+        if self._takes_too_long(now):
             return Overdue.ABORT
         return self._overdue(now - self.since, unsent)
 
@@ -156,16 +171,9 @@ class ConnectionClock:
         late, outcome = rules[self.stage]
         return outcome if late else None
 
-    def _takes_too_long(self, now: float, unsent: int) -> bool:
+    def _takes_too_long(self, now: float) -> bool:
         """Return whether the client no longer takes its reply, or takes it too slowly."""
         if self._unsent == 0:
-            self._taking_since = self.took = now
-            self._taken = 0
-        elif unsent < self._unsent:
-            self._taken += self._unsent - unsent
-            self.took = now
-        self._unsent = unsent
-        if unsent == 0:
             return False
         elapsed = now - self._taking_since
         slow = elapsed >= self._limits.grace and self._taken < self._limits.reply_rate * elapsed
