@@ -177,6 +177,7 @@ def run(arguments: argparse.Namespace) -> int:
     from nextk.server.engines import open_engines
     from nextk.server.limits import DEFAULT_LIMITS
     from nextk.server.listening import listen, run, url_of
+    from nextk.server.log_limit import limited_logs
     from nextk.server.root import settle_root
     from nextk.server.spec import parse_specs
 
@@ -185,6 +186,7 @@ def run(arguments: argparse.Namespace) -> int:
     protected = Tokens(arguments.token, arguments.read_only_token).required
     _log(quiet=arguments.quiet)
     with (
+        limited_logs(),
         contextlib.closing(listen(arguments.host, arguments.port, protected=protected)) as listener,
         open_engines(
             specs,

@@ -285,7 +285,8 @@ class _Service:
     def _note(self, name: str | None, command: str, status: int, seconds: float) -> None:
         index = self._known(name)
         self._metrics.answered(index, command, status, seconds)
-        log.info("index=%s command=%s status=%d ms=%.1f", index, command, status, 1000 * seconds)
+        kind = {"kind": f"status={status}"} if status >= 400 else None
+        log.info("index=%s command=%s status=%d ms=%.1f", index, command, status, 1000 * seconds, extra=kind)
 
 
 async def _has_left(request: Request) -> bool:

@@ -285,7 +285,8 @@ class _Guarded(_Parsing):
 
     def _refuse(self, error: RefusedError, *, linger: bool = True) -> None:
         """Answer that the request is refused, unless an answer has begun, and end the connection."""
-        log.warning("refused=request status=%d reason=%s", error.status, error)
+        kind = {"kind": f"refused status={error.status}"}
+        log.warning("refused=request status=%d reason=%s", error.status, error, extra=kind)
         answered = self._is_answered()
         if self.cycle is not None:
             self.cycle.disconnected = True
