@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message
 
 from nextk import Index
@@ -64,14 +65,14 @@ def leftovers(folder: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def client_of(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an application, with the full token."""
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=WRITER) as client:
+async def client_of(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application, with the full token. The application ends with its threads."""
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost", headers=WRITER)
+    async with app.router.lifespan_context(app), client:
         yield client
 
 
-def served(engine: EmbeddedEngine, folder: Path | None) -> ASGIApp:
+def served(engine: EmbeddedEngine, folder: Path | None) -> Starlette:
     """A server of one index, with both tokens."""
     return create_app({"docs": engine}, token=TOKEN, read_only_token=READ_ONLY_TOKEN, backup_folder=folder)
 
@@ -295,18 +296,19 @@ async def test_a_server_that_stops_ends_its_backups(
     """A request that is cancelled while its copy is made or sent leaves nothing."""
     waits, go_on = held
     app = served(engine, folder)
-    making = asyncio.create_task(exchange(app, WHOLE_REQUEST, 1_000))
-    await until(waits.is_set)
-    assert [] != leftovers(folder)
-    making.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await making
-    assert [] == leftovers(folder)
-    go_on.set()
-    sending = asyncio.create_task(exchange(app, WHOLE_REQUEST, 1_000))
-    await until(lambda: leftovers(folder))
-    sending.cancel()
-    await asyncio.wait([sending])
+    async with app.router.lifespan_context(app):
+        making = asyncio.create_task(exchange(app, WHOLE_REQUEST, 1_000))
+        await until(waits.is_set)
+        assert [] != leftovers(folder)
+        making.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await making
+        assert [] == leftovers(folder)
+        go_on.set()
+        sending = asyncio.create_task(exchange(app, WHOLE_REQUEST, 1_000))
+        await until(lambda: leftovers(folder))
+        sending.cancel()
+        await asyncio.wait([sending])
 
 
 async def test_backups_are_given_up_with_all_requests(

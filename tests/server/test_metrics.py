@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import nextk.engine
 import nextk.server
+from nextk import Index
 from nextk.bodies import Delete, Record, VectorQuery
 from nextk.engine.abandonment import GivenUp
 from nextk.engine.engine import EmbeddedEngine
@@ -24,6 +26,7 @@ from nextk.engine.reply_budget import ReplyRefused
 from nextk.errors import AuthenticationError, QueryNotFound, RefusedError, TooManyQueries, TransportError
 from nextk.server.app import create_app
 from nextk.server.refusals import OTHER, REASONS, reason_of
+from tests.support.server_process import serving
 
 READ = {"Authorization": "Bearer reader"}
 WRITE = {"Authorization": "Bearer writer"}
@@ -42,9 +45,10 @@ def engine() -> Iterator[EmbeddedEngine]:
 
 @asynccontextmanager
 async def client_of(engine: EmbeddedEngine, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a new application over an engine."""
-    transport = httpx.ASGITransport(create_app({"docs": engine}, **options))
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+    """A client of a new application over an engine, which ends with its threads."""
+    app = create_app({"docs": engine}, **options)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+    async with app.router.lifespan_context(app), client:
         yield client
 
 
@@ -157,6 +161,20 @@ def test_every_refusal_has_a_word() -> None:
     assert len(statuses) > 30
     known = {status for _, status in REASONS}
     assert [] == [each for each in statuses if each[1] not in known]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes of servers are run on Linux alone")
+def test_what_the_application_never_sees_is_counted(tmp_path: Path) -> None:
+    """A request that its connection refuses is counted by its reason, too."""
+    Index.embedded(tmp_path / "docs.nextk", type="dense", dimension=1).close()
+    with serving(tmp_path) as server:
+        for head in (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b", b"GET /" + b"x" * 20_000, b"GET / HTTP/3.0"):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+                connection.sendall(head + b"\r\n\r\n")
+                assert connection.recv(100).startswith(b"HTTP/1.1 ")
+        text = httpx.get(f"http://127.0.0.1:{server.port}/metrics", trust_env=False).text
+    expected = {("unknown", "bad_request"): 2.0, ("unknown", "too_large"): 1.0}
+    assert expected == samples(text, "nextk_refusals_total", "index", "reason")
 
 
 # Filters

@@ -73,7 +73,8 @@ def create_app(
     sends a copy of it. Without a token, requests that a web page may have made a browser send are refused, except to
     `/healthz`, which only tells that the server is up.
 
-    Whoever stops the server calls `app.state.give_up()` when the running requests have had their time to finish.
+    Whoever stops the server calls `app.state.give_up()` when the running requests have had their time to finish, and
+    whoever refuses a request before the application sees it calls `app.state.count_refusal(error)`.
 
     Args:
         engines: The indexes by name. The mapping is read anew for every request. The caller closes the engines.
@@ -131,6 +132,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.give_up = service.give_up
+    app.state.count_refusal = service.count_refusal
     app.router.redirect_slashes = False
     bounded = Intake(service, max_requests, BodyRoom(max_bodies))
     app.router.default = bounded  # a namespace may hold any character; a route's pattern would stop at a newline
@@ -177,6 +179,10 @@ class _Service:
         self._others = Turns(_OTHER_THREADS, "nextk-other", executor)
         self._backups = Backups(backup_folder, executor)
         self._metrics = Metrics(engines, self._root_name, self._searches.waiting)
+
+    def count_refusal(self, error: RefusedError) -> None:
+        """Count a refusal in the metrics that is not one of an index."""
+        self._metrics.refused(UNKNOWN, reason_of(error))
 
     def give_up(self) -> None:
         """Give up all requests, which are answered with the status 503: the server is being stopped."""
@@ -232,7 +238,7 @@ class _Service:
         try:
             self._access.read_only_for(request.scope)
         except RefusedError as error:
-            self._metrics.refused(UNKNOWN, reason_of(error))
+            self.count_refusal(error)
             return _response(refusal(str(error), error.status))
         return None
 

@@ -56,11 +56,18 @@ class ConnectionTable:
 
     Args:
         limits: The limits.
+        on_refusal: Called with the error of each request that is refused before the application sees it.
         clock: A function that returns the time in seconds.
     """
 
-    def __init__(self, limits: ConnectionLimits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: ConnectionLimits,
+        on_refusal: Callable[[RefusedError], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.limits = limits
+        self.on_refusal = on_refusal
         self.clock = clock
         self._open: set[_Guarded] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -287,6 +294,7 @@ class _Guarded(_Parsing):
         """Answer that the request is refused, unless an answer has begun, and end the connection."""
         kind = {"kind": f"refused status={error.status}"}
         log.warning("refused=request status=%d reason=%s", error.status, error, extra=kind)
+        self._table.on_refusal(error)
         answered = self._is_answered()
         if self.cycle is not None:
             self.cycle.disconnected = True

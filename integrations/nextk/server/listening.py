@@ -4,13 +4,14 @@ import ipaddress
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from nextk.errors import ClientError
+from nextk.errors import ClientError, RefusedError
 from nextk.server.connections import ConnectionTable
 from nextk.server.limits import DEFAULT_LIMITS, ConnectionLimits
 from nextk.server.stopping import GRACE, StoppingServer
@@ -78,14 +79,19 @@ def run(app: Starlette, listener: socket.socket, limits: ConnectionLimits = DEFA
     # uvicorn shuts down by itself and then raises the signal again: it must end the block here, not the process.
     previous = signal.signal(signal.SIGTERM, _leave)
     try:
-        configuration = configure(app, graceful_seconds=GRACE, limits=limits)
+        configuration = configure(app, graceful_seconds=GRACE, limits=limits, on_refusal=app.state.count_refusal)
         StoppingServer(configuration, app.state.give_up).run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
 def configure(
-    app: ASGIApp, *, graceful_seconds: int, limits: ConnectionLimits = DEFAULT_LIMITS, parser: str = "auto"
+    app: ASGIApp,
+    *,
+    graceful_seconds: int,
+    limits: ConnectionLimits = DEFAULT_LIMITS,
+    on_refusal: Callable[[RefusedError], None] = lambda _error: None,
+    parser: str = "auto",
 ) -> uvicorn.Config:
     """Return the configuration with which uvicorn runs the application. uvicorn itself logs no requests.
 
@@ -93,6 +99,8 @@ def configure(
         app: The ASGI application.
         graceful_seconds: The seconds that running requests have to finish when the server shuts down.
         limits: The limits for connections. Default `DEFAULT_LIMITS`.
+        on_refusal: Called with the error of each request that is refused before the application sees it. Default:
+            nothing.
         parser: The parser of HTTP: `h11`, `httptools`, or `auto`, which is the faster one that is installed. Default
             `auto`.
     """
@@ -103,7 +111,7 @@ def configure(
         server_header=False,
         lifespan="on",
         ws="none",
-        http=ConnectionTable(limits).protocol(parser),  # type: ignore[arg-type]  # it is only called
+        http=ConnectionTable(limits, on_refusal).protocol(parser),  # type: ignore[arg-type]  # it is only called
         timeout_keep_alive=limits.keep_alive,
         timeout_graceful_shutdown=graceful_seconds,
     )
