@@ -153,7 +153,7 @@ def test_a_delete_by_a_filter_and_writes_meanwhile(
 ) -> None:
     """Those records are deleted that passed and still pass in the end, in the namespace that has the name then."""
     writes = iter([write])
-    monkeypatch.setattr(engine_module, "_FILTER_PART", 5)
+    monkeypatch.setattr(engine_module, "_ROWS_AT_ONCE", 5)
     with Rig(dimension=2) as rig:
         pause = SimpleNamespace(sleep=lambda _seconds: next(writes, lambda _rig: None)(rig))
         rig.upsert(

@@ -34,6 +34,7 @@ from nextk.types import QueryMode
 
 _VECTORS = Include.model_validate({"includeVectors": True})
 _FILTER_PART = 2_048  # values of metadata fields that are read at once
+_ROWS_AT_ONCE = 500  # of which SQLite evaluates a filter at once, for whose time an open query may have to wait
 _PAUSE = 0.0005  # seconds
 
 
@@ -111,9 +112,9 @@ class EmbeddedEngine(BaseEngine):
                     passing, number, known, changes = [], 0, key, storage.record_cache.changes
                 if key is None:
                     return 0
-                part = storage.rows_after(key, number, _FILTER_PART)
+                part = storage.rows_after(key, number, _ROWS_AT_ONCE)
                 passing += storage.rows_passing([row for _, row in part], filter, require_wanted)
-                if len(part) < _FILTER_PART:
+                if len(part) < _ROWS_AT_ONCE:
                     if changes != storage.record_cache.changes:
                         passing = storage.rows_passing(passing, filter, require_wanted)
                     return self._delete_rows(key, passing)
@@ -329,10 +330,10 @@ class EmbeddedEngine(BaseEngine):
             check: Called every now and then. Whatever it raises ends this.
         """
         passing: list[int] = []
-        for start in range(0, len(rows), _FILTER_PART):
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
             with self._lock:
                 self._cache.current()
-                passing += self._storage.rows_passing(rows[start : start + _FILTER_PART], filter, check)
+                passing += self._storage.rows_passing(rows[start : start + _ROWS_AT_ONCE], filter, check)
             check()
             time.sleep(_PAUSE)
         return passing

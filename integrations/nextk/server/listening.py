@@ -17,6 +17,9 @@ from nextk.server.limits import DEFAULT_LIMITS, ConnectionLimits
 from nextk.server.stopping import GRACE, StoppingServer
 
 _LAST_PORT = 65_535
+# Seconds for which a thread keeps the interpreter while others want it. With the usual 5 ms, the event loop waits for
+# so long behind each thread that evaluates a filter, and again for every step of a request.
+_SWITCH_INTERVAL = 0.001
 
 
 def is_loopback(host: str) -> bool:
@@ -78,10 +81,13 @@ def run(app: Starlette, listener: socket.socket, limits: ConnectionLimits = DEFA
     """
     # uvicorn shuts down by itself and then raises the signal again: it must end the block here, not the process.
     previous = signal.signal(signal.SIGTERM, _leave)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         configuration = configure(app, graceful_seconds=GRACE, limits=limits, on_refusal=app.state.count_refusal)
         StoppingServer(configuration, app.state.give_up).run(sockets=[listener])
     finally:
+        sys.setswitchinterval(interval)
         signal.signal(signal.SIGTERM, previous)
 
 
