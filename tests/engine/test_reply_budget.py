@@ -46,7 +46,7 @@ class OneRecord:
 
     def random(self, _namespace: str) -> Match:
         """Count and return the record."""
-        spend(self.match)
+        spend([self.match])
         return self.match
 
 

@@ -92,11 +92,11 @@ class RepeatablePage:
         for part in chunks(rows.rows.tolist(), READ_AT_ONCE):
             if len(records) >= self.count:
                 return
-            found = load(part)
-            for row in part:
-                if row in found and len(records) < self.count:
-                    spend(found[row])
-                    records[row] = found[row]
+            found, room = load(part), self.count - len(records)
+            if len(found) > room:
+                found = {row: found[row] for row in [row for row in part if row in found][:room]}
+            spend(found.values())
+            records.update(found)
 
     def _take(self, order: Order, count: int) -> Ranked:
         self.torn = True

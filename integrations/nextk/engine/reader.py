@@ -87,7 +87,7 @@ class RecordReader:
         times, found = Counter(ids), {}
         for id_, row in self._whole_by_id(key, ids):
             found[id_] = match = stored.match_of(row, include)
-            spend(match, times[id_])
+            spend([match], times[id_])
         return found
 
     def vectors(self, key: int, schema: Schema) -> Iterator[VectorRows]:
@@ -212,7 +212,7 @@ class RecordReader:
             found = self.load(key, part, include)
             for row in part:
                 if row in found and found[row].id == rows[row]:
-                    spend(found[row])
+                    spend([found[row]])
                     matches.append(found[row])
                 elif row in found:  # the index leads elsewhere
                     self.damaged.add(row)
@@ -299,7 +299,7 @@ class RecordReader:
                 self.damaged.add_structure(_NUMBERS_DISAGREE)
             else:
                 found[row[0]] = match = stored.match_of(row, include)
-                spend(match)
+                spend([match])
         return [found[row] for row in numbers if row in found], page[-1][0] if len(numbered) > limit else None
 
     def random(self, key: int, include: Include) -> Match | None:

@@ -4,7 +4,7 @@ A record counts with its longest spelling in JSON, so that no reply is larger th
 as every call in process is, may return any number of bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -57,12 +57,12 @@ def within_budget(size: int, call: Callable[[], T]) -> T:
         _budget.reset(token)
 
 
-def spend(match: Match, times: int = 1) -> None:
-    """Count a record of the reply that is being made.
+def spend(matches: Iterable[Match], times: int = 1) -> None:
+    """Count records of the reply that is being made.
 
     Args:
-        match: The record, with all fields that the reply has of it.
-        times: How often the reply has it. Default 1.
+        matches: The records, each with all fields that the reply has of it.
+        times: How often the reply has each. Default 1.
 
     Raises:
         ReplyRefused: The budget is exceeded.
@@ -70,7 +70,7 @@ def spend(match: Match, times: int = 1) -> None:
     budget = _budget.get()
     if budget is None:
         return
-    budget.left -= times * _size(match)
+    budget.left -= times * sum(map(_size, matches))
     if budget.left < 0:
         message = (
             f"The reply would be larger than {budget.size} bytes: request fewer records at a time, or leave out "
