@@ -49,6 +49,7 @@ ENTRIES: list[list[tuple[int, float]]] = [
     [(2, 0.0), (-5, float32(1.3))],
 ]
 GROUPS = ["red", "green", "blue"]
+MAX_OPEN_QUERIES = 10_000  # of which one namespace may have half; no sequence opens as many
 KINDS: dict[str, dict[str, Any]] = {
     "dense cosine": {"similarity": "cosine"},
     "dense euclidean": {"similarity": "euclidean"},
@@ -132,7 +133,7 @@ class IndexMachine(RuleBasedStateMachine):
 
     def open(self) -> Rig:
         """Open the index. It need not survive a crash of the machine, which spares most of the time."""
-        rig = Rig(self.type, path=self.path, **self.schema)
+        rig = Rig(self.type, path=self.path, max_open_queries=MAX_OPEN_QUERIES, **self.schema)
         rig.engine._storage._connection.execute("PRAGMA synchronous = OFF")
         return rig
 
