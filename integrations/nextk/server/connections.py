@@ -13,6 +13,7 @@ import logging
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ log = logging.getLogger("nextk.server")
 
 _LARGE = 2**20  # bytes of a reply from which on it matters what all replies together hold
 _MOST_LINGERING = 64  # refused connections that are read for a while; beyond, they are closed at once
+_AT_A_TIME = 20  # connections that are looked at without a pause
+_PAUSE = 0.002  # seconds
 _AT_ONCE = struct.pack("ii", 1, 0)
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ class ConnectionTable:
         self.on_refusal = on_refusal
         self.clock = clock
         self._open: set[_Guarded] = set()
+        self._lingering: set[_Guarded] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def protocol(self, parser: str) -> Callable[..., asyncio.Protocol]:
@@ -86,7 +90,9 @@ class ConnectionTable:
         """Take a new connection in. Returns whether there was room for it, if need be instead of a silent one."""
         self._open.add(connection)
         if self._timer is None:
-            self._timer = connection.loop.call_later(self.limits.interval, self._look, connection.loop)
+            self._timer = connection.loop.call_later(
+                self.limits.interval, self._look, connection.loop, deque[_Guarded]()
+            )
         if len(self._open) <= self.limits.connections:
             return True
         silent = min((each for each in self._waiting() if each is not connection), key=_silent_since, default=None)
@@ -100,13 +106,16 @@ class ConnectionTable:
     def remove(self, connection: "_Guarded") -> None:
         """Forget a connection that is closed."""
         self._open.discard(connection)
+        self._lingering.discard(connection)
         if not self._open and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def may_linger(self) -> bool:
-        """Return whether one more refused connection may be read for a while."""
-        return sum(each.clock.stage is Stage.ENDING for each in self._open) < _MOST_LINGERING
+    def let_linger(self, connection: "_Guarded") -> bool:
+        """Return whether a connection that was refused may be read for a while; only so many may at the same time."""
+        if len(self._lingering) < _MOST_LINGERING:
+            self._lingering.add(connection)
+        return connection in self._lingering
 
     def bound_unsent(self) -> None:
         """Close the connections whose clients have not taken anything of a large reply for longest, if need be."""
@@ -124,10 +133,14 @@ class ConnectionTable:
     def _waiting(self) -> Iterator["_Guarded"]:
         return (each for each in self._open if not each.is_under_way())
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self.limits.interval, self._look, loop)
-        for connection in list(self._open):
-            connection.look()
+    def _look(self, loop: asyncio.AbstractEventLoop, waiting: "deque[_Guarded]") -> None:
+        """Look at some connections, and at the others a little later: many of them may have to be told something."""
+        if not waiting:
+            waiting.extend(self._open)
+        for connection in [waiting.popleft() for _ in range(min(_AT_A_TIME, len(waiting)))]:
+            if connection in self._open:
+                connection.look()
+        self._timer = loop.call_later(_PAUSE if waiting else self.limits.interval, self._look, loop, waiting)
 
 
 def _silent_since(connection: "_Guarded") -> tuple[bool, float]:
@@ -302,7 +315,7 @@ class _Guarded(_Parsing):
         self._input.clear()
         if not answered:
             self.transport.write(_reply(error))
-        linger = linger and self._table.may_linger()
+        linger = linger and self._table.let_linger(self)
         self.clock.enter(Stage.ENDING)
         if linger and self.transport.can_write_eof():
             self.flow.resume_reading()
