@@ -53,8 +53,8 @@ class Network:
             second one would take a page that nobody gets.
 
     Attributes:
-        may_leave_open: Whether anything has happened to the start or the stop of a query, so that it may be left open
-            until it expires. A start that is interrupted counts if the client has made no uuid for it.
+        excused: The number of queries that may be left open until they expire, because something has happened to their
+            start or their stop. A start counts if the client has made no uuid for it, by which it can stop the query.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Network:
         self._sent: Counter[str] = Counter()
         self._latest: Counter[str] = Counter()  # the number of the last message of each client that has arrived
         self._queried: set[str] = set()
-        self.may_leave_open = False
+        self.excused = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def has_queried(self, client: str) -> bool:
@@ -111,7 +111,7 @@ class Network:
             self._note(message, f"sees: {failure}")
             raise failure from None
         except asyncio.CancelledError:
-            self.may_leave_open |= _command(request) == "resumable-query" and b'"uuid"' not in request.content
+            self.excused += _excused(request)
             raise
 
     def _send(self, request: httpx.Request, timeout: float) -> _Message:
@@ -127,7 +127,7 @@ class Network:
         struck = "" if fate.mishap is None else fate.mishap.value
         self._note(message, f"#{number} sends {command} {_shown(request.content)}", "messages")
         if struck:
-            self.may_leave_open |= command in ("resumable-query", "resumable-query-end")
+            self.excused += _excused(request)
             self._note(message, f"#{number} {struck}", struck)
         for copy, seconds in enumerate(fate.arrivals):
             self._loop.call_later(seconds, self._arrive, message, number, copy)
@@ -197,6 +197,14 @@ def _response(answer: Answer, mishap: Mishap | None) -> httpx.Response:
 
 def _command(request: httpx.Request) -> str:
     return request.url.path.lstrip("/").partition("/")[0]
+
+
+def _excused(request: httpx.Request) -> int:
+    """Return how many queries may be left open because something has happened to a request."""
+    if _command(request) == "resumable-query-end":
+        return 1_000  # a lost stop ends the attempts to stop others, too
+    starts_unnamed = _command(request) == "resumable-query" and b'"uuid"' not in request.content
+    return 2 if starts_unnamed else 0  # it may arrive twice
 
 
 def _shown(body: bytes) -> str:

@@ -11,7 +11,7 @@ from tests.simulation.server import QUIET
 from tests.simulation.weather import Mishap
 from tests.support.searches import COLOURS, DIMENSION, SHAPES, Shape
 
-KINDS = ("dense", "sparse", "hybrid", "hybrid-batch")
+KINDS = ("dense", "sparse", "hybrid", "hybrid-batch", "hybrid-batch")
 _RISKS = (0.0, 0.03, 0.1, 0.25)  # that anything happens to a message
 _LARGEST_PAGE = 12
 _NO_CAP = 100
@@ -31,6 +31,7 @@ class SearcherPlan:
         max_idle: The seconds after which its query may expire.
         max_recovery: The number of matches that a recovery may request again; `None` for any number.
         largest: The size of its largest page.
+        steady: Whether all of its pages are of that size.
         thinks: The seconds between two pages, at most.
         forgets: The probability that it lets its query expire before it goes on.
         detaches: The probability that it detaches between two pages, and resumes elsewhere.
@@ -46,6 +47,7 @@ class SearcherPlan:
     max_idle: int
     max_recovery: int | None
     largest: int
+    steady: bool
     thinks: float
     forgets: float
     detaches: float
@@ -105,6 +107,7 @@ class Plan:
         rows: The number of its rows at first.
         numbered: Whether the server numbers pages.
         cap: The number of queries that may be open.
+        greets: Whether each transport has a reply of the server before the clients begin.
         read_only: Whether the token of each transport, which several clients may use, is the read-only one. That of the
             first one never is.
         searchers: The clients that search.
@@ -121,6 +124,7 @@ class Plan:
     rows: int
     numbered: bool
     cap: int
+    greets: bool
     read_only: tuple[bool, ...]
     searchers: tuple[SearcherPlan, ...]
     hoarders: tuple[HoarderPlan, ...]
@@ -145,18 +149,20 @@ class Plan:
         """
         dice = choices.dice("plan")
         kind, transports = dice.choice(KINDS), dice.randint(1, 3)
+        numbered = dice.random() < 0.65
         count, hoarders = dice.randint(1, 3), dice.choice([0, 0, 1, 2])
         return cls(
             kind=kind,
             rows=dice.randint(20, 50),
-            numbered=dice.random() < 0.75,
+            numbered=numbered,
             cap=dice.choice([2, 3, 5] if hoarders else [_NO_CAP, _NO_CAP, count, max(1, count - 1)]),
+            greets=dice.random() < 0.6,
             read_only=(False, *(dice.random() < 0.5 for _ in range(1, transports))),
             searchers=tuple(_searcher(f"search-{n}", kind, transports, choices) for n in range(1, count + 1)),
             writers=tuple(f"write-{n}" for n in range(1, 1 + dice.choice([0, 0, 0, 1, 2]))),
             hoarders=tuple(_hoarder(f"hoard-{n}", kind, transports, choices) for n in range(1, 1 + hoarders)),
             askers=("ask-1",) if dice.random() < 0.3 else (),
-            risks=_risks(dice),
+            risks=_risks(dice, 0.0 if numbered or kind != "hybrid-batch" else 0.2),
             restarts=_incidents("restart", 0.0, 8.0, dice),
             jumps=_incidents("jump", 30.0, 200.0, dice),
             evictions=_incidents("eviction", 0.0, 100.0, dice),
@@ -171,9 +177,15 @@ class Plan:
         return "\n".join([head, f"mishaps: {risks}", *clients, *incidents])
 
 
-def _risks(dice: random.Random) -> dict[Mishap, float]:
-    """Choose some mishaps, so that what only a few of them bring about is not drowned by the others."""
-    risk = dice.choice(_RISKS)
+def _risks(dice: random.Random, least: float) -> dict[Mishap, float]:
+    """Choose some mishaps, so that what only a few of them bring about is not drowned by the others.
+
+    Args:
+        dice: The generator.
+        least: The probability that anything happens to a message, at least. Replays page by page are seldom, and what
+            is done if one of their pages is lost would be seen in few runs otherwise.
+    """
+    risk = max(least, dice.choice(_RISKS))
     chosen = [mishap for mishap in Mishap if dice.random() < 0.5]
     return {mishap: risk / len(chosen) for mishap in chosen} if risk else {}
 
@@ -192,7 +204,8 @@ def _searcher(name: str, kind: str, transports: int, choices: Choices) -> Search
         question=_question(kind, dice),
         max_idle=dice.choice([15, 60, 120]),
         max_recovery=dice.choice([None, 1_000, 1_000, 15]),
-        largest=dice.randint(2, _LARGEST_PAGE),
+        largest=dice.randint(2, 5 if kind == "hybrid-batch" else _LARGEST_PAGE),
+        steady=dice.random() < 0.5,
         thinks=dice.choice([0.1, 3.0, 10.0]),
         forgets=dice.choice([0.0, 0.0, 0.1, 0.3]),
         detaches=dice.choice([0.0, 0.0, 0.2, 0.5]),

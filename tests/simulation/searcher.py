@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,7 +112,7 @@ class Searcher:
         while not found.ended:
             number = len(found.pages)
             dice = self._choices.dice("search", self._plan.name, number)
-            size = dice.randint(1, self._plan.largest)
+            size = dice.randint(self._plan.largest if self._plan.steady else 1, self._plan.largest)
             size, page = await self._fetch(size, number)
             found.sizes.append(size)
             found.pages.append(page)
@@ -124,8 +125,7 @@ class Searcher:
                 return
             expires = dice.random() < self._plan.forgets
             await asyncio.sleep(self._plan.max_idle + 1 if expires else dice.uniform(0, self._plan.thinks))
-            if dice.random() < self._plan.detaches:
-                await self._move(dice.randrange(len(self._indexes)), dice.choice(COLOURS))
+            await self._perhaps_move(dice)
 
     async def _fetch(self, size: int, number: int) -> tuple[int, list[QueryResult]]:
         """Return the size of the next page and the page, however often that has to be tried."""
@@ -140,6 +140,7 @@ class Searcher:
                     return size, page
             except TimeoutError:
                 self._note("has given the call up, and makes it again", "calls given up")
+                await self._perhaps_move(dice)
             except LimitReached:
                 if self._max_recovery is None:
                     raise
@@ -149,8 +150,13 @@ class Searcher:
             except PERMITTED as error:
                 self._note(f"is told: {type(error).__name__}: {error}", "errors told")
                 await asyncio.sleep(dice.uniform(1, _LONGEST_REST))
+                await self._perhaps_move(dice)
         message = f"{self._plan.name} does not get on"
         raise NextKError(message)
+
+    async def _perhaps_move(self, dice: random.Random) -> None:
+        if dice.random() < self._plan.detaches:
+            await self._move(dice.randrange(len(self._indexes)), dice.choice(COLOURS))
 
     async def _move(self, place: int, colour: str) -> None:
         """Detach, and go on by a cursor, perhaps over another transport and in the other colour."""

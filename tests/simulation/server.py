@@ -23,6 +23,7 @@ READ_ONLY_TOKEN = "simulated-read-only-token"
 QUIET = "quiet"
 """A namespace that nobody writes to. Its rows have ids of their own."""
 NAME = "world"
+_LONGEST_IDLE = 86_400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,9 @@ class SimulatedServer:
         self.running = False
         self._path = path
         self._schema = schema
-        self._options: dict[str, Any] = {"max_open_queries": cap, "clock": lambda: clock() + self.skew, "rests": False}
+        self._clock = clock
+        self._frozen: float | None = None
+        self._options: dict[str, Any] = {"max_open_queries": cap, "clock": self._now, "rests": False}
         self._engines: dict[str, Engine] = {}
         app: ASGIApp = create_app(self._engines, token=TOKEN, read_only_token=READ_ONLY_TOKEN, executor=InlineExecutor)
         self._app = app if numbered else UnnumberedApp(app)
@@ -155,6 +158,18 @@ class SimulatedServer:
         elif answer.status == 200 and self.book.changes:
             self.book.check(json.loads(answer.body)["result"])
         return answer
+
+    def _now(self) -> float:
+        return self._clock() + self.skew if self._frozen is None else self._frozen
+
+    def let_nothing_expire(self) -> None:
+        """Let the clock of the server stand still until `expire`."""
+        self._frozen = self._now()
+
+    def expire(self) -> None:
+        """Let as much time pass as an open query can be idle."""
+        self.skew += _LONGEST_IDLE
+        self._frozen = None
 
     def evict(self, number: int) -> bool:
         """Stop one of the open queries, as somebody else may who knows its uuid.

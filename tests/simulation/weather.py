@@ -59,6 +59,7 @@ class Weather:
 
     Attributes:
         struck: The names of the messages to which something has happened.
+        calm: Whether nothing happens for the time being.
     """
 
     def __init__(self, choices: Choices, risks: Mapping[Mishap, float], spared: Collection[str]) -> None:
