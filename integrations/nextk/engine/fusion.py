@@ -39,14 +39,6 @@ class Order(Protocol):
         """Return the rows that were taken last to the front. Only allowed if `splits` is true."""
         ...
 
-    def mark(self) -> None:
-        """Remember this position, in the place of the one that was remembered before."""
-        ...
-
-    def rewind(self) -> None:
-        """Return to the position that `mark` has remembered, as if nothing had been taken since."""
-        ...
-
 
 def reciprocal_ranks(scores: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the contributions of RRF (reciprocal rank fusion): `1 / (60 + rank)`, with ranks counted from 0."""

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from nextk.engine.fusion import Order
 from nextk.engine.pages import LoadRows, RepeatablePage
 from nextk.engine.reply_budget import ReplyRefused
+from nextk.engine.rewinding import RewindableOrder, rewindable
 from nextk.engine.shares import NO_SHARE, Share, query_to_evict
 from nextk.engine.values import Match
 from nextk.errors import QueryNotFound, RefusedError
@@ -83,7 +84,7 @@ class OpenQuery:
         self.ended = False
         self._page = RepeatablePage(start.count)
         self._page_before: RepeatablePage | None = None
-        self._source: tuple[Order, LoadRows] | None = None
+        self._source: tuple[RewindableOrder, LoadRows] | None = None
 
     def begin(self, order: Order, load: LoadRows) -> RepeatablePage:
         """Set what the pages are read from, and return the first page. The caller holds `busy`.
@@ -92,7 +93,7 @@ class OpenQuery:
             order: The ranked rows.
             load: Reads the records of rows.
         """
-        self._source = order, load
+        self._source = rewindable(order), load
         return self._page
 
     def first_page(self, name: str, digest: bytes) -> RepeatablePage:

@@ -123,7 +123,6 @@ class LazyRanking:
         self._left = int(np.count_nonzero(scores > ABSENT))  # those that are not yet in order
         self._ready = Ranked(rows[:0], scores[:0])  # in order, not yet taken
         self._chunk = min(_FIRST_CHUNK, max(_SMALLEST_CHUNK, len(rows) // _FIRST_PART))
-        self._since_mark: Ranked | None = None  # the rows that were taken since the mark
         self._largest_chunk = max(_FIRST_CHUNK, len(rows) // _LARGEST_PART)  # what is ready needs memory
 
     def take(self, count: int) -> Ranked:
@@ -133,24 +132,11 @@ class LazyRanking:
         page, self._ready = self._ready.split(count)
         if not self._left:
             self._release()
-        if self._since_mark is not None:
-            self._since_mark = self._since_mark.followed_by(page)
         return page
 
     def put_back(self, rows: Ranked) -> None:
         """Return the rows that were taken last to the front of the ranking."""
         self._ready = rows.followed_by(self._ready)
-        if self._since_mark is not None:
-            self._since_mark, _ = self._since_mark.split(len(self._since_mark) - len(rows))
-
-    def mark(self) -> None:
-        """Remember this position, in the place of the one that was remembered before."""
-        self._since_mark = NO_ROWS
-
-    def rewind(self) -> None:
-        """Return to the position that `mark` has remembered, as if nothing had been taken since."""
-        assert self._since_mark is not None, "it was marked"
-        self.put_back(self._since_mark)
 
     def _order_more(self, needed: int) -> None:
         """Order the best of the rows that are left, at least one, and add them to those that are ready."""
