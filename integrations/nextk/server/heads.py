@@ -18,11 +18,9 @@ _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21\x22\x24-\x7e]+) HTTP/([0
 _WHOLE_URL = re.compile(rb"(?i:https?)://[^/?]+(.*)")
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
+_BARE_CR = re.compile(rb"\r[^\n]")
 _EXTENSION = rb";" + _TOKEN + rb"(?:=" + _TOKEN + rb")?"
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*\r\n")
-_UPGRADE = re.compile(rb"(?i)upgrade:")
-_EXPECTATION = re.compile(rb"(?i)expect:")
-_WAITS = re.compile(rb"(?i)expect:[ \t]*100-continue[ \t]*")
 
 _METHODS = {method.encode() for method in http.HTTPMethod if method is not http.HTTPMethod.CONNECT}
 _DIGITS = 18  # of the longest Content-Length that is worth reading
@@ -36,9 +34,9 @@ class RequestHead:
     """The head of a request, and what it says about the body.
 
     Attributes:
-        data: The bytes of the head for the parser. The request line has the path alone, also if the client sent a whole
-            URL, and what is asked beyond that and not granted is left out: another protocol, other
-            expectations.
+        data: The bytes of the head for the parser, without needless blanks. The request line has the path alone, also
+            if the client sent a whole URL, and wishes that are not granted are left out: for another protocol, and
+            expectations of other kinds.
         length: The length of the body, or `None` if it comes in chunks.
         waits: Whether the client waits with its body until it is told to go on.
     """
@@ -93,13 +91,13 @@ def read_head(head: bytes, limits: ConnectionLimits) -> RequestHead:
     if len(lines) > limits.headers:
         message = f"The request has more than {limits.headers} headers"
         raise RefusedError(message, 431)
-    single = _single_headers(lines)
+    headers = [_header(line) for line in lines]
+    single = _single_headers(headers)
     if version == b"1.1" and b"host" not in single:
         raise _malformed("it has no Host")
-    data = head.replace(target, _path(target), 1)
-    encoding, length = single.get(b"transfer-encoding"), single.get(b"content-length")
-    waits = version == b"1.1" and any(map(_WAITS.fullmatch, lines))
-    kept = [line for line in lines if not _UPGRADE.match(line) and (waits or not _EXPECTATION.match(line))]
+    waits = version == b"1.1" and any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
+    left_out = (b"upgrade",) if waits else (b"upgrade", b"expect")
+    kept = [name + b": " + value for name, value in headers if name not in left_out]
     data = b"\r\n".join([first.replace(target, _path(target), 1), *kept]) + _END
     encoding, length = single.get(b"transfer-encoding"), single.get(b"content-length")
     if encoding is None:
@@ -160,6 +158,8 @@ class BodyEnd:
         self._line += received[position:stop]
         if len(self._line) > _CHUNK_LINE or (end < 0 and len(self._line) == _CHUNK_LINE):
             raise _malformed("a line between the chunks of its body is too long")
+        if _BARE_CR.search(self._line):
+            raise _malformed("a line between the chunks of its body does not end in CR LF")
         if end >= 0:
             line = bytes(self._line)
             self._line.clear()
@@ -219,23 +219,27 @@ def _path(target: bytes) -> bytes:
     return path if path.startswith(b"/") else b"/" + path
 
 
-def _single_headers(lines: list[bytes]) -> dict[bytes, bytes]:
+def _header(line: bytes) -> tuple[bytes, bytes]:
+    """Return the name of a header, in lower case, and its value without the blanks around it."""
+    if line[:1] in (b" ", b"\t"):
+        raise _malformed("a header goes on in a second line")
+    found = _HEADER.fullmatch(line)
+    if not found:
+        raise _malformed("a header is not `Name: value`")
+    return found[1].lower(), found[2]
+
+
+def _single_headers(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Return the headers that may come only once."""
     single: dict[bytes, bytes] = {}
-    for line in lines:
-        if line[:1] in (b" ", b"\t"):
-            raise _malformed("a header goes on in a second line")
-        found = _HEADER.fullmatch(line)
-        if not found:
-            raise _malformed("a header is not `Name: value`")
-        name = found[1].lower()
+    for name, value in headers:
+        if name in single and name == b"authorization":
+            message = "Unauthorized: the request has more than one Authorization header"
+            raise AuthenticationError(message, 401)
+        if name in single:
+            raise _malformed(f"it has more than one {name.decode().title()}")
         if name in _SINGLE:
-            if name in single:
-                if name == b"authorization":
-                    message = "Unauthorized: the request has more than one Authorization header"
-                    raise AuthenticationError(message, 401)
-                raise _malformed(f"it has more than one {name.decode().title()}")
-            single[name] = found[2]
+            single[name] = value
     return single
 
 
