@@ -23,7 +23,18 @@ from nextk.engine.values import Match
 from nextk.errors import QueryNotFound, RefusedError
 from tests.support.bare_engine import Rig, row
 from tests.support.engine_oracle import float32
-from tests.support.index_model import BatchOrder, Content, FixedOrder, Held, Namespace, Question, fixed_at_start
+from tests.support.index_model import (
+    BatchOrder,
+    Content,
+    FixedOrder,
+    Held,
+    Namespace,
+    PoolOrder,
+    Question,
+    Visibility,
+    fixed_at_start,
+)
+from tests.support.pools import small_pools
 from tests.support.small_arrays import small_arrays
 
 # Few vectors, so that many records have equal scores: equal, scaled, opposite and zero ones, and some of any numbers.
@@ -54,6 +65,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "dense cosine": {"similarity": "cosine"},
     "dense euclidean": {"similarity": "euclidean"},
     "dense dot product": {"similarity": "dot_product"},
+    "dense cosine pool": {"similarity": "cosine", "pool_from": 1},
+    "dense euclidean pool": {"similarity": "euclidean", "pool_from": 1},
+    "dense dot product pool": {"similarity": "dot_product", "pool_from": 1},
     "sparse": {},
     "hybrid global": {"fusion_order": "global"},
     "hybrid batch": {"fusion_order": "batch"},
@@ -121,11 +135,12 @@ class IndexMachine(RuleBasedStateMachine):
     def begin(self, block: int, batch: list[tuple[str, int]], questions: list[Asked]) -> None:
         """Create an index on disk with small arrays, some records, and some open queries."""
         self.opened.enter_context(small_arrays(block))
+        self.opened.enter_context(small_pools(8))
         self.path = Path(self.opened.enter_context(tempfile.TemporaryDirectory())) / "index"
         self.rig = self.open()
         self.opened.callback(lambda: self.rig.engine.close())
         self.namespaces = {"": Namespace()}
-        self.queries: dict[str, tuple[FixedOrder | BatchOrder, Namespace]] = {}
+        self.queries: dict[str, tuple[FixedOrder | PoolOrder | BatchOrder, Namespace]] = {}
         self.written = itertools.count()
         self.steps = 0
         self.write("", batch)
@@ -229,27 +244,35 @@ class IndexMachine(RuleBasedStateMachine):
             weighted and sparse,
         )
 
-    def order(self, namespace: Namespace, question: Question) -> FixedOrder | BatchOrder:
+    def order(self, namespace: Namespace, question: Question) -> FixedOrder | PoolOrder | BatchOrder:
         """The order that a search has from now on."""
+        self.rig.engine._pools.wait()  # or else it would depend on the time whether there is a pool
         metric, fusion_order = self.schema.get("similarity", "cosine"), self.schema.get("fusion_order", "global")
+        if "pool_from" in self.schema:
+            [ranking] = question.legs(namespace, metric)
+            return PoolOrder(ranking, Visibility(namespace, question.group))
         return fixed_at_start(namespace, question, metric, fusion_order)
 
     @rule(name=NAMES, asked=QUESTIONS, top_k=st.integers(1, 50))
     def query(self, name: str, asked: Asked, top_k: int) -> None:
         """A plain query has the best matches as they are now."""
         question = self.question(asked)
+        order = self.order(self.namespaces.get(name, Namespace()), question)
         page = self.rig.query(namespace=name, **question.body(top_k))
-        namespace = self.namespaces.get(name, Namespace())
-        assert self.order(namespace, question).best(top_k) == page
+        if isinstance(order, PoolOrder):
+            order.require(page, top_k)
+        else:
+            assert order.best(top_k) == page
 
     @rule(name=NAMES, questions=FEW_QUESTIONS, top_k=st.integers(1, 5))
     def start(self, name: str, questions: list[Asked], top_k: int) -> None:
         """A start fixes the order of a search."""
         for question in map(self.question, questions):
             body = VectorQuery.model_validate(question.body(top_k))
+            order = self.order(self.namespaces.get(name, Namespace()), question)
             uuid, page = self.rig.engine.start(name, body, 3_600)
             if name in self.namespaces:
-                self.queries[uuid] = self.order(self.namespaces[name], question), self.namespaces[name]
+                self.queries[uuid] = order, self.namespaces[name]
                 self.accept(uuid, page, top_k)
             else:
                 assert ("", []) == (uuid, page)
@@ -337,7 +360,7 @@ def test_any_sequence(kind: str) -> None:
 
     The order of an open query is fixed at its start. Records that are deleted later, or whose metadata no longer pass
     its filter, are left out. Records that are replaced keep their places, and come with their new content. No id comes
-    twice, and every record that was left alone comes in its exact place.
+    twice, and every record that was left alone comes in its exact place; with a pool, on a page that is sorted.
     """
     few = settings(deadline=None, max_examples=15, stateful_step_count=40)
     run_state_machine_as_test(lambda: IndexMachine(kind), settings=few)  # type: ignore[arg-type]  # any factory will do

@@ -33,6 +33,7 @@ class Rig:
         max_open_queries: The number of queries that may be open at the same time.
         record_cache_bytes: The memory that delivered records may take.
         max_idle: The longest time that a query may be idle, in seconds.
+        pool_from: The bytes of dense vectors from which searches have a pool; `None` for no pool.
         schema: The other keywords of `Schema.create`.
     """
 
@@ -45,6 +46,7 @@ class Rig:
         max_open_queries: int = 100,
         record_cache_bytes: int = RECORD_CACHE_BYTES,
         max_idle: int = MAX_IDLE,
+        pool_from: int | None = None,
         **schema: Any,
     ) -> None:
         storage = Storage(connect(path, lambda: Schema.create(type=type, **schema)))
@@ -54,6 +56,7 @@ class Rig:
             max_open_queries=max_open_queries,
             record_cache_bytes=record_cache_bytes,
             max_idle=max_idle,
+            pool_from=pool_from,
         )
 
     def upsert(self, *records: dict[str, Any], namespace: str = "") -> None:

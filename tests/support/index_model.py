@@ -188,6 +188,36 @@ class FixedOrder:
         self._left = self._left[visible[count - 1] + 1 :] if len(visible) >= count else []
 
 
+class PoolOrder:
+    """The pages of a dense query that has a pool: each is sorted, and a record that belongs on one may come later.
+
+    A page has fewer records than were requested only if none is left. A record that once was gone, or did not pass the
+    filter, may have been passed over.
+
+    Args:
+        ranking: The records with their scores at the start.
+        visibility: Which records may be served.
+    """
+
+    def __init__(self, ranking: Ranked, visibility: Visibility) -> None:
+        self._places = {held.id: (-score, held.position) for held, score in ranking}
+        self._left = {held.id: held for held, _ in ranking}
+        self._passed_over: set[str] = set()
+        self._visibility = visibility
+
+    def require(self, page: Scored, count: int) -> None:
+        """Raise `AssertionError` unless `page` may be the next page of a request for `count` matches."""
+        visible = {id_ for id_, held in self._left.items() if self._visibility.visible(held)}
+        self._passed_over |= self._left.keys() - visible
+        ids = [id_ for id_, _ in page]
+        assert set(ids) <= visible, f"{set(ids) - visible} are gone, or came already"
+        assert len(set(ids)) == len(ids)
+        assert [(id_, -self._places[id_][0]) for id_ in sorted(ids, key=self._places.__getitem__)] == page
+        assert len(page) == count or set(ids) >= visible - self._passed_over
+        for id_ in ids:
+            del self._left[id_]
+
+
 class BatchOrder:
     """The pages of a hybrid query of which every page fuses its own candidates.
 

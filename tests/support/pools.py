@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nextk.engine import columns as columns_module
 from nextk.engine.columns import Columns, Snapshot
 from nextk.engine.pool import ranking
 from nextk.engine.pool.codes import VectorCodes
@@ -34,6 +35,13 @@ def columns_of(vectors: NDArray[np.float32]) -> Columns:
 def append(columns: Columns, vectors: NDArray[np.float32], first: int) -> None:
     """Append vectors as rows from `first` on."""
     columns.append(VectorRows(np.arange(first, first + len(vectors)), vectors, None))
+
+
+def compact(columns: Columns, keeping: int = -1) -> None:
+    """Delete every other row, but for `keeping`, so that the slots are numbered anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns_module, "_COMPACT_FROM", 1)
+        columns.remove(set(columns.snapshot.rows[::2].tolist()) - {keeping})
 
 
 def codes_of(snapshot: Snapshot, similarity: Similarity) -> VectorCodes:

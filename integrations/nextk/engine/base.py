@@ -11,6 +11,7 @@ from nextk.engine.failures import refusing_failures
 from nextk.engine.filter.seconds import FilterSeconds
 from nextk.engine.filter.store import FieldBudget
 from nextk.engine.open_queries import Clock, OpenQueries
+from nextk.engine.pool.pools import Pools
 from nextk.engine.protocol import Stats
 from nextk.engine.record_cache import RECORD_CACHE_BYTES
 from nextk.engine.rest_timer import RestTimer
@@ -46,6 +47,8 @@ class BaseEngine:
         filter_column_bytes: The memory that metadata fields may take whose values were read for filters.
         rests: Whether a thread brings the journal of an index on disk to rest, once no write has happened for a second.
             `False` leaves that to `close`. Default `True`.
+        pool_from: The bytes of dense vectors from which the searches of a namespace by them have a pool, so that few
+            rows come a page late; see `nextk.engine.pool`. `None` for exact order always.
         clock: The clock that measures the idle time of resumable queries, in seconds; tests replace it.
     """
 
@@ -63,6 +66,7 @@ class BaseEngine:
         filter_timeout: float = FILTER_TIMEOUT,
         filter_column_bytes: int = FILTER_COLUMN_BYTES,
         rests: bool = True,
+        pool_from: int | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.name = name
@@ -77,6 +81,7 @@ class BaseEngine:
         self._field_budget = FieldBudget(filter_column_bytes)
         self._max_idle = max_idle
         self._open_queries = OpenQueries(max_open_queries, clock)
+        self._pools = Pools(pool_from)
         self._rest_timer = RestTimer(self._rest)
         if storage.path is not None and rests:
             storage.after_commit = self._rest_timer.start
@@ -185,6 +190,7 @@ class BaseEngine:
     def close(self) -> None:
         """Close the storage. Further calls do nothing."""
         self._rest_timer.stop()
+        self._pools.close()
         with self._lock:
             self._storage.close()
 

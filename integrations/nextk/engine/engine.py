@@ -285,7 +285,7 @@ class EmbeddedEngine(BaseEngine):
                 else:
                     passing = evaluate(node, taken.values, visible.visible_mask(), timer.check)
             visible = visible.restricted_to(passing)
-        rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible)
+        rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible, self._pools.ranking)
         return rank, functools.partial(self._load, key=taken.key, query=query, changes=taken.changes)
 
     def _take(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from nextk.engine.fusion import Order
-from nextk.engine.ranking import NO_ROWS, Ranked
+from nextk.engine.ranking import NO_ROWS, Ranked, ranked
 from nextk.engine.reply_budget import READ_AT_ONCE, spend
 from nextk.engine.statements import chunks
 from nextk.engine.values import Match
@@ -86,6 +86,9 @@ class RepeatablePage:
             self._load(load, taken, records)
             self._settle(order, records)
             step = min(2 * step, _MAX_READ_AHEAD)
+        if order.splits and bool((self._rows.scores[1:] > self._rows.scores[:-1]).any()):
+            # A pool may bring better rows later, when others of the page turned out to be gone.
+            self._rows = ranked(self._rows.rows, self._rows.scores)
 
     def _load(self, load: LoadRows, rows: Ranked, records: dict[int, Match]) -> None:
         """Add the records of rows to those of the page, part by part, until it is full."""

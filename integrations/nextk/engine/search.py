@@ -1,5 +1,6 @@
 """Rank the rows of a namespace, as they are at one moment, by a query."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from nextk.bodies import Query
 from nextk.engine import dense, fusion, sparse
 from nextk.engine.columns import Snapshot
-from nextk.engine.schema import FusionOrder, Schema
+from nextk.engine.schema import FusionOrder, Schema, Similarity
 from nextk.engine.values import SparseArrays
 from nextk.types import FusionAlgorithm
 
@@ -35,8 +36,17 @@ class QueryComponents:
     fusion: FusionAlgorithm
 
 
+RankDense = Callable[[Snapshot, NDArray[np.float32], Similarity], fusion.Order]
+"""Ranks the visible rows of a snapshot by a dense vector, as `dense.ranking` does."""
+
+
 def order(
-    components: QueryComponents, schema: Schema, all_rows: Snapshot, visible: Snapshot, depth: int = 0
+    components: QueryComponents,
+    schema: Schema,
+    all_rows: Snapshot,
+    visible: Snapshot,
+    rank_dense: RankDense = dense.ranking,
+    depth: int = 0,
 ) -> fusion.Order:
     """Rank the rows that match a query.
 
@@ -45,6 +55,7 @@ def order(
         schema: The schema of the index, which decides the similarity and the fusion order.
         all_rows: All rows of the namespace, for the statistics of inverse document frequency.
         visible: The rows that pass the filter.
+        rank_dense: Ranks the rows for a query by a dense vector alone. By default, in exact order.
         depth: The candidates that a batch order takes from each ranked list, at least.
 
     Returns:
@@ -53,7 +64,7 @@ def order(
     statistics = all_rows if components.weighted else None
     if components.sparse is None:
         assert components.vector is not None
-        return dense.ranking(visible, components.vector, schema.similarity)
+        return rank_dense(visible, components.vector, schema.similarity)
     if components.vector is None:
         return sparse.ranking(visible, components.sparse, statistics)
     if schema.fusion_order is FusionOrder.BATCH:

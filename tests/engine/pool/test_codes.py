@@ -100,7 +100,7 @@ class TestFaiss:
 
 
 FORK = """
-import os, sys
+import os, sys, warnings
 import faiss, numpy as np
 from nextk.engine.pool.codes import VisibleSlots
 from nextk.engine.schema import Similarity
@@ -112,6 +112,7 @@ def use(codes, snapshot):
     codes.extend(snapshot)
     return codes.nearest(vectors[0], 10, VisibleSlots(snapshot))
 
+warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads from 3.12 on
 if sys.argv[1] == "others":  # who use faiss, too, with all its threads
     faiss.omp_set_num_threads(2)
     faiss.Kmeans(16, 20).train(vectors)

@@ -8,14 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nextk.engine import columns as columns_module
 from nextk.engine import dense
-from nextk.engine.columns import Columns, Snapshot
+from nextk.engine.columns import Snapshot
 from nextk.engine.pool.codes import Candidates, VectorCodes
 from nextk.engine.pool.ranking import PoolRanking, pool_ranking
 from nextk.engine.ranking import Ranked
 from nextk.engine.schema import Similarity
-from tests.support.pools import append, codes_of, columns_of, is_sorted, small_pools, wrong_scores
+from tests.support.pools import append, codes_of, columns_of, compact, is_sorted, small_pools, wrong_scores
 from tests.support.written_rows import MAGNITUDES, Shape
 
 pytest.importorskip("faiss")
@@ -32,13 +31,6 @@ def rows_of(pages: list[Ranked]) -> list[int]:
 def restricted(snapshot: Snapshot, share: float, random: np.random.Generator) -> Snapshot:
     """Return a snapshot in which about this share of the slots is visible."""
     return snapshot if share == 1 else snapshot.restricted_to(random.random(len(snapshot.rows)) < share)
-
-
-def compact(columns: Columns) -> None:
-    """Delete every other row, so that the slots are numbered anew."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns_module, "_COMPACT_FROM", 1)
-        columns.remove(columns.snapshot.rows[::2].tolist())
 
 
 SHAPES = st.builds(
@@ -102,6 +94,10 @@ class TestEveryRow:
                     order.take(1_000)  # they are not delivered any more, so they may be any
                     return
                 size = sizes[len(pages) % len(sizes)]
+                order.mark()
+                if len(pages) == back:
+                    order.take(size + at)
+                    order.rewind()
                 taken = order.take(size)
                 assert min(size, len(expected) - len(rows_of(pages))) == len(taken)
                 page, behind = taken.split(max(1, len(taken) - back))

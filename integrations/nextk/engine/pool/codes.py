@@ -3,14 +3,19 @@
 The codes are those of faiss: `IVF1,PQ{dimension / 2}x4fs`, an inverted file of one list, because that form takes a
 bitmap of the slots to search. They are only ever appended: rows that faiss adds after it has removed some are stored
 wrong. The label of a code is its slot, and deleted slots are left out by the bitmap.
+
+Codes are made in a thread, in which nothing should be imported for the first time: a process that is forked meanwhile
+could not import it any more. That is why numpy's random numbers are imported here, and not where they are needed.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.random import default_rng
 from numpy.typing import NDArray
 
 from nextk.engine.columns import Snapshot
@@ -23,6 +28,8 @@ FEWEST_ROWS = 16
 
 _SAMPLE = 4_096  # vectors; faiss itself trains on no more than 256 for each of the 16 entries
 _SEED = 1_234
+_OBSERVED = 50  # searches, before they tell anything about the codebook
+_WIDENED_PART = 5  # a codebook finds too little if more than one search in so many needed a larger pool early on
 _LONGEST = 1e15  # squares of longer vectors, and sums of these, may overflow in float32
 _SHORTEST = 1e-15  # squares of shorter vectors lose digits, or vanish
 
@@ -103,7 +110,28 @@ class VectorCodes:
         for clustering in (self._index.cp, self._index.pq.cp):  # faiss complains on stderr about small samples
             clustering.min_points_per_centroid = 1
         self._lock = SharedLock()
+        self._process = os.getpid()
         self._count = 0
+        self._searches, self._widened = 0, 0
+
+    @property
+    def usable(self) -> bool:
+        """Whether this process has made the codes. One that was forked meanwhile may have them half changed."""
+        return self._process == os.getpid()
+
+    @property
+    def finds_too_little(self) -> bool:
+        """Whether good rows so often stood far back in the pool that the codebook seems to be that of other vectors."""
+        return self._searches >= _OBSERVED and self._widened * _WIDENED_PART > self._searches
+
+    def note_search(self, *, widened: bool) -> None:
+        """Take note of a search, which counts once.
+
+        Args:
+            widened: Whether it needed a larger pool than its first one for its first rows.
+        """
+        self._searches += 1
+        self._widened += widened
 
     def __len__(self) -> int:
         return self._count
@@ -116,20 +144,21 @@ class VectorCodes:
         """
         slots = snapshot.slots()
         if len(slots) > _SAMPLE:
-            slots = np.sort(np.random.default_rng(_SEED).choice(slots, _SAMPLE, replace=False))
+            slots = np.sort(default_rng(_SEED).choice(slots, _SAMPLE, replace=False))
         sample = self._vectors_of(snapshot, slots)
         with self._lock.alone(), _one_thread(self._faiss):
             self._index.train(sample)
 
-    def extend(self, snapshot: Snapshot) -> None:
+    def extend(self, snapshot: Snapshot, goes_on: Callable[[], bool] = lambda: True) -> None:
         """Append the codes of all slots of a snapshot that have none yet.
 
         Args:
             snapshot: A snapshot of the layout of the slots that have codes.
+            goes_on: Returns whether to append more; it is asked before every few thousand slots. Default: always.
         """
         assert snapshot.matrix is not None
         for part, vectors in snapshot.matrix.parts():
-            if part.stop > self._count:
+            if part.stop > self._count and goes_on():
                 with self._lock.alone(), _one_thread(self._faiss):
                     new = slice(max(part.start, self._count), part.stop)  # another thread may have come first
                     added = self._prepared(vectors[new.start - part.start :], snapshot.squares[new])
@@ -153,11 +182,13 @@ class VectorCodes:
         return Candidates(labels[labels >= 0], coded)
 
     def _vectors_of(self, snapshot: Snapshot, slots: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors of slots, int64 (n,), ascending, as they are coded."""
         assert snapshot.matrix is not None
-        vectors = np.empty((len(slots), snapshot.matrix.blocks[0].shape[1]), np.float32)
-        for positions, chunk in snapshot.matrix.chunks_of(slots):
-            vectors[positions] = chunk.vectors
-        return self._prepared(vectors, snapshot.squares[slots])
+        height, parts = snapshot.matrix.height, list[NDArray[np.float32]]()
+        for number, block in enumerate(snapshot.matrix.blocks):
+            first, end = np.searchsorted(slots, [number * height, (number + 1) * height]).tolist()
+            parts.append(block[slots[first:end] - number * height])
+        return self._prepared(np.concatenate(parts), snapshot.squares[slots])
 
     def _prepared(self, vectors: NDArray[np.float32], squares: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return vectors as they are coded: of length 1 if only their directions count.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nextk.engine import dense
 from nextk.engine.columns import Snapshot
 from nextk.engine.pool.codes import VectorCodes, VisibleSlots, can_be_coded
-from nextk.engine.ranking import ABSENT, LazyRanking, Ranked, descending, ranked
+from nextk.engine.ranking import ABSENT, NO_ROWS, LazyRanking, Ranked, descending, ranked
 from nextk.engine.schema import Similarity
 
 FIRST_POOL = 1_000
@@ -26,11 +26,14 @@ FIRST_POOL = 1_000
 GATHERED_PART = 16
 """If fewer than one slot in so many is visible, they are scored without a pool."""
 
+UNCODED_PART = 16
+"""If more than one slot in so many has no code, all slots are scored without a pool."""
+
 _GROWTH = 4  # every pool is so many times as large as the one before
 _RELEASED_PART = 4  # one candidate in so many is released
 _SCANNED_PART = 4  # a pool that would hold more than one row in so many costs as much as the exact scan
-_UNCODED_PART = 16  # scoring more than one slot in so many because it has no code costs too much
 _TAIL = 0.02  # of the rows that are released, so many may stand in the second half of the pool
+_FIRST_ROWS = 100  # whether the first pool suffices for these tells how good the codebook is
 _LONGEST_QUERY = 1e15
 
 
@@ -55,7 +58,7 @@ def pool_ranking(
 
 def _pool_pays(snapshot: Snapshot, similarity: Similarity, codes: VectorCodes) -> bool:
     total = len(snapshot.rows)
-    if not can_be_coded(snapshot, similarity) or (total - len(codes)) * _UNCODED_PART > total:
+    if not can_be_coded(snapshot, similarity) or (total - len(codes)) * UNCODED_PART > total:
         return False
     return snapshot.count * GATHERED_PART >= total and snapshot.count >= _SCANNED_PART * FIRST_POOL
 
@@ -95,7 +98,7 @@ class PoolRanking:
         self._query = query
         self._similarity = similarity
         self._exact = dense.ExactScores(query, similarity)
-        self._codes = codes
+        self._codes: VectorCodes | None = codes
         self._rows = snapshot.rows
         self._visible = VisibleSlots(snapshot)
         self._layout = snapshot.layout
@@ -104,6 +107,7 @@ class PoolRanking:
         self._slots = np.empty(0, np.int32)  # those that were taken, in that order, and then the others, best first
         self._scores = np.empty(0, np.float32)
         self._taken, self._released = 0, 0  # so many of the slots
+        self._since_mark: Ranked | None = None  # the rows that were taken since the mark
         self._scan: LazyRanking | None = None
         owner = snapshot.owner()
         if owner is None or not owner.watch(self, snapshot.layout):
@@ -113,36 +117,54 @@ class PoolRanking:
         """Score all slots exactly, so that the vectors are not needed any more; see `nextk.engine.columns.Settles`."""
         if self._scan is None:  # or else the scan settles what it needs itself
             self.settled = self._exact.of_all(snapshot, len(self._rows))
+            self._codes = None
 
     def take(self, count: int) -> Ranked:
         """Take the next `count` rows; fewer if the ranking is nearly exhausted, none once it is."""
         end = self._taken + count
         while self._scan is None and self._released < end:
             self._grow(end)
-        if self._scan is not None:
-            return self._scan.take(count)
-        chosen = slice(self._taken, end)
-        self._taken = end
-        return Ranked(self._rows[self._slots[chosen]], self._scores[chosen])
+        if self._scan is None:
+            chosen = slice(self._taken, end)
+            self._taken = end
+            page = Ranked(self._rows[self._slots[chosen]], self._scores[chosen])
+        else:
+            page = self._scan.take(count)
+            if bool((page.scores[1:] > page.scores[:-1]).any()):  # some had come from the pool, and were put back
+                page = ranked(page.rows, page.scores)
+        if self._since_mark is not None:
+            self._since_mark = self._since_mark.followed_by(page)
+        return page
 
     def put_back(self, rows: Ranked) -> None:
         """Return the rows that were taken last to the front of the ranking."""
+        if self._since_mark is not None:
+            self._since_mark, _ = self._since_mark.split(len(self._since_mark) - len(rows))
         if self._scan is not None:
-            self._scan.put_back(ranked(rows.rows, rows.scores))  # some may come from the pool
+            self._scan.put_back(rows)
             return
         self._taken -= len(rows)
         self._order(self._slots[self._taken :], self._scores[self._taken :])
 
+    def mark(self) -> None:
+        """Remember this position, in the place of the one that was remembered before."""
+        self._since_mark = NO_ROWS
+
+    def rewind(self) -> None:
+        """Return to the position that `mark` has remembered, as if nothing had been taken since."""
+        assert self._since_mark is not None, "it was marked"
+        self.put_back(self._since_mark)
+
     def _grow(self, wanted: int) -> None:
         """Take a larger pool, from which `wanted` rows may be released, or begin the exact scan."""
-        self._size = max(FIRST_POOL, _GROWTH * self._size)
+        codes, now, former = self._codes, self._now(), self._size
+        self._size = max(FIRST_POOL, _GROWTH * former)
         while self._size < _RELEASED_PART * wanted:
             self._size *= _GROWTH
-        now = self._now()
-        if now is None or _SCANNED_PART * self._size > self._visible.count:
+        if codes is None or not codes.usable or now is None or _SCANNED_PART * self._size > self._visible.count:
             self._begin_scan(now)
             return
-        found, coded = self._codes.nearest(self._query, self._size, self._visible)
+        found, coded = codes.nearest(self._query, self._size, self._visible)
         uncoded = coded + np.flatnonzero(self._visible.mask(coded)) if coded < len(self._rows) else found[:0]
         slots = np.concatenate([found, uncoded])
         is_back = np.arange(len(slots)) >= self._size // 2
@@ -153,7 +175,10 @@ class PoolRanking:
         left, left_scores = self._slots[self._taken :], self._scores[self._taken :]
         order = self._order(np.concatenate([left, slots.astype(np.int32)]), np.concatenate([left_scores, scores]))
         is_back = np.concatenate([np.zeros(len(left), np.bool_), is_back[new]])[order]
-        self._released = self._taken + _longest_start(is_back, self._taken, self._size // _RELEASED_PART)
+        most = self._size // _RELEASED_PART
+        self._released = self._taken + _longest_start(is_back, self._taken, most)
+        if not former:
+            codes.note_search(widened=self._released < min(_FIRST_ROWS, most, len(is_back)))
 
     def _order(self, slots: NDArray[np.int32], scores: NDArray[np.float32]) -> NDArray[np.int64]:
         """Sort slots that were not taken yet and put them behind those that were; return their order."""
@@ -194,7 +219,8 @@ class PoolRanking:
         """Free all memory that only the pool needed."""
         self.settled = None
         self._rows, self._slots, self._scores = self._rows[:0].copy(), self._slots[:0].copy(), self._scores[:0].copy()
-        del self._visible, self._codes
+        self._codes = None
+        del self._visible
 
 
 def _longest_start(is_back: NDArray[np.bool_], taken: int, most: int) -> int:

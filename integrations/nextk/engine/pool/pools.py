@@ -1,0 +1,199 @@
+"""The codes of the namespaces of an engine: when they are made, kept up with writes, and made anew.
+
+All of that happens in a thread beside the searches. As long as a namespace has no codes, its searches scan all rows.
+Rows that were written since are found all the same: a search scores those that have no code yet.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextk.engine import dense
+from nextk.engine.columns import Columns, Snapshot
+from nextk.engine.pool.codes import VectorCodes, can_be_coded
+from nextk.engine.pool.ranking import UNCODED_PART, PoolRanking, pool_ranking
+from nextk.engine.ranking import LazyRanking
+from nextk.engine.schema import Similarity
+from nextk.errors import MissingExtraError
+from nextk.extras import require
+
+log = logging.getLogger("nextk.engine")
+
+POOL_FROM = 48 * 2**20
+"""The bytes of dense vectors from which a pool takes less time than the exact scan: about 32,000 vectors of 384."""
+
+_UNCODED = 64  # rows; a search scores so many in less time than it takes to find the others
+_DRIFTED_PART = 8  # a codebook that finds too little is not the fault of the rows if one in so many of them is new
+
+_MISSING = (
+    "an index of %d vectors is searched by scanning all of them, because faiss-cpu is not installed. To search it "
+    "several times faster, run: pip install 'nextk[scale]'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Coded:
+    """The codes of a namespace.
+
+    Attributes:
+        codes: The codes; `None` if they cannot be made.
+        layout: The layout of the slots that they are of.
+        trained: The number of slots when the codebook was trained.
+    """
+
+    codes: VectorCodes | None
+    layout: object
+    trained: int
+
+    def is_stale(self, snapshot: Snapshot) -> bool:
+        """Return whether the codes should be made anew for the slots of a snapshot."""
+        if self.layout is not snapshot.layout:
+            return True
+        written = len(snapshot.rows) - self.trained
+        if self.codes is not None and self.codes.finds_too_little and written * _DRIFTED_PART > self.trained:
+            return True
+        return written >= self.trained
+
+    def lags_behind(self, snapshot: Snapshot) -> bool:
+        """Return whether too many slots of a snapshot have no codes."""
+        total = len(snapshot.rows)
+        return self.codes is not None and total - len(self.codes) > min(_UNCODED, total // UNCODED_PART)
+
+
+class Pools:
+    """The codes of the namespaces of an engine, by which large dense searches are ranked.
+
+    Args:
+        pool_from: The bytes of dense vectors from which the searches of a namespace have a pool; `None` for none.
+    """
+
+    def __init__(self, pool_from: int | None) -> None:
+        self._pool_from = pool_from
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._coded: WeakKeyDictionary[Columns, _Coded] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._due: deque[tuple[ref[Columns], Similarity]] = deque()
+        self._thread: threading.Thread | None = None
+
+    def ranking(
+        self, snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity
+    ) -> PoolRanking | LazyRanking:
+        """Rank all visible rows by their similarity to the query, by a pool if the namespace is large and has codes.
+
+        Args:
+            snapshot: The rows to search.
+            query: The dense vector of the query, float32 (dimension,).
+            similarity: The function that scores two vectors.
+
+        Returns:
+            The rows, best first, sorted only as far as they are read.
+        """
+        columns = snapshot.owner()
+        if columns is None or not self.serves(snapshot):
+            return dense.ranking(snapshot, query, similarity)
+        if self._process != os.getpid():  # it was forked: whatever another thread was doing here will not be finished
+            self._begin()
+        coded = self._coded.get(columns)
+        if coded is None or coded.is_stale(snapshot) or coded.lags_behind(snapshot):
+            self._renew_soon(columns, similarity)
+        if coded is None or coded.codes is None or coded.layout is not snapshot.layout:
+            return dense.ranking(snapshot, query, similarity)
+        return pool_ranking(snapshot, query, similarity, coded.codes)
+
+    def serves(self, snapshot: Snapshot) -> bool:
+        """Return whether the searches of a namespace have a pool, or will have one once its codes are made."""
+        if self._pool_from is None or snapshot.matrix is None or not len(snapshot.rows):
+            return False
+        return bool(len(snapshot.rows) * snapshot.matrix.blocks[0][0].nbytes >= self._pool_from)
+
+    def wait(self) -> None:
+        """Wait until all codes that are due were made."""
+        while (thread := self._thread) is not None and thread.is_alive():
+            thread.join()
+
+    def close(self) -> None:
+        """Make no more codes, and wait for those that are being made."""
+        self._closed = True
+        self.wait()
+
+    def _renew_soon(self, columns: Columns, similarity: Similarity) -> None:
+        """Let the thread make the codes of a namespace, unless it is about to do so."""
+        if not self._has_faiss(columns):
+            return
+        with self._lock:
+            if self._closed or any(waiting() is columns for waiting, _ in self._due):
+                return
+            self._due.append((ref(columns), similarity))
+            if self._thread is None:
+                thread = threading.Thread(target=self._work, name="nextk-pool", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread can be started, as at the end of a process
+                    self._due.clear()
+                    return
+                self._thread = thread
+
+    def _has_faiss(self, columns: Columns) -> bool:
+        """Return whether faiss is installed. If not, one warning says how to install it, and there are no pools.
+
+        It is imported here, because a process that was forked while another thread imports it could not do so.
+        """
+        try:
+            require("faiss", "scale")
+        except MissingExtraError:
+            log.warning(_MISSING, len(columns))
+            self._pool_from = None
+            return False
+        return True
+
+    def _work(self) -> None:
+        """Make all codes that are due, one namespace after the other."""
+        while True:
+            with self._lock:
+                if self._closed or not self._due:
+                    self._due.clear()
+                    self._thread = None
+                    return
+                reference, similarity = self._due[0]
+            columns = reference()
+            if columns is not None:
+                self._renew(columns, similarity)
+                del columns
+            with self._lock:
+                self._due.popleft()
+
+    def _renew(self, columns: Columns, similarity: Similarity) -> None:
+        """Make the codes of a namespace anew, or append those that are missing."""
+        snapshot, coded = columns.snapshot, self._coded.get(columns)
+        try:
+            if coded is None or coded.is_stale(snapshot):
+                coded = self._made(snapshot, similarity)
+            if coded.codes is not None:
+                coded.codes.extend(snapshot, self._is_open)
+        except Exception:  # of faiss, or because there is no memory
+            log.exception("no codes could be made of the vectors of a namespace: all of them are scanned")
+            self._coded[columns] = _Coded(None, snapshot.layout, len(snapshot.rows))
+        else:
+            self._coded[columns] = coded
+
+    def _made(self, snapshot: Snapshot, similarity: Similarity) -> _Coded:
+        """Return codes that are trained on a snapshot, but empty; none if its vectors cannot be coded."""
+        assert snapshot.matrix is not None
+        if not can_be_coded(snapshot, similarity):
+            return _Coded(None, snapshot.layout, len(snapshot.rows))
+        codes = VectorCodes(snapshot.matrix.blocks[0].shape[1], similarity)
+        codes.train(snapshot)
+        return _Coded(codes, snapshot.layout, len(snapshot.rows))
+
+    def _is_open(self) -> bool:
+        return not self._closed
