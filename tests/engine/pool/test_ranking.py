@@ -13,6 +13,7 @@ from nextk.engine.columns import Snapshot
 from nextk.engine.pool.codes import Candidates, VectorCodes
 from nextk.engine.pool.ranking import PoolRanking, pool_ranking
 from nextk.engine.ranking import Ranked
+from nextk.engine.rewinding import rewindable
 from nextk.engine.schema import Similarity
 from tests.support.pools import append, codes_of, columns_of, compact, is_sorted, small_pools, wrong_scores
 from tests.support.written_rows import MAGNITUDES, Shape
@@ -80,7 +81,7 @@ class TestEveryRow:
         query = shape.vectors(random, 1)[0] if at % 2 else vectors[0] * np.float32(0.99)
         pages: list[Ranked] = []
         with small_pools():
-            order = pool_ranking(snapshot, query, similarity, codes)
+            order = rewindable(pool_ranking(snapshot, query, similarity, codes))
             while not pages or len(pages[-1]):
                 if len(pages) == at and event == "append":
                     append(columns, vectors[:20], len(vectors))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nextk.engine import dense
 from nextk.engine.columns import Snapshot
 from nextk.engine.pool.codes import VectorCodes, VisibleSlots, can_be_coded
-from nextk.engine.ranking import ABSENT, NO_ROWS, LazyRanking, Ranked, descending, ranked
+from nextk.engine.ranking import ABSENT, LazyRanking, Ranked, descending, ranked
 from nextk.engine.schema import Similarity
 
 FIRST_POOL = 1_000
@@ -107,7 +107,6 @@ class PoolRanking:
         self._slots = np.empty(0, np.int32)  # those that were taken, in that order, and then the others, best first
         self._scores = np.empty(0, np.float32)
         self._taken, self._released = 0, 0  # so many of the slots
-        self._since_mark: Ranked | None = None  # the rows that were taken since the mark
         self._scan: LazyRanking | None = None
         owner = snapshot.owner()
         if owner is None or not owner.watch(self, snapshot.layout):
@@ -132,28 +131,15 @@ class PoolRanking:
             page = self._scan.take(count)
             if bool((page.scores[1:] > page.scores[:-1]).any()):  # some had come from the pool, and were put back
                 page = ranked(page.rows, page.scores)
-        if self._since_mark is not None:
-            self._since_mark = self._since_mark.followed_by(page)
         return page
 
     def put_back(self, rows: Ranked) -> None:
         """Return the rows that were taken last to the front of the ranking."""
-        if self._since_mark is not None:
-            self._since_mark, _ = self._since_mark.split(len(self._since_mark) - len(rows))
         if self._scan is not None:
             self._scan.put_back(rows)
             return
         self._taken -= len(rows)
         self._order(self._slots[self._taken :], self._scores[self._taken :])
-
-    def mark(self) -> None:
-        """Remember this position, in the place of the one that was remembered before."""
-        self._since_mark = NO_ROWS
-
-    def rewind(self) -> None:
-        """Return to the position that `mark` has remembered, as if nothing had been taken since."""
-        assert self._since_mark is not None, "it was marked"
-        self.put_back(self._since_mark)
 
     def _grow(self, wanted: int) -> None:
         """Take a larger pool, from which `wanted` rows may be released, or begin the exact scan."""
