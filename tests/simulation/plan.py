@@ -153,7 +153,7 @@ class Plan:
         count, hoarders = dice.randint(1, 3), dice.choice([0, 0, 1, 2])
         return cls(
             kind=kind,
-            rows=dice.randint(20, 50),
+            rows=dice.randint(20, 40),
             numbered=numbered,
             cap=dice.choice([2, 3, 5] if hoarders else [_NO_CAP, _NO_CAP, count, max(1, count - 1)]),
             greets=dice.random() < 0.6,
@@ -210,7 +210,7 @@ def _searcher(name: str, kind: str, transports: int, choices: Choices) -> Search
         forgets=dice.choice([0.0, 0.0, 0.1, 0.3]),
         detaches=dice.choice([0.0, 0.0, 0.2, 0.5]),
         leaves=dice.choice([0.0, 0.0, 0.1]),
-        gives_up=dice.choice([0.0, 0.0, 0.1, 0.4]),
+        gives_up=dice.choice([0.0, 0.1, 0.4]),
         wavers=kind != "hybrid-batch" and dice.random() < 0.5,  # the order of a batch depends on the sizes
     )
 

@@ -133,7 +133,8 @@ class Searcher:
             dice = self._choices.dice("fetch", self._plan.name, number, attempt)
             if attempt and self._plan.wavers:
                 size = dice.randint(1, self._plan.largest)
-            ends = dice.uniform(0, 0.6) if dice.random() < self._plan.gives_up else None
+            risk = self._plan.gives_up * (1 if number or attempt else 2)  # the start is the worst moment
+            ends = dice.uniform(0, 0.5) if dice.random() < risk else None
             try:
                 async with asyncio.timeout(ends):
                     page: list[QueryResult] = await self._session.fetch_next(size)

@@ -75,7 +75,9 @@ class Weather:
         Args:
             name: The name of the message, which no other one has.
             timeout: The seconds for which its client waits.
-            repeatable: Whether it may arrive twice.
+            repeatable: Whether it may arrive twice, or after its connection broke. The pages of a server that does not
+                number them may not: a session takes a request for lost whose connection broke, and one that arrives
+                nevertheless takes a page that nobody gets. It may arrive after its client has waited for long enough.
         """
         dice = self._choices.dice("message", name)
         fate = Fate((dice.uniform(0.001, 0.2),), dice.uniform(0.001, 0.2))
@@ -88,7 +90,10 @@ class Weather:
                 if mishap is Mishap.REPEATED and not repeatable:
                     return fate
                 self.struck.append(name)
-                late, breaks = timeout + dice.uniform(0.1, LATE), dice.choice([None, dice.uniform(0.4, timeout)])
+                late = timeout + dice.uniform(0.1, dice.choice([2.0, 10.0, LATE]))
+                breaks = dice.choice([None, dice.uniform(0.4, timeout)])
+                if mishap is Mishap.LATE_REQUEST and not repeatable:
+                    breaks = None
                 return _struck(fate, mishap, late, breaks)
         return fate
 
