@@ -384,11 +384,11 @@ def gated_start(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Holds up starts within the engine."""
     gate, whole = Gate(), EmbeddedEngine.start
 
-    def gated(engine: EmbeddedEngine, *arguments: Any) -> Any:
+    def gated(engine: EmbeddedEngine, *arguments: Any, **options: Any) -> Any:
         gate.reached.set()
         assert gate.go_on.wait(5)
         try:
-            return whole(engine, *arguments)
+            return whole(engine, *arguments, **options)
         finally:
             gate.done.set()
 
