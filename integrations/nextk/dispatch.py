@@ -308,6 +308,7 @@ def _info(engine: Engine, _request: Request) -> _Result:
     more = {
         "fusionOrder": schema.fusion_order.value,
         "numberedPages": True,
+        "approximate": stats.approximate,
         "weighting": schema.weighting and schema.weighting.value,
         "embeddingIdentity": schema.embedding_identity,
         "sparseEmbeddingIdentity": schema.sparse_embedding_identity,

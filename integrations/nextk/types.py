@@ -300,9 +300,11 @@ class InfoResult:
             is no model, or if it is not known.
         fusion_order: The way in which hybrid queries are fused across pages: `GLOBAL`, so that their order does not
             depend on the sizes of the pages, or `BATCH`; `""` if the server does not say. A server that says it ranks
-            exactly.
+            exactly, unless `approximate` is true.
         numbered_pages: Whether the server numbers the pages of resumable queries, so that a page whose reply was lost
             may be requested again.
+        approximate: Whether a server that says its fusion order searches dense vectors approximately nevertheless, so
+            that a few records come a page late.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _WIRE
@@ -321,6 +323,7 @@ class InfoResult:
     sparse_embedding_identity: str = ""
     fusion_order: str = ""
     numbered_pages: bool = False
+    approximate: bool = False
 
 
 class QueryRequest(TypedDict, total=False):

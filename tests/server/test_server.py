@@ -441,6 +441,9 @@ def test_a_spec_is_a_name_a_type_and_schema_keywords() -> None:
     assert parse_spec("x=SPARSE,sparse_embedding=bm25,fusion_order=batch") == IndexSpec(
         "x", {"type": "SPARSE", "sparse_embedding": "bm25", "fusion_order": "batch"}
     )
+    assert parse_spec("large=dense,dimension=2,pool_from=32000") == IndexSpec(
+        "large", {"type": "dense", "dimension": 2, "pool_from": 32_000}
+    )
     assert parse_spec("default=hybrid,embedding=static,sparse_embedding=bm25,weighting=idf") == DEFAULT
 
 
@@ -460,6 +463,8 @@ def test_a_spec_is_a_name_a_type_and_schema_keywords() -> None:
         ("docs=dense,dimension=", "dimension=''"),
         ("docs=dense,dimension=-1", "dimension='-1'"),
         ("docs=dense,dimension=0", "dimension=0"),
+        ("docs=dense,pool_from=0", "pool_from=0"),
+        ("docs=dense,pool_from=all", "pool_from='all'"),
         ("docs=dense,dimension=2,dimension=3", "dimension is given twice"),
         ("docs=dense,similarity=manhattan", "similarity='manhattan'"),
         ("docs=dense,similarity", "similarity has no value"),

@@ -33,7 +33,7 @@ class Rig:
         max_open_queries: The number of queries that may be open at the same time.
         record_cache_bytes: The memory that delivered records may take.
         max_idle: The longest time that a query may be idle, in seconds.
-        pool_from: The bytes of dense vectors from which searches have a pool; `None` for no pool.
+        pool_from: The number of records from which searches have a pool; `None` for no pool.
         schema: The other keywords of `Schema.create`.
     """
 

@@ -47,8 +47,8 @@ class BaseEngine:
         filter_column_bytes: The memory that metadata fields may take whose values were read for filters.
         rests: Whether a thread brings the journal of an index on disk to rest, once no write has happened for a second.
             `False` leaves that to `close`. Default `True`.
-        pool_from: The bytes of dense vectors from which the searches of a namespace by them have a pool, so that few
-            rows come a page late; see `nextk.engine.pool`. `None` for exact order always.
+        pool_from: The number of records from which the searches of a namespace by dense vectors have a pool, so that a
+            few rows come a page late; see `nextk.engine.pool`. `None` (the default) for exact order always.
         clock: The clock that measures the idle time of resumable queries, in seconds; tests replace it.
     """
 
@@ -92,6 +92,11 @@ class BaseEngine:
         return self._cache.schema
 
     @property
+    def pool_from(self) -> int | None:
+        """The number of records from which the dense searches of a namespace have a pool; `None` if none have."""
+        return self._pools.pool_from
+
+    @property
     def id(self) -> str:
         """A random name that the index was given when it was created."""
         return self._storage.id
@@ -119,7 +124,9 @@ class BaseEngine:
     def stats(self) -> Stats:
         """Return the size of the index in bytes and the number of records in each namespace."""
         with self._lock:
-            return Stats(self._storage.size(), self._cache.current().counts())
+            counts = self._cache.current().counts()
+            pooled = self.schema.dense and any(map(self._pools.serve, counts.values()))
+            return Stats(self._storage.size(), counts, pooled)
 
     def filter_seconds(self) -> float:
         """Return the seconds that filters have taken so far."""

@@ -37,8 +37,8 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
 
     Args:
         path: The file of the index; `None` keeps the index in memory.
-        keywords: The schema keywords of `Index.embedded` by name; `None` stands for a keyword that was left out. There
-            is one more, `default_weighting`, which may be given instead of `weighting`: it decides the weighting of a
+        keywords: The keywords of `Index.embedded` by name; `None` stands for a keyword that was left out. There is one
+            more, `default_weighting`, which may be given instead of `weighting`: it decides the weighting of a
             new index, and of one whose weighting is unset, and agrees with any other.
         name: The name by which error messages call the index.
         options: Further arguments of `EmbeddedEngine`.
@@ -53,6 +53,7 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
         storage = Storage(connect(path, lambda: _new_schema(keywords, given)))
         models = _with_stored_models(given, storage.schema)
         schema = _reopened(storage.schema, keywords, models)
+        options.setdefault("pool_from", _pool_from(keywords))
         engine = EmbeddedEngine(storage, name=name, dense_model=models.dense, sparse_model=models.sparse, **options)
         engine.complete_schema(lambda _: schema)
         if has_former_rule(models.sparse):
@@ -81,7 +82,13 @@ def join_engine(engine: Engine, keywords: Mapping[str, Any]) -> None:
         ClientError: A keyword has a value that is not allowed or contradicts the index, a model is another one than
             the engine embeds with, or what the keywords decide cannot be stored.
     """
-    given = _given_models(keywords)
+    given, pool_from = _given_models(keywords), _pool_from(keywords)
+    if pool_from not in (None, engine.pool_from):
+        message = (
+            f"this index is open in this process with pool_from={engine.pool_from}: close its other clients first, "
+            f"then open it with pool_from={pool_from}"
+        )
+        raise ClientError(message)
 
     def joined(schema: Schema) -> Schema:
         completed = _reopened(schema, keywords, _in_stored_versions(given, schema))
@@ -109,6 +116,13 @@ def _given(keywords: Mapping[str, Any], name: str, default: Any) -> Any:
     """Return the value of a keyword; the default if it was left out, or is an empty text."""
     value = keywords.get(name)
     return default if value is None or (isinstance(value, str) and not value) else value
+
+
+def _pool_from(keywords: Mapping[str, Any]) -> int | None:
+    pool_from: int | None = keywords.get("pool_from")
+    if pool_from is not None:
+        require_count(pool_from, "pool_from")
+    return pool_from
 
 
 def _new_schema(keywords: Mapping[str, Any], models: Models) -> Schema:

@@ -37,10 +37,12 @@ class Stats:
     Attributes:
         size: The bytes that the index takes.
         counts: The number of records in each namespace, by its name.
+        approximate: Whether the dense searches of some namespace are so fast that a few records come a page late.
     """
 
     size: int
     counts: Mapping[str, int]
+    approximate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class Engine(Protocol):
     """
 
     name: str
+
+    @property
+    def pool_from(self) -> int | None:
+        """The number of records from which the dense searches of a namespace are approximate; `None` if none are."""
+        ...
 
     @property
     def id(self) -> str:

@@ -88,6 +88,7 @@ _INFO = object_of(
         "sparseIndex": object_of({"embeddingModel": _TEXT}),
         "fusionOrder": {"enum": list(FusionOrder)},
         "numberedPages": {"const": True},
+        "approximate": {"const": True},
         "weighting": {"enum": list(IndexWeighting)},
         "embeddingIdentity": _TEXT,
         "sparseEmbeddingIdentity": _TEXT,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nextk.arguments import require_count
 from nextk.engine.factory import CUSTOM
 from nextk.engine.schema import Schema
 from nextk.errors import ClientError
@@ -13,7 +14,8 @@ from nextk.server.models import MODELS, is_reference
 EXAMPLE = "docs=hybrid,embedding=static,sparse_embedding=bm25"
 """A typical spec, for help texts and error messages."""
 
-KEYWORDS = ("dimension", "similarity", "embedding", "sparse_embedding", "fusion_order", "weighting")
+KEYWORDS = ("dimension", "similarity", "embedding", "sparse_embedding", "fusion_order", "weighting", "pool_from")
+_NUMBERS = ("dimension", "pool_from")
 _SHIPPED = {"embedding": "static", "sparse_embedding": "bm25"}  # the models that come with nextk
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -58,8 +60,11 @@ def parse_spec(text: str) -> IndexSpec:
         if keyword in keywords:
             raise _fault(text, f"{keyword} is given twice")
         keywords[keyword] = _read(text, keyword, value)
+    schema = {keyword: value for keyword, value in keywords.items() if keyword != "pool_from"}
     try:
-        Schema.create(**keywords | {name: CUSTOM for name in MODELS if is_reference(str(keywords.get(name, "")))})
+        if "pool_from" in keywords:
+            require_count(keywords["pool_from"], "pool_from")
+        Schema.create(**schema | {name: CUSTOM for name in MODELS if is_reference(str(keywords.get(name, "")))})
     except ClientError as error:
         raise _fault(text, str(error)) from None
     return IndexSpec(name, keywords)
@@ -81,9 +86,9 @@ def parse_specs(texts: Sequence[str]) -> list[IndexSpec]:
 
 
 def _read(text: str, keyword: str, value: str) -> str | int:
-    if keyword == "dimension":
+    if keyword in _NUMBERS:
         if not value.isdecimal():
-            raise _fault(text, f"dimension={value!r} is not a whole number")
+            raise _fault(text, f"{keyword}={value!r} is not a whole number")
         return int(value)
     if keyword in MODELS and value != _SHIPPED[keyword] and not is_reference(value):
         known = f'"{_SHIPPED[keyword]}"'

@@ -126,4 +126,4 @@ def fuses_globally(info: InfoResult) -> bool:
 
 def ranks_exactly(info: InfoResult) -> bool:
     """Return whether the index ranks exactly, so that a search without writes finds the same matches each time."""
-    return bool(info.fusion_order)
+    return bool(info.fusion_order) and not info.approximate

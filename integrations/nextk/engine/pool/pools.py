@@ -25,9 +25,6 @@ from nextk.extras import require
 
 log = logging.getLogger("nextk.engine")
 
-POOL_FROM = 48 * 2**20
-"""The bytes of dense vectors from which a pool takes less time than the exact scan: about 32,000 vectors of 384."""
-
 _UNCODED = 64  # rows; a search scores so many in less time than it takes to find the others
 _DRIFTED_PART = 8  # a codebook that finds too little is not the fault of the rows if one in so many of them is new
 
@@ -70,11 +67,14 @@ class Pools:
     """The codes of the namespaces of an engine, by which large dense searches are ranked.
 
     Args:
-        pool_from: The bytes of dense vectors from which the searches of a namespace have a pool; `None` for none.
+        pool_from: The number of records from which the searches of a namespace have a pool; `None` for none.
+
+    Attributes:
+        pool_from: That number; `None` from then on if faiss turns out not to be installed.
     """
 
     def __init__(self, pool_from: int | None) -> None:
-        self._pool_from = pool_from
+        self.pool_from = pool_from
         self._closed = False
         self._begin()
 
@@ -99,7 +99,7 @@ class Pools:
             The rows, best first, sorted only as far as they are read.
         """
         columns = snapshot.owner()
-        if columns is None or not self.serves(snapshot):
+        if columns is None or snapshot.matrix is None or not self.serve(len(columns)):
             return dense.ranking(snapshot, query, similarity)
         if self._process != os.getpid():  # it was forked: whatever another thread was doing here will not be finished
             self._begin()
@@ -110,11 +110,13 @@ class Pools:
             return dense.ranking(snapshot, query, similarity)
         return pool_ranking(snapshot, query, similarity, coded.codes)
 
-    def serves(self, snapshot: Snapshot) -> bool:
-        """Return whether the searches of a namespace have a pool, or will have one once its codes are made."""
-        if self._pool_from is None or snapshot.matrix is None or not len(snapshot.rows):
-            return False
-        return bool(len(snapshot.rows) * snapshot.matrix.blocks[0][0].nbytes >= self._pool_from)
+    def serve(self, count: int) -> bool:
+        """Return whether the dense searches of a namespace have a pool, or will have one once its codes are made.
+
+        Args:
+            count: The number of its records.
+        """
+        return self.pool_from is not None and count >= self.pool_from
 
     def wait(self) -> None:
         """Wait until all codes that are due were made."""
@@ -152,7 +154,7 @@ class Pools:
             require("faiss", "scale")
         except MissingExtraError:
             log.warning(_MISSING, len(columns))
-            self._pool_from = None
+            self.pool_from = None
             return False
         return True
 

@@ -1,0 +1,141 @@
+"""Sessions over an index whose large searches have a pool: every row comes once, whatever happens, in sorted pages."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nextk import Index, Vector
+from nextk.engine.engine import EmbeddedEngine
+from nextk.engine.factory import open_engine
+from nextk.engine.pool import ranking
+from nextk.engine.pool.ranking import PoolRanking
+from nextk.engine.ranking import Ranked
+from nextk.errors import ClientError
+from nextk.sessions.query import SearchQuery
+from nextk.sessions.replay import ranks_exactly
+from nextk.testing import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind, faulty
+from nextk.testing.server import FaultyServer
+from nextk.transport.in_process import InProcessTransport, SharedEngine
+from tests.support.pools import small_pools
+from tests.support.searches import open_session
+
+pytest.importorskip("faiss")
+
+ROWS, SIZES = 600, (5, 3, 20, 7, 40)
+VECTORS = np.random.default_rng(0).normal(size=(ROWS, 16)).astype(np.float32)
+QUESTION = SearchQuery(vector=VECTORS[0].tolist())
+RECORDS = [Vector(str(row), VECTORS[row].tolist()) for row in range(ROWS)]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedEngine]:
+    """An engine whose searches have pools of so few candidates, without the rule of their tail, that many come late."""
+    monkeypatch.setattr(ranking, "_TAIL", 1.0)
+    with small_pools():
+        engine = open_engine(None, {"type": "dense", "pool_from": 100, "dimension": 16}, clock=ManualClock())
+        assert isinstance(engine, EmbeddedEngine)
+        with client(engine) as index:
+            index.upsert(RECORDS)
+            index.query(vector=QUESTION.vector)
+            engine._pools.wait()
+            yield engine
+            assert 0 == engine.open_queries()
+
+
+def client(engine: EmbeddedEngine) -> Index:
+    """A client of an engine."""
+    hold = SharedEngine(None, engine)
+    return Index._over(InProcessTransport(hold, lambda: hold))
+
+
+def test_it_has_a_pool(engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The searches below are by pools."""
+    taken, take = list[int](), PoolRanking.take
+
+    def counted(order: PoolRanking, count: int) -> Ranked:
+        taken.append(count)
+        return take(order, count)
+
+    monkeypatch.setattr(PoolRanking, "take", counted)
+    client(engine).query(vector=QUESTION.vector)
+    assert [10] == taken
+
+
+@pytest.mark.parametrize("numbered", [True, False], ids=["numbered", "not numbered"])
+@pytest.mark.parametrize("nth", [2, 4, 7])
+@pytest.mark.parametrize("fault", [Fault.EXPIRE, Fault.DROP_REPLY])
+def test_recovery(engine: EmbeddedEngine, fault: Fault, nth: int, numbered: bool) -> None:
+    """After a fault every row still comes once, and no row is said to have changed because it came late."""
+    plan = FaultPlan(PlannedFault(fault, RequestKind.NEXT, nth), delay=0)
+    index = faulty(client(engine), plan, numbered_pages=numbered)
+    found = list[str]()
+    with open_session(index, QUESTION, max_recovery=None) as search:
+        for size in (*SIZES, *[60] * 20):
+            found += search.fetch_next(size)
+    assert sorted(map(str, range(ROWS))) == sorted(found)
+    assert len(plan.injected) == 1
+    assert (False, bool(search.report.recovered)) == (search.report.changed, search.report.reordered)
+
+
+def test_cursor(engine: EmbeddedEngine) -> None:
+    """A search that goes on with a cursor brings the rows that are left, once."""
+    index, found = client(engine), list[str]()
+    with open_session(index, QUESTION) as search:
+        for size in SIZES:
+            found += search.fetch_next(size)
+        cursor = search.cursor()
+    with open_session(index, QUESTION, cursor=cursor) as search:
+        for _ in range(20):
+            found += search.fetch_next(60)
+    assert sorted(map(str, range(ROWS))) == sorted(found)
+
+
+class TestOption:
+    """The option by which an index gets its pools."""
+
+    @pytest.mark.parametrize(
+        ("pool_from", "approximate"), [(None, False), (11, False), (10, True)], ids=["none", "more", "as many"]
+    )
+    @pytest.mark.parametrize("over_http", [False, True], ids=["in process", "http"])
+    def test_info(self, pool_from: int | None, approximate: bool, over_http: bool) -> None:
+        """An index says that it is approximate once a namespace has as many records as the option says."""
+        keywords: dict[str, Any] = {"type": "dense", "dimension": 16, "pool_from": pool_from}
+        if not over_http:
+            with Index.embedded(**keywords) as index:
+                self.require(index, approximate=approximate)
+            return
+        with FaultyServer(FaultPlan(), **keywords) as server, Index(server.url, server.token) as index:
+            self.require(index, approximate=approximate)
+
+    def require(self, index: Index, *, approximate: bool) -> None:
+        """Require that an index of ten records says whether it is approximate, and that one of nine never is."""
+        index.upsert(RECORDS[:9])
+        assert not index.info().approximate
+        index.upsert(RECORDS[9:10])
+        info = index.info()
+        assert (approximate, not approximate) == (info.approximate, ranks_exactly(info))
+
+    def test_hybrid(self) -> None:
+        """Only dense vectors have pools, so an index without them is exact."""
+        with Index.embedded(type="sparse", pool_from=1) as index:
+            index.upsert([("a", ([1], [1.0]))])
+            assert not index.info().approximate
+
+    @pytest.mark.parametrize("value", [0, -1, 1.5, "many", True])
+    def test_wrong_values(self, value: object) -> None:
+        """A number that is none is refused."""
+        with pytest.raises(ClientError, match="pool_from"):
+            Index.embedded(type="dense", pool_from=value)  # type: ignore[arg-type]
+
+    def test_a_second_client(self, tmp_path: object) -> None:
+        """A second client of an index that is open leaves the option out, or names the same number."""
+        path = f"{tmp_path}/index"
+        with Index.embedded(path, type="dense", pool_from=7):
+            Index.embedded(path).close()
+            Index.embedded(path, pool_from=7).close()
+            with pytest.raises(ClientError, match="pool_from=7: close its other clients"):
+                Index.embedded(path, pool_from=8)
+        with Index.embedded(path, pool_from=8):
+            pass
