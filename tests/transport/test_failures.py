@@ -381,15 +381,15 @@ class Noticed(deque[str]):
 
 @pytest.fixture
 def gated_start(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Holds up starts within the engine."""
+    """Holds up starts within the engine when their query is open, since one that is abandoned before opens none."""
     gate, whole = Gate(), EmbeddedEngine.start
 
     def gated(engine: EmbeddedEngine, *arguments: Any, **options: Any) -> Any:
-        gate.reached.set()
-        assert gate.go_on.wait(5)
         try:
             return whole(engine, *arguments, **options)
         finally:
+            gate.reached.set()
+            assert gate.go_on.wait(5)
             gate.done.set()
 
     monkeypatch.setattr(EmbeddedEngine, "start", gated)
@@ -514,6 +514,25 @@ class TestCancellation:
             assert 1 == engine.open_queries()
             await index.info()
             assert 0 == engine.open_queries()
+
+    async def test_cancelled_before_the_search(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A start that is cancelled before the engine searches opens no query at all."""
+        gate, whole = Gate(), EmbeddedEngine.start
+
+        def gated(engine: EmbeddedEngine, *arguments: Any, **options: Any) -> Any:
+            gate.reached.set()
+            assert gate.go_on.wait(5)
+            try:
+                return whole(engine, *arguments, **options)
+            finally:
+                gate.done.set()
+
+        monkeypatch.setattr(EmbeddedEngine, "start", gated)
+        async with AsyncIndex.embedded(type="dense", dimension=1) as index:
+            await self.cancel_start(index, gate)
+            gate.go_on.set()
+            assert await asyncio.to_thread(gate.done.wait, 5)
+            assert 0 == engine_of(index).open_queries()
 
     async def test_closed_after_a_cancelled_start(self, gated_start: Gate, tmp_path: Path) -> None:
         """Nor does it if the index is closed meanwhile, and its engine goes on for others."""
