@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -63,8 +63,20 @@ def serving(data: Path, *options: str, program: Sequence[str] = ("-m", "nextk"))
         options: Further arguments of `nextk serve`.
         program: The arguments of the interpreter before those of the command line. Default: the installed command.
     """
-    command = [sys.executable, *program, "serve", "--quiet", "--port", "0", "--data", str(data), *options]
-    environment = {**os.environ, "PYTHONPATH": ROOT}
+    command = [*program, "serve", "--quiet", "--port", "0", "--data", str(data), *options]
+    with started(command, {**os.environ, "PYTHONPATH": ROOT}) as server:
+        yield server
+
+
+@contextmanager
+def started(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterator[ServerProcess]:
+    """Run a server while the block runs.
+
+    Args:
+        arguments: The arguments of the interpreter. The server has to print a line that ends in `_URL=` and its URL.
+        environment: The environment of the process.
+    """
+    command = [sys.executable, *arguments]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
             assert process.stdout, "it is a pipe"

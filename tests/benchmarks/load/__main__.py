@@ -12,7 +12,6 @@ import asyncio
 import itertools
 import json
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ from tests.benchmarks.load.connection import Connection
 from tests.benchmarks.load.indexes import Search, build
 from tests.benchmarks.load.probe import probing
 from tests.benchmarks.load.timings import Timings, percentile
-from tests.support.server_process import ServerProcess, serving
+from tests.support.server_process import ServerProcess, serving, started
 from tests.support.subprocesses import REPOSITORY_PATH
 
 PEER_SECONDS = 15.0
@@ -100,14 +99,8 @@ def peer(folder: Path, replies: dict[str, bytes]) -> Iterator[ServerProcess]:
     """Run the peer while the block runs."""
     kept = folder / "replies.json"
     kept.write_text(json.dumps({kind: reply.decode() for kind, reply in replies.items()}), encoding="utf-8")
-    command = [sys.executable, "-m", "tests.benchmarks.load.peer", str(kept)]
-    with subprocess.Popen(command, env=REPOSITORY_PATH, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        try:
-            assert process.stdout, "it is a pipe"
-            port = next(int(found[1]) for line in process.stdout if (found := re.search(r"_URL=http.*:(\d+)", line)))
-            yield ServerProcess(process.pid, port)
-        finally:
-            process.terminate()
+    with started(["-m", "tests.benchmarks.load.peer", str(kept)], REPOSITORY_PATH) as server:
+        yield server
 
 
 async def open_queries(server: ServerProcess) -> int:

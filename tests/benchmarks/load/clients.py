@@ -14,8 +14,8 @@ ROWS_WRITTEN, KEPT = 20, 200
 """The number of records of one upsert, and of those that a writer leaves in the index."""
 
 
-class Reader:
-    """Reads searches page by page, with a random number of pages, and stops them.
+class Searcher:
+    """A client that searches; the base of those below.
 
     Args:
         connection: The connection of the client.
@@ -30,11 +30,19 @@ class Reader:
         self._timings = timings
         self._chance = random.Random(seed)  # noqa: S311 - choices, no secrets
 
+    def _draw(self) -> tuple[Search, dict[str, Any]]:
+        """Return a search, and the body of a request for its first page."""
+        search = self._chance.choice(self._searches)
+        return search, search.body | {"topK": self._chance.choice(PAGES)}
+
+
+class Reader(Searcher):
+    """Reads searches page by page, with a random number of pages, and stops them."""
+
     async def work(self) -> None:
         """Open a search, read up to eight further pages, check the ids, and stop."""
-        search = self._chance.choice(self._searches)
+        search, body = self._draw()
         at = f"indexes/{search.index}/"
-        body = search.body | {"topK": self._chance.choice(PAGES)}
         started = await self._connection.call(f"start {search.kind}", f"{at}resumable-{search.command}", body)
         if started is None:
             return
@@ -49,26 +57,12 @@ class Reader:
         check(search, ids, self._timings)
 
 
-class Asker:
-    """Sends plain queries.
-
-    Args:
-        connection: The connection of the client.
-        searches: The searches to choose from.
-        timings: The place for faults.
-        seed: The seed of the choices.
-    """
-
-    def __init__(self, connection: Connection, searches: Sequence[Search], timings: Timings, seed: int) -> None:
-        self._connection = connection
-        self._searches = searches
-        self._timings = timings
-        self._chance = random.Random(seed)  # noqa: S311 - choices, no secrets
+class Asker(Searcher):
+    """Sends plain queries."""
 
     async def work(self) -> None:
         """Send one query, and check the ids."""
-        search = self._chance.choice(self._searches)
-        body = search.body | {"topK": self._chance.choice(PAGES)}
+        search, body = self._draw()
         found = await self._connection.call(f"query {search.kind}", f"indexes/{search.index}/{search.command}", body)
         if found is not None:
             check(search, _ids(found), self._timings)
