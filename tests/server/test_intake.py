@@ -257,7 +257,7 @@ def test_the_options_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     def note(app: Starlette, _listener: object, limits: ConnectionLimits) -> None:
         intake = app.router.default
         assert isinstance(intake, Intake)
-        found.extend([limits.connections, intake._max_requests, intake._room._size])
+        found.extend([limits.connections, intake._places._count, intake._room._size])
 
     monkeypatch.setattr(listening, "run", note)
     options = ["--max-connections", "7", "--max-requests", "8", "--max-bodies", "9"]

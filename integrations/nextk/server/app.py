@@ -29,7 +29,8 @@ from nextk.server.auth import Access, Tokens
 from nextk.server.backups import BackupReply, Backups
 from nextk.server.body_limits import MAX_BODY, Sizes, body_limit, read_body
 from nextk.server.codec import MAX_REPLY, Reply, answer, refusal
-from nextk.server.intake import MAX_BODIES, MAX_REQUESTS, BodyRoom, Intake
+from nextk.server.fair_places import Claim
+from nextk.server.intake import MAX_BODIES, MAX_REQUESTS, BodyRoom, Intake, set_claim
 from nextk.server.metrics import Metrics
 from nextk.server.refusals import reason_of
 from nextk.server.routing import METHODS, UNKNOWN, RequestTarget
@@ -89,7 +90,8 @@ def create_app(
         max_reply_bytes: How many bytes the records of a reply may take, over all queries of a batch; a request for more
             is refused. Default 64 MiB.
         max_requests: How many requests may be under way at the same time; further ones are refused with the status 503.
-            Default 256.
+            Searches and writes take at most 7 of 8 of them, and those for one index by one kind of token at most half
+            of these, unless there are no others. Default 256.
         max_bodies: How many bytes the bodies of all requests may hold together; large ones wait for room, for 5
             seconds, and are then refused with the status 503. Default 256 MiB.
         search_threads: How many requests may search or write at the same time, besides one of an index of which none
@@ -254,6 +256,7 @@ class _Service:
             elif read_only:
                 message = "Forbidden: a backup has every record of an index, so it needs the full token"
                 raise RefusedError(message, 403)
+            set_claim(request.scope, self._claim(target, (name, read_only)))
             limit = body_limit(target.command, self._sizes.body)
             body = await read_body(request, limit)
             if target.is_backup:
@@ -267,8 +270,12 @@ class _Service:
 
     def _turns(self, target: RequestTarget) -> Turns:
         """Return the threads that answer a command: those of the commands that keep a core busy, or the others."""
-        command = COMMANDS.get(target.command)
-        return self._searches if command is not None and (command.searches or command.writes) else self._others
+        return self._searches if _keeps_a_core_busy(target) else self._others
+
+    def _claim(self, target: RequestTarget, share: tuple[str | None, bool]) -> Claim:
+        """Return what a request counts as. An index and a kind of token are a share."""
+        alone = len(self._engines) == 1 and not self._access.has_both_tokens
+        return Claim(share, target.is_backup or _keeps_a_core_busy(target), alone)
 
     def _index_name(self, target: RequestTarget) -> str | None:
         return self._root_name() if target.index is None else target.index
@@ -293,6 +300,11 @@ class _Service:
         self._metrics.answered(index, command, status, seconds)
         kind = {"kind": f"status={status}"} if status >= 400 else None
         log.info("index=%s command=%s status=%d ms=%.1f", index, command, status, 1000 * seconds, extra=kind)
+
+
+def _keeps_a_core_busy(target: RequestTarget) -> bool:
+    command = COMMANDS.get(target.command)
+    return command is not None and (command.searches or command.writes)
 
 
 async def _has_left(request: Request) -> bool:

@@ -82,6 +82,11 @@ class Access:
         """Whether a request needs a token."""
         return self._tokens.required
 
+    @property
+    def has_both_tokens(self) -> bool:
+        """Whether there are clients that may write, and others that may only read."""
+        return self._tokens.full is not None and self._tokens.read_only is not None
+
     def read_only_for(self, scope: Scope) -> bool:
         """Decide whether a request may only read.
 

@@ -10,6 +10,7 @@ from typing import Self
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nextk.errors import RefusedError
+from nextk.server.fair_places import Claim, FairPlaces
 
 MAX_REQUESTS = 256
 """How many requests may be under way at the same time by default."""
@@ -19,6 +20,17 @@ MAX_BODIES = 256 * 2**20
 _SMALL = 64 * 2**10  # bytes of a body that waits for no room: the server reads that much ahead in any case
 _PATIENCE = 5.0  # seconds for which a large body waits for room; a client may be waiting to send it for longer
 _RETRY_AFTER = (b"retry-after", b"1")
+_CLAIM = "nextk.claim"
+
+
+def set_claim(scope: Scope, claim: Claim) -> None:
+    """Say what a request counts as, for the `Intake` around the application. To be called before its body is read.
+
+    Args:
+        scope: The scope of the request, of ASGI.
+        claim: What it counts as.
+    """
+    scope[_CLAIM] = claim
 
 
 class BodyRoom:
@@ -105,9 +117,11 @@ class BodyRoom:
 class _Visit:
     """A request on its way through."""
 
+    scope: Scope
     declared: int | None
     began: bool = False
     complete: bool = False
+    claim: Claim | None = None
     held: int = 0
     received: int = 0
     refused: bool = False
@@ -118,14 +132,15 @@ class _Visit:
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
         chunked = b"transfer-encoding" in headers
-        return cls(None if chunked or not length.isdigit() else int(length))
+        return cls(scope, None if chunked or not length.isdigit() else int(length))
 
 
 class Intake:
     """An application around another one, which lets only so many requests and so much of their bodies in.
 
     A request counts from the end of its body to the end of its reply, and its body from the beginning to the beginning
-    of the reply. One that does not read its body does not count at all. For a request that is refused, `receive`
+    of the reply. One that does not read its body does not count at all. Who may have how many requests under way is
+    decided by `FairPlaces`, from what the application has said by `set_claim`. For a request that is refused, `receive`
     raises `RefusedError`, and the application is to answer by it.
 
     Args:
@@ -136,9 +151,8 @@ class Intake:
 
     def __init__(self, app: ASGIApp, max_requests: int, room: BodyRoom) -> None:
         self._app = app
-        self._max_requests = max_requests
+        self._places = FairPlaces(max_requests)
         self._room = room
-        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request of ASGI."""
@@ -152,7 +166,8 @@ class Intake:
             )
         finally:
             self._empty(visit)
-            self._under_way -= visit.complete
+            if visit.claim is not None:
+                self._places.give_back(visit.claim)
 
     async def _receive(self, visit: _Visit, receive: Receive) -> Message:
         if visit.complete:
@@ -181,9 +196,10 @@ class Intake:
             self._room.take_now(visit.received - visit.held)
             visit.held = visit.received
         if not message.get("more_body", False):
-            if self._under_way >= self._max_requests:
+            claim = visit.scope.get(_CLAIM, Claim())
+            if not self._places.take(claim):
                 raise _busy("too many requests are under way")
-            self._under_way += 1
+            visit.claim = claim
             visit.complete = True
 
     async def _send(self, visit: _Visit, send: Send, message: Message) -> None:
