@@ -4,7 +4,7 @@ Run by hand on Linux, from the repository: `python -m tests.benchmarks.load [--c
 on disk are served: the documentation of Python, hybrid and with its texts, and 20,000 dense vectors. Five clients of
 eight read searches page by page, filtered or not; two send plain queries; one writes, deletes, and reads back. Every id
 is held to an exact ranking, and every acknowledged write is read at the end. A process of its own asks for `/healthz`
-meanwhile. Then a peer, a plain Starlette route in the same set-up, returns the same bytes to as many clients.
+meanwhile. Then a peer, a plain Starlette route on uvicorn, returns the same bytes to as many clients.
 """
 
 import argparse

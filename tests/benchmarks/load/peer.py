@@ -1,4 +1,4 @@
-"""A plain Starlette route that returns the bytes which nextk has returned, run as nextk runs its own application.
+"""A plain Starlette route that returns the bytes which nextk has returned, on uvicorn as it is.
 
 python -m tests.benchmarks.load.peer FILE     # a JSON object: the reply by the kind of request
 """
@@ -7,12 +7,13 @@ import json
 import sys
 from pathlib import Path
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nextk.server.listening import listen, run, url_of
+from nextk.server.listening import listen, url_of
 
 
 def peer(replies: dict[str, bytes]) -> Starlette:
@@ -34,7 +35,8 @@ def main() -> None:
     kept = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     with listen("127.0.0.1", 0, protected=True) as listener:
         print(f"_URL={url_of(listener)}", flush=True)
-        run(peer({kind: text.encode() for kind, text in kept.items()}), listener)
+        app = peer({kind: text.encode() for kind, text in kept.items()})
+        uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run(sockets=[listener])
 
 
 if __name__ == "__main__":
