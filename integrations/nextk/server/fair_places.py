@@ -15,7 +15,7 @@ _KEPT = 8  # one place in so many is kept from the searches and writes
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a request counts as.
+    """Tells the places that a request needs: whose share they count in, and of which kind they are.
 
     Attributes:
         share: Whom it is for; the places are shared fairly between these.
