@@ -135,7 +135,7 @@ class IndexMachine(RuleBasedStateMachine):
     def begin(self, block: int, batch: list[tuple[str, int]], questions: list[Asked]) -> None:
         """Create an index on disk with small arrays, some records, and some open queries."""
         self.opened.enter_context(small_arrays(block))
-        self.opened.enter_context(small_pools(8))
+        self.opened.enter_context(small_pools(4))
         self.path = Path(self.opened.enter_context(tempfile.TemporaryDirectory())) / "index"
         self.rig = self.open()
         self.opened.callback(lambda: self.rig.engine.close())
@@ -244,9 +244,14 @@ class IndexMachine(RuleBasedStateMachine):
             weighted and sparse,
         )
 
+    def make_pool(self, name: str) -> None:
+        """Search once and wait for the codes, or else it would depend on the time whether a search has a pool."""
+        if "pool_from" in self.schema:
+            self.rig.query(namespace=name, vector=VECTORS[0], topK=1)
+            self.rig.engine._pools.wait()
+
     def order(self, namespace: Namespace, question: Question) -> FixedOrder | PoolOrder | BatchOrder:
         """The order that a search has from now on."""
-        self.rig.engine._pools.wait()  # or else it would depend on the time whether there is a pool
         metric, fusion_order = self.schema.get("similarity", "cosine"), self.schema.get("fusion_order", "global")
         if "pool_from" in self.schema:
             [ranking] = question.legs(namespace, metric)
@@ -257,6 +262,7 @@ class IndexMachine(RuleBasedStateMachine):
     def query(self, name: str, asked: Asked, top_k: int) -> None:
         """A plain query has the best matches as they are now."""
         question = self.question(asked)
+        self.make_pool(name)
         order = self.order(self.namespaces.get(name, Namespace()), question)
         page = self.rig.query(namespace=name, **question.body(top_k))
         if isinstance(order, PoolOrder):
@@ -269,6 +275,7 @@ class IndexMachine(RuleBasedStateMachine):
         """A start fixes the order of a search."""
         for question in map(self.question, questions):
             body = VectorQuery.model_validate(question.body(top_k))
+            self.make_pool(name)
             order = self.order(self.namespaces.get(name, Namespace()), question)
             uuid, page = self.rig.engine.start(name, body, 3_600)
             if name in self.namespaces:
