@@ -2,10 +2,9 @@
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,50 +115,3 @@ def test_what_nobody_waits_for(rig: Rig, monkeypatch: pytest.MonkeyPatch, what: 
     after = dispatch(rig.engine, "range", {"cursor": "", "limit": 1_000, "includeVectors": True})
     assert [match.vector.tolist() for match in before["vectors"]] == [m.vector.tolist() for m in after["vectors"]]
     assert 0 == rig.engine.open_queries()
-
-
-def rename_away(rig: Rig) -> None:
-    """Give the name of the namespace to a new one."""
-    rig.engine.rename_namespace("docs", "old", replace=False)
-    rig.upsert({"id": "kept", "vector": [1.0, 0.0], "metadata": {"n": 0}}, namespace="docs")
-    rig.upsert({"id": "gone", "vector": [1.0, 0.0], "metadata": {"n": 9}}, namespace="docs")
-
-
-def passes_no_more(rig: Rig) -> None:
-    """Change a record that has passed already, and one that has not been looked at."""
-    for id_ in ("4", "8"):
-        rig.update(id=id_, metadata={"n": 0}, namespace="docs")
-
-
-def passes_now(rig: Rig) -> None:
-    """Write a new record that passes, and delete another one."""
-    rig.upsert({"id": "new", "vector": [1.0, 0.0], "metadata": {"n": 9}}, namespace="docs")
-    rig.delete(ids=["3", "0"], namespace="docs")
-
-
-@pytest.mark.parametrize(
-    ("write", "deleted", "left"),
-    [
-        (lambda _rig: None, 7, {"0", "1", "2"}),
-        (passes_no_more, 5, {"0", "1", "2", "4", "8"}),
-        (passes_now, 7, {"1", "2"}),
-        (rename_away, 1, {"kept"}),
-        (lambda rig: rig.engine.delete_namespace("docs"), 0, set()),
-    ],
-    ids=["nothing", "passes no more", "passes now", "renamed", "dropped"],
-)
-def test_a_delete_by_a_filter_and_writes_meanwhile(
-    monkeypatch: pytest.MonkeyPatch, write: Callable[[Rig], object], deleted: int, left: set[str]
-) -> None:
-    """Those records are deleted that passed and still pass in the end, in the namespace that has the name then."""
-    writes = iter([write])
-    monkeypatch.setattr(engine_module, "_ROWS_AT_ONCE", 5)
-    with Rig(dimension=2) as rig:
-        pause = SimpleNamespace(sleep=lambda _seconds: next(writes, lambda _rig: None)(rig))
-        rig.upsert(
-            *({"id": str(number), "vector": [1.0, number], "metadata": {"n": number}} for number in range(10)),
-            namespace="docs",
-        )
-        monkeypatch.setattr(engine_module, "time", pause)
-        assert deleted == rig.delete(filter="n >= 3", namespace="docs")
-        assert left == {id_ for id_, _ in rig.query(vector=[1.0, 0.0], topK=100, namespace="docs")}

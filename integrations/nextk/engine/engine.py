@@ -24,6 +24,8 @@ from nextk.engine.filter.timer import FilterTimer
 from nextk.engine.fusion import Order
 from nextk.engine.open_queries import QueryStart
 from nextk.engine.pages import LoadRows, RepeatablePage
+from nextk.engine.parts import in_parts
+from nextk.engine.passing import PassingRows
 from nextk.engine.protocol import QueryShares, RangePage
 from nextk.engine.schema import Schema
 from nextk.engine.shares import Share
@@ -89,7 +91,8 @@ class EmbeddedEngine(BaseEngine):
     def delete(self, namespace: str, selection: Delete) -> int:
         """Delete records by ids, by a prefix of their ids or by a filter. Returns the number of deleted records.
 
-        A record that is written while a filter is evaluated is deleted only if it passed before and still passes.
+        While a filter is evaluated, others may write. A record that is inserted meanwhile is not deleted. Any other one
+        is deleted if it passed the filter when that came to it, and still passes in the end.
         """
         records.require_one_selector(selection)
         if selection.filter is not None:
@@ -101,25 +104,19 @@ class EmbeddedEngine(BaseEngine):
     def _delete_passing(self, namespace: str, filter: str) -> int:
         """Delete the records that pass a filter: find them part by part, so that the lock is free in between."""
         parse(filter)
-        passing: list[int] = []
-        number, known = 0, None
-        while True:
-            require_wanted()
-            with self._lock, self._filter_seconds.measure():
-                cache, storage = self._cache.current(), self._storage
-                key = cache.keys.get(namespace)
-                if key != known:  # it is the first part, or the name has been given to another namespace
-                    passing, number, known, changes = [], 0, key, storage.record_cache.changes
-                if key is None:
-                    return 0
-                part = storage.rows_after(key, number, _ROWS_AT_ONCE)
-                passing += storage.rows_passing([row for _, row in part], filter, require_wanted)
-                if len(part) < _ROWS_AT_ONCE:
-                    if changes != storage.record_cache.changes:
-                        passing = storage.rows_passing(passing, filter, require_wanted)
-                    return self._delete_rows(key, passing)
-                number = part[-1][0]
-            time.sleep(_PAUSE)  # whoever waits for the lock gets it
+        with self._lock:
+            self._cache.current()
+            found = PassingRows(self._storage, filter, require_wanted)
+
+        def part() -> tuple[int] | None:
+            key = self._cache.current().keys.get(namespace)
+            if key is None:
+                return (0,)
+            with self._filter_seconds.measure():
+                passing = found.read_part(key)
+            return None if passing is None else (self._delete_rows(key, passing),)
+
+        return in_parts(self._lock, part, require_wanted)
 
     def _delete_rows(self, key: int, rows: Sequence[int]) -> int:
         """Delete the records of rows of a namespace. The caller holds the lock."""

@@ -27,8 +27,8 @@ INSERT INTO records (vector, sparse_indices, sparse_values, data, checksum, row,
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _REPLACE = "UPDATE records SET vector = ?, sparse_indices = ?, sparse_values = ?, data = ?, checksum = ? WHERE row = ?"
-_FREE_ROW = """
-SELECT 1 + max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'records'), 0),
+_LAST_ROW = """
+SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'records'), 0),
     coalesce((SELECT max(row) FROM records), 0))
 """
 
@@ -191,6 +191,10 @@ class Storage(RecordReader):
 
     # Records; those that only read are in `RecordReader`
 
+    def last_row(self) -> int:
+        """Return the last row that a record has or had. Records that are inserted later have later rows."""
+        return file.scalar(self._connection.execute(_LAST_ROW))
+
     def upsert(self, key: int, records: Sequence[StoredRecord]) -> list[int]:
         """Insert records, or replace those with the same ids, and return their rows in the given order.
 
@@ -202,7 +206,7 @@ class Storage(RecordReader):
             sqlite3.DatabaseError: The index of the ids is damaged, so that another record would be replaced.
         """
         number = file.scalar(self._connection.execute("SELECT next_number FROM namespaces WHERE key = ?", (key,)))
-        row = file.scalar(self._connection.execute(_FREE_ROW))
+        row = self.last_row() + 1
         known = self._numbered(self._rows_of_ids(key, [record.id for record in records]))
         self.record_cache.forget(its_row for its_row, _ in known.values())
         rows: list[int] = []
