@@ -156,8 +156,8 @@ class RecordReader:
             filter: The filter.
             check: Called every now and then. Whatever it raises ends this.
         """
-        condition, values = _condition(filter)
-        statement = f"SELECT row, {condition} FROM metadata WHERE TRUE"  # noqa: S608
+        passes, values = filters.to_column(parse(filter), stored.METADATA)
+        statement = f"SELECT row, {passes} FROM metadata WHERE TRUE"  # noqa: S608
         damaged: list[int] = []
         with interruptible(self._connection, check):
             found = list(over_rows(self._connection, statement, values, rows, damaged.append, "row"))
@@ -354,8 +354,8 @@ class RecordReader:
 
     def _whole(self, key: int, rows: Iterable[int], filter: str = "") -> Iterator[StoredRow]:
         """Yield the records of a namespace that are whole and pass a filter now; log those that are damaged."""
-        condition, values = _condition(filter)
-        statement = f"SELECT {stored.COLUMNS}, {condition} FROM {stored.TABLES} WHERE TRUE"  # noqa: S608
+        passes, values = filters.to_column(parse(filter), stored.METADATA)
+        statement = f"SELECT {stored.COLUMNS}, {passes} FROM {stored.TABLES} WHERE TRUE"  # noqa: S608
         for part in chunks(list(rows), READ_AT_ONCE):
             for row in self._stored_rows(statement, values, part):
                 if not stored.is_whole(row) or row[1] != key:
@@ -392,8 +392,3 @@ class RecordReader:
     def _run(self, statement: str, values: Sequence[object], rows: Iterable[int]) -> list[StoredRow]:
         """Run a statement over rows; see `over_rows`. A row at which SQLite fails is left out, and logged."""
         return list(over_rows(self._connection, statement, values, list(rows), self.damaged.add))
-
-
-def _condition(filter: str) -> tuple[str, Sequence[object]]:
-    node = parse(filter)
-    return ("TRUE", ()) if node is None else filters.to_sql(node, stored.METADATA)

@@ -16,6 +16,7 @@ because SQLite reads it that way.
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,7 +25,7 @@ from typing import TypeAlias
 from nextk.engine.filter import glob
 from nextk.engine.filter.tree import And, Compare, Contains, FieldPath, Glob, HasField, In, Node, Or, Value
 
-__all__ = ["Parameter", "json_path", "read_literal", "register", "to_sql"]
+__all__ = ["Parameter", "json_path", "read_literal", "register", "to_column", "to_sql"]
 
 Parameter: TypeAlias = str | int | float
 
@@ -46,6 +47,23 @@ def to_sql(node: Node, column: str) -> tuple[str, list[Parameter]]:
     """
     condition = _compile(node, column)
     return f"({condition.sql})", condition.parameters
+
+
+def to_column(node: Node | None, column: str) -> tuple[str, Sequence[Parameter]]:
+    """Compile a filter as a column of a SELECT, which is true for a match.
+
+    Args:
+        node: The tree of the filter; `None` if there is none, so that everything matches.
+        column: The column that contains JSON text or NULL; see `to_sql`.
+
+    Returns:
+        The column, and the values of its `?` placeholders in order.
+    """
+    if node is None:
+        return "TRUE", ()
+    condition, parameters = to_sql(node, column)
+    # SQLite evaluates both sides of every AND and OR in a bare column. Within CASE it stops where one side decides.
+    return f"CASE WHEN {condition} THEN TRUE ELSE FALSE END", parameters
 
 
 def read_literal(literal: Value) -> Value:
