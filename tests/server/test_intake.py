@@ -16,8 +16,9 @@ from starlette.types import Message, Receive, Scope, Send
 from nextk.cli.main import main
 from nextk.errors import RefusedError
 from nextk.server import listening
+from nextk.server.body_room import ArrivingBody, BodyRoom, body_to_refuse
 from nextk.server.descriptors import fit_connections
-from nextk.server.intake import BodyRoom, Intake
+from nextk.server.intake import Intake
 from nextk.server.limits import ConnectionLimits
 from tests.support.local_server import TOKEN, LocalServer
 from tests.support.raw_http import RawClient, raw_client
@@ -33,12 +34,10 @@ class Caller:
         sent: What the application has sent.
     """
 
-    def __init__(self, intake: Intake, *, length: int | None = 0) -> None:
+    def __init__(self, intake: Intake) -> None:
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self.sent: list[Message] = []
-        encoding = (b"transfer-encoding", b"chunked")
-        header = encoding if length is None else (b"content-length", b"%d" % length)
-        scope: Scope = {"type": "http", "method": "POST", "headers": [header], "caller": self}
+        scope: Scope = {"type": "http", "method": "POST", "headers": [], "caller": self}
         self.may_answer = asyncio.Event()
         self.task = asyncio.create_task(intake(scope, self._messages.get, self._send))
 
@@ -108,7 +107,7 @@ async def test_only_so_many_requests_are_under_way(make: Callable[..., Intake]) 
 async def test_a_body_that_does_not_come_takes_no_turn(make: Callable[..., Intake]) -> None:
     """Any number of requests whose bodies are not complete keep nobody else out."""
     intake = make()
-    slow = [Caller(intake, length=10) for _ in range(20)]
+    slow = [Caller(intake) for _ in range(20)]
     for caller in slow:
         caller.deliver(5, more=True)
     quick = Caller(intake)
@@ -119,93 +118,140 @@ async def test_a_body_that_does_not_come_takes_no_turn(make: Callable[..., Intak
         await caller.task
 
 
-async def test_large_bodies_wait_for_room_in_their_order(make: Callable[..., Intake]) -> None:
-    """A large body is read when those before it are done with, and a small one never waits."""
+async def test_large_bodies_wait_for_room(make: Callable[..., Intake]) -> None:
+    """A large body that finds no room is read when those before it are done with, and a small one never waits."""
     intake = make(max_requests=10)
-    first, *others = callers = [Caller(intake, length=size * LARGE) for size in (2, 2, 1)]
-    small = Caller(intake, length=1000)
-    for caller in [*callers, small]:
-        caller.deliver()
-    for caller in callers:
-        caller.may_answer.set()
-        assert caller is first or await caller.status() is None or first.task.done()
+    first, second, small = (Caller(intake) for _ in range(3))
+    for caller, size in ((first, 2 * LARGE), (second, 2 * LARGE), (small, 1000)):
+        caller.deliver(size)
+        await caller.status()
+    second.may_answer.set()
+    assert await second.status() is None
     assert await small.answered() == 200
-    assert [200, 200, 200] == [await caller.answered() for caller in [first, *others]]
+    assert [200, 200] == [await caller.answered() for caller in (first, second)]
 
 
 async def test_a_large_body_overtakes_none(make: Callable[..., Intake]) -> None:
-    """A body that would fit still waits behind a larger one, which would never find room otherwise."""
+    """A body that would fit still waits behind an older one, which would never find room otherwise."""
     intake = make(max_requests=10)
-    first, second, third = (Caller(intake, length=size * LARGE) for size in (2, 2, 1))
-    for caller in (second, third):
-        caller.deliver()
-        caller.may_answer.set()
-    assert [None, None] == [await caller.status() for caller in (second, third)]
-    first.leave()
-    await first.task
+    first, second, third = callers = [Caller(intake) for _ in range(3)]
+    for caller, size in zip(callers, (2, 2, 1), strict=True):
+        caller.deliver(size * LARGE)
+        await caller.status()
+    third.may_answer.set()
+    assert await third.status() is None
+    assert await first.answered() == 200
     assert [200, 200] == [await caller.answered() for caller in (second, third)]
 
 
+async def test_a_client_holds_only_what_it_has_sent(make: Callable[..., Intake]) -> None:
+    """Whoever declares much and sends little keeps nobody out, in whatever form the body comes."""
+    intake = make(max_requests=10, patience=60)
+    callers = [Caller(intake) for _ in range(20)]
+    for caller in callers:
+        caller.deliver(20_000, more=True)
+        await caller.status()
+    honest = Caller(intake)
+    honest.deliver(3 * LARGE)
+    assert await honest.answered() == 200
+    for caller in callers:
+        caller.leave()
+        await caller.task
+
+
 async def test_a_body_does_not_wait_for_ever(make: Callable[..., Intake]) -> None:
-    """A body that finds no room in time is refused, and the one behind it gets the room that it needs."""
-    intake = make(max_requests=10, patience=0.05)
-    first, second = Caller(intake, length=2 * LARGE), Caller(intake, length=2 * LARGE)
+    """Where requests hold all room until they are answered, a body is refused in time; then there is room again."""
+    intake = make(max_requests=10, patience=0.01)
+    first, second = Caller(intake), Caller(intake)
+    first.deliver(2 * LARGE)
     await first.status()
-    third = Caller(intake, length=LARGE)
-    third.deliver()
+    second.deliver(2 * LARGE)
     assert await second.answered() == 503
-    assert await third.answered() in (200, 503)
-    first.deliver()
     assert await first.answered() == 200
-    all_room = Caller(intake, length=9 * LARGE)
-    all_room.deliver()
+    all_room = Caller(intake)
+    all_room.deliver(9 * LARGE)
     assert await all_room.answered() == 200
+
+
+async def test_a_body_that_hardly_arrives_gives_way(make: Callable[..., Intake]) -> None:
+    """A client that has sent much and then hardly goes on is refused when another one needs the room."""
+    intake = make(max_requests=10, patience=0.01)
+    slow, honest = Caller(intake), Caller(intake)
+    slow.deliver(2 * LARGE, more=True)
+    await slow.status()
+    honest.deliver(2 * LARGE)
+    assert await slow.answered() == 503
+    assert (b"retry-after", b"1") in slow.sent[0]["headers"]
+    assert await honest.answered() == 200
+
+
+@pytest.mark.parametrize("count", [2, 3, 8])
+async def test_bodies_that_wait_for_each_other_come_to_an_end(make: Callable[..., Intake], count: int) -> None:
+    """When all room is taken by parts of bodies, those that began last are refused until the others are complete."""
+    intake = make(max_requests=10, room=8 * LARGE, patience=0.01)
+    callers = [Caller(intake) for _ in range(count)]
+    for caller in callers:
+        caller.may_answer.set()
+        caller.deliver(8 * LARGE // count, more=True)
+        await caller.status()
+    for caller in callers:
+        caller.deliver(7 * LARGE - 8 * LARGE // count)
+    statuses = [await caller.answered() for caller in callers]
+    assert statuses[0] == 200
+    assert statuses == sorted(statuses)
 
 
 async def test_a_request_that_is_cancelled_gives_its_room_back(make: Callable[..., Intake]) -> None:
     """Neither a request that has room nor one that waits for it keeps any when its task is cancelled."""
     intake = make()
-    callers = [Caller(intake, length=3 * LARGE) for _ in range(3)]
-    await callers[0].status()
+    callers = [Caller(intake) for _ in range(3)]
+    for caller in callers:
+        caller.deliver(3 * LARGE)
+        await caller.status()
     for caller in callers:
         caller.task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await caller.task
-    late = Caller(intake, length=3 * LARGE)
-    late.deliver()
+    late = Caller(intake)
+    late.deliver(3 * LARGE)
     assert await late.answered() == 200
 
 
-async def test_chunks_are_counted_as_they_come(make: Callable[..., Intake]) -> None:
-    """A body without a length takes room when it grows large, and is refused as soon as there is none."""
-    intake = make()
-    chunked = Caller(intake, length=None)
-    chunked.deliver(60_000, more=True)
-    declared = Caller(intake, length=3 * LARGE)
-    declared.deliver()
-    assert await chunked.status() is None
-    chunked.deliver(60_000, more=True)
-    assert await chunked.status() == 503
-    assert await declared.answered() == 200
-    again = Caller(intake, length=None)
-    for _ in range(5):
-        again.deliver(60_000, more=True)
-    again.deliver()
-    assert await again.answered() == 200
-
-
-async def test_a_reply_frees_the_room_of_the_body(make: Callable[..., Intake]) -> None:
+async def test_a_reply_frees_the_room_of_the_body() -> None:
     """All room is back after every kind of end."""
     room = BodyRoom(3 * LARGE, 0.01)
     intake = Intake(application, 1, room)
-    for length, leaves in ((2 * LARGE, False), (2 * LARGE, True), (None, False)):
-        caller = Caller(intake, length=length)
+    for leaves in (False, True):
+        caller = Caller(intake)
+        caller.deliver(2 * LARGE, more=leaves)
         if leaves:
+            await caller.status()
             caller.leave()
-        caller.deliver(2 * LARGE)
         caller.may_answer.set()
         await caller.task
-    room.take_now(3 * LARGE)
+    assert (room._free, dict(room._bodies)) == (3 * LARGE, {})
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("bodies", "refused"),
+    [
+        ([ArrivingBody(held=9 * MIB), ArrivingBody(held=2 * MIB, wanted=1)], 0),
+        ([ArrivingBody(held=9 * MIB, is_complete=True), ArrivingBody(held=2 * MIB, wanted=1)], 1),
+        ([ArrivingBody(held=9 * MIB, read_since=6), ArrivingBody(held=2 * MIB, wanted=1)], 1),
+        ([ArrivingBody(held=11 * MIB), ArrivingBody(held=2 * MIB, wanted=1)], 1),
+        ([ArrivingBody(held=2 * MIB), ArrivingBody(held=9 * MIB), ArrivingBody(wanted=1)], 1),
+        ([ArrivingBody(held=2 * MIB, wanted=1), ArrivingBody(wanted=1)], 1),
+        ([ArrivingBody(held=9 * MIB, is_complete=True)], None),
+    ],
+    ids=["slow", "complete", "just given room", "fast", "largest of the slow", "youngest", "none waits"],
+)
+def test_the_body_that_gives_way(bodies: list[ArrivingBody], refused: int | None) -> None:
+    """A body gives way that has hardly arrived meanwhile, the largest first; otherwise the youngest that waits."""
+    before = {body: min(body.held, 9 * MIB) for body in bodies}
+    assert body_to_refuse(bodies, before, 5) is (None if refused is None else bodies[refused])
 
 
 # With a server
@@ -250,6 +296,18 @@ def test_whoever_has_no_token_takes_no_room(server: LocalServer) -> None:
             assert honest.reply().status == 200
 
 
+def test_what_is_only_declared_takes_no_room(server: LocalServer) -> None:
+    """Clients that declare large bodies and send little of them do not keep another index's upsert out."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(raw_client(server)).send(post("/upsert", 2**20, b" " * 20_000))
+        server.add("others", type="dense", dimension=2)
+        honest = stack.enter_context(raw_client(server))
+        body = b'{"id": "a", "vector": [1, 0]}'.ljust(2**20)
+        honest.send(post("/indexes/others/upsert", len(body), body))
+        assert honest.reply().status == 200
+
+
 def test_the_options_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """`nextk serve` takes the number of connections, the number of requests, and the size of bodies."""
     found: list[object] = []
@@ -257,7 +315,7 @@ def test_the_options_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     def note(app: Starlette, _listener: object, limits: ConnectionLimits) -> None:
         intake = app.router.default
         assert isinstance(intake, Intake)
-        found.extend([limits.connections, intake._places._count, intake._room._size])
+        found.extend([limits.connections, intake._places._count, intake._room._free])
 
     monkeypatch.setattr(listening, "run", note)
     options = ["--max-connections", "7", "--max-requests", "8", "--max-bodies", "9"]

@@ -28,9 +28,10 @@ from nextk.server import docs_page, openapi
 from nextk.server.auth import Access, Tokens
 from nextk.server.backups import BackupReply, Backups
 from nextk.server.body_limits import MAX_BODY, Sizes, body_limit, read_body
+from nextk.server.body_room import BodyRoom
 from nextk.server.codec import MAX_REPLY, Reply, answer, refusal
 from nextk.server.fair_places import Claim
-from nextk.server.intake import MAX_BODIES, MAX_REQUESTS, BodyRoom, Intake, set_claim
+from nextk.server.intake import MAX_BODIES, MAX_REQUESTS, Intake, set_claim
 from nextk.server.metrics import Metrics
 from nextk.server.refusals import reason_of
 from nextk.server.routing import METHODS, UNKNOWN, RequestTarget
@@ -92,8 +93,9 @@ def create_app(
         max_requests: How many requests may be under way at the same time; further ones are refused with the status 503.
             Searches and writes take at most 7 of 8 of them, and those for one index by one kind of token at most half
             of these, unless there are no others. Default 256.
-        max_bodies: How many bytes the bodies of all requests may hold together; large ones wait for room, for 5
-            seconds, and are then refused with the status 503. Default 256 MiB.
+        max_bodies: How many bytes of the bodies of all requests may have arrived together. A body for which there is no
+            room waits for it, for 5 seconds; then one is refused with the status 503: one that hardly arrives, or else
+            the one that began last. Default 256 MiB.
         search_threads: How many requests may search or write at the same time, besides one of an index of which none
             does. Further ones wait; the indexes take turns. Fetching from an open query, stopping it, and everything
             else never waits for them. Default `None`, for the number of cores, at least 2.
