@@ -251,6 +251,33 @@ def test_a_client_that_has_gone_is_noticed() -> None:
         assert app.left.wait(5)
 
 
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize("behind", [1, 400_000], ids=["one byte", "more than is read ahead"])
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "stays"])
+def test_a_client_is_noticed_behind_what_it_has_sent_ahead(parser: str, behind: int, leaves: bool) -> None:
+    """Whatever a client has sent behind its request, what it asked for does not run on when it leaves, or may have."""
+    app = PlainApp()
+    with LimitedServer(app, QUICK, parser) as server, raw_client(server) as client:
+        client.send(REQUEST.replace(b"/", b"/wait", 1) + b"G" * behind)
+        assert app.waiting.wait(5)
+        if leaves:
+            client.close()
+        if leaves or behind > QUICK.head_bytes:
+            assert app.left.wait(5)
+        else:
+            assert not app.left.wait(0.5)
+            app.go_on.set()
+            assert client.reply().status == 200
+
+
+def test_much_may_be_sent_ahead_of_a_quick_reply(server: LimitedServer) -> None:
+    """A large body behind another request is read when that is answered."""
+    with raw_client(server) as client:
+        large = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 400000\r\n\r\n" + b"a" * 400_000
+        client.send(REQUEST + large + REQUEST)
+        assert [b'{"bytes":%d}' % size for size in (0, 400_000, 0)] == [client.reply().body for _ in range(3)]
+
+
 def test_a_client_that_stops_reading_is_cut_off(server: LimitedServer) -> None:
     """A client that does not take its reply loses its connection, and with it the rest of the reply."""
     with raw_client(server) as client:

@@ -253,7 +253,9 @@ class _Guarded(_Parsing):
         try:
             while self._input and not self.transport.is_closing():
                 if self.clock.stage is Stage.REPLY:
-                    self.flow.pause_reading()
+                    if len(self._input) > self._limits.head_bytes:
+                        self.flow.pause_reading()
+                        self.clock.lose_sight()
                     return
                 more = self._take_body() if self.clock.stage is Stage.BODY else self._take_head()
                 if not more:

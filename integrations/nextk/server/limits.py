@@ -22,11 +22,12 @@ class ConnectionLimits:
         reply: The time without any progress after which a client counts as one that no longer reads its reply.
         reply_rate: The least rate at which a client must take its reply, on average.
         grace: The time for which both rates may be missed.
-        half_closed: The time for which a request goes on whose client has closed its half of the connection. A client
-            that has gone for good looks the same, and what it asked for must not run on.
+        half_closed: The time for which a request goes on whose client has closed its half of the connection, or has
+            sent more behind it than is read ahead. A client that has gone for good looks the same, and what it asked
+            for must not run on.
         linger: The time for which the server still reads, and drops, what a client sends that was refused. If the
             server closed at once, the refusal could be lost on its way.
-        head_bytes: The size of the request line and the headers together.
+        head_bytes: The size of the request line and the headers together, and of what is read ahead of a reply.
         headers: The number of headers.
         request_line: The size of the request line.
         connections: The number of connections.
@@ -99,6 +100,7 @@ class ConnectionClock:
         self.stage = Stage.NEW
         self.since = clock()
         self.half_closed = False
+        self._is_unseen = False
         self._received = 0
         self._looked = self.since
         self._unsent = 0
@@ -110,6 +112,7 @@ class ConnectionClock:
         self.stage = stage
         self.since = self._looked = self._clock()
         self._received = 0
+        self._is_unseen = False
 
     def received(self, count: int) -> None:
         """Note that bytes of a body have arrived.
@@ -123,6 +126,12 @@ class ConnectionClock:
         """Note that the client has closed its half of the connection while its reply is being made."""
         self.half_closed = True
         self.since = self._clock()
+
+    def lose_sight(self) -> None:
+        """Note that the client has sent so much ahead of its reply that nobody reads on, or sees it leave."""
+        if not self._is_unseen:
+            self._is_unseen = True
+            self.since = self._clock()
 
     def note_unsent(self, unsent: int) -> None:
         """Note how much the client has not taken yet.
@@ -164,7 +173,7 @@ class ConnectionClock:
             Stage.NEW: (elapsed >= limits.first_request, Overdue.CLOSE),
             Stage.HEAD: (elapsed >= limits.head, Overdue.ANSWER),
             Stage.BODY: (slow or elapsed >= limits.body, Overdue.ANSWER),
-            Stage.REPLY: (self.half_closed and elapsed >= limits.half_closed, Overdue.CLOSE),
+            Stage.REPLY: ((self.half_closed or self._is_unseen) and elapsed >= limits.half_closed, Overdue.CLOSE),
             Stage.IDLE: (not unsent and elapsed >= limits.keep_alive, Overdue.CLOSE),
             Stage.ENDING: (elapsed >= limits.linger, Overdue.ABORT),
         }
