@@ -136,7 +136,7 @@ class TestPages:
         alive = [0, 5_000, 5_001, 5_002, 9_999]
         reads = 0
 
-        def load(rows: Sequence[int]) -> Mapping[int, Match]:
+        def load(rows: Sequence[int], limit: int) -> Mapping[int, Match]:
             nonlocal reads
             reads += 1
             return {row: Match(str(row)) for row in rows if row in alive}

@@ -217,7 +217,7 @@ class TestFailedPages:
         """Whichever of the reads of a page fails, and how often, the page is the one that it would have been."""
 
         def pages(fails: Callable[[], bool]) -> list[list[str]]:
-            def load(rows: Sequence[int]) -> Mapping[int, Match]:
+            def load(rows: Sequence[int], limit: int) -> Mapping[int, Match]:
                 if fails():
                     raise ZeroDivisionError
                 return {row: Match(str(row)) for row in rows if row in alive}
@@ -257,7 +257,7 @@ class TestFailedPages:
             queries.fetch_next(NAME, 1, 2)
 
 
-def load(rows: Sequence[int]) -> dict[int, Match]:
+def load(rows: Sequence[int], limit: int) -> dict[int, Match]:
     """The records of numbers."""
     return {row: Match(str(row)) for row in rows}
 

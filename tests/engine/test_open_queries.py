@@ -34,7 +34,7 @@ class ManualClock:
         return self.now
 
 
-def load(rows: Sequence[int]) -> dict[int, Match]:
+def load(rows: Sequence[int], limit: int) -> dict[int, Match]:
     """The records of numbers."""
     return {row: Match(str(row)) for row in rows}
 
@@ -183,10 +183,10 @@ class TestIdle:
         clock = ManualClock()
         cursors = OpenQueries(5, clock)
 
-        def slow(rows: Sequence[int]) -> dict[int, Match]:
+        def slow(rows: Sequence[int], limit: int) -> dict[int, Match]:
             clock.now += 100
             cursors.sweep()
-            return load(rows)
+            return load(rows, limit)
 
         uuid, page = start(cursors, slow, count=2)
         assert (["0", "1"], ["2"]) == (ids(page), ids(cursors.fetch_next(uuid, 1)))
@@ -257,7 +257,7 @@ class TestCap:
         """If the first page cannot be read, no query stays open whose uuid nobody knows."""
         cursors = OpenQueries(1, ManualClock())
 
-        def broken(rows: Sequence[int]) -> dict[int, Match]:
+        def broken(rows: Sequence[int], limit: int) -> dict[int, Match]:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
@@ -268,9 +268,9 @@ class TestCap:
         """A page that fails has taken rows from the order, so its query ends: going on would skip these rows."""
         cursors, pages = OpenQueries(1, ManualClock()), iter([True, False])
 
-        def once(rows: Sequence[int]) -> dict[int, Match]:
+        def once(rows: Sequence[int], limit: int) -> dict[int, Match]:
             if next(pages):
-                return load(rows)
+                return load(rows, limit)
             raise ZeroDivisionError
 
         uuid, _ = start(cursors, once)
@@ -301,11 +301,11 @@ class TestSharing:
         cursors, reading, go_on = OpenQueries(5, ManualClock()), threading.Event(), threading.Event()
         uuid = ""
 
-        def gated(rows: Sequence[int]) -> dict[int, Match]:
+        def gated(rows: Sequence[int], limit: int) -> dict[int, Match]:
             if uuid:
                 reading.set()
                 assert go_on.wait(10)
-            return load(rows)
+            return load(rows, limit)
 
         uuid, _ = start(cursors, gated)
         with ThreadPoolExecutor(3) as pool:
@@ -325,10 +325,10 @@ class TestSharing:
         """While one query reads a page, others start, go on and stop."""
         cursors, reading, go_on = OpenQueries(5, ManualClock()), threading.Event(), threading.Event()
 
-        def gated(rows: Sequence[int]) -> dict[int, Match]:
+        def gated(rows: Sequence[int], limit: int) -> dict[int, Match]:
             reading.set()
             assert go_on.wait(10)
-            return load(rows)
+            return load(rows, limit)
 
         with ThreadPoolExecutor(1) as pool:
             slow = pool.submit(start, cursors, gated)

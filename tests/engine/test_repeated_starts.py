@@ -27,7 +27,7 @@ def searched(request: pytest.FixtureRequest) -> Iterator[Searched]:
         searched.rig.engine.stop(NAME)
 
 
-def load(rows: Sequence[int]) -> dict[int, Match]:
+def load(rows: Sequence[int], limit: int) -> dict[int, Match]:
     """The records of numbers."""
     return {row: Match(str(row)) for row in rows}
 

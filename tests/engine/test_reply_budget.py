@@ -1,6 +1,8 @@
 """The budget of a reply: what counts, and that a page which is refused for its size loses no row."""
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -95,23 +97,44 @@ def test_reads_are_counted(read: Any) -> None:
         assert 422 == it.value.status
 
 
+@contextmanager
+def counted_reads(rig: Rig) -> Iterator[dict[str, int]]:
+    """Count the records that are read from the file."""
+    read = {"count": 0}
+    stored_rows = rig.engine._storage._stored_rows
+
+    def counted(statement: str, values: Any, rows: Any) -> Any:
+        found = stored_rows(statement, values, rows)
+        read["count"] += len(found)
+        return found
+
+    rig.engine._storage._stored_rows = counted  # type: ignore[method-assign]
+    yield read
+    del rig.engine._storage._stored_rows
+
+
 def test_a_refused_read_stops_early() -> None:
     """What is over the budget is not read to its end."""
-    with texts(1_000, [10_000]) as rig:
-        read = {"count": 0}
-        stored_rows = rig.engine._storage._stored_rows
-
-        def counted(statement: str, values: Any, rows: Any) -> Any:
-            found = stored_rows(statement, values, rows)
-            read["count"] += len(found)
-            return found
-
-        rig.engine._storage._stored_rows = counted  # type: ignore[method-assign]
+    with texts(1_000, [10_000]) as rig, counted_reads(rig) as read:
         for request in READS.values():
             rig.engine._storage.record_cache.clear()
             with pytest.raises(ReplyRefused):
                 within_budget(100_000, lambda request=request: request(rig))  # type: ignore[misc]
         assert read["count"] <= 64 * len(READS)
+
+
+@pytest.mark.parametrize("budget", [10**6, None], ids=["budget", "no budget"])
+def test_a_page_over_gaps_reads_little(budget: int | None) -> None:
+    """A page that reads ahead over deleted records reads hardly more records than it has room for."""
+    with texts(6_000, [1_000]) as rig:
+        uuid, _ = rig.start(vector=[1.0], topK=1, includeData=True)
+        rig.delete(ids=[str(number) for number in range(1, 2_500)])
+        rig.engine._storage.record_cache.clear()
+        with counted_reads(rig) as read:
+            fetch = functools.partial(rig.fetch_next, uuid, 1)
+            assert ["2500"] == ids(fetch() if budget is None else within_budget(budget, fetch))
+        assert read["count"] <= 64
+        rig.engine.stop(uuid)
 
 
 def test_matches_that_are_put_back_do_not_count() -> None:

@@ -38,7 +38,7 @@ STEPS = st.lists(
 """Starts by a share, pages and stops of a query by its number, and seconds that pass."""
 
 
-def load(rows: Sequence[int]) -> dict[int, Match]:
+def load(rows: Sequence[int], limit: int) -> dict[int, Match]:
     """Return records of numbers."""
     return {row: Match(str(row)) for row in rows}
 
@@ -144,11 +144,11 @@ def test_a_query_that_is_read_is_not_idle() -> None:
     """A page that is being read keeps its query, however long that takes; the next longest idle one goes."""
     reading, go_on, clock = threading.Event(), threading.Event(), ManualClock()
 
-    def slow(rows: Sequence[int]) -> dict[int, Match]:
+    def slow(rows: Sequence[int], limit: int) -> dict[int, Match]:
         if rows != [0]:
             reading.set()
             go_on.wait()
-        return load(rows)
+        return load(rows, limit)
 
     queries = OpenQueries(4, clock)
     first, second = start(queries, SHARES[0], slow), start(queries, SHARES[0])

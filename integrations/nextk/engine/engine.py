@@ -23,7 +23,7 @@ from nextk.engine.filter.syntax import parse
 from nextk.engine.filter.timer import FilterTimer
 from nextk.engine.fusion import Order
 from nextk.engine.open_queries import QueryStart
-from nextk.engine.pages import LoadRows, RepeatablePage
+from nextk.engine.pages import LoadRows, RepeatablePage, load_until
 from nextk.engine.parts import in_parts
 from nextk.engine.passing import PassingRows
 from nextk.engine.protocol import QueryShares, RangePage
@@ -335,18 +335,19 @@ class EmbeddedEngine(BaseEngine):
             time.sleep(_PAUSE)
         return passing
 
-    def _load(self, rows: Sequence[int], *, key: int, query: Query, changes: int) -> Mapping[int, Match]:
+    def _load(self, rows: Sequence[int], limit: int, *, key: int, query: Query, changes: int) -> Mapping[int, Match]:
         """Read the records of rows that still exist, still pass the filter, and are not damaged.
 
         Args:
-            rows: The rows.
+            rows: The rows, which are read in their order.
+            limit: The number of records at which to stop. Some more may be returned.
             key: The key of the namespace.
             query: The query.
             changes: The changes that were counted when the query began, and all of the rows passed its filter.
         """
         with self._lock:
             self._cache.current()
-            return self._storage.load(key, rows, query, query.filter, changes)
+            return load_until(limit, rows, lambda part: self._storage.load(key, part, query, query.filter, changes))
 
     def embed_query(self, text: str, mode: QueryMode) -> TextVectors:
         """Embed the text of a query by the models of the index, and search nothing; see `records.embed_query`."""

@@ -6,14 +6,36 @@ import numpy as np
 
 from nextk.engine.fusion import Order
 from nextk.engine.ranking import NO_ROWS, Ranked, ranked
-from nextk.engine.reply_budget import READ_AT_ONCE, spend
+from nextk.engine.reply_budget import READ_AT_ONCE, read_at_once, spend
 from nextk.engine.statements import chunks
 from nextk.engine.values import Match
 
 _MAX_READ_AHEAD = 16_384  # rows
 
-LoadRows = Callable[[Sequence[int]], Mapping[int, Match]]
-"""Reads the records of rows as new matches, by row. Rows that are gone or no longer pass the filter are left out."""
+LoadRows = Callable[[Sequence[int], int], Mapping[int, Match]]
+"""Reads the records of rows in their order, as new matches by row, until it has found at least so many of them.
+
+Rows that are gone or no longer pass the filter are left out, as are those behind where it has stopped. Thus no more is
+read than a page has room for, however many rows a page looks at because most of them are gone.
+"""
+
+
+def load_until(
+    limit: int, rows: Sequence[int], load: Callable[[Sequence[int]], Mapping[int, Match]]
+) -> dict[int, Match]:
+    """Read the records of rows part by part, until enough of them are found.
+
+    Args:
+        limit: The number of records that is enough. Some more may be returned: those of the last part.
+        rows: The rows, which are read in their order.
+        load: Reads all records of some rows.
+    """
+    found: dict[int, Match] = {}
+    for part in chunks(rows, max(limit, READ_AT_ONCE)):
+        found |= load(part)
+        if len(found) >= limit:
+            break
+    return found
 
 
 class RepeatablePage:
@@ -91,15 +113,18 @@ class RepeatablePage:
             self._rows = ranked(self._rows.rows, self._rows.scores)
 
     def _load(self, load: LoadRows, rows: Ranked, records: dict[int, Match]) -> None:
-        """Add the records of rows to those of the page, part by part, until it is full."""
-        for part in chunks(rows.rows.tolist(), READ_AT_ONCE):
-            if len(records) >= self.count:
-                return
-            found, room = load(part), self.count - len(records)
+        """Add the records of rows to those of the page, until it is full."""
+        ahead: list[int] = rows.rows.tolist()
+        while ahead and len(records) < self.count:
+            room = self.count - len(records)
+            limit = read_at_once(room)
+            found = load(ahead, limit)
+            positions = [position for position, row in enumerate(ahead) if row in found]
             if len(found) > room:
-                found = {row: found[row] for row in [row for row in part if row in found][:room]}
+                found = {row: found[row] for row in [ahead[position] for position in positions[:room]]}
             spend(found.values())
             records.update(found)
+            ahead = ahead[positions[-1] + 1 :] if len(positions) >= limit else []
 
     def _take(self, order: Order, count: int) -> Ranked:
         self.torn = True

@@ -13,7 +13,7 @@ import orjson
 from nextk.engine.values import Match
 from nextk.errors import RefusedError
 
-__all__ = ["READ_AT_ONCE", "ReplyRefused", "spend", "within_budget"]
+__all__ = ["READ_AT_ONCE", "ReplyRefused", "read_at_once", "spend", "within_budget"]
 
 T = TypeVar("T")
 
@@ -55,6 +55,15 @@ def within_budget(size: int, call: Callable[[], T]) -> T:
         return call()
     finally:
         _budget.reset(token)
+
+
+def read_at_once(count: int) -> int:
+    """Return how many of some records of a reply may be read before they are counted.
+
+    Args:
+        count: The number of records that the reply still needs.
+    """
+    return count if _budget.get() is None else min(count, READ_AT_ONCE)
 
 
 def spend(matches: Iterable[Match], times: int = 1) -> None:
