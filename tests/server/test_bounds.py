@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextk.bodies import MAX_DIMENSION, MAX_NON_ZEROS
 from nextk.dispatch import COMMANDS
+from nextk.engine.filter.syntax import MAX_BYTES
 from nextk.errors import RefusedError
 from nextk.server import body_limits
 from nextk.server.body_limits import MAX_BODY, BodyLimit, body_limit
@@ -64,11 +66,45 @@ def test_what_fits_the_fields_fits_the_body(command: str, body: object) -> None:
     limit.require_few_values(content)
 
 
+CONTROL = "\x01"  # one byte of UTF-8, and six as an escape
+VECTORS = {
+    "vector": [-1.7976931348623157e308] * MAX_DIMENSION,
+    "sparseVector": {"indices": [2**31 - 1] * MAX_NON_ZEROS, "values": [-1.7976931348623157e308] * MAX_NON_ZEROS},
+}
+FILTER = CONTROL * MAX_BYTES
+UUID = "0" * 36
+
+LARGEST: list[tuple[str, Any, int]] = [
+    ("query", VECTORS | {"filter": FILTER, "topK": 1_000, "includeMetadata": True}, 100),
+    ("query-data", {"data": CONTROL * 65_536, "filter": FILTER, "topK": 1_000}, 100),
+    ("resumable-query", VECTORS | {"filter": FILTER, "maxIdle": 3_600, "uuid": UUID}, 1),
+    ("resumable-query-data", {"data": CONTROL * 65_536, "filter": FILTER, "uuid": UUID}, 1),
+    ("resumable-query-next", {"uuid": UUID, "additionalK": 1_000, "pageNumber": 2**31}, 1),
+    ("resumable-query-end", {"uuid": UUID}, 1),
+    ("fetch", CONTROL * 1_000, 1_000),
+    ("delete", CONTROL * 1_000, 1_000),
+    ("delete", {"filter": FILTER}, 1),
+    ("range", {"cursor": "9" * 18, "limit": 1_000, "prefix": CONTROL * 1_000}, 1),
+    ("update", VECTORS | {"id": CONTROL * 1_000, "data": CONTROL * 10**6, "metadata": {"a": CONTROL * 48_000}}, 1),
+    ("rename-namespace", {"namespace": CONTROL * 1_000, "newNamespace": CONTROL * 1_000}, 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "item", "count"), LARGEST, ids=[f"{command} {count}" for command, _, count in LARGEST]
+)
+def test_escapes_fit_the_body(command: str, item: object, count: int) -> None:
+    """As many of the largest values as a command allows are not too large, though each character is an escape."""
+    limit, content = body_limit(command, MAX_BODY), json.dumps(item).encode()
+    limit.require_size(count * (len(content) + len(", ")) + len('{"ids": []}'))
+    limit.require_few_values(b"[" + content + b"]" if count == 1 else content)
+
+
 def test_no_limit_is_above_that_of_upserts() -> None:
     """Whoever lowers the limit of upserts lowers that of every command."""
     assert {2_000} == {body_limit(command, 2_000).size for command in COMMANDS}
     assert [] == [
-        command for command in COMMANDS if "upsert" not in command and body_limit(command, MAX_BODY).size > 2**24
+        command for command in COMMANDS if "upsert" not in command and body_limit(command, MAX_BODY).size > 43 * 2**20
     ]
 
 

@@ -1,8 +1,8 @@
 """How large the body of a request may be, by its command.
 
 Only records need large bodies. Any other command has a limit of its own, a little above the largest body that its
-fields allow. In memory the values of JSON take many times the room of their text, so these are counted as well, before
-they are read.
+fields allow when each character is written as an escape. In memory the values of JSON take many times the room of their
+text, so these are counted as well, before they are read.
 """
 
 from collections.abc import Mapping
@@ -12,12 +12,23 @@ from typing import NamedTuple
 import numpy as np
 from starlette.requests import Request
 
+from nextk.bodies import (
+    MAX_DATA_BYTES,
+    MAX_DIMENSION,
+    MAX_ID_BYTES,
+    MAX_METADATA_BYTES,
+    MAX_NON_ZEROS,
+    MAX_QUERIES,
+    MAX_QUERY_BYTES,
+    MAX_ROWS,
+)
+from nextk.engine.filter.syntax import MAX_BYTES as MAX_FILTER_BYTES
 from nextk.errors import RefusedError
 
 MAX_BODY = 64 * 2**20
 """How many bytes the body of an upsert may have by default."""
 
-_KIB, _MIB = 2**10, 2**20
+_KIB = 2**10
 _PIECE = 2**18  # bytes that are looked at before another thread may have its turn
 _DIGITS = 18  # of the longest Content-Length that is worth reading
 _UPSERT = "send fewer records at a time; a server may be started with a higher --max-body"
@@ -104,18 +115,27 @@ def _count_outside_texts(body: bytes) -> _Counts:
     return _Counts(containers, commas)
 
 
+# The bytes of the largest fields, with one value on each line.
+_ESCAPED = 6  # a character of one byte as \u0001
+_NUMBER = len("        -1.7976931348623157e+308,\n")
+_FIELDS = 4 * _KIB  # the names of the fields of an object, and all its short ones
+_ID = _ESCAPED * MAX_ID_BYTES + len('        "",\n')
+_VECTORS = _NUMBER * (MAX_DIMENSION + 2 * MAX_NON_ZEROS)
+_FILTER = _ESCAPED * MAX_FILTER_BYTES
+_VECTOR_QUERY = _VECTORS + _FILTER + _FIELDS
+_TEXT_QUERY = _ESCAPED * MAX_QUERY_BYTES + _FILTER + _FIELDS
+_UPDATE = _ID + _VECTORS + _ESCAPED * (MAX_DATA_BYTES + MAX_METADATA_BYTES) + _FIELDS
+
 _PLAIN = BodyLimit(64 * _KIB, "this command needs less")
-_IDS = BodyLimit(4 * _MIB, "divide the ids into several requests")
-_QUERIES = BodyLimit(16 * _MIB, "send fewer queries at a time")
-_START = BodyLimit(_MIB, "shorten the query")
+_IDS = BodyLimit(MAX_ROWS * _ID + _FIELDS, "divide the ids into several requests")
 
 _LIMITS: Mapping[str, BodyLimit] = {
-    "update": BodyLimit(8 * _MIB, "shorten the text of the record"),
-    "query": _QUERIES,  # a hundred vectors of the largest dimension, each number written with 17 digits
-    "query-data": _QUERIES,  # a hundred texts, written in escapes
-    "resumable-query": _START,
-    "resumable-query-data": _START,
-    "fetch": _IDS,  # a thousand ids, written in escapes
+    "update": BodyLimit(_UPDATE, "shorten the text of the record"),
+    "query": BodyLimit(MAX_QUERIES * _VECTOR_QUERY, "send fewer queries at a time"),
+    "query-data": BodyLimit(MAX_QUERIES * _TEXT_QUERY, "send fewer queries at a time"),
+    "resumable-query": BodyLimit(_VECTOR_QUERY, "shorten the query"),
+    "resumable-query-data": BodyLimit(_TEXT_QUERY, "shorten the query"),
+    "fetch": _IDS,
     "delete": _IDS,
 }
 """The limits by command; upserts are not among them, and all others have `_PLAIN`."""
