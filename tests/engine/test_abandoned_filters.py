@@ -1,5 +1,6 @@
 """Filters that SQLite evaluates, and other long work: given up in time, without the lock, and without half a write."""
 
+import itertools
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from nextk.dispatch import dispatch
 from nextk.engine import engine as engine_module
-from nextk.engine import interruption
+from nextk.engine import interruption, parts, passing
 from nextk.engine.abandonment import abandonable
 from nextk.engine.filter.store import FieldBudget
 from nextk.engine.filter.timer import FilterTimeout, FilterTimer
@@ -27,8 +28,9 @@ FILTERED: dict[str, Any] = {"vector": [1.0, 0.0], "topK": 100, "filter": "n >= 3
 
 
 @pytest.fixture
-def rig() -> Iterator[Rig]:
-    """An index of ten records whose fields are too large for memory, so that SQLite evaluates filters."""
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    """An index of ten records whose fields are too large for memory, so that SQLite evaluates filters in two parts."""
+    monkeypatch.setattr(passing, "_ROWS_AT_ONCE", 5)
     with Rig(dimension=2) as rig:
         rig.upsert(*({"id": str(number), "vector": [1.0, number], "metadata": {"n": number}} for number in range(10)))
         rig.engine._field_budget = FieldBudget(0)
@@ -59,10 +61,12 @@ def test_the_deadline(rig: Rig, monkeypatch: pytest.MonkeyPatch, where: str) -> 
     """A filter that SQLite evaluates is given up at its deadline, and the next search finds what it should."""
     if where == "within a part":
         monkeypatch.setattr(interruption, "_STEPS", 1)
+    monkeypatch.setattr(parts, "_HELD", 0.0)
     with monkeypatch.context() as patch:
-        clock = iter([0.0, 11.0])
-        patch.setattr(engine_module, "FilterTimer", lambda seconds: FilterTimer(seconds, clock=lambda: next(clock)))
-        with pytest.raises(FilterTimeout, match="The filter took longer than 10 seconds"):
+        clock = itertools.chain([0.0], itertools.repeat(11.0)).__next__
+        patch.setattr(engine_module, "FilterTimer", lambda seconds: FilterTimer(seconds, clock=clock))
+        # Nothing of it is kept, so there is no use in sending it again.
+        with pytest.raises(FilterTimeout, match=r"longer than 10 seconds, and the search was given up\. Use a simpler"):
             rig.query(**FILTERED)
     assert 7 == len(rig.query(**FILTERED))
 
@@ -76,6 +80,7 @@ def test_a_next_does_not_wait_for_a_filter(rig: Rig, monkeypatch: pytest.MonkeyP
         assert go_on.wait(60)
 
     uuid, _ = rig.start(vector=[1.0, 0.0], topK=1)
+    monkeypatch.setattr(parts, "_HELD", 0.0)
     monkeypatch.setattr(FilterTimer, "check", check)
     with ThreadPoolExecutor(1) as threads:
         search = threads.submit(rig.query, **FILTERED)

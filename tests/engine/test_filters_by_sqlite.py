@@ -1,13 +1,21 @@
 """Filters that SQLite evaluates: what they evaluate, when they make room for others, and what counts as their time."""
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from nextk.engine import engine, parts, passing
 from nextk.engine.filter import glob
+from nextk.engine.filter.seconds import FilterSeconds
 from nextk.engine.filter.store import FieldBudget
+from nextk.engine.filter.timer import FilterTimer
+from nextk.engine.parts import in_parts
 from tests.support.bare_engine import Rig
+from tests.support.pauses import act_in_pauses
 
 
 @pytest.fixture
@@ -68,3 +76,95 @@ def test_nothing_is_evaluated_that_cannot_matter(
     words.clear()
     assert len(passing) == rig.delete(filter=filter)
     assert compared == sorted(words)
+
+
+class Waiting:
+    """A clock that only goes on while a search waits, and a lock for which everybody has to wait.
+
+    Args:
+        lock: The lock.
+    """
+
+    def __init__(self, lock: AbstractContextManager[object]) -> None:
+        self._lock = lock
+        self._time = 0.0
+
+    def __call__(self) -> float:
+        """Return the time in seconds."""
+        return self._time
+
+    def wait(self) -> None:
+        """Let a minute pass."""
+        self._time += 60.0
+
+    def __enter__(self) -> None:
+        self.wait()
+        self._lock.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._lock.__exit__(*error)
+
+
+@pytest.mark.parametrize("by_sqlite", [True, False], ids=["by SQLite", "in memory"])
+def test_waiting_is_not_the_time_of_a_filter(rig: Rig, monkeypatch: pytest.MonkeyPatch, *, by_sqlite: bool) -> None:
+    """A search is not given up because it waits for writers, and its waiting is not counted as seconds of filters."""
+    rig.engine._field_budget = FieldBudget(0 if by_sqlite else 2**20)
+    rig.upsert(*(record(number) for number in range(10, 20)), namespace="other")
+    waiting = Waiting(rig.engine._lock)
+    seconds = FilterSeconds(waiting)
+    monkeypatch.setattr(passing, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(engine, "_FILTER_PART", 3)
+    monkeypatch.setattr(engine, "FilterTimer", lambda limit: FilterTimer(limit, clock=waiting))
+    monkeypatch.setattr(rig.engine, "_lock", waiting)
+    monkeypatch.setattr(rig.engine, "_filter_seconds", seconds)
+    act_in_pauses(monkeypatch, waiting.wait)
+    for _ in range(2):
+        assert 5 == len(rig.query(vector=[1.0, 0.0], topK=10, filter="n < 15", namespace="other"))
+    assert 5 == rig.delete(filter="n < 15", namespace="other")
+    assert 0.0 == seconds.total
+    assert waiting() > 600.0
+
+
+def refill(rig: Rig) -> None:
+    """Write records of the same ids and numbers, all of which pass, in the place of all that there are."""
+    rig.engine.reset("")
+    rig.upsert(*(record(number) for number in range(10)))
+
+
+@pytest.mark.parametrize(
+    ("write", "found"),
+    [(lambda rig: rig.upsert(*(record(number) for number in range(10, 99))), 10), (refill, 0)],
+    ids=["inserted", "refilled"],
+)
+def test_a_search_is_of_its_beginning(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, write: Callable[[Rig], object], found: int
+) -> None:
+    """A search that is filtered by SQLite never finds what is inserted meanwhile, and ends after as many parts."""
+    pauses: list[int] = []
+
+    def act() -> None:
+        pauses.append(len(pauses))
+        write(rig)
+
+    monkeypatch.setattr(passing, "_ROWS_AT_ONCE", 4)
+    act_in_pauses(monkeypatch, act)
+    assert found == len(rig.query(vector=[1.0, 0.0], topK=100, filter="n >= 0"))
+    assert [0, 1] == pauses
+
+
+@pytest.mark.parametrize(("cost", "pauses"), [(1, 6), (7, 33), (15, 99), (400, 99)])
+def test_the_lock_is_held_for_a_while(monkeypatch: pytest.MonkeyPatch, cost: int, pauses: int) -> None:
+    """Work of a hundred parts waits for others after some milliseconds, or after one part if that takes longer."""
+    clock = [0]
+    waits: list[float] = []
+    checks: list[int] = []
+
+    def part() -> tuple[str] | None:
+        clock[0] += cost
+        return ("done",) if clock[0] == 100 * cost else None
+
+    fake = SimpleNamespace(perf_counter=lambda: clock[0], sleep=waits.append)
+    monkeypatch.setattr(parts, "time", fake)
+    monkeypatch.setattr(parts, "_HELD", 15)
+    assert "done" == in_parts(threading.Lock(), part, lambda: checks.append(clock[0]))
+    assert pauses == len(waits) == len(checks)

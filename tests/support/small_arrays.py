@@ -5,12 +5,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from nextk.engine import blocks, columns, engine, ranking
+from nextk.engine import blocks, columns, engine, parts, ranking
 
 
 @contextmanager
 def small_arrays(block: int = 4) -> Iterator[None]:
     """Return a context manager within which arrays begin small, and are read and sorted a few rows at a time.
+
+    Other threads may come in between any two parts of a filter.
 
     Args:
         block: The vectors of three numbers that a block holds, and the rows of the first chunk that is sorted.
@@ -20,6 +22,7 @@ def small_arrays(block: int = 4) -> Iterator[None]:
         patch.setattr(blocks, "BLOCK_BYTES", 12 * block)
         patch.setattr(blocks, "_CHUNK_BYTES", 64 * block)
         patch.setattr(engine, "_FILTER_PART", block)
+        patch.setattr(parts, "_HELD", 0.0)
         patch.setattr(ranking, "_SMALLEST_CHUNK", block)
         patch.setattr(ranking, "_FIRST_CHUNK", block)
         yield

@@ -7,8 +7,7 @@ not enter it. Records that are deleted later, or whose metadata no longer passes
 
 import contextlib
 import functools
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nextk.bodies import MAX_ROWS, Delete, Fetch, Include, Query, Range, Record, TextRecord, Update
@@ -25,7 +24,7 @@ from nextk.engine.fusion import Order
 from nextk.engine.open_queries import QueryStart
 from nextk.engine.pages import LoadRows, RepeatablePage, load_until
 from nextk.engine.parts import in_parts
-from nextk.engine.passing import PassingRows
+from nextk.engine.passing import PassingRows, filtered
 from nextk.engine.protocol import QueryShares, RangePage
 from nextk.engine.schema import Schema
 from nextk.engine.shares import Share
@@ -36,8 +35,6 @@ from nextk.types import QueryMode
 
 _VECTORS = Include.model_validate({"includeVectors": True})
 _FILTER_PART = 2_048  # values of metadata fields that are read at once
-_ROWS_AT_ONCE = 500  # of which SQLite evaluates a filter at once, for whose time an open query may have to wait
-_PAUSE = 0.0005  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +101,7 @@ class EmbeddedEngine(BaseEngine):
     def _delete_passing(self, namespace: str, filter: str) -> int:
         """Delete the records that pass a filter: find them part by part, so that the lock is free in between."""
         parse(filter)
+        require_wanted()
         with self._lock:
             self._cache.current()
             found = PassingRows(self._storage, filter, require_wanted)
@@ -276,10 +274,10 @@ class EmbeddedEngine(BaseEngine):
             return None
         visible = taken.snapshot
         if node is not None:
-            with self._filter_seconds.measure():
-                if taken.values is None:
-                    passing = visible.with_rows(self._passing(query.filter, visible.visible_rows(), timer.check))
-                else:
+            if taken.values is None:
+                passing = visible.with_rows(self._passing(query.filter, visible.visible_rows(), timer))
+            else:
+                with self._working(timer):
                     passing = evaluate(node, taken.values, visible.visible_mask(), timer.check)
             visible = visible.restricted_to(passing)
         rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible, self._pools.ranking)
@@ -290,50 +288,58 @@ class EmbeddedEngine(BaseEngine):
     ) -> "_TakenSnapshot | None":
         """Take the snapshot of a namespace that is searched, once the values of the filter's fields are in memory.
 
-        The lock is free between any two parts of them, so neither writes nor other searches wait for all of them.
+        The lock is free between some parts of them, so neither writes nor other searches wait for all of them.
 
         Returns:
             The snapshot; `None` if the namespace does not exist.
         """
         fields = fields_of(parse(filter))
-        while True:
-            with self._lock:
-                cache = self._cache.current()
-                schema, key = cache.schema, cache.keys.get(namespace)
-                records.refuse_dimension(components, schema)  # under the lock, because a first write may decide it
-                if key is None:
-                    return None
-                columns, changes = cache.columns(key), self._storage.record_cache.changes
-                snapshot, held = columns.snapshot, columns.fields
-                if held.too_large & fields:
-                    return _TakenSnapshot(snapshot, None, schema, key, changes)
-                rows, live, read = snapshot.rows, snapshot.visible, self._storage.cells
-                with self._filter_seconds.measure() if fields else contextlib.nullcontext():
-                    complete = held.read_part(fields, rows, live, read, _FILTER_PART)
-                self._field_budget.use(held, fields)
-                if complete and not held.too_large & fields:
-                    return _TakenSnapshot(snapshot, held.values(fields), schema, key, changes)
-            timer.check()
-            time.sleep(_PAUSE)  # whoever waits for the lock gets it
 
-    def _passing(self, filter: str, rows: Sequence[int], check: Callable[[], None]) -> list[int]:
+        def part() -> tuple[_TakenSnapshot | None] | None:
+            cache = self._cache.current()
+            schema, key = cache.schema, cache.keys.get(namespace)
+            records.refuse_dimension(components, schema)  # under the lock, because a first write may decide it
+            if key is None:
+                return (None,)
+            columns, changes = cache.columns(key), self._storage.record_cache.changes
+            snapshot, held = columns.snapshot, columns.fields
+            if held.too_large & fields:
+                return (_TakenSnapshot(snapshot, None, schema, key, changes),)
+            rows, live, read = snapshot.rows, snapshot.visible, self._storage.cells
+            with self._working(timer) if fields else contextlib.nullcontext():
+                complete = held.read_part(fields, rows, live, read, _FILTER_PART)
+            self._field_budget.use(held, fields)
+            if not complete or held.too_large & fields:
+                return None
+            return (_TakenSnapshot(snapshot, held.values(fields), schema, key, changes),)
+
+        return in_parts(self._lock, part, timer.check)
+
+    def _passing(self, filter: str, rows: Sequence[int], timer: FilterTimer) -> list[int]:
         """Return those of some rows that pass a filter, which SQLite evaluates part by part.
 
-        The lock is free between any two parts. A row that is written meanwhile passes or not by what it is then.
+        The lock is free between some parts. A row that is written meanwhile passes or not by what it is then.
 
         Args:
             filter: The filter.
             rows: The rows. Those that do not exist any more are left out.
-            check: Called every now and then. Whatever it raises ends this.
+            timer: The timer of the search.
         """
-        passing: list[int] = []
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            with self._lock:
-                self._cache.current()
-                passing += self._storage.rows_passing(rows[start : start + _ROWS_AT_ONCE], filter, check)
-            check()
-            time.sleep(_PAUSE)
-        return passing
+        timer.keeps = False
+        read_part = filtered(self._storage, filter, rows, timer.check)
+
+        def part() -> tuple[list[int]] | None:
+            self._cache.current()
+            with self._working(timer):
+                return read_part()
+
+        return in_parts(self._lock, part, timer.check)
+
+    @contextlib.contextmanager
+    def _working(self, timer: FilterTimer) -> Iterator[None]:
+        """Count the time until the block is left as work on a filter."""
+        with self._filter_seconds.measure(), timer.working():
+            yield
 
     def _load(self, rows: Sequence[int], limit: int, *, key: int, query: Query, changes: int) -> Mapping[int, Match]:
         """Read the records of rows that still exist, still pass the filter, and are not damaged.

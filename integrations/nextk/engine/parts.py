@@ -24,14 +24,14 @@ def in_parts(
     Args:
         lock: The lock.
         part: Does the next part with the lock held. Returns `None` if there is more to do, and the result otherwise.
-        check: Called before the work, and whenever the lock has been released. Whatever it raises ends the work.
+        check: Called whenever the lock has been released for others. Whatever it raises ends the work.
     """
     while True:
-        check()
         with lock:
             end = time.perf_counter() + _HELD
             while (result := part()) is None and time.perf_counter() < end:
                 pass
         if result is not None:
             return result[0]
+        check()
         time.sleep(_PAUSE)

@@ -1,12 +1,39 @@
-"""Find the records that a delete by a filter selects, part by part, while others may write."""
+"""Find the records that pass a filter, which SQLite evaluates part by part, while others may write."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from nextk.engine.reader import RecordReader
+from nextk.engine.statements import chunks
 from nextk.engine.storage import Storage
 
-__all__ = ["PassingRows"]
+__all__ = ["PassingRows", "filtered"]
 
-_ROWS_AT_ONCE = 500  # of which SQLite evaluates a filter at once
+_ROWS_AT_ONCE = 500  # of which SQLite evaluates a filter at once, for whose time an open query may have to wait
+
+
+def filtered(
+    reader: RecordReader, filter: str, rows: Sequence[int], check: Callable[[], None]
+) -> Callable[[], tuple[list[int]] | None]:
+    """Return a function that looks at the next ones of some rows, as `nextk.engine.parts.in_parts` needs it.
+
+    Its result are those rows that passed the filter when it looked at them, without those that did not exist any more.
+    Whoever calls it holds the lock of the engine.
+
+    Args:
+        reader: The storage.
+        filter: The filter.
+        rows: The rows.
+        check: Called every now and then. Whatever it raises ends this.
+    """
+    parts = chunks(rows, _ROWS_AT_ONCE)
+    passing: list[int] = []
+
+    def read_part() -> tuple[list[int]] | None:
+        part = next(parts, ())
+        passing.extend(reader.rows_passing(part, filter, check))
+        return (passing,) if len(part) < _ROWS_AT_ONCE else None
+
+    return read_part
 
 
 class PassingRows:
