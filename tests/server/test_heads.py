@@ -131,6 +131,8 @@ def test_malformed_chunks_are_refused(client: RawClient, body: bytes) -> None:
         (b"GET http://elsewhere/?a HTTP/1.1\r\n" + HOST + b"\r\n", 0),
         (b"GET http://elsewhere HTTP/1.1\r\n" + HOST + b"\r\n", 0),
         (b"\r\nPOST / HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\n\r\nabcd", 4),
+        (b"GET /GET?HTTP HTTP/1.1\r\n" + HOST + b"\r\n", 0),
+        (b"GET / HTTP/1.1\r\n" + HOST + b"Proxy-Connection: close\r\n\r\n", 0),
         (b"POST / HTTP/1.1\r\n" + HOST + b"Expect: 200-ok\r\nContent-Length: 4\r\n\r\nabcd", 4),
         (
             b"POST / HTTP/1.1\r\n"
@@ -139,7 +141,16 @@ def test_malformed_chunks_are_refused(client: RawClient, body: bytes) -> None:
             4,
         ),
     ],
-    ids=["bare", "whole URL", "URL without a path", "length", "unknown expectation", "chunks"],
+    ids=[
+        "bare",
+        "whole URL",
+        "URL without a path",
+        "length",
+        "words of the line",
+        "to a proxy",
+        "unknown expectation",
+        "chunks",
+    ],
 )
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_requests_are_read_however_they_are_cut(client: RawClient, request_: bytes, size: int, step: int) -> None:

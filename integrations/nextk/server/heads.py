@@ -26,6 +26,7 @@ _METHODS = {method.encode() for method in http.HTTPMethod if method is not http.
 _DIGITS = 18  # of the longest Content-Length that is worth reading
 _CHUNK_LINE = 1024
 _TRAILERS = 8 * 2**10
+_LEFT_OUT = (b"upgrade", b"proxy-connection")  # one of the parsers takes the latter for `Connection`
 _SINGLE = (b"authorization", b"content-length", b"host", b"transfer-encoding")
 
 
@@ -35,8 +36,8 @@ class RequestHead:
 
     Attributes:
         data: The bytes of the head for the parser, without needless blanks. The request line has the path alone, also
-            if the client sent a whole URL, and wishes that are not granted are left out: for another protocol, and
-            expectations of other kinds.
+            if the client sent a whole URL, and wishes that are not granted are left out: for another protocol, for
+            the connection to a proxy, and expectations of other kinds.
         length: The length of the body, or `None` if it comes in chunks.
         waits: Whether the client waits with its body until it is told to go on.
     """
@@ -87,24 +88,26 @@ def read_head(head: bytes, limits: ConnectionLimits) -> RequestHead:
         RefusedError: The head is malformed or ambiguous, or it has too many headers.
     """
     first, *lines = head.removesuffix(_END).split(b"\r\n")
-    version, target = _request_line(first)
+    method, path, version = _request_line(first)
     if len(lines) > limits.headers:
         message = f"The request has more than {limits.headers} headers"
         raise RefusedError(message, 431)
     headers = [_header(line) for line in lines]
     single = _single_headers(headers)
-    if version == b"1.1" and b"host" not in single:
+    if version == b"HTTP/1.1" and b"host" not in single:
         raise _malformed("it has no Host")
-    waits = version == b"1.1" and any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
-    left_out = (b"upgrade",) if waits else (b"upgrade", b"expect")
+    waits = version == b"HTTP/1.1" and any(
+        name == b"expect" and value.lower() == b"100-continue" for name, value in headers
+    )
+    left_out = _LEFT_OUT if waits else (*_LEFT_OUT, b"expect")
     kept = [name + b": " + value for name, value in headers if name not in left_out]
-    data = b"\r\n".join([first.replace(target, _path(target), 1), *kept]) + _END
+    data = b"\r\n".join([b" ".join([method, path, version]), *kept]) + _END
     encoding, length = single.get(b"transfer-encoding"), single.get(b"content-length")
     if encoding is None:
         return RequestHead(data, _length(length), waits)
     if length is not None:
         raise _malformed("it has both Content-Length and Transfer-Encoding")
-    if version != b"1.1":
+    if version != b"HTTP/1.1":
         raise _malformed("Transfer-Encoding needs HTTP/1.1")
     if encoding.lower() != b"chunked":
         message = "The only Transfer-Encoding that is understood is chunked"
@@ -193,8 +196,8 @@ class BodyEnd:
 _NOTHING, _NEXT_CHUNK, _END_OF_CHUNK, _TRAILER = range(4)
 
 
-def _request_line(line: bytes) -> tuple[bytes, bytes]:
-    """Return the version of HTTP and the target that a request line names."""
+def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the method, the path with the query, and the version of HTTP that a request line names."""
     found = _REQUEST_LINE.fullmatch(line)
     if not found:
         raise _malformed("the request line is not `METHOD /path HTTP/1.1`")
@@ -205,7 +208,7 @@ def _request_line(line: bytes) -> tuple[bytes, bytes]:
     if method not in _METHODS:
         message = f"Method not allowed: {method.decode()}"
         raise RefusedError(message, 405)
-    return major + b"." + minor, target
+    return method, _path(target), b"HTTP/" + major + b"." + minor
 
 
 def _path(target: bytes) -> bytes:
