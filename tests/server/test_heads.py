@@ -110,6 +110,8 @@ CHUNKS = {
     "bare LF": b"4\nabcd\r\n",
     "too long": b"4\r\nabcde\r\n",
     "huge size": b"f" * 16 + b"\r\n",
+    "quoted extension": b'4;a="b"\r\nabcd\r\n0\r\n\r\n',
+    "blank before an extension": b"4 ;a=b\r\nabcd\r\n0\r\n\r\n",
     "endless line": b"4;" + b"a" * 2000,
     "trailer": b"0\r\nno header\r\n\r\n",
     "endless trailers": b"0\r\n" + b"a: b\r\n" * 2000,
@@ -118,7 +120,7 @@ CHUNKS = {
 
 @pytest.mark.parametrize("body", CHUNKS.values(), ids=CHUNKS)
 def test_malformed_chunks_are_refused(client: RawClient, body: bytes) -> None:
-    """A body in chunks whose end could be read in two ways is refused, and the connection is closed."""
+    """A body in chunks whose end could be read in another way is refused, and the connection is closed."""
     client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n" + body)
     assert client.reply().status in (400, 431)
     assert client.is_closed()

@@ -19,6 +19,8 @@ _WHOLE_URL = re.compile(rb"(?i:https?)://[^/?]+(.*)")
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _BARE_CR = re.compile(rb"\r[^\n]")
+# Quoted values and blanks are legal here too, but proxies and parsers do not agree on where such a line ends, which is
+# how requests are smuggled; and no client in use sends any extension.
 _EXTENSION = rb";" + _TOKEN + rb"(?:=" + _TOKEN + rb")?"
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*\r\n")
 
