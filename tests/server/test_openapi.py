@@ -226,7 +226,7 @@ REPLIES: list[tuple[str, str, Any, int]] = [
     ("a b/ü", "/query/{namespace}", {**VECTORS, **INCLUDED, "fusionAlgorithm": "DBSF"}, 200),
     ("a b/ü", "/info", None, 200),
     ("a b/ü", "/delete-namespace/{namespace}", None, 200),
-    ("dense", "/fetch", b" " * 5_000_000, 413),
+    ("dense", "/fetch", b" " * 7_000_000, 413),
     ("absent", "/info", None, 404),
 ]
 
