@@ -60,7 +60,20 @@ def test_no_record_takes_more_than_it_counts(match: Match) -> None:
     assert 422 == answer(engine, "random", b"", max_reply=size - 1).status
     numbers = 0 if match.vector is None else len(match.vector)
     numbers += 0 if match.sparse_vector is None else 2 * len(match.sparse_vector.indices)
-    assert 200 == answer(engine, "random", b"", max_reply=size + 170 + 12 * numbers).status
+    assert 200 == answer(engine, "random", b"", max_reply=size + 170 + 13 * numbers).status
+
+
+SMALL = st.floats(2.0**-20, 2.0**-16, width=32).map(lambda number: -number)
+
+
+@given(FLOATS | SMALL, st.booleans())
+def test_no_number_takes_more_than_it_counts(number: float, sparse: bool) -> None:
+    """A thousand equal numbers take at most the bytes that they count, also the small ones, whose spelling is longest."""
+    numbers = np.full(1_000, number, np.float32)
+    entries = SparseArrays(np.full(1_000, -(2**31), np.int32), numbers)
+    engine: Any = OneRecord(Match("a", sparse_vector=entries) if sparse else Match("a", vector=numbers))
+    size = len(answer(engine, "random", b"").body) - len(b'{"result":}')
+    assert 422 == answer(engine, "random", b"", max_reply=size - 1).status
 
 
 def texts(count: int, sizes: list[int]) -> Rig:
