@@ -119,12 +119,14 @@ class RepeatablePage:
             room = self.count - len(records)
             limit = read_at_once(room)
             found = load(ahead, limit)
-            positions = [position for position, row in enumerate(ahead) if row in found]
             if len(found) > room:
-                found = {row: found[row] for row in [ahead[position] for position in positions[:room]]}
+                found = {row: found[row] for row in [row for row in ahead if row in found][:room]}
             spend(found.values())
             records.update(found)
-            ahead = ahead[positions[-1] + 1 :] if len(positions) >= limit else []
+            if len(found) < limit:
+                return
+            last = next(position for position in reversed(range(len(ahead))) if ahead[position] in found)
+            ahead = ahead[last + 1 :]
 
     def _take(self, order: Order, count: int) -> Ranked:
         self.torn = True
