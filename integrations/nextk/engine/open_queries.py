@@ -4,7 +4,7 @@
                 ├──stop──────────> ended
                 ├──idle too long─> ended
                 ├──makes room────> ended    (for another one, after some idle time: `nextk.engine.shares`)
-                ├──page too large> open     (the query goes back to where the page began, for a smaller one)
+                ├──page too large> open     (the query goes back to where a new page began, for a smaller one)
                 └──failed page───> ended    (its rows left the order but reached nobody: to go on would skip them)
 
 A page that is being read is finished before `stop` returns. Later calls raise `QueryNotFound`.
@@ -317,14 +317,15 @@ class OpenQueries:
     def _read(self, name: str, open_query: OpenQuery, page: RepeatablePage, *, keep: bool) -> list[Match]:
         """Read a page. If that fails, the query stays open only if `keep` is true and no row can be lost.
 
-        If the page is too large for a reply, the query stays open for a smaller one, but a start opens nothing.
+        If the page is too large for a reply, the query stays open, for a smaller one if it was never read to its end;
+        but a start opens nothing.
         """
         try:
             try:
                 return open_query.read(page)
             except ReplyRefused:
                 keep = page.number > 1
-                if keep:
+                if keep and not page.complete:  # a complete one was sent, and whoever has it goes on from there
                     open_query.withdraw_page()
                 raise
         except BaseException:

@@ -4,7 +4,7 @@ A record counts with its longest spelling in JSON, so that no reply is larger th
 as every call in process is, may return any number of bytes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -79,13 +79,25 @@ def spend(matches: Iterable[Match], times: int = 1) -> None:
     budget = _budget.get()
     if budget is None:
         return
-    budget.left -= times * sum(map(_size, matches))
+    sizes = [(match.id, _size(match)) for match in matches]
+    budget.left -= times * sum(size for _, size in sizes)
     if budget.left < 0:
-        message = (
-            f"The reply would be larger than {budget.size} bytes: request fewer records at a time, or leave out "
-            "vectors, metadata or data"
-        )
-        raise ReplyRefused(message, 422)
+        raise ReplyRefused(_advice(budget.size, sizes), 422)
+
+
+def _advice(budget: int, sizes: Sequence[tuple[str, int]]) -> str:
+    """Return what to do, by the ids and sizes of the records that were counted last."""
+    for id_, size in sizes:
+        if size > budget:
+            name = orjson.dumps(id_).decode()
+            return (
+                f"The record {name} alone takes more than the {budget} bytes of a reply: request it without vectors, "
+                "metadata or data. To get past it in a resumable query, start the query again without them"
+            )
+    return (
+        f"The reply would be larger than {budget} bytes: request fewer records at a time, or leave out vectors, "
+        "metadata or data"
+    )
 
 
 def _size(match: Match) -> int:
