@@ -1,8 +1,12 @@
 """Filters that SQLite evaluates: what they evaluate, when they make room for others, and what counts as their time."""
 
+import signal
+import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +17,12 @@ from nextk.engine.filter import glob
 from nextk.engine.filter.seconds import FilterSeconds
 from nextk.engine.filter.store import FieldBudget
 from nextk.engine.filter.timer import FilterTimer
+from nextk.engine.interruption import interruptible
 from nextk.engine.parts import in_parts
 from tests.support.bare_engine import Rig
 from tests.support.pauses import act_in_pauses
+
+ENDLESS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT max(n) FROM numbers"
 
 
 @pytest.fixture
@@ -168,3 +175,72 @@ def test_the_lock_is_held_for_a_while(monkeypatch: pytest.MonkeyPatch, cost: int
     monkeypatch.setattr(parts, "_HELD", 15)
     assert "done" == in_parts(threading.Lock(), part, lambda: checks.append(clock[0]))
     assert pauses == len(waits) == len(checks)
+
+
+class Stopped(BaseException):
+    """The error of the handler of a signal."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process on Windows cannot send itself SIGALRM")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped])
+def test_a_signal_while_sqlite_works(error: type[BaseException]) -> None:
+    """What the handler of a signal raises during a statement ends the call, whatever it is, and the next one works."""
+
+    def stop(*_: object) -> None:
+        raise error
+
+    def alarmed(connection: sqlite3.Connection) -> None:
+        with interruptible(connection, lambda: None):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            connection.execute(ENDLESS)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            with pytest.raises(error):
+                alarmed(connection)
+            assert [(1,)] == connection.execute("SELECT 1").fetchall()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_an_interruption_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a statement was interrupted and nothing says by whom, it was Ctrl-C, but only in the main thread."""
+
+    def interrupted() -> None:
+        with closing(sqlite3.connect(":memory:")) as connection, interruptible(connection, lambda: None):
+            connection.set_progress_handler(lambda: True, 1)
+            connection.execute(ENDLESS)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with ThreadPoolExecutor(1) as threads, pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        threads.submit(interrupted).result()
+
+
+@pytest.mark.parametrize("how", ["search", "page", "delete"])
+def test_a_signal_within_glob(rig: Rig, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Ctrl-C while a text is compared with a pattern ends the call, and is not taken for damage of the record."""
+    search: dict[str, Any] = {"vector": [1.0, 0.0], "topK": 1, "filter": "word GLOB 'a*'"}
+    uuid, _ = rig.start(**search)
+    calls: dict[str, Callable[[], object]] = {
+        "search": lambda: rig.query(**search),
+        "page": lambda: rig.fetch_next(uuid, 9, 2),
+        "delete": lambda: rig.delete(filter=search["filter"]),
+    }
+    rig.upsert(*(record(number) for number in range(10)))  # so that a page evaluates the filter anew
+    with monkeypatch.context() as patch:
+        made, errors = glob.matcher, iter([KeyboardInterrupt])
+
+        def matcher(pattern: str) -> Callable[[str], bool]:
+            for error in errors:
+                raise error
+            return made(pattern)
+
+        patch.setattr(glob, "matcher", matcher)
+        with pytest.raises(KeyboardInterrupt):
+            calls[how]()
+    assert 9 == len(rig.fetch_next(uuid, 9, 2))
+    rig.engine.stop(uuid)
+    assert 10 == rig.delete(filter=search["filter"])

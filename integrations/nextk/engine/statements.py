@@ -6,9 +6,11 @@ from typing import Any, TypeVar
 
 from nextk.engine.damage import READ_FAILURES
 from nextk.engine.failures import is_damage
+from nextk.engine.interruption import raise_keyboard_interrupt
 
 T = TypeVar("T")
 
+_FUNCTION_FAILED = "user-defined function raised exception"
 _MAX_VARIABLES = 500  # well below what any SQLite allows in one statement
 
 
@@ -31,18 +33,28 @@ def over_rows(
         column: The column of the rows.
     """
     for chunk in chunks(rows):
-        selected = f"{statement} AND {column} IN ({placeholders(chunk)})"
+        selected = f"{statement} AND {column} IN ({placeholders(chunk)})", (*values, *chunk)
         try:
-            yield from connection.execute(selected, (*values, *chunk)).fetchall()
+            yield from connection.execute(*selected).fetchall()
         except READ_FAILURES as error:
             if not is_damage(error):
                 raise
+            if str(error) == _FUNCTION_FAILED and _succeeds(connection, *selected):
+                raise_keyboard_interrupt(error)  # a function that meets damage would have failed again
             if len(chunk) == 1:
                 on_failure(chunk[0])
                 continue
             half = len(chunk) // 2
             for part in (chunk[:half], chunk[half:]):
                 yield from over_rows(connection, statement, values, part, on_failure, column)
+
+
+def _succeeds(connection: sqlite3.Connection, statement: str, values: Sequence[object]) -> bool:
+    try:
+        connection.execute(statement, values).fetchall()
+    except READ_FAILURES:
+        return False
+    return True
 
 
 def placeholders(values: Sequence[object]) -> str:
