@@ -37,7 +37,7 @@ from nextk.bodies import (
 )
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
-from nextk.plain import record_name
+from nextk.plain import record_name, shortened
 from nextk.types import UNDECIDED, UntilFirstFault
 
 log = logging.getLogger("nextk.dispatch")
@@ -139,7 +139,7 @@ def find_command(target: str, *, read_only: bool = False) -> Command:
     name, _, namespace = target.partition("?")[0].lstrip("/").partition("/")
     command = COMMANDS.get(name)
     if command is None or (namespace and not command.namespaced):
-        message = f"Not found: /{name}"
+        message = f"Not found: /{shortened(name)}"
         raise RefusedError(message, 404)
     if read_only and command.writes:
         message = "Forbidden: read-only token cannot perform write operations"

@@ -118,6 +118,18 @@ def plain_metadata(metadata: object, record: str) -> dict[str, Any]:
     return made
 
 
+def shortened(text: str) -> str:
+    """Return what a client has sent as an error or a log repeats it, cut at 100 characters.
+
+    Args:
+        text: The text.
+    """
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}..."
+
+
+_SHORT = 100
+
+
 def record_name(position: int, id_: object = None) -> str:
     """Return the name of a record in errors, such as `record 417 (id 'x')`.
 

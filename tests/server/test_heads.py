@@ -102,6 +102,12 @@ def test_malformed_request_lines_are_refused(client: RawClient, line: bytes, sta
     assert client.is_closed()
 
 
+def test_a_long_method_is_not_repeated_whole(client: RawClient) -> None:
+    """A refusal, and with it the line in the log, has only the beginning of an unknown method."""
+    client.send(b"A" * 150 + b" / HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert client.reply().error == (405, "Method not allowed: " + "A" * 100 + "...")
+
+
 CHUNKS = {
     "no size": b"\r\n",
     "no number": b"x\r\n",

@@ -554,6 +554,29 @@ def test_an_address_that_cannot_be_had_is_named() -> None:
         listen("127.0.0.1", 99999, protected=False)
 
 
+LONG = "x" * 5_000
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        (f"/{LONG}", {}, 404),
+        (f"/indexes/{LONG}/info", {}, 404),
+        ("/resumable-query-next", {"uuid": LONG, "additionalK": 1}, 404),
+        ("/resumable-query-end", {"uuid": LONG}, 404),
+    ],
+    ids=["command", "index", "next", "stop"],
+)
+def test_a_refusal_repeats_only_the_beginning(path: str, body: object, status: int) -> None:
+    """What a client has sent is cut in the refusal that repeats it."""
+    with LocalServer() as server:
+        server.add("pairs", type="dense", dimension=2)
+        reply = httpx.post(server.url + path, json=body, headers={"Authorization": f"Bearer {TOKEN}"})
+        assert reply.status_code == status
+        assert "x" * 100 + "..." in reply.json()["error"]
+        assert len(reply.json()["error"]) < 200
+
+
 # The official SDK, and nextk in its place
 
 

@@ -28,6 +28,7 @@ from nextk.engine.rewinding import RewindableOrder, rewindable
 from nextk.engine.shares import NO_SHARE, Share, query_to_evict
 from nextk.engine.values import Match
 from nextk.errors import QueryNotFound, RefusedError
+from nextk.plain import shortened
 
 _MAX_STOPPED = 1_000  # uuids that are remembered as stopped; the oldest ones are forgotten
 _UUID_LENGTH = 36
@@ -376,4 +377,4 @@ class OpenQueries:
 
 
 def _unknown(name: str) -> QueryNotFound:
-    return QueryNotFound(f"Resumable query with uuid {name} does not exist", 404)
+    return QueryNotFound(f"Resumable query with uuid {shortened(name)} does not exist", 404)

@@ -24,6 +24,7 @@ from nextk.arguments import require_count
 from nextk.dispatch import COMMANDS, find_command
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
+from nextk.plain import shortened
 from nextk.server import docs_page, openapi
 from nextk.server.auth import Access, Tokens
 from nextk.server.backups import BackupReply, Backups
@@ -250,7 +251,7 @@ class _Service:
         try:
             read_only = self._access.read_only_for(request.scope)
             if request.method not in target.methods:
-                message = f"Method not allowed: {request.method}"
+                message = f"Method not allowed: {shortened(request.method)}"
                 raise RefusedError(message, 405)
             engine = self._engine(target, name)
             if not target.is_backup:
@@ -332,7 +333,7 @@ def _is_unicode(text: str) -> bool:
 
 def _no_index(target: RequestTarget, name: str | None) -> str:
     if target.index is not None:
-        return f"Not found: there is no index {name}"
+        return f"Not found: there is no index {shortened(target.index)}"
     if name is None:
         return "Not found: there is no index at the root"
     return f"Not found: the index at the root is {name}, which is not served; others are below /indexes/NAME"

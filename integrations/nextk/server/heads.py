@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from nextk.errors import AuthenticationError, RefusedError
+from nextk.plain import shortened
 from nextk.server.limits import ConnectionLimits
 
 _END = b"\r\n\r\n"
@@ -208,7 +209,7 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
         message = "The only versions of HTTP that are understood are 1.1 and 1.0"
         raise RefusedError(message, 505)
     if method not in _METHODS:
-        message = f"Method not allowed: {method.decode()}"
+        message = f"Method not allowed: {shortened(method.decode())}"
         raise RefusedError(message, 405)
     return method, _path(target), b"HTTP/" + major + b"." + minor
 
