@@ -554,6 +554,20 @@ def test_an_address_that_cannot_be_had_is_named() -> None:
         listen("127.0.0.1", 99999, protected=False)
 
 
+def test_many_may_connect_before_the_server_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket keeps 2,048 connections waiting, as long as the system permits, from when its URL is known."""
+    options: dict[str, Any] = {}
+    create_server = socket.create_server
+
+    def note(address: tuple[str, int], **given: Any) -> socket.socket:
+        options.update(given)
+        return create_server(address, **given)
+
+    monkeypatch.setattr(socket, "create_server", note)
+    listen("127.0.0.1", 0, protected=False).close()
+    assert options["backlog"] == 2048
+
+
 LONG = "x" * 5_000
 
 

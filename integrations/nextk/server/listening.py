@@ -17,6 +17,7 @@ from nextk.server.limits import DEFAULT_LIMITS, ConnectionLimits
 from nextk.server.stopping import GRACE, StoppingServer
 
 _LAST_PORT = 65_535
+_BACKLOG = 2048  # as uvicorn has it, for clients that come before it listens
 # Seconds for which a thread keeps the interpreter while others want it. With the usual 5 ms, the event loop waits for
 # so long behind each thread that evaluates a filter, and again for every step of a request.
 _SWITCH_INTERVAL = 0.001
@@ -53,7 +54,7 @@ def listen(host: str, port: int, *, protected: bool) -> socket.socket:
         raise ClientError(message)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         message = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise ClientError(message) from error
