@@ -3,8 +3,11 @@
 import asyncio
 import base64
 import errno
+import gc
 import hashlib
 import logging
+import os
+import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -24,6 +27,7 @@ from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
 from nextk.errors import ClientError
 from nextk.server.app import create_app
+from nextk.server.copy_folders import COPIES, CopyFolder
 from tests.support.local_server import READ_ONLY_TOKEN, TOKEN, LocalServer
 
 WRITER = {"Authorization": f"Bearer {TOKEN}"}
@@ -60,8 +64,9 @@ def folder(tmp_path: Path, engine: EmbeddedEngine) -> Iterator[Path]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """The names in a folder that are none of an index's own files."""
-    return [path.name for path in folder.iterdir() if not path.name.startswith("docs.nextk")]
+    """The paths in a folder that are none of an index's own files, nor the folder in which copies are made."""
+    paths = (path.relative_to(folder) for path in folder.glob("**/*"))
+    return [str(path) for path in paths if not path.name.startswith("docs.nextk") and path != Path(COPIES)]
 
 
 @asynccontextmanager
@@ -356,18 +361,72 @@ async def test_a_copy_that_fails_is_refused_in_words(
     assert (failure is None) == ("/secret/path" in caplog.text)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders can be locked on POSIX only")
 async def test_what_a_killed_server_has_left_is_removed(engine: EmbeddedEngine, folder: Path) -> None:
-    """The next backup removes the unfinished copies of its index, and nothing else."""
-    (folder / "docs.backup-0123abcd").mkdir()
-    (folder / "docs.backup-0123abcd" / "nextk-backup-x.partial").write_bytes(b"half")
-    others = [folder / "docs.backup-longer-than-that", folder / "docs2.backup-0123abcd"]
-    for other in others:
-        other.mkdir()
+    """The next backup removes the unfinished copies that no process makes any more."""
+    left = folder / COPIES / "nextk-backup-0123abcd"
+    left.mkdir(parents=True)
+    for name in ("copy", "nextk-backup-89abcdef.partial", "nextk-backup-89abcdef.partial-wal"):
+        (left / name).write_bytes(b"half")
     async with client_of(served(engine, folder)) as client:
         assert 200 == (await client.get("/backup")).status_code
-    assert sorted(other.name for other in others) == sorted(leftovers(folder))
-    for other in others:
-        other.rmdir()
+    assert [] == leftovers(folder)
+
+
+async def test_what_no_backup_has_made_stays(engine: EmbeddedEngine, folder: Path) -> None:
+    """Folders of the operator's stay, whatever their names, and so does a copy that another server is making."""
+    other = CopyFolder(folder)
+    other.copy.write_bytes(b"half")
+    names = ["docs.backup-20261129", "docs.backup-saturday", "nextk-backup-0123abcd", f"{COPIES}/nextk-backup-mine"]
+    for name in names:
+        (folder / name).mkdir()
+        (folder / name / "docs.nextk").write_bytes(b"precious")
+    async with client_of(served(engine, folder)) as client:
+        assert 200 == (await client.get("/backup")).status_code
+    assert b"half" == other.copy.read_bytes()
+    other.remove()
+    assert os.name != "posix" or 0o700 == (folder / COPIES).stat().st_mode & 0o777
+    assert sorted(names) == sorted(leftovers(folder))
+    for name in names:
+        assert b"precious" == (folder / name / "docs.nextk").read_bytes()
+        shutil.rmtree(folder / name)
+
+
+async def test_an_index_with_a_long_name_is_copied(engine: EmbeddedEngine, folder: Path) -> None:
+    """A name that a file system takes just so for an index is no hindrance for its backup."""
+    name = "\u7d22" * 60
+    app = create_app({name: engine}, token=TOKEN, backup_folder=folder)
+    async with client_of(app) as client:
+        assert 200 == (await client.get("/backup")).status_code
+
+
+async def test_a_task_that_is_cancelled_again_and_again(
+    engine: EmbeddedEngine, folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that is given up at once is removed when its thread ends, and no second one is made until then."""
+    waits, go_on, back_up = threading.Event(), threading.Event(), EmbeddedEngine.backup
+
+    def wait(self: EmbeddedEngine, path: Any, **options: Any) -> None:
+        waits.set()
+        go_on.wait(20)
+        back_up(self, path, **options)
+
+    monkeypatch.setattr(EmbeddedEngine, "backup", wait)
+    app = served(engine, folder)
+    async with client_of(app) as client:
+        making = asyncio.create_task(exchange(app, WHOLE_REQUEST, 1_000))
+        await until(waits.is_set)
+        while not making.done():
+            making.cancel()
+            await asyncio.sleep(0.001)
+        assert making.cancelled()
+        assert [] != leftovers(folder)
+        assert 503 == (await client.get("/backup")).status_code
+        go_on.set()
+        await until(lambda: [] == leftovers(folder))
+        assert 200 == (await client.get("/backup")).status_code
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_folder_that_cannot_be_written(engine: EmbeddedEngine, folder: Path, tmp_path: Path) -> None:

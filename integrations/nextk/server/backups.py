@@ -7,12 +7,10 @@ is held in memory. While it is made and sent, the index is searched and written 
 import asyncio
 import base64
 import functools
-import glob
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Executor
 from pathlib import Path
@@ -26,6 +24,7 @@ from nextk.engine.abandonment import is_abandoned
 from nextk.engine.failures import FAILURES, refusal
 from nextk.engine.protocol import Engine
 from nextk.errors import ClientError, RefusedError
+from nextk.server.copy_folders import CopyFolder
 from nextk.server.turns import ClientLeft, Turns
 
 log = logging.getLogger("nextk.server")
@@ -34,14 +33,14 @@ __all__ = ["BackupReply", "Backups"]
 
 _AT_A_TIME = 2  # copies that are made; each is bound to the speed of the disk
 _PIECE = 2**18  # bytes that are read and sent at once
-_SUFFIX = "?" * 8  # of the name of a temporary folder
 
 
 class Backups:
     """Makes the backups of one server, one at a time for each index.
 
     Args:
-        folder: The folder in which copies are made; `None` for that of the system's temporary files.
+        folder: The folder of the indexes, in which copies are made in `COPIES`; `None` for that of the system's
+            temporary files.
         executor: Makes that which makes the copies, of their number at a time and a name.
     """
 
@@ -138,8 +137,8 @@ class _Copy:
 
     Args:
         name: The name of the index.
-        folder: The folder in which the own folder is made; `None` for that of the system's temporary files.
-        on_removal: Called before the copy is removed.
+        folder: The folder of the indexes; `None` for that of the system's temporary files.
+        on_removal: Called once, when nobody makes, sends or needs the copy any more, before it is removed.
 
     Attributes:
         file: The copy, open for reading.
@@ -153,53 +152,68 @@ class _Copy:
     def __init__(self, name: str, folder: Path | None, on_removal: Callable[[], None]) -> None:
         self.size = 0
         self._name = name
-        self._parent = folder
-        self._folder: Path | None = None
+        self._indexes = folder
+        self._folder: CopyFolder | None = None
         self._on_removal = on_removal
+        self._lock = threading.Lock()  # between the thread that makes the copy and whoever gives it up meanwhile
+        self._is_in_work = False
+        self._is_wanted = True
 
     def make(self, engine: Engine) -> None:
-        """Copy the index. Whoever waits for that may leave.
+        """Copy the index. Whoever waits for that may leave; if it fails or is not wanted any more, nothing is left.
 
         Raises:
             RefusedError: The index cannot be copied.
             ClientLeft: Nobody waits for the copy any more.
         """
+        with self._lock:
+            self._is_in_work = self._is_wanted
+        if not self._is_in_work:
+            raise ClientLeft
         try:
-            path = self._make_folder() / "copy"
-            engine.backup(path, overwrite=False, abandoned=is_abandoned)
-            self.file = path.open("rb")
-            if os.name == "posix":  # so that not even a killed server leaves it behind
-                path.unlink()
-            self._measure()
+            self._copy(engine)
         except CancelledError:
             raise ClientLeft from None
         except FAILURES as error:
             raise refusal(error, self._name) from error
         except ClientError as error:
             raise self._in_words(error) from error
+        finally:
+            with self._lock:
+                self._is_in_work = False
+                is_wanted = self._is_wanted
+            if not is_wanted:
+                self._on_removal()
+                self._remove()
 
     async def remove(self) -> None:
-        """Remove the copy, which is not being made any more."""
+        """Remove the copy. If it is being made, the thread that makes it removes it as soon as it notices."""
+        with self._lock:
+            is_new, self._is_wanted = self._is_wanted, False
+            if self._is_in_work or not is_new:
+                return
         self._on_removal()
-        await run_in_threadpool(self._remove)  # a file system takes a while to free gigabytes
+        try:
+            await run_in_threadpool(self._remove)  # a file system takes a while to free gigabytes
+        except asyncio.CancelledError:
+            self._remove()  # because no thread may have begun with it
+            raise
+
+    def _copy(self, engine: Engine) -> None:
+        self._folder = CopyFolder(self._indexes)
+        engine.backup(self._folder.copy, overwrite=False, abandoned=is_abandoned)
+        self.file = self._folder.copy.open("rb")
+        if os.name == "posix":  # so that not even a killed server leaves it behind
+            self._folder.copy.unlink()
+        self._measure()
 
     def _remove(self) -> None:
-        if hasattr(self, "file"):
-            self.file.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _make_folder(self) -> Path:
-        """Make the own folder, and remove those that servers have left that were killed while they made a copy."""
-        prefix = f"{quote(self._name, '')}.backup-"
-        if self._parent is not None:  # no other process serves this index of this folder
-            for old in self._parent.glob(glob.escape(prefix) + _SUFFIX):
-                shutil.rmtree(old, ignore_errors=True)
-        try:
-            self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self._parent))
-        except OSError:  # the folder of the indexes can only be read
-            self._folder = Path(tempfile.mkdtemp(prefix=prefix))
-        return self._folder
+        with self._lock:
+            folder, self._folder = self._folder, None
+        if folder is not None:
+            if hasattr(self, "file"):
+                self.file.close()
+            folder.remove()
 
     def _measure(self) -> None:
         """Take the size and the digest."""

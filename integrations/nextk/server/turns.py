@@ -96,6 +96,7 @@ class Turns:
             return await asyncio.shield(done)
         except BaseException:
             left.set()
+            done.add_done_callback(_read)
             await asyncio.wait({done})
             raise
 
@@ -122,6 +123,12 @@ class Turns:
         """End the threads when the calls that run are done. A later call starts new ones."""
         threads, self._threads, self._ended = self._threads, self._make_threads(), threading.Event()
         threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(done: "asyncio.Future[Any]") -> None:
+    """Read how a call has ended that nobody waits for, or asyncio would log its error as one that is unknown."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _stopping() -> GivenUp:
