@@ -41,6 +41,19 @@ class NeedsKey:
 class Holder:
     model = Lengths()
 
+class Ends:
+    def __init__(self):
+        raise SystemExit(3)
+    @property
+    def model(self):
+        raise RuntimeError("no licence")
+
+class Property(Ends):
+    def __init__(self):
+        pass
+
+has_property = Property()
+
 lengths_object = Lengths()
 nothing = None
 number = 3
@@ -54,6 +67,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "own_models.py").write_text(MODULE)
     (tmp_path / "own_broken.py").write_text("raise RuntimeError('no licence')\n")
+    (tmp_path / "own_script.py").write_text("raise SystemExit\n")
+    (tmp_path / "own_lazy.py").write_text("def __getattr__(name):\n    raise ValueError(name)\n")
     (tmp_path / "own_needy.py").write_text("import no_such_package.inner\n")
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "inner.py").write_text(MODULE)
@@ -121,6 +136,10 @@ def test_a_stored_index_takes_only_the_model_that_it_was_made_with(folder: Path)
         ("own_package.absent:model", "there is no module own_package.absent in {folder}, and none among"),
         ("own_needy:model", "importing own_needy failed, ModuleNotFoundError: No module named 'no_such_package'"),
         ("own_broken:model", "importing own_broken failed, RuntimeError: no licence"),
+        ("own_script:model", "importing own_script failed, SystemExit"),
+        ("own_models:Ends", "calling it without arguments failed, SystemExit: 3"),
+        ("own_models:has_property.model", "getting has_property.model failed, RuntimeError: no licence"),
+        ("own_lazy:model", "getting model failed, ValueError: model"),
         ("own_models:absent", "there is no absent in {folder}/own_models.py"),
         ("own_models:Holder.absent", "there is no Holder.absent in {folder}/own_models.py"),
         ("own_models:NeedsKey", "calling it without arguments failed, TypeError: "),

@@ -64,7 +64,7 @@ def _load(reference: str) -> Any:
         sys.path.insert(0, folder)
     try:
         imported = importlib.import_module(module)
-    except Exception as error:  # a module may raise anything
+    except (Exception, SystemExit) as error:  # a module may raise anything, and a script may even end itself
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             reason = f"there is no module {error.name} in {folder}, and none among the installed packages"
         else:
@@ -76,10 +76,13 @@ def _load(reference: str) -> Any:
         where = getattr(imported, "__file__", None) or module
         message = f"there is no {attribute} in {where}"
         raise _Unusable(message) from error
+    except (Exception, SystemExit) as error:  # as a property or a module's own __getattr__ may
+        message = f"getting {attribute} failed, {_words(error)}"
+        raise _Unusable(message) from error
     if isinstance(model, type):
         try:
             model = model()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = f"calling it without arguments failed, {_words(error)}"
             raise _Unusable(message) from error
     if find_model_functions(model) is None:
@@ -91,5 +94,5 @@ def _load(reference: str) -> Any:
     return model
 
 
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
