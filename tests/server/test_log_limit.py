@@ -7,7 +7,7 @@ import pytest
 
 from nextk.server.connections import log as connections_log
 from nextk.server.limits import ConnectionLimits
-from nextk.server.log_limit import LogLimit, limited_logs
+from nextk.server.log_limit import limited_logs
 from tests.support.local_server import LocalServer
 from tests.support.raw_http import LimitedServer, PlainApp, raw_client
 
@@ -32,7 +32,7 @@ def clock() -> Ticks:
 def lines(clock: Ticks, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     """The lines of the log of a server, of which each kind has two a second."""
     caplog.set_level(logging.INFO, "nextk.server")
-    with limited_logs(LogLimit(2, clock)):
+    with limited_logs(2, clock):
         yield caplog.messages
 
 
@@ -71,12 +71,24 @@ def test_kinds_do_not_take_each_others_lines(clock: Ticks, caplog: pytest.LogCap
 
 def test_the_end_tells_what_was_left_out(clock: Ticks, caplog: pytest.LogCaptureFixture) -> None:
     """What was left out is told when the server ends, and nothing is limited from then on."""
-    other = LogLimit(1, clock)
-    with limited_logs(other):
+    before = [handler.filters[:] for handler in logging.getLogger().handlers]
+    with limited_logs(1, clock):
         for _ in range(2):
             connections_log.error("broken")
     assert shown(caplog) == ["broken", "left_out=1 kind='broken'"]
-    assert other not in connections_log.filters
+    assert before == [handler.filters for handler in logging.getLogger().handlers]
+
+
+@pytest.mark.parametrize("name", ["nextk.dispatch", "nextk.engine", "uvicorn.error", "asyncio", "anything.else"])
+def test_every_logger_is_limited(clock: Ticks, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """The lines of every logger are counted, those of each by themselves, and so are those with a traceback."""
+    for number in range(4):
+        logging.getLogger(name).error("broken %d", number, exc_info=ValueError("x"))
+    connections_log.error("broken %d", 4)
+    assert shown(caplog) == ["broken 0", "broken 1", "broken 4"]
+    clock.now += 1
+    connections_log.info("answered")
+    assert shown(caplog) == ["left_out=2 kind='broken %d'", "answered"]
 
 
 def test_refused_requests_are_limited_and_answered_ones_are_not(caplog: pytest.LogCaptureFixture) -> None:
