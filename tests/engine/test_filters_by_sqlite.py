@@ -177,6 +177,28 @@ def test_the_lock_is_held_for_a_while(monkeypatch: pytest.MonkeyPatch, cost: int
     assert pauses == len(waits) == len(checks)
 
 
+def test_work_that_grows_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although others add more work in every pause than is done between two of them at first, there is an end."""
+    clock, left = [0], [100]
+    waits: list[int] = []
+
+    def part() -> tuple[str] | None:
+        clock[0] += 1
+        left[0] -= 1
+        return None if left[0] else ("done",)
+
+    def write(_seconds: float) -> None:
+        waits.append(clock[0] - sum(waits))
+        assert len(waits) < 1_000
+        left[0] += 30
+
+    monkeypatch.setattr(parts, "time", SimpleNamespace(perf_counter=lambda: clock[0], sleep=write))
+    monkeypatch.setattr(parts, "_HELD", 15)
+    assert "done" == in_parts(threading.Lock(), part, lambda: None, grows=True)
+    assert 15 == waits[0]
+    assert max(waits) < 150
+
+
 class Stopped(BaseException):
     """The error of the handler of a signal."""
 

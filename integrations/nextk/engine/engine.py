@@ -313,7 +313,7 @@ class EmbeddedEngine(BaseEngine):
                 return None
             return (_TakenSnapshot(snapshot, held.values(fields), schema, key, changes),)
 
-        return in_parts(self._lock, part, timer.check)
+        return in_parts(self._lock, part, timer.check, grows=True)
 
     def _passing(self, filter: str, rows: Sequence[int], timer: FilterTimer) -> list[int]:
         """Return those of some rows that pass a filter, which SQLite evaluates part by part.
