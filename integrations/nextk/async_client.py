@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nextk import operations
 from nextk.base_client import BaseClient
-from nextk.batches import id_requests, upsert_requests
+from nextk.batches import delete_requests, fetch_requests, upsert_requests
 from nextk.handle import AsyncResumableQueryHandle
 from nextk.payloads import Upsertable
 from nextk.transport.orphans import orphaned_on_failure
@@ -295,7 +295,8 @@ class AsyncIndex(BaseClient):
         """Read records by their ids, or those whose ids start with a prefix.
 
         Args:
-            ids: One id, or any number of them, which are read in requests of up to 1,000.
+            ids: One id, or any number of them, which are read in requests of up to 1,000. Each request sees the records
+                as they are at one moment; what is written between two requests is seen by the later one alone.
             include_vectors: Whether the records come with their vectors.
             include_metadata: Whether the records come with their metadata.
             namespace: The namespace to read from.
@@ -313,7 +314,10 @@ class AsyncIndex(BaseClient):
             include_metadata=include_metadata,
             include_data=include_data,
         )
-        return [record for request in id_requests(fetch) for record in await self._transport.asend(request)]
+        with fetch_requests(fetch) as (requests, replies):
+            for request in requests:
+                replies.append(await self._transport.asend(request))
+        return [record for reply in replies for record in reply]
 
     async def range(
         self,
@@ -365,10 +369,15 @@ class AsyncIndex(BaseClient):
             namespace: The namespace to remove from.
             prefix: How the ids of the records begin.
             filter: A condition on the metadata, as for `query`.
+
+        Raises:
+            NextKError: A request failed. Its `deleted` and a note say how many records the requests before it removed.
         """
         delete = operations.delete(namespace, ids=ids, prefix=prefix, filter=filter)
-        results = [await self._transport.asend(request) for request in id_requests(delete)]
-        return DeleteResult(sum(result.deleted for result in results))
+        with delete_requests(delete) as (requests, replies):
+            for request in requests:
+                replies.append(await self._transport.asend(request))
+        return DeleteResult(sum(reply.deleted for reply in replies))
 
     async def reset(self, namespace: str = DEFAULT_NAMESPACE, all: bool = False) -> str:
         """Remove every record of a namespace, and return `"Success"`. The namespace itself stays.

@@ -1,4 +1,4 @@
-"""Any number of records or ids in one call: the requests that it takes, and how far storing came before a failure."""
+"""Any number of records or ids in one call: the requests that it takes, and how far a call came before a failure."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
@@ -14,6 +14,7 @@ from nextk.errors import ClientError, NextKError, RefusedError
 from nextk.extras import require
 from nextk.operations import Operation
 from nextk.payloads import Upsertable, estimated_size, record_iterator
+from nextk.types import DeleteResult
 
 T = TypeVar("T")
 
@@ -61,12 +62,58 @@ def in_requests(ids: Sequence[T]) -> list[Sequence[T]]:
     return [ids[start : start + MAX_ROWS] for start in range(0, len(ids), MAX_ROWS)]
 
 
-def id_requests(operation: Operation[T]) -> list[Operation[T]]:
-    """Divide an operation on ids into requests that each name as many as an index takes, in order.
+@contextmanager
+def fetch_requests(operation: Operation[T]) -> Iterator[tuple[list[Operation[T]], list[T]]]:
+    """Divide a fetch into requests that each name as many ids as an index takes, in order.
+
+    An exception that leaves the block says by a note how many ids were read, if any.
 
     Args:
-        operation: The operation. One that names no more ids than that, or none, is returned as it is.
+        operation: The fetch. One that names no more ids than that, or none, is one request.
+
+    Yields:
+        The requests, and the list to which the block appends what each of them returns.
     """
+    requests, replies = _id_requests(operation), list[T]()
+    try:
+        yield requests, replies
+    except BaseException as error:
+        if replies:
+            error.add_note(f"the first {len(replies) * MAX_ROWS:,} ids were read; reading everything again is safe")
+        raise
+
+
+@contextmanager
+def delete_requests(
+    operation: Operation[DeleteResult],
+) -> Iterator[tuple[list[Operation[DeleteResult]], list[DeleteResult]]]:
+    """Divide a delete into requests that each name as many ids as an index takes, in order.
+
+    An exception that leaves the block says how many records are removed: by a note, if there was a request before, and
+    a `NextKError` by its attribute `deleted`.
+
+    Args:
+        operation: The delete. One that names no more ids than that, or none, is one request.
+
+    Yields:
+        The requests, and the list to which the block appends what each of them returns.
+    """
+    requests, replies = _id_requests(operation), list[DeleteResult]()
+    try:
+        yield requests, replies
+    except BaseException as error:
+        deleted = sum(reply.deleted for reply in replies)
+        if isinstance(error, NextKError):
+            error.deleted = deleted
+        if replies:
+            error.add_note(
+                f"{deleted:,} records of the first {len(replies) * MAX_ROWS:,} ids are removed, those of the next "
+                "request all or none; removing everything again is safe"
+            )
+        raise
+
+
+def _id_requests(operation: Operation[T]) -> list[Operation[T]]:
     parts = in_requests(operation.body.get("ids", ()))
     return (
         [replace(operation, body={**operation.body, "ids": part}) for part in parts] if len(parts) > 1 else [operation]

@@ -45,14 +45,17 @@ class NextKError(Exception):
         stored: How many records a call that stores had stored before this error, of those that it was given, in their
             order; `None` if the error is one of another call. Those of the request that failed are stored all or not at
             all: none of them if the index or the client refused it.
+        deleted: How many records a `delete` had removed before this error, by the requests before the one that failed;
+            `None` if the error is one of another call.
     """
 
     retry_after: float | None = None
     stored: int | None = None
+    deleted: int | None = None
 
 
 class ClientError(NextKError, ValueError):
-    """You misused the library. Nothing was sent, so nothing changed; but see `stored` of a call of several requests."""
+    """You misused the library. Nothing was sent, so nothing changed; several requests have `stored` and `deleted`."""
 
 
 class IndexLocked(ClientError):

@@ -236,11 +236,28 @@ async def test_any_number_of_ids(open_index: Opener) -> None:
 
 
 async def test_ids_that_are_divided_up_to_a_refusal(open_index: Opener) -> None:
-    """The requests of a delete are sent in order, and none after one that is refused: then it may be sent again."""
+    """The requests of a delete are sent in order, and an error says what those before it have removed."""
     index = open_index("dense")
     await index.upsert(records(1_500))
     ids, odd = [str(number) for number in range(1_500)], cast("str", 1.5)
-    with pytest.raises(RefusedError, match="Invalid ids"):
-        await index.delete([*ids[:1_200], odd, *ids[1_200:]])
-    assert 500 == await count_of(index)
-    assert DeleteResult(500) == await index.delete(ids)
+    with pytest.raises(RefusedError, match="Invalid ids") as refused:
+        await index.delete(["absent", *ids[:1_200], odd, *ids[1_200:]])
+    note = "999 records of the first 1,000 ids are removed, those of the next request all or none; "
+    assert (999, None) == (refused.value.deleted, refused.value.stored)
+    assert [note + "removing everything again is safe"] == refused.value.__notes__
+    assert 501 == await count_of(index)
+    assert DeleteResult(501) == await index.delete(ids)
+    with pytest.raises(RefusedError, match="Invalid ids") as refused:
+        await index.delete([odd, *ids])
+    assert (0, False) == (refused.value.deleted, hasattr(refused.value, "__notes__"))
+
+
+async def test_ids_that_are_read_up_to_a_refusal(open_index: Opener) -> None:
+    """The error of a fetch says how many ids were read before, and nothing if none was."""
+    index = open_index("dense")
+    ids, odd = [str(number) for number in range(2_500)], cast("str", 1.5)
+    for position, notes in ((0, []), (2_100, ["the first 2,000 ids were read; reading everything again is safe"])):
+        with pytest.raises(RefusedError, match="Invalid ids") as refused:
+            await index.fetch([*ids[:position], odd, *ids[position:]])
+        assert notes == getattr(refused.value, "__notes__", [])
+        assert refused.value.deleted is None
