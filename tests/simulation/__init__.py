@@ -10,6 +10,7 @@ loses, delays, repeats and reorders them. The clock jumps to the next thing that
     network   the messages between clients and server
     server    the server, its restarts, and the book of what was written
     fairness  how it shares its open queries
+    lifetimes how long these are open
     plan      the world of a seed: its index, its clients, its faults
     searcher  clients that search, page by page, and detach and resume
     others    clients that write, that hoard open queries, and that query once

@@ -17,6 +17,7 @@ from nextk.server.app import create_app
 from nextk.testing.unnumbered import UnnumberedApp
 from tests.simulation.clock import InlineExecutor
 from tests.simulation.fairness import Fairness
+from tests.simulation.lifetimes import Lifetimes
 
 TOKEN = "simulated-token"
 READ_ONLY_TOKEN = "simulated-read-only-token"
@@ -96,6 +97,7 @@ class SimulatedServer:
 
     Attributes:
         book: What it has executed.
+        lifetimes: Whether queries were open for as long as they have to be.
         fairness: Whether it has shared its open queries fairly.
         running: Whether it can be reached.
         starts: How often it was started.
@@ -112,7 +114,8 @@ class SimulatedServer:
         numbered: bool,
     ) -> None:
         self.book = Book()
-        self.fairness = Fairness(cap)
+        self.lifetimes = Lifetimes()
+        self.fairness = Fairness(cap, self.lifetimes)
         self.starts = 0
         self.skew = 0.0
         self.running = False
@@ -143,6 +146,7 @@ class SimulatedServer:
         """End: no query is open any more, and nobody is answered."""
         self.running = False
         self._engines.pop(NAME).close()
+        self.lifetimes.restart()
 
     async def answer(self, request: httpx.Request) -> Answer:
         """Answer a request, and note what it has written.
@@ -153,6 +157,7 @@ class SimulatedServer:
         command = request.url.path.lstrip("/").partition("/")[0]
         with self.fairness.watching(self.engine) if command == "resumable-query" else contextlib.nullcontext():
             answer = await _answered(self._app, request)
+            self.lifetimes.note(command, request.content, answer.status, answer.body, self._now())
         if answer.status == 200 and command in ("upsert", "delete"):
             self.book.note(command, json.loads(request.content))
         elif answer.status == 200 and self.book.changes:
@@ -182,7 +187,9 @@ class SimulatedServer:
         """
         uuids = list(self.engine._open_queries._open)
         if uuids:
-            self.engine.stop(uuids[number % len(uuids)])
+            uuid = uuids[number % len(uuids)]
+            self.engine.stop(uuid)
+            self.lifetimes.end([uuid])
         return bool(uuids)
 
     def open_queries(self) -> int:

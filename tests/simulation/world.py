@@ -220,6 +220,7 @@ class World:
                 for page in pages:
                     yield from wrong_page(page, engine, written=written and not page.question.namespace)
         yield from self._server.fairness.unfair
+        yield from self._server.lifetimes.wrong
         if ghosts := self._server.book.ghosts:
             yield f"pages held rows that were not there any more: {ghosts}"
         for writer in self._writers:
