@@ -314,10 +314,8 @@ class AsyncIndex(BaseClient):
             include_metadata=include_metadata,
             include_data=include_data,
         )
-        with fetch_requests(fetch) as (requests, replies):
-            for request in requests:
-                replies.append(await self._transport.asend(request))
-        return [record for reply in replies for record in reply]
+        with fetch_requests(fetch) as requests:
+            return [record for request in requests for record in await self._transport.asend(request)]
 
     async def range(
         self,
@@ -365,19 +363,13 @@ class AsyncIndex(BaseClient):
         """Remove records, and return how many were removed. Give exactly one of `ids`, `prefix` and `filter`.
 
         Args:
-            ids: One id, or any number of them, which are removed in requests of up to 1,000, each whole or not at all.
+            ids: Any number, in requests of up to 1,000, each whole or not at all. An error's `deleted` says how far.
             namespace: The namespace to remove from.
             prefix: How the ids of the records begin.
             filter: A condition on the metadata, as for `query`.
-
-        Raises:
-            NextKError: A request failed. Its `deleted` and a note say how many records the requests before it removed.
         """
-        delete = operations.delete(namespace, ids=ids, prefix=prefix, filter=filter)
-        with delete_requests(delete) as (requests, replies):
-            for request in requests:
-                replies.append(await self._transport.asend(request))
-        return DeleteResult(sum(reply.deleted for reply in replies))
+        with delete_requests(operations.delete(namespace, ids=ids, prefix=prefix, filter=filter)) as requests:
+            return DeleteResult(sum([(await self._transport.asend(request)).deleted for request in requests]))
 
     async def reset(self, namespace: str = DEFAULT_NAMESPACE, all: bool = False) -> str:
         """Remove every record of a namespace, and return `"Success"`. The namespace itself stays.

@@ -63,7 +63,7 @@ def in_requests(ids: Sequence[T]) -> list[Sequence[T]]:
 
 
 @contextmanager
-def fetch_requests(operation: Operation[T]) -> Iterator[tuple[list[Operation[T]], list[T]]]:
+def fetch_requests(operation: Operation[T]) -> Iterator[list[Operation[T]]]:
     """Divide a fetch into requests that each name as many ids as an index takes, in order.
 
     An exception that leaves the block says by a note how many ids were read, if any.
@@ -72,11 +72,11 @@ def fetch_requests(operation: Operation[T]) -> Iterator[tuple[list[Operation[T]]
         operation: The fetch. One that names no more ids than that, or none, is one request.
 
     Yields:
-        The requests, and the list to which the block appends what each of them returns.
+        The requests. One whose reply was parsed counts as done.
     """
-    requests, replies = _id_requests(operation), list[T]()
+    replies: list[T] = []
     try:
-        yield requests, replies
+        yield _id_requests(operation, replies)
     except BaseException as error:
         if replies:
             error.add_note(f"the first {len(replies) * MAX_ROWS:,} ids were read; reading everything again is safe")
@@ -84,9 +84,7 @@ def fetch_requests(operation: Operation[T]) -> Iterator[tuple[list[Operation[T]]
 
 
 @contextmanager
-def delete_requests(
-    operation: Operation[DeleteResult],
-) -> Iterator[tuple[list[Operation[DeleteResult]], list[DeleteResult]]]:
+def delete_requests(operation: Operation[DeleteResult]) -> Iterator[list[Operation[DeleteResult]]]:
     """Divide a delete into requests that each name as many ids as an index takes, in order.
 
     An exception that leaves the block says how many records are removed: by a note, if there was a request before, and
@@ -96,11 +94,11 @@ def delete_requests(
         operation: The delete. One that names no more ids than that, or none, is one request.
 
     Yields:
-        The requests, and the list to which the block appends what each of them returns.
+        The requests. One whose reply was parsed counts as done.
     """
-    requests, replies = _id_requests(operation), list[DeleteResult]()
+    replies: list[DeleteResult] = []
     try:
-        yield requests, replies
+        yield _id_requests(operation, replies)
     except BaseException as error:
         deleted = sum(reply.deleted for reply in replies)
         if isinstance(error, NextKError):
@@ -113,11 +111,18 @@ def delete_requests(
         raise
 
 
-def _id_requests(operation: Operation[T]) -> list[Operation[T]]:
+def _id_requests(operation: Operation[T], replies: list[T]) -> list[Operation[T]]:
+    """Divide an operation on ids. The replies are gathered in the list when they are parsed."""
+
+    def parse(value: Any) -> T:
+        replies.append(operation.parse(value))
+        return replies[-1]
+
+    operation_of_all = replace(operation, parse=parse)
     parts = in_requests(operation.body.get("ids", ()))
-    return (
-        [replace(operation, body={**operation.body, "ids": part}) for part in parts] if len(parts) > 1 else [operation]
-    )
+    if len(parts) <= 1:
+        return [operation_of_all]
+    return [replace(operation_of_all, body={**operation.body, "ids": part}) for part in parts]
 
 
 def _requests(
