@@ -137,6 +137,7 @@ def main() -> None:
     half = len(memory) // 2
     first, second = max(memory[:half]), max(memory[half:])
     print(f"memory, MiB: {memory[0]:.0f} at first, at most {first:.0f} in the first half, {second:.0f} in the second")
+    print("memory, MiB, every ten seconds:", *(round(size) for size in memory[::10]))
     p50, p99, longest = (1e3 * percentile(health, part) for part in (0.5, 0.99, 1))
     print(f"/healthz: {len(health):,} times, p50 {p50:.1f} ms, p99 {p99:.1f} ms, at most {longest:.1f} ms")
     print(f"{timings.count:,} requests, {left_open} queries open at the end, {len(timings.faults)} faults")
