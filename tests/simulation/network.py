@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -54,7 +55,8 @@ class Network:
 
     Attributes:
         excused: The number of queries that may be left open until they expire, because something has happened to their
-            start or their stop. A start counts if the client has made no uuid for it, by which it can stop the query.
+            start or their stop. A start counts if the client has made no uuid for it, by which it can stop the query,
+            or if a second copy of it was accepted although the first was refused, which the client takes for the end.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Network:
         self._latest: Counter[str] = Counter()  # the number of the last message of each client that has arrived
         self._queried: set[str] = set()
         self.excused = 0
+        self._refused: set[str] = set()  # the names of the messages of which a client hears that they were refused
         self._tasks: set[asyncio.Task[None]] = set()
 
     def has_queried(self, client: str) -> bool:
@@ -148,6 +151,11 @@ class Network:
         answer = await self._server.answer(message.request)
         self._note(message, f"#{number} is answered: {answer.status} {_shown(answer.body)}")
         fate = message.fate
+        is_refused = answer.status != HTTPStatus.OK
+        if copy == 0 and is_refused:
+            self._refused.add(message.name)
+        elif message.name in self._refused and not is_refused:
+            self.excused += _command(message.request) == "resumable-query"
         if copy == 0 and fate.reply is not None:
             self._loop.call_later(fate.reply, self._bring_back, message, answer, self._server.starts)
 
