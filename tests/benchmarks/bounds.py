@@ -1,4 +1,4 @@
-"""What requests for too much cost `nextk serve`: time, memory, and how long others wait meanwhile.
+"""Measure the cost of requests for too much to `nextk serve`: time, memory, and how long others wait meanwhile.
 
 Run by hand on Linux: `python -m tests.benchmarks.bounds`. The server runs in a process of its own. Every request of
 `tests.support.attacks` is sent once, and `/healthz` is asked every few milliseconds from another process meanwhile.

@@ -1,4 +1,4 @@
-"""What silent and slow clients, and such that do not read, do to `nextk serve`: who is answered, when it is over.
+"""Attack `nextk serve` by silent and slow clients and by clients that do not read, and measure who is answered.
 
 Run by hand on Linux: `python -m tests.benchmarks.silent_clients [attack ...]`. The server runs in a process of its own
 with its default limits. Each attack opens its connections at once and goes on until the server has ended them all,
@@ -37,13 +37,13 @@ AUTHORIZED = f"Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """What each connection of an attack sends.
+    """The bytes that each connection of an attack sends.
 
     Attributes:
         clients: The number of connections.
-        opening: What each sends at first.
-        more: What it sends again and again, a second apart. Default: nothing.
-        read: Whether it reads what it gets. Default `True`.
+        opening: The bytes that each connection sends at first.
+        more: The bytes that it sends again and again, a second apart. Default: none.
+        read: Whether it reads the replies. Default `True`.
     """
 
     clients: int

@@ -1,4 +1,4 @@
-"""What slow queries of one index do to everybody else, and how long a server takes to stop meanwhile.
+"""Measure how slow queries of one index affect everybody else, and how long a server takes to stop meanwhile.
 
 Run by hand on Linux: `python -m tests.benchmarks.slow_queries`. Clients keep a large index busy with filters that take
 seconds and with batches of a hundred queries. Beside them somebody searches a small index, reads further pages of an

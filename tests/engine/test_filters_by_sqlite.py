@@ -206,7 +206,7 @@ class Stopped(BaseException):
 @pytest.mark.skipif(sys.platform == "win32", reason="a process on Windows cannot send itself SIGALRM")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped])
 def test_a_signal_while_sqlite_works(error: type[BaseException]) -> None:
-    """What the handler of a signal raises during a statement ends the call, whatever it is, and the next one works."""
+    """An error that the handler of a signal raises during a statement ends the call, and the next call works."""
 
     def stop(*_: object) -> None:
         raise error

@@ -127,7 +127,7 @@ def counted_reads(rig: Rig) -> Iterator[dict[str, int]]:
 
 
 def test_a_refused_read_stops_early() -> None:
-    """What is over the budget is not read to its end."""
+    """A page that is over the budget is not read to its end."""
     with texts(1_000, [10_000]) as rig, counted_reads(rig) as read:
         for request in READS.values():
             rig.engine._storage.record_cache.clear()

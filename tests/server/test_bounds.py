@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerPro
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=str)
 def test_what_is_too_much_is_refused_in_words(server: tuple[ServerProcess, httpx.Client], attack: Attack) -> None:
-    """What passes a bound is refused with words that say what to do, and takes little memory meanwhile."""
+    """A request beyond a bound is refused with words that say what to do, and takes little memory meanwhile."""
     process, client = server
     process.forget_peak()
     before = process.memory()

@@ -14,7 +14,7 @@ HOSTILE = "<script>alert('x')</script>"
 
 
 class Page(HTMLParser):
-    """What a page consists of.
+    """The parts of a page.
 
     Attributes:
         tags: The names of its elements.

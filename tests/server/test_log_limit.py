@@ -70,7 +70,7 @@ def test_kinds_do_not_take_each_others_lines(clock: Ticks, caplog: pytest.LogCap
 
 
 def test_the_end_tells_what_was_left_out(clock: Ticks, caplog: pytest.LogCaptureFixture) -> None:
-    """What was left out is told when the server ends, and nothing is limited from then on."""
+    """The log says how many lines were left out when the server ends, and limits nothing from then on."""
     before = [handler.filters[:] for handler in logging.getLogger().handlers]
     with limited_logs(1, clock):
         for _ in range(2):

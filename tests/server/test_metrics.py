@@ -99,7 +99,7 @@ async def test_a_refusal_is_counted_by_its_reason(
 
 
 async def test_a_page_of_another_site_is_counted_as_such(engine: EmbeddedEngine) -> None:
-    """What a server without a token refuses to a web page has a reason of its own."""
+    """A request of a web page that a server without a token refuses is counted by a reason of its own."""
     async with client_of(engine) as client:
         assert (await client.post("/info", headers={"Host": "evil.example"})).status_code == 403
         text = (await client.get("/metrics")).text

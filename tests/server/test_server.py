@@ -582,7 +582,7 @@ LONG = "x" * 5_000
     ids=["command", "index", "next", "stop"],
 )
 def test_a_refusal_repeats_only_the_beginning(path: str, body: object, status: int) -> None:
-    """What a client has sent is cut in the refusal that repeats it."""
+    """A long text of a client is cut in the refusal that repeats it."""
     with LocalServer() as server:
         server.add("pairs", type="dense", dimension=2)
         reply = httpx.post(server.url + path, json=body, headers={"Authorization": f"Bearer {TOKEN}"})

@@ -1,4 +1,4 @@
-"""What has to hold when a run is over. Each check yields what is wrong, in words."""
+"""The promises that are checked when a run is over. Each check yields a sentence for each fault."""
 
 from collections.abc import Iterator
 from itertools import chain

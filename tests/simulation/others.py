@@ -123,7 +123,7 @@ async def hoard(plan: HoarderPlan, index: Index, choices: Choices, loop: Simulat
 
 @dataclass(frozen=True)
 class Page:
-    """What a plain query has found.
+    """The result of a plain query.
 
     Attributes:
         question: The query.

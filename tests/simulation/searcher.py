@@ -31,7 +31,7 @@ _LONGEST_REST = 30.0  # seconds between two of them
 
 @dataclass
 class Found:
-    """What a client has found.
+    """The matches that a client has found.
 
     Attributes:
         plan: The plan of the client.

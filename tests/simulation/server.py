@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass
 class Book:
-    """What the server has executed, in the order in which it did.
+    """The rows that the server holds, and the writes that it has executed.
 
     Attributes:
         rows: The version of each row that is there, by its id.

@@ -8,7 +8,7 @@ _MOST_EVENTS = 20_000
 
 
 class Trace:
-    """What has happened in a run.
+    """The events of a run.
 
     Attributes:
         counts: How often each kind of event has happened.

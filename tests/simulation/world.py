@@ -29,7 +29,7 @@ _worlds = itertools.count()  # each has an address of its own, since what is lef
 
 @dataclass(frozen=True)
 class Run:
-    """What has become of a run.
+    """The outcome of a run.
 
     Attributes:
         seed: The seed.

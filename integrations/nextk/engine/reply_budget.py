@@ -30,7 +30,7 @@ class ReplyRefused(RefusedError):
 
 
 class _Budget:
-    """What is left of the bytes of one reply."""
+    """Counts the bytes that one reply may still take."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -38,7 +38,7 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 if TYPE_CHECKING:
 
     class _Parsing(asyncio.Protocol):
-        """What both protocols of uvicorn have in common."""
+        """The attributes and methods that both protocols of uvicorn have."""
 
         transport: Any
         cycle: Any
