@@ -1,10 +1,10 @@
-"""Generate the blocking client, `client.py`, from the asynchronous one, `async_client.py`.
+"""Generate the blocking client, `client.py` and `client_records.py`, from the asynchronous one.
 
-    python .ci/generate_client.py            write client.py
-    python .ci/generate_client.py --check    fail if client.py is not what would be written
+    python .ci/generate_client.py            write the files of the blocking client
+    python .ci/generate_client.py --check    fail if they are not what would be written
 
-A substitution that no longer occurs in `async_client.py` is an error in both cases, so that the table cannot rot. The
-result is not formatted any further: write `async_client.py` so that `ruff format` leaves both files as they are.
+A substitution that no longer occurs in the asynchronous files is an error in both cases, so that the table cannot rot.
+The result is not formatted any further: write the sources so that `ruff format` leaves all files as they are.
 """
 
 import argparse
@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "integrations" / "nextk"
-SOURCE, TARGET = "async_client.py", "client.py"
+TARGETS: Mapping[str, str] = {"async_client.py": "client.py", "async_client_records.py": "client_records.py"}
+"""The file of the blocking client that is generated from each file of the asynchronous one."""
 
-HEADER = f"# Generated from {SOURCE} by `python .ci/generate_client.py`. Do not edit: change {SOURCE} and run it.\n"
+HEADER = "# Generated from {0} by `python .ci/generate_client.py`. Do not edit: change that file and run it.\n"
 
 SUBSTITUTIONS: Mapping[str, str] = {
     # Code. All are replaced in one pass, so two names can change places.
@@ -30,15 +31,22 @@ SUBSTITUTIONS: Mapping[str, str] = {
     "__aexit__": "__exit__",
     "AsyncResumableQueryHandle": "ResumableQueryHandle",
     "class AsyncIndex": "class Index",
+    "AsyncRecordClient": "RecordClient",
+    "nextk.async_client_records": "nextk.client_records",
+    "nextk.AsyncIndex": "nextk.Index",
     "to_sync": "to_async",
     "from nextk.client import Index": "from nextk.async_client import AsyncIndex",
     '-> "Index"': '-> "AsyncIndex"',
     "return Index._over": "return AsyncIndex._over",
     # Prose.
     "The asynchronous client": "The blocking client",
+    "of the asynchronous client": "of the blocking client",
     " of Upstash Vector with `await`": " of Upstash Vector",
     "`.ci/generate_client.py` makes `nextk.client` of this file, so change only this one.": (
         "`nextk.async_client` has the same client with `await`."
+    ),
+    "`.ci/generate_client.py` makes `nextk.client_records` of this file, so change only this one.": (
+        "`nextk.async_client_records` has the same calls with `await`."
     ),
     "whose calls never block the event loop. It may be used from several event loops": (
         "whose calls block until the answer is there. It may be used from several threads"
@@ -51,18 +59,18 @@ class GenerationError(Exception):
     """The blocking client cannot be generated; the message says why."""
 
 
-def generate(source: str, substitutions: Mapping[str, str] = SUBSTITUTIONS) -> str:
-    """Turn the text of the asynchronous client into that of the blocking one.
+def generate(sources: Mapping[str, str], substitutions: Mapping[str, str] = SUBSTITUTIONS) -> dict[str, str]:
+    """Turn the texts of the asynchronous client into those of the blocking one.
 
     Args:
-        source: The text of `async_client.py`.
+        sources: The texts of the files of the asynchronous client, by the names in `TARGETS`.
         substitutions: The texts to replace, and what replaces each. They are matched as whole words.
 
     Returns:
-        The text of `client.py`.
+        The texts of the files of the blocking client, by their names.
 
     Raises:
-        GenerationError: A substitution does not occur in the source, or the result still has asynchronous code.
+        GenerationError: A substitution occurs in no source, or a result still has asynchronous code.
     """
     unused = set(substitutions)
 
@@ -72,16 +80,26 @@ def generate(source: str, substitutions: Mapping[str, str] = SUBSTITUTIONS) -> s
 
     longest_first = sorted(substitutions, key=len, reverse=True)
     pattern = "|".join(map(_whole_words, longest_first))
-    result = HEADER + re.sub(pattern, replacement, source)
+    results = {
+        TARGETS[name]: HEADER.format(name) + re.sub(pattern, replacement, source) for name, source in sources.items()
+    }
     if unused:
-        message = f"{SOURCE} no longer contains {', '.join(map(repr, sorted(unused)))}: mend SUBSTITUTIONS"
+        message = (
+            f"{' and '.join(sources)} no longer contain {', '.join(map(repr, sorted(unused)))}: mend SUBSTITUTIONS"
+        )
         raise GenerationError(message)
+    for target, result in results.items():
+        _require_blocking(target, result)
+    return results
+
+
+def _require_blocking(target: str, result: str) -> None:
+    """Raise `GenerationError` if the text of a file of the blocking client has asynchronous code."""
     asynchronous = ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await
     for node in ast.walk(ast.parse(result)):
         if isinstance(node, asynchronous):
-            message = f"line {node.lineno} of {TARGET} would still be asynchronous: add a substitution"
+            message = f"line {node.lineno} of {target} would still be asynchronous: add a substitution"
             raise GenerationError(message)
-    return result
 
 
 def _whole_words(text: str) -> str:
@@ -95,26 +113,28 @@ def main(arguments: Sequence[str] | None = None, package: Path = PACKAGE) -> int
 
     Args:
         arguments: The command line without the program's name; `None` takes that of the process.
-        package: The folder that has both files.
+        package: The folder that has the files of both clients.
 
     Returns:
-        0 if `client.py` is as it should be, else 1.
+        0 if the blocking client is as it should be, else 1.
     """
     parser = argparse.ArgumentParser(description="Generate the blocking client from the asynchronous one.")
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail if client.py is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a file is out of date")
     check = parser.parse_args(arguments).check
-    target = package / TARGET
     try:
-        expected = generate((package / SOURCE).read_text(encoding="utf-8"))
+        results = generate({name: (package / name).read_text(encoding="utf-8") for name in TARGETS})
     except GenerationError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    if not check:
-        target.write_text(expected, encoding="utf-8")
-    elif not target.exists() or target.read_text(encoding="utf-8") != expected:
-        sys.stderr.write(f"{target.name} is out of date. Run: python .ci/generate_client.py\n")
-        return 1
-    return 0
+    outdated = 0
+    for name, expected in results.items():
+        target = package / name
+        if not check:
+            target.write_text(expected, encoding="utf-8")
+        elif not target.exists() or target.read_text(encoding="utf-8") != expected:
+            sys.stderr.write(f"{name} is out of date. Run: python .ci/generate_client.py\n")
+            outdated += 1
+    return 1 if outdated else 0
 
 
 if __name__ == "__main__":

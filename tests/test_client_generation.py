@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -29,8 +30,8 @@ def script() -> ModuleType:
 
 @pytest.fixture
 def package(script: ModuleType, tmp_path: Path) -> Path:
-    """A folder with a copy of both clients."""
-    for name in (script.SOURCE, script.TARGET):
+    """A folder with a copy of the files of both clients."""
+    for name in (*script.TARGETS, *script.TARGETS.values()):
         shutil.copy(script.PACKAGE / name, tmp_path)
     return tmp_path
 
@@ -42,19 +43,20 @@ def test_the_committed_client_is_the_generated_one() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
+@pytest.mark.parametrize("name", ["client.py", "client_records.py"])
 def test_a_change_of_one_client_alone_is_noticed(
-    script: ModuleType, package: Path, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, package: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`--check` fails on an edited or missing file and leaves it; without `--check` the file is written anew."""
-    target = package / script.TARGET
+    target = package / name
     good = target.read_text()
-    for text in (good.replace("best first", "worst first"), None):
+    for text in (good.replace("namespace", "name"), None):
         if text is None:
             target.unlink()
         else:
             target.write_text(text)
         assert script.main(["--check"], package) == 1
-        assert "client.py is out of date. Run: python .ci/generate_client.py" in capsys.readouterr().err
+        assert capsys.readouterr().err == f"{name} is out of date. Run: python .ci/generate_client.py\n"
         assert (target.read_text() if target.exists() else None) == text
     assert script.main([], package) == 0
     assert target.read_text() == good
@@ -64,29 +66,32 @@ def test_a_change_of_one_client_alone_is_noticed(
 def test_a_substitution_that_matches_nothing_is_noticed(
     script: ModuleType, package: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A source that lost what one substitution replaces is refused, in both modes, and the message names it."""
-    good = (package / script.TARGET).read_text()
+    """Sources that lost what one substitution replaces are refused, in both modes, and the message names it."""
+    sources = {name: (script.PACKAGE / name).read_text() for name in script.TARGETS}
+    good = {name: (package / name).read_text() for name in script.TARGETS.values()}
     for text in script.SUBSTITUTIONS:
-        source = (script.PACKAGE / script.SOURCE).read_text()
-        (package / script.SOURCE).write_text(source.replace(text, "something_else "))
+        for name, source in sources.items():
+            (package / name).write_text(re.sub(script._whole_words(text), "something_else ", source))
         for arguments in (["--check"], []):
             assert script.main(arguments, package) == 1
             assert repr(text) in capsys.readouterr().err
-        assert (package / script.TARGET).read_text() == good
+        assert {name: (package / name).read_text() for name in good} == good
 
 
-def test_what_would_stay_asynchronous_is_refused(script: ModuleType) -> None:
+@pytest.mark.parametrize("name", ["async_client.py", "async_client_records.py"])
+def test_what_would_stay_asynchronous_is_refused(script: ModuleType, name: str) -> None:
     """A construct that no substitution knows is an error, not a blocking client with `async` in it."""
-    source = (script.PACKAGE / script.SOURCE).read_text()
-    loop = "\n\nasync  def strange() -> None:\n    pass\n"
-    with pytest.raises(script.GenerationError, match="still be asynchronous"):
-        script.generate(source + loop)
+    sources = {name: (script.PACKAGE / name).read_text() for name in script.TARGETS}
+    sources[name] += "\n\nasync  def strange() -> None:\n    pass\n"
+    with pytest.raises(script.GenerationError, match=f"of {script.TARGETS[name]} would still be asynchronous"):
+        script.generate(sources)
 
 
 def test_names_match_as_whole_words_only(script: ModuleType) -> None:
     """A substitution leaves longer words alone, and two names can change places."""
-    made = script.generate("one = two\ntwofold = one\n", {"one": "two", "two": "one"})
-    assert made == script.HEADER + "two = one\ntwofold = two\n"
+    sources = {"async_client.py": "one = two\ntwofold = one\n"}
+    made = script.generate(sources, {"one": "two", "two": "one"})
+    assert made == {"client.py": script.HEADER.format("async_client.py") + "two = one\ntwofold = two\n"}
 
 
 def test_each_client_gives_the_other() -> None:

@@ -23,7 +23,7 @@ from nextk.sessions import AsyncRetrievalSession, RetrievalSession
 from nextk.types import MetadataUpdateMode, Vector
 from tests.support.subprocesses import output
 
-METHODS = sorted(name for name in vars(Index) if not name.startswith("_") and name not in ("to_async", "embedded"))
+METHODS = sorted(name for name in dir(Index) if not name.startswith("_") and name not in ("to_async", "embedded"))
 
 
 def parameters(function: Any) -> list[tuple[str, Any, Any]]:

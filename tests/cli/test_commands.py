@@ -23,7 +23,7 @@ from nextk import Index
 from nextk.cli.locations import home as home_folder
 from nextk.cli.main import COMMANDS, main
 from nextk.cli.writing import MODELS
-from nextk.engine import engine
+from nextk.engine import searching
 from nextk.engine.filter.timer import FilterTimer
 from nextk.server import listening
 from nextk.server.turns import Turns, usable_cores
@@ -608,7 +608,7 @@ def test_a_served_filter_has_as_much_time_as_it_may(monkeypatch: pytest.MonkeyPa
             return await client.post("/query", json={"vector": [1.0], "filter": "n = 1"})
 
     monkeypatch.setattr(listening, "run", lambda app, _listener, _limits: replies.append(asyncio.run(ask(app))))
-    monkeypatch.setattr(engine, "FilterTimer", lambda seconds: FilterTimer(seconds, clock=clock))
+    monkeypatch.setattr(searching, "FilterTimer", lambda seconds: FilterTimer(seconds, clock=clock))
     assert 0 == main(["serve", "--port", "0", "--index", "docs=dense", "--filter-timeout", "7"])
     assert 503 == replies[0].status_code
     assert "longer than 7 seconds" in replies[0].text

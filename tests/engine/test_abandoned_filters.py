@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from nextk.dispatch import dispatch
-from nextk.engine import engine as engine_module
-from nextk.engine import interruption, parts, passing
+from nextk.engine import interruption, parts, passing, searching
 from nextk.engine.abandonment import abandonable
 from nextk.engine.filter.store import FieldBudget
 from nextk.engine.filter.timer import FilterTimeout, FilterTimer
@@ -64,7 +63,7 @@ def test_the_deadline(rig: Rig, monkeypatch: pytest.MonkeyPatch, where: str) -> 
     monkeypatch.setattr(parts, "_HELD", 0.0)
     with monkeypatch.context() as patch:
         clock = itertools.chain([0.0], itertools.repeat(11.0)).__next__
-        patch.setattr(engine_module, "FilterTimer", lambda seconds: FilterTimer(seconds, clock=clock))
+        patch.setattr(searching, "FilterTimer", lambda seconds: FilterTimer(seconds, clock=clock))
         # Nothing of it is kept, so there is no use in sending it again.
         with pytest.raises(FilterTimeout, match=r"longer than 10 seconds, and the search was given up\. Use a simpler"):
             rig.query(**FILTERED)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from nextk.engine import engine, parts, passing
+from nextk.engine import parts, passing, searching
 from nextk.engine.filter import glob
 from nextk.engine.filter.seconds import FilterSeconds
 from nextk.engine.filter.store import FieldBudget
@@ -120,8 +120,8 @@ def test_waiting_is_not_the_time_of_a_filter(rig: Rig, monkeypatch: pytest.Monke
     waiting = Waiting(rig.engine._lock)
     seconds = FilterSeconds(waiting)
     monkeypatch.setattr(passing, "_ROWS_AT_ONCE", 3)
-    monkeypatch.setattr(engine, "_FILTER_PART", 3)
-    monkeypatch.setattr(engine, "FilterTimer", lambda limit: FilterTimer(limit, clock=waiting))
+    monkeypatch.setattr(searching, "_FILTER_PART", 3)
+    monkeypatch.setattr(searching, "FilterTimer", lambda limit: FilterTimer(limit, clock=waiting))
     monkeypatch.setattr(rig.engine, "_lock", waiting)
     monkeypatch.setattr(rig.engine, "_filter_seconds", seconds)
     act_in_pauses(monkeypatch, waiting.wait)

@@ -1,0 +1,240 @@
+"""The searching of the embedded engine. A search takes a snapshot under the lock and works on it without the lock.
+
+The ranking of a resumable query is fixed when the query starts. Records that are written later do not enter it. Records
+that are deleted later, or whose metadata no longer passes the filter, are left out of the pages.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nextk.bodies import Query
+from nextk.engine import records, search
+from nextk.engine.abandonment import require_wanted
+from nextk.engine.base import BaseEngine
+from nextk.engine.columns import Snapshot
+from nextk.engine.failures import refusing_failures
+from nextk.engine.filter.columns import Field, FieldValues
+from nextk.engine.filter.evaluate import evaluate, fields_of
+from nextk.engine.filter.syntax import parse
+from nextk.engine.filter.timer import FilterTimer
+from nextk.engine.fusion import Order
+from nextk.engine.open_queries import QueryStart
+from nextk.engine.pages import LoadRows, RepeatablePage, load_until
+from nextk.engine.parts import in_parts
+from nextk.engine.passing import filtered
+from nextk.engine.protocol import QueryShares
+from nextk.engine.schema import Schema
+from nextk.engine.shares import Share
+from nextk.engine.values import Match, TextVectors
+from nextk.errors import RefusedError
+from nextk.types import QueryMode
+
+_FILTER_PART = 2_048  # values of metadata fields that are read at once
+
+
+@dataclass(frozen=True, slots=True)
+class _TakenSnapshot:
+    """That which a search has taken under the lock.
+
+    Attributes:
+        snapshot: The slots of the namespace.
+        values: The values of the fields of the filter in these slots; `None` if they are too large for memory.
+        schema: The schema of the index.
+        key: The key of the namespace.
+        changes: The number of changes to records so far.
+    """
+
+    snapshot: Snapshot
+    values: Mapping[Field, FieldValues] | None
+    schema: Schema
+    key: int
+    changes: int
+
+
+@refusing_failures
+class SearchingEngine(BaseEngine):
+    """The part of the embedded engine that answers queries and holds the resumable ones.
+
+    The arguments are those of `BaseEngine`.
+    """
+
+    def query(self, namespace: str, query: Query) -> list[Match]:
+        """Return the best `top_k` matches, best first."""
+        found = self._search(namespace, query)
+        if found is None:
+            return []
+        rank, load = found
+        return RepeatablePage(query.top_k).read(rank(depth=max(search.ONE_SHOT_DEPTH, query.top_k)), load)
+
+    def start(
+        self, namespace: str, query: Query, max_idle: int, uuid: str | None = None, *, owner: str = ""
+    ) -> tuple[str, list[Match]]:
+        """Open a resumable query and read its first page of `top_k` matches, or read it again.
+
+        Args:
+            namespace: The namespace to search.
+            query: The query.
+            max_idle: The seconds after which the query is dropped if nobody fetches from it.
+            uuid: The uuid that the query is to have. If it is that of a query which this search has opened, the first
+                page of that query is read again. `None` (the default) lets the engine choose.
+            owner: The kind of client, whose open queries in a namespace are counted together. Default `""`.
+
+        Returns:
+            The uuid of the query (`""` if the namespace does not exist), and the first page, best first.
+
+        Raises:
+            TooManyQueries: `max_open_queries` queries are open already, or half as many with the same owner in the
+                same namespace, and none of them has been idle for long enough to make room.
+            QueryNotFound: The query with this `uuid` was stopped already.
+            RefusedError: The query with this `uuid` is another search, or has gone on to another page; or `max_idle`
+                is longer than the engine allows.
+        """
+        if max_idle > self._max_idle:
+            message = f"Invalid maxIdle: at most {self._max_idle} seconds are allowed, got {max_idle}"
+            raise RefusedError(message, 422)
+        digest = b"" if uuid is None else search.digest(namespace, query)
+        search_ = functools.partial(self._search, namespace, query)
+        share = Share(owner, namespace)
+        return self._open_queries.start(QueryStart(search_, max_idle, query.top_k, uuid, digest, share))
+
+    def require_open(self, uuid: str) -> None:
+        """Raise `QueryNotFound` unless the resumable query is open."""
+        self._open_queries.require(uuid)
+
+    def fetch_next(self, uuid: str, count: int, page_number: int | None = None) -> list[Match]:
+        """Return the next `count` matches of an open query, best first; fewer if the query is nearly exhausted.
+
+        Args:
+            uuid: The uuid of the query.
+            count: The number of matches.
+            page_number: The number of the page, counted from the first page, which is 1. That of the last page reads
+                it again. `None` (the default) for the next page.
+
+        Raises:
+            QueryNotFound: The query was stopped, has expired, or never existed.
+            RefusedError: The page is neither the last one nor the next one, the last one had another `count`, or it has
+                failed and has to be requested again first.
+        """
+        return self._open_queries.fetch_next(uuid, count, page_number)
+
+    def stop(self, uuid: str) -> None:
+        """Stop an open query. Raises `QueryNotFound` if it was stopped already, has expired, or never existed."""
+        self._open_queries.stop(uuid)
+
+    def open_queries(self) -> int:
+        """Return the number of open resumable queries."""
+        return len(self._open_queries)
+
+    def query_shares(self) -> QueryShares:
+        """Return how many resumable queries each share has open, and how many were dropped to make room."""
+        return QueryShares(self._open_queries.shares(), self._open_queries.evicted)
+
+    def sweep(self) -> None:
+        """Drop the resumable queries that have been idle for longer than their `max_idle`."""
+        self._open_queries.sweep()
+
+    def _search(self, namespace: str, query: Query) -> tuple[Callable[..., Order], LoadRows] | None:
+        """Take the snapshot that is searched.
+
+        Returns:
+            A function that ranks the snapshot without the lock, and one that reads the records of its rows; `None` if
+            the namespace does not exist, or if nothing was ever written.
+        """
+        require_wanted()
+        self._open_queries.sweep()
+        node = parse(query.filter)
+        if self.schema.undecided:
+            return None
+        components = records.components_of(query, self.schema, self._models)
+        timer = FilterTimer(self._filter_timeout)
+        taken = self._take(namespace, components, query.filter, timer)
+        if taken is None:
+            return None
+        visible = taken.snapshot
+        if node is not None:
+            if taken.values is None:
+                passing = visible.with_rows(self._passing(query.filter, visible.visible_rows(), timer))
+            else:
+                with self._working(timer):
+                    passing = evaluate(node, taken.values, visible.visible_mask(), timer.check)
+            visible = visible.restricted_to(passing)
+        rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible, self._pools.ranking)
+        return rank, functools.partial(self._load, key=taken.key, query=query, changes=taken.changes)
+
+    def _take(
+        self, namespace: str, components: search.QueryComponents, filter: str, timer: FilterTimer
+    ) -> "_TakenSnapshot | None":
+        """Take the snapshot of a namespace that is searched, once the values of the filter's fields are in memory.
+
+        The lock is free between some parts of them, so neither writes nor other searches wait for all of them.
+
+        Returns:
+            The snapshot; `None` if the namespace does not exist.
+        """
+        fields = fields_of(parse(filter))
+
+        def part() -> tuple[_TakenSnapshot | None] | None:
+            cache = self._cache.current()
+            schema, key = cache.schema, cache.keys.get(namespace)
+            records.refuse_dimension(components, schema)  # under the lock, because a first write may decide it
+            if key is None:
+                return (None,)
+            columns, changes = cache.columns(key), self._storage.record_cache.changes
+            snapshot, held = columns.snapshot, columns.fields
+            if held.too_large & fields:
+                return (_TakenSnapshot(snapshot, None, schema, key, changes),)
+            rows, live, read = snapshot.rows, snapshot.visible, self._storage.cells
+            with self._working(timer) if fields else contextlib.nullcontext():
+                complete = held.read_part(fields, rows, live, read, _FILTER_PART)
+            self._field_budget.use(held, fields)
+            if not complete or held.too_large & fields:
+                return None
+            return (_TakenSnapshot(snapshot, held.values(fields), schema, key, changes),)
+
+        return in_parts(self._lock, part, timer.check, grows=True)
+
+    def _passing(self, filter: str, rows: Sequence[int], timer: FilterTimer) -> list[int]:
+        """Return those of some rows that pass a filter, which SQLite evaluates part by part.
+
+        The lock is free between some parts. A row that is written meanwhile passes or not by what it is then.
+
+        Args:
+            filter: The filter.
+            rows: The rows. Those that do not exist any more are left out.
+            timer: The timer of the search.
+        """
+        timer.keeps = False
+        read_part = filtered(self._storage, filter, rows, timer.check)
+
+        def part() -> tuple[list[int]] | None:
+            self._cache.current()
+            with self._working(timer):
+                return read_part()
+
+        return in_parts(self._lock, part, timer.check)
+
+    @contextlib.contextmanager
+    def _working(self, timer: FilterTimer) -> Iterator[None]:
+        """Count the time until the block is left as work on a filter."""
+        with self._filter_seconds.measure(), timer.working():
+            yield
+
+    def _load(self, rows: Sequence[int], limit: int, *, key: int, query: Query, changes: int) -> Mapping[int, Match]:
+        """Read the records of rows that still exist, still pass the filter, and are not damaged.
+
+        Args:
+            rows: The rows, which are read in their order.
+            limit: The number of records at which to stop. Some more may be returned.
+            key: The key of the namespace.
+            query: The query.
+            changes: The changes that were counted when the query began, and all of the rows passed its filter.
+        """
+        with self._lock:
+            self._cache.current()
+            return load_until(limit, rows, lambda part: self._storage.load(key, part, query, query.filter, changes))
+
+    def embed_query(self, text: str, mode: QueryMode) -> TextVectors:
+        """Embed the text of a query by the models of the index, and search nothing; see `records.embed_query`."""
+        return records.embed_query(text, mode, self.schema, self._models)
