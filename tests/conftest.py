@@ -15,6 +15,7 @@ from nextk import Index
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
 from tests.support.local_server import LocalServer
+from tests.support.postgres_server import PostgresServer, fresh_schema, postgres_running
 from tests.support.sentence_index import TEXTS, open_queries, sentences
 from tests.support.transports import TRANSPORTS, Opener, Wire
 
@@ -60,6 +61,20 @@ def local_server() -> Iterator[LocalServer]:
     """A server in a thread of this process; tests put their engines behind it."""
     with LocalServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server with pgvector, which each process of the tests starts once, if a test needs it."""
+    with postgres_running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_schema(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of a database schema on the server that does not exist yet; it is dropped after the test."""
+    with fresh_schema(postgres_server) as name:
+        yield name
 
 
 @pytest.fixture(params=TRANSPORTS)
