@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nextk.arguments import require_count
-from nextk.engine.factory import CUSTOM
+from nextk.engine.keywords import CUSTOM
 from nextk.engine.schema import Schema
 from nextk.errors import ClientError
 from nextk.server.models import MODELS, is_reference
