@@ -14,6 +14,7 @@ import pytest
 from nextk import AsyncIndex, Vector
 from nextk.errors import RefusedError
 from nextk.types import Data
+from tests.support.bare_engine import keep_no_records
 from tests.support.transports import Opener
 
 LONG = "x" * 100_000
@@ -53,11 +54,6 @@ READS: dict[str, Call] = {
 def connection_of(opener: Opener, index: AsyncIndex) -> sqlite3.Connection:
     """The connection of the engine behind an index."""
     return opener.engine(index)._storage._connection
-
-
-def keep_nothing(opener: Opener, index: AsyncIndex) -> None:
-    """Let the engine behind an index read every record from the file."""
-    opener.engine(index)._storage.record_cache.max_bytes = 0
 
 
 @contextmanager
@@ -200,7 +196,7 @@ class TestInterrupted:
     async def test_reads(self, open_index: Opener) -> None:
         """Every read of the file is refused, and gives the right answer afterwards."""
         index = await opened(open_index)
-        keep_nothing(open_index, index)
+        keep_no_records(open_index.engine(index))
         for read in READS.values():
             before = await read(index)
             with interrupted(connection_of(open_index, index)):
@@ -210,7 +206,7 @@ class TestInterrupted:
     async def test_pages(self, open_index: Opener) -> None:
         """A start or a page that fails says why and leaves nothing open; the page can be requested again."""
         index = await opened(open_index)
-        keep_nothing(open_index, index)
+        keep_no_records(open_index.engine(index))
         with interrupted(connection_of(open_index, index)), pytest.raises(RefusedError, match="was interrupted"):
             await index.resumable_query([1.0, 0.0], 1)
         assert 0 == open_index.engine(index).open_queries()

@@ -245,6 +245,7 @@ async def test_refusals_over_every_transport(open_index: Opener) -> None:
     await index.upsert([(id_, [1.0], {"n": 1}) for id_ in "abc"])
     connection = open_index.engine(index)._storage._connection
     connection.execute("UPDATE records SET vector = x'0000803e' WHERE id = 'b'")
+    open_index.engine(index)._storage.record_cache.clear()  # as if the index had just been opened
     with pytest.raises(RefusedError, match=r"Damaged in the file of the index: the record 'b'\. Upsert it") as refused:
         await index.fetch(["a", "b"])
     assert 500 == refused.value.status

@@ -1,4 +1,4 @@
-"""Records stay in memory once they were delivered, and nobody can tell but by the time that it takes."""
+"""Records stay in memory once they were written or delivered, and nobody can tell but by the time that it takes."""
 
 import contextlib
 import gc
@@ -33,9 +33,10 @@ def record(number: int, group: str = "red", data: str | None = None) -> dict[str
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
-    """An engine in memory with ten records."""
+    """An engine with ten records, none of which is in memory, as if it had just been opened."""
     with Rig(dimension=2) as rig:
         rig.upsert(*map(record, range(10)))
+        rig.engine._storage.record_cache.clear()
         yield rig
 
 
@@ -174,6 +175,17 @@ class TestReads:
                 rig, includeMetadata=False, includeData=False
             )
             assert [] == executed
+
+    def test_written(self, rig: Rig) -> None:
+        """A record that was just written is delivered as it was written, and is not read from the file for that."""
+        matches(rig)
+        with statements(rig) as executed:
+            rig.upsert(record(3, "blue", "other"), record(10))
+            executed.clear()
+            found = {match.id: match for match in matches(rig)}
+            assert [] == executed
+        assert ('{"group":"blue"}', "other") == (found["3"].metadata, found["3"].data)
+        assert ('{"group":"red"}', "text 10") == (found["10"].metadata, found["10"].data)
 
     def test_only_what_is_missing(self, rig: Rig) -> None:
         """Records that are in memory are not read again beside those that are not."""

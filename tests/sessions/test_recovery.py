@@ -15,6 +15,7 @@ from nextk.errors import ClientError, LimitReached, PageUncertain, RefusedError,
 from nextk.sessions import AsyncRetrievalSession
 from nextk.testing import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind, faulty
 from nextk.testing.server import FaultyServer
+from tests.support.bare_engine import keep_no_records
 from tests.support.searches import (
     COLOURS,
     DRAIN,
@@ -627,7 +628,7 @@ class TestFailingDisk:
     async def test_for_a_moment(self, shape: str, colour: str) -> None:
         """A page that the storage could not read is recovered within its pull: the search is the undisturbed one."""
         bench = Bench.build(SHAPES[shape])
-        bench.engine._storage.record_cache.max_bytes = 0  # so that every page is read from the file
+        keep_no_records(bench.engine)
         expected = undisturbed(bench)
         connection = bench.engine._storage._connection
         failures = iter([True, True])  # the second page fails at first, and so does its recovery
@@ -647,7 +648,7 @@ class TestFailingDisk:
     @pytest.mark.parametrize("colour", COLOURS)
     async def test_for_long(self, dense: Bench, colour: str) -> None:
         """The error says that the storage fails; once it works again the search goes on, and nothing is lost."""
-        dense.engine._storage.record_cache.max_bytes = 0  # so that every page is read from the file
+        keep_no_records(dense.engine)
         expected = undisturbed(dense).ids
         connection = dense.engine._storage._connection
         async with search_of(dense.index, dense.shape.question, colour, sleep=ManualClock().sleep) as search:

@@ -17,6 +17,13 @@ from nextk.engine.storage import Storage
 from nextk.engine.values import Match
 
 
+def keep_no_records(engine: EmbeddedEngine) -> None:
+    """Let an engine read every record from its file, whenever it needs it."""
+    cache = engine._storage.record_cache
+    cache.max_bytes = 0
+    cache.clear()
+
+
 def row(match: Match) -> tuple[str, float]:
     """The id and the score of a match."""
     assert match.score is not None
@@ -31,7 +38,7 @@ class Rig:
         path: The file of the index; `None` keeps it in memory.
         clock: The clock that measures idle times, in seconds.
         max_open_queries: The number of queries that may be open at the same time.
-        record_cache_bytes: The memory that delivered records may take.
+        record_cache_bytes: The memory that written and delivered records may take.
         max_idle: The longest time that a query may be idle, in seconds.
         pool_from: The number of records from which searches have a pool; `None` for no pool.
         schema: The other keywords of `Schema.create`.

@@ -41,8 +41,8 @@ class BaseEngine:
             have half of them in one namespace.
         max_idle: The longest time that a resumable query may be idle, in seconds, up to 86,400.
         max_namespaces: The number of namespaces at which no further one is made. The default namespace counts.
-        record_cache_bytes: The memory that records may take which were read for answers; their vectors are not among
-            them.
+        record_cache_bytes: The memory that records may take which were written, or read for answers; their vectors are
+            not among them.
         filter_timeout: The seconds after which a search gives its filter up.
         filter_column_bytes: The memory that metadata fields may take whose values were read for filters.
         rests: Whether a thread brings the journal of an index on disk to rest, once no write has happened for a second.

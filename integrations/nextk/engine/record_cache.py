@@ -1,10 +1,10 @@
-"""Records in memory: those that were read from the file of an index and are whole, so that they need not be read again.
+"""Records in memory: those that were written, or were read and are whole, so that they need not be read from the file.
 
 A record in the cache is the record as it is now: whoever changes a row in the file forgets it here first, so that it is
-read anew even if the change fails or is interrupted. Only reads add records. Their vectors are not kept.
+read anew even if the change fails or is interrupted, and adds it once the change is durable. Its vectors are not kept.
 
-Changes are counted, and a record knows how many there were when it was read. Since it would have been forgotten, it has
-not changed from then on.
+Changes are counted, and a record knows how many there were when it was added. Since it would have been forgotten, it
+has not changed from then on.
 
 Nothing here takes a lock: the engine serialises its calls.
 """
@@ -23,7 +23,7 @@ _OVERHEAD = 280  # bytes that a record takes besides its texts: its numbers, its
 _FREED_PART = 8  # one such part of a full cache is freed at once, since a dict searches for its oldest key
 
 _CachedRecord: TypeAlias = tuple[str, str | None, str | None, int, int]
-"""The id, the metadata as JSON text, the text, the changes before it was read, and the bytes that it takes in memory.
+"""The id, the metadata as JSON text, the text, the changes before it was added, and the bytes that it takes in memory.
 
 It is a bare tuple because the garbage collector soon stops to look at those, however many there are.
 """
@@ -81,7 +81,8 @@ class RecordCache:
             metadata: The metadata as JSON text, or `None`.
             data: The text of the record, or `None`.
         """
-        self._remove([row])
+        if row in self._records:
+            self._remove([row])
         size = _OVERHEAD + _size_of(id) + _size_of(metadata) + _size_of(data)
         if size > self.max_bytes:
             return

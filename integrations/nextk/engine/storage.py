@@ -230,6 +230,16 @@ class Storage(RecordReader):
         )
         return rows
 
+    def keep_in_memory(self, rows: Iterable[int], records: Iterable[StoredRecord]) -> None:
+        """Keep records in memory, so that they need not be read. Call it once they are durable.
+
+        Args:
+            rows: Their rows.
+            records: The records.
+        """
+        for row, record in zip(rows, records, strict=True):
+            self.record_cache.add(row, record.id, record.metadata, record.data)
+
     def delete(self, rows: Sequence[int]) -> int:
         """Delete the records of rows. Returns how many of them existed."""
         self.record_cache.forget(rows)

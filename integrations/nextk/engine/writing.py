@@ -115,6 +115,7 @@ class WritingEngine(BaseEngine):
                 rows = self._storage.upsert(key, latest)
                 if schema != cache.schema:
                     self._storage.save_schema(schema)
+            self._storage.keep_in_memory(rows, latest)
             if columns is not None:
                 columns.append(vector_rows(rows, latest))
             cache.keys[namespace] = key
