@@ -192,6 +192,26 @@ def test_repeat_rules(command: Operation[Any], repeat: Repeat) -> None:
     assert command.patient
 
 
+class TestExact:
+    """The extension by which a query wants exact order."""
+
+    def test_bodies(self) -> None:
+        """The field is sent if it is true, and else no server is told of it."""
+        assert {**query(data="hi").body, "exact": True} == query(data="hi", exact=True).body
+        assert {**start(data="hi").body, "exact": True} == start(data="hi", exact=True).body
+        assert query(data="hi").body == query(data="hi", exact=False).body
+        many = operations.query_many([{"vector": [1.0], "exact": True}, {"vector": [1.0], "exact": False}], "")
+        assert [True, None] == [body.get("exact") for body in many.body]
+
+    def test_operations(self) -> None:
+        """An operation says whether any of its queries wants exact order."""
+        one, other = QueryRequest(vector=[1.0], exact=True), QueryRequest(vector=[1.0])
+        wanting = [query(data="hi", exact=True), start(data="hi", exact=True), start(data="hi", uuid="u", exact=True)]
+        wanting += [operations.query_many(queries, "") for queries in ([one], [other, one])]
+        others = [query(data="hi"), start(data="hi"), operations.query_many([other, other], ""), operations.info()]
+        assert [True] * 5 + [False] * 4 == [operation.exact for operation in (*wanting, *others)]
+
+
 class TestNumberedPages:
     """The extension by which a start or a page may be requested again."""
 

@@ -102,6 +102,8 @@ class AsyncIndex(AsyncRecordClient):
         weighting_strategy: WeightingStrategy | None = None,
         fusion_algorithm: FusionAlgorithm | None = None,
         query_mode: QueryMode | None = None,
+        *,
+        exact: bool = False,
     ) -> list[QueryResult]:
         """Find the best matches.
 
@@ -118,9 +120,15 @@ class AsyncIndex(AsyncRecordClient):
             weighting_strategy: `IDF` weights the sparse query by the rarity of its terms; `None` leaves it as it is.
             fusion_algorithm: How a hybrid query joins its dense and its sparse list; `None` means `RRF`.
             query_mode: Which half of a hybrid index answers a query by text; `None` means both.
+            exact: Whether the matches come in exact order although the index searches large namespaces approximately,
+                so that a few records come a page late. It costs a scan of all vectors. Only an embedded index and
+                `nextk serve` know it; a server that has not said yet whether it does is asked by `info` first.
 
         Returns:
             The matches, best first. Dense scores lie in 0..1; sparse and fused scores have no fixed range.
+
+        Raises:
+            ClientError: `exact` is true, and the server has no exact search, as the hosted service has none.
         """
         return await self._transport.asend(
             operations.query(
@@ -136,6 +144,7 @@ class AsyncIndex(AsyncRecordClient):
                 weighting_strategy=weighting_strategy,
                 fusion_algorithm=fusion_algorithm,
                 query_mode=query_mode,
+                exact=exact,
             )
         )
 
@@ -152,7 +161,8 @@ class AsyncIndex(AsyncRecordClient):
             One list of matches per query, in the order of `queries`.
 
         Raises:
-            ClientError: A query has a key that is no parameter of `query`. `namespace` is one of the call.
+            ClientError: A query has a key that is no parameter of `query`. `namespace` is one of the call. Or a query
+                is to be `exact`, and the server has no exact search.
         """
         return await self._transport.asend(operations.query_many(queries, namespace))
 
@@ -171,6 +181,8 @@ class AsyncIndex(AsyncRecordClient):
         weighting_strategy: WeightingStrategy | None = None,
         fusion_algorithm: FusionAlgorithm | None = None,
         query_mode: QueryMode | None = None,
+        *,
+        exact: bool = False,
     ) -> tuple[list[QueryResult], AsyncResumableQueryHandle]:
         """Find the best matches, and keep the search open for more of them.
 
@@ -188,11 +200,13 @@ class AsyncIndex(AsyncRecordClient):
             weighting_strategy: `IDF` weights the sparse query by the rarity of its terms; `None` leaves it as it is.
             fusion_algorithm: How a hybrid query joins its dense and its sparse list; `None` means `RRF`.
             query_mode: Which half of a hybrid index answers a query by text; `None` means both.
+            exact: Whether the pages come in exact order, as for `query`; their order then never depends on their sizes.
 
         Returns:
             The first page, and the handle that fetches the next pages and stops the query.
 
         Raises:
+            ClientError: `exact` is true, and the server has no exact search, as the hosted service has none.
             PageUncertain: The reply was lost. The server may hold a query that no client can name, until it expires.
             TransportError: No usable reply arrived. If the server numbers pages, the next call stops the query.
             TooManyQueries: The index has as many open queries as it allows.
@@ -212,6 +226,7 @@ class AsyncIndex(AsyncRecordClient):
             weighting_strategy=weighting_strategy,
             fusion_algorithm=fusion_algorithm,
             query_mode=query_mode,
+            exact=exact,
         )
         with orphaned_on_failure(self._transport.orphans, start):
             uuid, page = await self._transport.asend(start)

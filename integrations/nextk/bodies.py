@@ -238,7 +238,11 @@ class Include(Body):
 
 
 class Query(Vectors, Include):
-    """The body of `/query`; `/query-data` sends `data` instead of vectors."""
+    """The body of `/query`; `/query-data` sends `data` instead of vectors.
+
+    Attributes:
+        exact: Whether the matches come in exact order, although the index searches large namespaces approximately.
+    """
 
     data: QueryText | None = None
     top_k: Rows = DEFAULT_TOP_K
@@ -246,6 +250,7 @@ class Query(Vectors, Include):
     weighting_strategy: WeightingStrategy | None = None
     fusion_algorithm: FusionAlgorithm = FusionAlgorithm.RRF
     query_mode: QueryMode = QueryMode.HYBRID
+    exact: Flag = False
 
 
 class VectorQuery(Query):

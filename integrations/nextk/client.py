@@ -103,6 +103,8 @@ class Index(RecordClient):
         weighting_strategy: WeightingStrategy | None = None,
         fusion_algorithm: FusionAlgorithm | None = None,
         query_mode: QueryMode | None = None,
+        *,
+        exact: bool = False,
     ) -> list[QueryResult]:
         """Find the best matches.
 
@@ -119,9 +121,15 @@ class Index(RecordClient):
             weighting_strategy: `IDF` weights the sparse query by the rarity of its terms; `None` leaves it as it is.
             fusion_algorithm: How a hybrid query joins its dense and its sparse list; `None` means `RRF`.
             query_mode: Which half of a hybrid index answers a query by text; `None` means both.
+            exact: Whether the matches come in exact order although the index searches large namespaces approximately,
+                so that a few records come a page late. It costs a scan of all vectors. Only an embedded index and
+                `nextk serve` know it; a server that has not said yet whether it does is asked by `info` first.
 
         Returns:
             The matches, best first. Dense scores lie in 0..1; sparse and fused scores have no fixed range.
+
+        Raises:
+            ClientError: `exact` is true, and the server has no exact search, as the hosted service has none.
         """
         return self._transport.send(
             operations.query(
@@ -137,6 +145,7 @@ class Index(RecordClient):
                 weighting_strategy=weighting_strategy,
                 fusion_algorithm=fusion_algorithm,
                 query_mode=query_mode,
+                exact=exact,
             )
         )
 
@@ -153,7 +162,8 @@ class Index(RecordClient):
             One list of matches per query, in the order of `queries`.
 
         Raises:
-            ClientError: A query has a key that is no parameter of `query`. `namespace` is one of the call.
+            ClientError: A query has a key that is no parameter of `query`. `namespace` is one of the call. Or a query
+                is to be `exact`, and the server has no exact search.
         """
         return self._transport.send(operations.query_many(queries, namespace))
 
@@ -172,6 +182,8 @@ class Index(RecordClient):
         weighting_strategy: WeightingStrategy | None = None,
         fusion_algorithm: FusionAlgorithm | None = None,
         query_mode: QueryMode | None = None,
+        *,
+        exact: bool = False,
     ) -> tuple[list[QueryResult], ResumableQueryHandle]:
         """Find the best matches, and keep the search open for more of them.
 
@@ -189,11 +201,13 @@ class Index(RecordClient):
             weighting_strategy: `IDF` weights the sparse query by the rarity of its terms; `None` leaves it as it is.
             fusion_algorithm: How a hybrid query joins its dense and its sparse list; `None` means `RRF`.
             query_mode: Which half of a hybrid index answers a query by text; `None` means both.
+            exact: Whether the pages come in exact order, as for `query`; their order then never depends on their sizes.
 
         Returns:
             The first page, and the handle that fetches the next pages and stops the query.
 
         Raises:
+            ClientError: `exact` is true, and the server has no exact search, as the hosted service has none.
             PageUncertain: The reply was lost. The server may hold a query that no client can name, until it expires.
             TransportError: No usable reply arrived. If the server numbers pages, the next call stops the query.
             TooManyQueries: The index has as many open queries as it allows.
@@ -213,6 +227,7 @@ class Index(RecordClient):
             weighting_strategy=weighting_strategy,
             fusion_algorithm=fusion_algorithm,
             query_mode=query_mode,
+            exact=exact,
         )
         with orphaned_on_failure(self._transport.orphans, start):
             uuid, page = self._transport.send(start)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, TypeAlias, TypedDict, cast
 
-from nextk.arguments import choose, iterator_of, nearest, sparse_parts, written
+from nextk.arguments import choose, iterator_of, nearest, require_kind, sparse_parts, written
 from nextk.errors import ClientError
 from nextk.plain import record_name
 from nextk.types import (
@@ -37,6 +37,7 @@ class QueryFields(TypedDict, total=False):
     weighting_strategy: WeightingStrategy | None
     fusion_algorithm: FusionAlgorithm | None
     query_mode: QueryMode | None
+    exact: bool
 
 
 def plain_list(value: object, name: str) -> list[Any]:
@@ -118,13 +119,14 @@ def query_fields(
     weighting_strategy: WeightingStrategy | None = None,
     fusion_algorithm: FusionAlgorithm | None = None,
     query_mode: QueryMode | None = None,
+    exact: bool = False,
 ) -> tuple[bool, dict[str, Any]]:
     """Return whether the index embeds the query's text, and the body of the query.
 
     The parameters are those of `nextk.Index.query`.
 
     Raises:
-        ClientError: Both text and vectors are given, or neither; or an enum has no such member.
+        ClientError: Both text and vectors are given, or neither; an enum has no such member; or `exact` is no flag.
     """
     by_vectors = vector is not None or sparse_vector is not None
     if by_vectors == (data is not None):
@@ -139,13 +141,14 @@ def query_fields(
         "includeData": include_data,
         "filter": filter,
     }
-    optional = {
+    optional: dict[str, Any] = {
         "weightingStrategy": choose(WeightingStrategy, weighting_strategy, "weighting_strategy"),
         "fusionAlgorithm": choose(FusionAlgorithm, fusion_algorithm, "fusion_algorithm"),
         "queryMode": choose(QueryMode, query_mode, "query_mode"),
         "data": data,
         "vector": vector_field(vector),
         "sparseVector": sparse_field(sparse_vector),
+        "exact": require_kind(exact, bool, "exact") or None,  # other servers do not know the field
     }
     return data is not None, body | {key: value for key, value in optional.items() if value is not None}
 

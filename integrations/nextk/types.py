@@ -340,3 +340,4 @@ class QueryRequest(TypedDict, total=False):
     weighting_strategy: WeightingStrategy
     fusion_algorithm: FusionAlgorithm
     query_mode: QueryMode
+    exact: bool

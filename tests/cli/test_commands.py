@@ -14,12 +14,14 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from starlette.types import ASGIApp
 
 from nextk import Index
+from nextk.bodies import Query
 from nextk.cli.locations import home as home_folder
 from nextk.cli.main import COMMANDS, main
 from nextk.cli.writing import MODELS
@@ -215,6 +217,22 @@ def test_a_reader_that_leaves_is_no_error(texts: Path) -> None:
 
 
 # ingest, query, info
+
+
+@pytest.mark.parametrize("more", [[], ["--more", "1"]], ids=["one page", "pages"])
+@pytest.mark.parametrize("exact", [True, False])
+def test_exact_order(texts: Path, monkeypatch: pytest.MonkeyPatch, exact: bool, more: list[str]) -> None:
+    """`--exact` makes every search of the command one in exact order."""
+    main(["ingest", str(texts)])
+    wishes, search = list[bool](), searching.SearchingEngine._search
+
+    def noted(engine: searching.SearchingEngine, namespace: str, query: Query) -> Any:
+        wishes.append(query.exact)
+        return search(engine, namespace, query)
+
+    monkeypatch.setattr(searching.SearchingEngine, "_search", noted)
+    assert main(["query", "whale", *more, *["--exact"][: int(exact)]]) == 0
+    assert [exact] == wishes
 
 
 def test_texts_are_ingested_and_found(texts: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -454,6 +454,7 @@ class TestWire:
             ("includeMetadata", "yes"),
             ("includeVectors", 1),
             ("includeData", []),
+            ("exact", 1),
             ("filter", {}),
             ("vector", {"0": 1}),
             ("vector", [[1]]),

@@ -1,6 +1,7 @@
 """Sessions over an index whose large searches have a pool: every row comes once, whatever happens, in sorted pages."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +14,23 @@ from nextk.engine.pool import ranking
 from nextk.engine.pool.ranking import PoolRanking
 from nextk.engine.ranking import Ranked
 from nextk.errors import ClientError
+from nextk.sessions import RetrievalSession, RowReader
 from nextk.sessions.query import SearchQuery
 from nextk.sessions.replay import ranks_exactly
 from nextk.testing import Fault, FaultPlan, ManualClock, PlannedFault, RequestKind, faulty
 from nextk.testing.server import FaultyServer
 from nextk.transport.in_process import InProcessTransport, SharedEngine
+from tests.support.list_source import ListSource
 from tests.support.pools import small_pools
-from tests.support.searches import open_session
+from tests.support.searches import COLOURS, open_session, search_of
 
 pytest.importorskip("faiss")
 
 ROWS, SIZES = 600, (5, 3, 20, 7, 40)
 VECTORS = np.random.default_rng(0).normal(size=(ROWS, 16)).astype(np.float32)
 QUESTION = SearchQuery(vector=VECTORS[0].tolist())
+EXACT = replace(QUESTION, exact=True)
+NEAREST = [str(row) for row in np.argsort(-(VECTORS @ VECTORS[0]) / np.linalg.norm(VECTORS, axis=1), kind="stable")]
 RECORDS = [Vector(str(row), VECTORS[row].tolist()) for row in range(ROWS)]
 
 
@@ -90,6 +95,77 @@ def test_cursor(engine: EmbeddedEngine) -> None:
         for _ in range(20):
             found += search.fetch_next(60)
     assert sorted(map(str, range(ROWS))) == sorted(found)
+
+
+class TestExact:
+    """A session that wants exact order is one over an exact index, whatever the index does for others."""
+
+    @pytest.mark.parametrize("nth", [2, 4, 7])
+    @pytest.mark.parametrize("colour", COLOURS)
+    async def test_recovery(self, engine: EmbeddedEngine, nth: int, colour: str) -> None:
+        """A query that is lost is started again by one request, and the order stays that of an undisturbed search."""
+        plan = FaultPlan(PlannedFault(Fault.EXPIRE, RequestKind.NEXT, nth), delay=0)
+        found, search = list[str](), search_of(faulty(client(engine), plan), EXACT, colour, max_recovery=None)
+        async with search:
+            for size in (*SIZES, *[60] * 20):
+                found += await search.fetch_next(size)
+        report = search.report
+        assert NEAREST == found
+        assert (1, 1, False, False) == (report.recovered, report.recovery.merged, report.changed, report.reordered)
+
+    def test_changed_data(self, engine: EmbeddedEngine) -> None:
+        """What a recovery finds in another order was written meanwhile, since nothing else changes an exact order."""
+        plan = FaultPlan(PlannedFault(Fault.EXPIRE, RequestKind.NEXT, 2), delay=0)
+        index, more = faulty(client(engine), plan), [Vector("new", VECTORS[0].tolist())]
+        with open_session(index, EXACT) as search:
+            found = search.fetch_next(5) + search.fetch_next(3)
+            index.upsert(more)
+            found += search.fetch_next(5)
+        assert ("new" in found, True, False) == (True, search.report.changed, search.report.reordered)
+        index.delete("new")
+
+    def test_cursor(self, engine: EmbeddedEngine) -> None:
+        """A search that goes on with a cursor goes on in the exact order."""
+        index, found = client(engine), list[str]()
+        with open_session(index, EXACT) as search:
+            for size in SIZES:
+                found += search.fetch_next(size)
+            cursor = search.cursor()
+        with open_session(index, EXACT, cursor=cursor) as search:
+            while page := search.fetch_next(60):
+                found += page
+        assert NEAREST == found
+
+    @pytest.mark.parametrize("exact", [True, False])
+    def test_cursors_of_the_other_kind(self, engine: EmbeddedEngine, exact: bool) -> None:
+        """A cursor of a search that wants exact order is refused by one that does not, and the other way round."""
+        index = client(engine)
+        with open_session(index, EXACT if exact else QUESTION) as search:
+            search.fetch_next(3)
+            cursor = search.cursor()
+        with pytest.raises(ClientError, match="with another value of exact"):
+            open_session(index, QUESTION if exact else EXACT, cursor=cursor)
+
+    def test_widening(self, engine: EmbeddedEngine) -> None:
+        """A search that is widened still wants exact order."""
+        with open_session(client(engine), replace(EXACT, filter="none = 1")) as search:
+            assert [] == search.fetch_next(3)
+            search.widen(filter="")
+            found = search.fetch_next(40) + search.fetch_next(40)
+        assert NEAREST[:80] == found
+
+    @pytest.mark.parametrize("colour", COLOURS)
+    async def test_a_server_without_it(self, engine: EmbeddedEngine, colour: str) -> None:
+        """A session over a server that has no exact search says so at its first page."""
+        index = faulty(client(engine), FaultPlan(), numbered_pages=False)
+        async with search_of(index, EXACT, colour) as search:
+            with pytest.raises(ClientError, match="no exact search"):
+                await search.fetch_next(3)
+
+    def test_sources(self) -> None:
+        """A session over a source that cannot promise exact order is refused when it is made."""
+        with pytest.raises(ClientError, match="exact=True is for an index"):
+            RetrievalSession(ListSource([]), EXACT, RowReader(lambda row: row.id))
 
 
 class TestOption:

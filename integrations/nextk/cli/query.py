@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("idf", "none"),
         help="weight rare words more, or do not (default: as the index wants it, else idf)",
     )
+    parser.add_argument(
+        "--exact", action="store_true", help="exact order, in a large index too; it costs a scan of all vectors"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON per match")
     parser.epilog = LOCATIONS_HELP
 
@@ -85,6 +88,7 @@ def _pages(index: "Index", arguments: argparse.Namespace) -> Iterator[list["Quer
         filter=arguments.filter,
         namespace=arguments.namespace,
         weighting=choose_or_none(WeightingStrategy, wanted, "weighting"),
+        exact=arguments.exact,
     )
     if not arguments.more and arguments.top_k <= MAX_ROWS:
         yield index.query(top_k=arguments.top_k, **query.parameters())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nextk.bodies import Query
-from nextk.engine import records, search
+from nextk.engine import dense, records, search
 from nextk.engine.abandonment import require_wanted
 from nextk.engine.base import BaseEngine
 from nextk.engine.columns import Snapshot
@@ -160,7 +160,8 @@ class SearchingEngine(BaseEngine):
                 with self._working(timer):
                     passing = evaluate(node, taken.values, visible.visible_mask(), timer.check)
             visible = visible.restricted_to(passing)
-        rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible, self._pools.ranking)
+        rank_dense = dense.ranking if query.exact else self._pools.ranking
+        rank = functools.partial(search.order, components, taken.schema, taken.snapshot, visible, rank_dense)
         return rank, functools.partial(self._load, key=taken.key, query=query, changes=taken.changes)
 
     def _take(

@@ -23,7 +23,7 @@ class IndexStore(ClosingMixin, VectorStore):
 
     retriever_fields: ClassVar[tuple[str, ...]] = (
         *("index", "url", "token", "namespace", "embedding", "sparse_embedding"),
-        *("retrieval_mode", "fusion", "weighting", "text_key"),
+        *("retrieval_mode", "fusion", "weighting", "exact", "text_key"),
     )
 
     _retriever: Writing

@@ -13,7 +13,7 @@ from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables import RunnableConfig, RunnableSerializable, ensure_config
 from langchain_core.runnables.utils import AnyConfigurableField
 from langchain_core.vectorstores import VectorStore
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, StrictBool, model_validator
 
 from nextk.arguments import choose, choose_or_none, did_you_mean, require_count, shown
 from nextk.async_client import AsyncIndex
@@ -62,7 +62,7 @@ class ResolvedSettings(Generic[T]):
     Attributes:
         connection: The connection to the index, or to another source.
         embedder: The embedder of queries.
-        template: The query without its text and vectors: mode, filter, namespace, fusion and weighting.
+        template: The query without its text and vectors: mode, filter, namespace, fusion, weighting and exactness.
         reader: The reader that makes matches into documents, or into whatever a call returns.
     """
 
@@ -160,6 +160,7 @@ class Settings(ClosingMixin, BaseRetriever):
     retrieval_mode: RetrievalMode | Literal["dense", "sparse", "hybrid"] | None = None
     fusion: FusionAlgorithm | Literal["rrf", "dbsf"] | None = None
     weighting: WeightingStrategy | Literal["idf", "none"] | None = None
+    exact: StrictBool = False
     until: Policy | None = None
     max_results: Annotated[int, Field(ge=1)] | None = MAX_RESULTS
     max_pulls: Annotated[int, Field(ge=1)] | None = MAX_PULLS
@@ -236,6 +237,7 @@ class Settings(ClosingMixin, BaseRetriever):
             fusion=fusion,
             weighting=weighting,
             weighting_of_index=self.weighting is None,
+            exact=self.exact,
         )
         reader = document_reader(text_keys, self.score_key, self.document_mapper)
         return ResolvedSettings(self._current_connection(), embedder, template, reader)
@@ -251,7 +253,9 @@ class Settings(ClosingMixin, BaseRetriever):
         mode = choose(RetrievalMode, self.retrieval_mode, "retrieval_mode")
         embedder = Embedder(self.embedding, self.sparse_embedding, mode)
         fusion = choose(FusionAlgorithm, self.fusion, "fusion")
-        template = SearchQuery(mode=embedder.mode, fusion=fusion, store_filter=store_filter(source.traits, filter))
+        template = SearchQuery(
+            mode=embedder.mode, fusion=fusion, store_filter=store_filter(source.traits, filter), exact=self.exact
+        )
         return ResolvedSettings(self._current_connection(), embedder, template, source_reader(self.score_key))
 
     def _search_config(self, overrides: Overrides) -> SearchConfig:

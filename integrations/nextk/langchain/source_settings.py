@@ -34,6 +34,8 @@ _MODE_FIELDS: Mapping[str, tuple[Any, str]] = {
     "fusion": (None, _STORE_FUSES),
 }
 """The fields that a source takes as well if it has retrieval modes."""
+_ORDER_FIELDS: Mapping[str, tuple[Any, str]] = {"exact": (False, _STORE_FUSES)}
+"""The fields that a source takes as well if it can be told to find rows in exact order."""
 
 
 def require_source(source: object) -> None:
@@ -60,7 +62,12 @@ def refuse_index_fields(traits: SourceTraits, fields: Mapping[str, Any]) -> None
     Raises:
         ClientError: One of them differs from its default. The message names it, and says why it has no place.
     """
-    for name, (default, reason) in {**_INDEX_FIELDS, **({} if traits.modes else _MODE_FIELDS)}.items():
+    refused = {
+        **_INDEX_FIELDS,
+        **({} if traits.modes else _MODE_FIELDS),
+        **({} if traits.exact else _ORDER_FIELDS),
+    }
+    for name, (default, reason) in refused.items():
         value = fields[name]
         if value is not default and value != default:
             message = f"{name}={shown(value)} is for an index, and this retriever searches a store: {reason}"

@@ -58,6 +58,8 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         text_key: The metadata keys that may hold the text, which is taken out of the metadata. A record without any of
             them has its text in its `data`. Texts are stored under the first key; where the index embeds, they are
             stored as data, and with `embedding=True` under that key as well, if there is one.
+        exact: Whether documents come in exact order although the index searches large namespaces approximately; see
+            `ResumableRetriever`.
 
     Instantiate:
         ```python
@@ -136,6 +138,7 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
         fusion: FusionAlgorithm | Literal["rrf", "dbsf"] | None = None,
         weighting: WeightingStrategy | Literal["idf", "none"] | None = None,
         text_key: str | Sequence[str] = TEXT_KEYS,
+        exact: bool = False,
         **unknown: Unpack[NoOthers],
     ) -> None:
         refuse_unknown(type(self).__name__, dict(unknown), self.retriever_fields)
@@ -150,6 +153,7 @@ class ResumableVectorStore(Searches, MarginalSearches, Records):
             retrieval_mode=retrieval_mode,
             fusion=fusion,
             weighting=weighting,
+            exact=exact,
             text_key=text_key,
         )
         self._adopt(retriever, embedding)

@@ -71,7 +71,7 @@ def searched_source(source: Source, given: SearchArguments) -> Searched:
     mode = mode_of(given.retrieval_mode, given.vector_store_query_mode)
     embedder = SourceEmbedder(source, given.embed_model, given.sparse_embedding, mode)
     restrictions = SourceRestrictions.of(source, given)
-    template = SearchQuery(mode=embedder.mode, store_filter=restrictions.store_filter)
+    template = SearchQuery(mode=embedder.mode, store_filter=restrictions.store_filter, exact=given.exact)
     return Searched(SourceConnection(source), embedder, restrictions, template, item_reader())
 
 
@@ -87,6 +87,8 @@ def _refuse_of_index(source: Source, given: SearchArguments) -> None:
         refused["sparse_embedding"] = None, "the store makes its sparse vectors itself"
     if not (of_llama_index or source.traits.modes):
         refused |= dict.fromkeys(("retrieval_mode", "vector_store_query_mode"), (None, _STORE_RANKS))
+    if not source.traits.exact:
+        refused["exact"] = False, _STORE_RANKS
     for name, (default, reason) in refused.items():
         value = getattr(given, name)
         if value is not default and (tuple(value) if isinstance(value, list) else value) != default:

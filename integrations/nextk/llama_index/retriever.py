@@ -128,6 +128,9 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         verbose: Whether to print the steps of a recursive retrieval, as for every retriever of LlamaIndex.
         source: A source of `nextk.stores` that is searched instead of an index. Arguments that only an index takes are
             refused then, and `filters`, `doc_ids` and `node_ids` are all checked here.
+        exact: Whether nodes come in exact order although the index searches large namespaces approximately, so that a
+            few come a page late. It costs a scan of all vectors. Only an embedded index and `nextk serve` know it, and
+            no `source` of another kind does.
         **unknown: No other argument is taken.
 
     Raises:
@@ -171,6 +174,7 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         objects: list[IndexNode] | None = None,
         verbose: bool = False,
         source: Source | None = None,
+        exact: bool = False,
         **unknown: Unpack[NoOthers],
     ) -> None:
         refuse_wrong(type(self), unknown, embed_model=embed_model, embedding=embedding, filters=filters)
@@ -195,6 +199,7 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
             namespace=namespace,
             text_key=text_key_list(text_key),
             postprocessors=postprocessor_list(node_postprocessors),
+            exact=exact,
         )
         searched = searched_index(given) if source is None else searched_source(source, given)
         self._connection, self._embedder = searched.connection, searched.embedder
@@ -246,6 +251,7 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
             **{name: None if member is None else str(member).lower() for name, member in named.items()},
             "filter": self._own_filter,
             "namespace": template.namespace,
+            "exact": template.exact,
             **asdict(search_config.guards),
             "max_idle": search_config.max_idle,
             "max_recovery": search_config.max_recovery,

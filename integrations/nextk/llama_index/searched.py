@@ -46,6 +46,7 @@ class SearchArguments:
     namespace: str
     text_key: Sequence[str]
     postprocessors: Sequence[BaseNodePostprocessor]
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def searched_index(given: SearchArguments) -> Searched:
         fusion=choose(FusionAlgorithm, given.fusion, "fusion"),
         weighting=choose_or_none(WeightingStrategy, given.weighting, "weighting"),
         weighting_of_index=given.weighting is None,
+        exact=given.exact,
     )
     connection = Connection(given.index, given.url, given.token)
     return Searched(connection, embedder, restrictions, template, node_reader(given.text_key))

@@ -36,7 +36,7 @@ from nextk.types import FusionAlgorithm, WeightingStrategy
 _ADD = ("batch_size", "show_progress")
 _MODES = ("retrieval_mode", "vector_store_query_mode", "alpha")
 _MODELS = ("embed_model", "sparse_embedding", "embedding")
-_SHARED = ("namespace", "fusion", "weighting", "filter", "text_key", "deadline")
+_SHARED = ("namespace", "fusion", "weighting", "filter", "text_key", "deadline", "exact")
 
 
 class ResumableVectorStore(StoreOverIndex):
@@ -112,6 +112,8 @@ class ResumableVectorStore(StoreOverIndex):
         batch_size: The number of records in one request of `add`, 1 to 1,000.
         deadline: The number of seconds after which a query that goes on page by page pulls no further page; `None` for
             no bound. If it ends a query before there is enough, the log warns, and a `ShortfallEvent` tells tracers.
+        exact: Whether nodes come in exact order although the index searches large namespaces approximately; see
+            `ResumableRetriever`.
         **unknown: No other argument is taken.
 
     Attributes:
@@ -131,6 +133,7 @@ class ResumableVectorStore(StoreOverIndex):
     text_key: list[str]
     batch_size: int
     deadline: float | None
+    exact: bool
 
     _embed_model: BaseEmbedding | None = PrivateAttr()
     _sparse_embedding: Any = PrivateAttr()
@@ -153,6 +156,7 @@ class ResumableVectorStore(StoreOverIndex):
         text_key: str | Sequence[str] = TEXT_KEYS,
         batch_size: int = BATCH,
         deadline: float | None = DEADLINE,
+        exact: bool = False,
         **unknown: Unpack[NoOthers],
     ) -> None:
         known = [name for name in inspect.signature(ResumableVectorStore.__init__).parameters if name != "self"]
@@ -165,6 +169,7 @@ class ResumableVectorStore(StoreOverIndex):
             fusion=choose(FusionAlgorithm, fusion, "fusion"),
             weighting=choose_or_none(WeightingStrategy, weighting, "weighting"),
             weighting_of_index=weighting is None,
+            exact=exact,
         )
         require_batch_size(batch_size)
         Limits(deadline=deadline)  # refuses what is no number of seconds
@@ -180,6 +185,7 @@ class ResumableVectorStore(StoreOverIndex):
             "text_key": text_key_list(text_key),
             "batch_size": batch_size,
             "deadline": deadline,
+            "exact": template.exact,
         }
         super().__init__(**settings)
         self._connection, self._embed_model, self._sparse_embedding = connection, embed_model, sparse_embedding

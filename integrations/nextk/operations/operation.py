@@ -44,6 +44,7 @@ class Operation(Generic[T]):
         repeat: When the operation may be sent again.
         patient: Whether the transport sends it again and waits. `False` for one attempt only, whatever the transport
             was told: whoever sends the operation repeats it and waits.
+        exact: Whether it has a query that wants exact order, which some servers do not know.
     """
 
     path: str
@@ -51,6 +52,7 @@ class Operation(Generic[T]):
     parse: Callable[[Any], T]
     repeat: Repeat = Repeat.ALWAYS
     patient: bool = True
+    exact: bool = False
 
     @property
     def command(self) -> str:

@@ -58,7 +58,7 @@ def _page_of_number(number: int, result: Any) -> Page:
 def query(namespace: str | None, **fields: Unpack[QueryFields]) -> Operation[list[QueryResult]]:
     """Return the operation that finds the best matches of one query."""
     embed, body = query_fields(**fields)
-    return Operation(target("query-data" if embed else "query", namespace), body, _matches)
+    return Operation(target("query-data" if embed else "query", namespace), body, _matches, exact=_is_exact(body))
 
 
 def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operation[list[list[QueryResult]]]:
@@ -76,8 +76,14 @@ def query_many(queries: Sequence[QueryRequest], namespace: str | None) -> Operat
         raise ClientError(message)
     path = target("query-data" if parts[0][0] else "query", namespace)
     if len(parts) == 1:  # a batch of one is answered without the outer list, so it is not sent as one
-        return Operation(path, parts[0][1], lambda result: [_matches(result)])
-    return Operation(path, [body for _, body in parts], _lists_of_matches)
+        body = parts[0][1]
+        return Operation(path, body, lambda result: [_matches(result)], exact=_is_exact(body))
+    bodies = [body for _, body in parts]
+    return Operation(path, bodies, _lists_of_matches, exact=any(map(_is_exact, bodies)))
+
+
+def _is_exact(body: Mapping[str, Any]) -> bool:
+    return "exact" in body
 
 
 def _one_of_many(position: int, request: QueryRequest) -> tuple[bool, dict[str, Any]]:
@@ -127,8 +133,8 @@ def start(
     path = target("resumable-query-data" if embed else "resumable-query", namespace)
     body = {**body, "maxIdle": max_idle}
     if uuid is None:
-        return Operation(path, body, _started, Repeat.UNLESS_SENT)
-    return Operation(path, {**body, "uuid": uuid}, _started, Repeat.NUMBERED)
+        return Operation(path, body, _started, Repeat.UNLESS_SENT, exact=_is_exact(body))
+    return Operation(path, {**body, "uuid": uuid}, _started, Repeat.NUMBERED, exact=_is_exact(body))
 
 
 def fetch_next(uuid: str, count: int, page_number: int | None = None, *, patient: bool = True) -> Operation[Page]:

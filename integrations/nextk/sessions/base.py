@@ -26,6 +26,7 @@ from nextk.sessions.machine import SearchMachine
 from nextk.sessions.query import SearchQuery, explaining_models
 from nextk.sessions.read_cursor import ReadCursor
 from nextk.sessions.report import Report
+from nextk.sessions.source import SourceTraits
 from nextk.until.effects import CallCheck
 
 T = TypeVar("T")
@@ -55,6 +56,7 @@ class BaseSession(Generic[T, AnyLink]):
         require_kind(without_policies, bool, "without_policies")
         if embed is not None:
             require_callable(embed, "embed")
+        refuse_exact(link.traits, exact=query.exact)
         self._link: AnyLink = link
         self._embed = embed
         position = None
@@ -180,6 +182,21 @@ def _text_list(texts: object) -> list[str]:
         message = f"texts={written(texts)} has to be a list of texts"
         raise ClientError(message)
     return [require_kind(text, str, f"texts[{position}]") for position, text in enumerate(listed)]
+
+
+def refuse_exact(traits: SourceTraits, *, exact: bool) -> None:
+    """Refuse a search in exact order of a source that cannot promise it.
+
+    Args:
+        traits: The traits of the source.
+        exact: Whether the order is to be exact.
+
+    Raises:
+        ClientError: It is, and the source cannot be told so.
+    """
+    if exact and not traits.exact:
+        message = "exact=True is for an index, and this source ranks its rows as it does: leave exact= out"
+        raise ClientError(message)
 
 
 def refuse_incomplete(template: SearchQuery) -> SearchQuery:

@@ -32,7 +32,7 @@ from nextk.until.policy import Policy
 
 Cursor: TypeAlias = dict[str, Any]
 """The plain data that `cursor()` returns. It goes through JSON and msgpack unchanged."""
-VERSION = 4
+VERSION = 5
 
 _Count: TypeAlias = Annotated[int, Field(ge=0)]
 _PullCount: TypeAlias = Annotated[int, Field(ge=1, le=MAX_ROWS)]
@@ -93,9 +93,9 @@ class Position(BaseModel):
     """Where a search stands.
 
     Attributes:
-        version: The version of this format, 4.
+        version: The version of this format, 5.
         index: A fingerprint of the identity of the index.
-        scope: Fingerprints of the namespace, filter, fusion and weighting, by these names.
+        scope: Fingerprints of the namespace, filter, fusion, weighting and exactness, by these names.
         texts: The texts of the query as the caller wrote them.
         data: The text that the index embeds; `None` for a query by vectors.
         vector: The dense vector, float (dimension,).
@@ -121,7 +121,7 @@ class Position(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    version: Literal[4]
+    version: Literal[5]
     index: str
     scope: dict[str, str]
     texts: list[str]
@@ -162,7 +162,7 @@ class Position(BaseModel):
 
         Args:
             index: The identity of the index.
-            template: The query, of which namespace, filter, fusion and weighting are fingerprinted.
+            template: The query, of which namespace, filter, fusion, weighting and exactness are fingerprinted.
             query: The query with its text or vectors.
             report: The report of the search.
             index_exhausted: Whether the index has nothing left.
@@ -171,7 +171,7 @@ class Position(BaseModel):
         """
         vector, sparse = query.vector, query.sparse_vector
         return cls(
-            version=4,
+            version=5,
             index=fingerprint(index),
             scope=scope_of(replace(template, weighting=query.weighting, weighting_of_index=query.weighting_of_index)),
             data=query.data,
@@ -242,7 +242,8 @@ class Position(BaseModel):
             template: The query that is to go on.
 
         Raises:
-            ClientError: The index, the namespace, the filter, the fusion or the weighting is not that of the cursor.
+            ClientError: The index, the namespace, the filter, the fusion, the weighting or the exactness is not that of
+                the cursor.
         """
         if self.index != fingerprint(index):
             message = "this cursor belongs to another index or store: another URL, file or collection, or one made anew"
@@ -333,12 +334,13 @@ def _phase_data(phase: Phase) -> _PhaseData:
 
 
 def scope_of(query: SearchQuery) -> dict[str, str]:
-    """Return fingerprints of the namespace, filter, fusion and weighting of a query, by these names."""
+    """Return fingerprints of the namespace, filter, fusion, weighting and exactness of a query, by these names."""
     fusion, weighting = (part and part.value for part in (query.fusion, query.weighting))
     if query.weighting_of_index:
         weighting = "of the index"
     filtering = query.filter if query.store_filter is None else describe_value(query.store_filter)
     parts = {"namespace": query.namespace, "filter": filtering, "fusion": fusion, "weighting": weighting}
+    parts["value of exact"] = str(query.exact)
     return {name: fingerprint(f"{name} {part}") for name, part in parts.items()}
 
 

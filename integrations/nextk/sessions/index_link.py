@@ -31,7 +31,7 @@ Handle = TypeVar("Handle", ResumableQueryHandle, AsyncResumableQueryHandle)
 
 INFO_ONCE = replace(operations.info(), patient=False)
 """Asks the index about itself after a fault, once: whoever asks may ask again after the next fault."""
-INDEX_TRAITS = SourceTraits(Continuation.NATIVE, scores=None, stable_order=None, filters=True, modes=True)
+INDEX_TRAITS = SourceTraits(Continuation.NATIVE, scores=None, stable_order=None, filters=True, modes=True, exact=True)
 """The traits of every index. The meaning of its scores and its order depend on its kind and on the mode."""
 
 

@@ -69,6 +69,7 @@ class SearchQuery:
         store_filter: A filter as another source than an `Index` takes it, for example a dict or a function; `None` for
             none.
         include_vectors: Whether the matches come with their vectors.
+        exact: Whether the matches come in exact order, although the index may search large namespaces approximately.
 
     Raises:
         ClientError: `filter` or `namespace` is not a string, or another attribute is not of its type.
@@ -85,6 +86,7 @@ class SearchQuery:
     weighting_of_index: bool = False
     store_filter: Any = None
     include_vectors: bool = False
+    exact: bool = False
 
     @property
     def awaits_weighting(self) -> bool:
@@ -145,12 +147,14 @@ class SearchQuery:
             "include_vectors": self.include_vectors,
             "include_metadata": True,
             "include_data": True,
+            "exact": self.exact,
         }
 
     def __post_init__(self) -> None:
         require_filter(self.filter)
         require_kind(self.namespace, str, "namespace")
         require_kind(self.weighting_of_index, bool, "weighting_of_index")
+        require_kind(self.exact, bool, "exact")
         for name, kind in _KINDS.items():
             if getattr(self, name) is not None:
                 require_kind(getattr(self, name), kind, name)

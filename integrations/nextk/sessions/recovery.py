@@ -355,7 +355,7 @@ class Puller:
         kind = difference(self._log.ids, found, extra)
         if kind is Difference.NONE:
             return
-        exact = self._state.link.traits.stable_order
+        exact = self._state.exact or self._state.link.traits.stable_order
         if exact is None:
             info = yield from self._info()
             exact = info is not None and ranks_exactly(info)

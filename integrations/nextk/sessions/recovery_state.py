@@ -19,6 +19,7 @@ class RecoveryState:
         clock: Returns the time in seconds.
         chance: Returns a random number from 0 to 1 for each pause.
         link: The link to what is searched, of which the traits and the limit are read.
+        exact: Whether the query wants exact order.
 
     Attributes:
         counts: The counts of the recoveries so far.
@@ -26,9 +27,16 @@ class RecoveryState:
     """
 
     def __init__(
-        self, max_recovery: int | None, clock: Callable[[], float], chance: Callable[[], float], link: BaseLink
+        self,
+        max_recovery: int | None,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        link: BaseLink,
+        *,
+        exact: bool,
     ) -> None:
         self.link = link
+        self.exact = exact
         self.max_recovery = max_recovery
         self.clock = clock
         self.chance = chance

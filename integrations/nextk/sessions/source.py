@@ -52,6 +52,7 @@ class SourceTraits:
             for, as long as nothing is written; `None` if it depends on the index, which is asked.
         filters: Whether the source takes a filter.
         modes: Whether the source takes a retrieval mode (dense, sparse, hybrid).
+        exact: Whether the source can be told to find the rows in exact order, where it else may not.
     """
 
     continuation: Continuation
@@ -59,6 +60,7 @@ class SourceTraits:
     stable_order: bool | None = False
     filters: bool = True
     modes: bool = False
+    exact: bool = False
 
     @property
     def keeps_open(self) -> bool:

@@ -72,7 +72,7 @@ class SearchState:
         self._link = link
         self._limit_before: int | None = None
         self._refetched_before = 0  # before the cursor at which this search goes on
-        self.recovery = RecoveryState(config.max_recovery, config.clock, config.chance, link)
+        self.recovery = RecoveryState(config.max_recovery, config.clock, config.chance, link, exact=template.exact)
         if position is None:
             self._add_phase(template.mode)
         else:

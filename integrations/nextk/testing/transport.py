@@ -14,6 +14,7 @@ from nextk.errors import NextKError, QueryNotFound
 from nextk.operations import Operation, stop
 from nextk.testing.faults import ERROR_STATUS, Fault, FaultPlan, RequestKind
 from nextk.transport import Transport
+from nextk.transport.exactness import require_exact_search
 from nextk.transport.numbering import Numbering
 from nextk.transport.retries import Answer, Attempts
 from nextk.types import InfoResult
@@ -78,6 +79,7 @@ class FaultyTransport:
         Args:
             operation: The operation to carry.
         """
+        self._require_known(operation)
         kind = RequestKind.of(operation.command)
         attempts = Attempts(operation, _RETRIES)
         while (answer := self._attempt(kind, operation, attempts)) is None:
@@ -86,6 +88,7 @@ class FaultyTransport:
 
     async def asend(self, operation: Operation[T]) -> T:
         """Carry an operation without blocking the event loop; see `nextk.transport.Transport`."""
+        self._require_known(operation)
         kind = RequestKind.of(operation.command)
         attempts = Attempts(operation, _RETRIES)
         while (answer := await self._aattempt(kind, operation, attempts)) is None:
@@ -112,6 +115,11 @@ class FaultyTransport:
     async def aclose(self) -> None:
         """Close the transport inside without blocking the event loop."""
         await self._inner.aclose()
+
+    def _require_known(self, operation: Operation[Any]) -> None:
+        """Refuse what a server that does not number pages does not know; else `inner` decides."""
+        if not self._numbered_pages:
+            require_exact_search(operation, self.numbering)
 
     def _shown(self, value: T) -> T:
         """Return what a client sees of a value: of `info`, only what the server is said to know."""

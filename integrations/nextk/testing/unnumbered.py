@@ -9,15 +9,19 @@ from nextk.server.routing import RequestTarget
 from nextk.testing.faults import RequestKind
 from nextk.transport.numbering import HEADER
 
-_REQUEST_FIELDS = {RequestKind.START: "uuid", RequestKind.NEXT: "pageNumber"}
+_REQUEST_FIELDS = {
+    RequestKind.START: ("uuid", "exact"),
+    RequestKind.NEXT: ("pageNumber",),
+    RequestKind.OTHER: ("exact",),
+}
 _INFO_FIELDS = ("numberedPages",)
 
 
 class UnnumberedApp:
     """An ASGI application that answers as another one would if it did not know numbered pages.
 
-    It ignores the uuid of a start and the number of a page, and its replies neither have the header of the extension
-    nor, in `info`, the field `numberedPages`.
+    It ignores the uuid of a start, the number of a page and the wish for exact order. Its replies neither have the
+    header of the extension nor, in `info`, the field `numberedPages`.
 
     Args:
         app: The application inside.
@@ -34,7 +38,7 @@ class UnnumberedApp:
         command = RequestTarget.parse(scope["path"]).command
         kind, body = RequestKind.of(command), await body_of(receive)
         if kind in _REQUEST_FIELDS:
-            body = _without(body, _REQUEST_FIELDS[kind])
+            body = _without(body, *_REQUEST_FIELDS[kind])
         reply = await answered(self._app, scope, body)
         for message in _unnumbered(reply, hides_info=command == "info"):
             await send(message)

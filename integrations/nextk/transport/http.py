@@ -18,6 +18,7 @@ from nextk.transport import CLOSE_TIMEOUT
 from nextk.transport.connections import Route, WayToServer
 from nextk.transport.deadlines import Deadline
 from nextk.transport.encoding import decode, encode, plain_body, write_json
+from nextk.transport.exactness import question_before, require_exact_search
 from nextk.transport.exchange import areceived, received, request_of
 from nextk.transport.exit import stop_queries_of_worker
 from nextk.transport.numbering import Numbering
@@ -108,6 +109,10 @@ class HttpTransport:
     def send(self, operation: Operation[T]) -> T:
         """Carry an operation; see `nextk.transport.Transport`."""
         content = encode(operation)
+        question = question_before(operation, self.numbering)
+        if question is not None:
+            self.numbering.note_info(numbered=self.send(question).numbered_pages)
+        require_exact_search(operation, self.numbering)
         self._stop_orphans()
         attempts = self._attempts(operation)
         while (answer := self._attempt(operation, content, attempts)) is None:
@@ -125,6 +130,10 @@ class HttpTransport:
         # Read before anything is awaited, for the caller may change his records afterwards; only writing may take long.
         body, large = plain_body(operation), estimated_size(operation.body) > _LARGE
         content = await asyncio.to_thread(write_json, body) if large else write_json(body)
+        question = question_before(operation, self.numbering)
+        if question is not None:
+            self.numbering.note_info(numbered=(await self.asend(question)).numbered_pages)
+        require_exact_search(operation, self.numbering)
         await self._astop_orphans()
         attempts = self._attempts(operation)
         while True:
