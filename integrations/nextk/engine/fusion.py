@@ -7,7 +7,7 @@ the current page, as the hosted service does (protocol §4.6).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,9 @@ from nextk.engine.ranking import ABSENT, NO_ROWS, LazyRanking, Ranked, descendin
 from nextk.types import FusionAlgorithm
 
 _RRF_OFFSET = 60
-_STATISTICS_WINDOW = 1_000  # the best rows of a list, from which its mean and deviation are taken
+
+STATISTICS_WINDOW = 1_000
+"""The number of the best rows of a full list from which its mean and deviation are taken."""
 
 Contribution = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """Maps the scores of a leg, best first, to what each of its rows contributes to the fused score, float64 (n,)."""
@@ -58,20 +60,31 @@ def standard_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
     return (wide - (centre - 3 * spread)) / (6 * spread)
 
 
-def frozen_standard_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the contributions of DBSF for a full list, in any order, in which `ABSENT` stands for no row.
+@dataclass(frozen=True, slots=True)
+class FrozenScale:
+    """The contributions of DBSF for a full list.
 
-    The mean and the deviation are those of the best 1,000 rows. No contribution is negative, so that no row counts as
-    worse than an absent one.
+    No contribution is negative, so that no row counts as worse than an absent one.
+
+    Attributes:
+        centre: The mean of the scores of the best rows.
+        spread: The deviation of them.
     """
-    best = (
-        np.partition(scores, -_STATISTICS_WINDOW)[-_STATISTICS_WINDOW:] if len(scores) > _STATISTICS_WINDOW else scores
-    )
-    centre, spread = _spread(np.sort(best[best > ABSENT])[::-1].astype(np.float64))
-    wide = scores.astype(np.float64)
-    if spread == 0:
-        return np.where(wide >= centre, 0.5, 0.0)
-    return np.maximum((wide - (centre - 3 * spread)) / (6 * spread), 0.0)
+
+    centre: float
+    spread: float
+
+    @classmethod
+    def of(cls, best: NDArray[np.float32]) -> Self:
+        """Return the scale of a list by the scores of its best `STATISTICS_WINDOW` rows, best first."""
+        return cls(*_spread(best.astype(np.float64)))
+
+    def __call__(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return what rows contribute by their scores, float32 (n,), in any order."""
+        wide = scores.astype(np.float64)
+        if self.spread == 0:
+            return np.where(wide >= self.centre, 0.5, 0.0)
+        return np.maximum((wide - (self.centre - 3 * self.spread)) / (6 * self.spread), 0.0)
 
 
 def _spread(scores: NDArray[np.float64]) -> tuple[float, float]:
@@ -99,28 +112,22 @@ def fuse(legs: Sequence[Ranked], contribution: Contribution) -> Ranked:
     return ranked(distinct, np.bincount(positions, shares, len(distinct)).astype(np.float32))
 
 
-def global_order(
+def global_ranks(
     rows: NDArray[np.int64],
     scores: NDArray[np.float32],
     matching: NDArray[np.int64],
     matching_scores: NDArray[np.float32],
-    algorithm: FusionAlgorithm,
 ) -> LazyRanking:
-    """Fuse two full lists into one order, which does not depend on the sizes of the pages.
+    """Fuse two full lists into one order by RRF, which does not depend on the sizes of the pages.
 
     Args:
         rows: The rows, int64 (n,), in any order.
         scores: The score of each row in the first list, float32 (n,); `ABSENT` leaves the row out of both lists.
         matching: The positions of the rows of the second list, int64 (m,).
         matching_scores: Their scores in the second list, float32 (m,).
-        algorithm: The fusion algorithm.
     """
-    if algorithm is FusionAlgorithm.RRF:
-        fused = _reciprocal_ranks(rows, scores)
-        fused[matching] += _reciprocal_ranks(rows[matching], matching_scores)
-    else:
-        fused = frozen_standard_scores(scores)
-        fused[matching] += frozen_standard_scores(matching_scores)
+    fused = _reciprocal_ranks(rows, scores)
+    fused[matching] += _reciprocal_ranks(rows[matching], matching_scores)
     rounded = fused.astype(np.float32)
     np.copyto(rounded, ABSENT, where=scores == ABSENT)
     return LazyRanking(rows, rounded)

@@ -12,6 +12,7 @@ from nextk.bodies import Query
 from nextk.engine import dense, fusion, sparse
 from nextk.engine.columns import Snapshot
 from nextk.engine.schema import FusionOrder, Schema, Similarity
+from nextk.engine.threshold import SparseMatches, ThresholdOrder
 from nextk.engine.values import SparseArrays
 from nextk.types import FusionAlgorithm
 
@@ -55,7 +56,8 @@ def order(
         schema: The schema of the index, which decides the similarity and the fusion order.
         all_rows: All rows of the namespace, for the statistics of inverse document frequency.
         visible: The rows that pass the filter.
-        rank_dense: Ranks the rows for a query by a dense vector alone. By default, in exact order.
+        rank_dense: Ranks the rows by a dense vector, for that alone or for a global order by DBSF. By default, in exact
+            order.
         depth: The candidates that a batch order takes from each ranked list, at least.
 
     Returns:
@@ -73,12 +75,15 @@ def order(
             sparse.ranking(visible, components.sparse, statistics),
         ]
         return fusion.BatchOrder(legs, components.fusion, depth)
-    slots, scores = dense.scores(visible, components.vector, schema.similarity)
     matching, matching_scores = sparse.scores(visible, components.sparse, statistics)
+    if components.fusion is FusionAlgorithm.DBSF:
+        exact = dense.ExactScores(components.vector, schema.similarity)
+        matches = SparseMatches(visible, exact, matching, matching_scores)
+        return ThresholdOrder(rank_dense(visible, components.vector, schema.similarity), matches)
+    slots, scores = dense.scores(visible, components.vector, schema.similarity)
     if slots is None:
-        return fusion.global_order(visible.rows, scores, matching, matching_scores, components.fusion)
-    matching = np.searchsorted(slots, matching)
-    return fusion.global_order(visible.rows[slots], scores, matching, matching_scores, components.fusion)
+        return fusion.global_ranks(visible.rows, scores, matching, matching_scores)
+    return fusion.global_ranks(visible.rows[slots], scores, np.searchsorted(slots, matching), matching_scores)
 
 
 def digest(namespace: str, query: Query) -> bytes:
