@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextk.engine.open_queries import OpenQueries, QueryStart
+from nextk.engine.open_queries import OpenQueries
+from nextk.engine.open_query import QueryStart
 from nextk.engine.pages import RepeatablePage
 from nextk.engine.ranking import LazyRanking, Ranked
 from nextk.engine.values import Match

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextk.bodies import VectorQuery
-from nextk.engine.open_queries import OpenQueries, OpenQuery, QueryStart
+from nextk.engine.open_queries import OpenQueries
+from nextk.engine.open_query import OpenQuery, QueryStart
 from nextk.engine.pages import LoadRows
 from nextk.engine.ranking import LazyRanking
 from nextk.engine.values import Match

@@ -10,7 +10,8 @@ import pytest
 
 from nextk.bodies import TextQuery, VectorQuery
 from nextk.engine import search
-from nextk.engine.open_queries import OpenQueries, QueryStart
+from nextk.engine.open_queries import OpenQueries
+from nextk.engine.open_query import QueryStart
 from nextk.engine.pages import LoadRows
 from nextk.engine.ranking import LazyRanking
 from nextk.engine.values import Match

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from nextk import Index
 from nextk.dispatch import dispatch
-from nextk.engine.open_queries import OpenQueries, QueryStart
+from nextk.engine.open_queries import OpenQueries
+from nextk.engine.open_query import QueryStart
 from nextk.engine.pages import LoadRows
 from nextk.engine.ranking import LazyRanking
 from nextk.engine.shares import EVICTABLE_AFTER, Share, query_to_evict, share_limit

@@ -7,7 +7,8 @@
                 ├──page too large> open     (the query goes back to where a new page began, for a smaller one)
                 └──failed page───> ended    (its rows left the order but reached nobody: to go on would skip them)
 
-A page that is being read is finished before `stop` returns. Later calls raise `QueryNotFound`.
+A page that is being read is finished before `stop` returns. Later calls raise `QueryNotFound`. An order that holds
+something, such as a connection, is closed as soon as its query has ended.
 
 Pages are counted; the page of the start has the number 1. A request for a page by its number may be repeated as long as
 it is the last page. If such a request fails, the query stays open, and the page keeps its rows until it is requested
@@ -17,17 +18,15 @@ again. A start with a uuid that the client has chosen may be repeated as long as
 import math
 import threading
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from nextk.engine.fusion import Order
-from nextk.engine.pages import LoadRows, RepeatablePage
+from nextk.engine.open_query import OpenQuery, QueryStart
+from nextk.engine.pages import RepeatablePage
 from nextk.engine.reply_budget import ReplyRefused
-from nextk.engine.rewinding import RewindableOrder, rewindable
-from nextk.engine.shares import NO_SHARE, Share, query_to_evict
+from nextk.engine.shares import Share, query_to_evict
 from nextk.engine.values import Match
-from nextk.errors import QueryNotFound, RefusedError
+from nextk.errors import QueryNotFound
 from nextk.plain import shortened
 
 _MAX_STOPPED = 1_000  # uuids that are remembered as stopped; the oldest ones are forgotten
@@ -35,144 +34,6 @@ _UUID_LENGTH = 36
 
 Clock = Callable[[], float]
 """Returns the seconds since some fixed moment. It never goes back."""
-
-TakeSnapshot = Callable[[], tuple[Callable[[], Order], LoadRows] | None]
-"""Takes a snapshot and returns a function that ranks it and one that reads its records; `None` if there is nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueryStart:
-    """A request to open a query.
-
-    Attributes:
-        take_snapshot: Takes the snapshot that the query searches.
-        max_idle: The seconds after which the query expires if no page is read.
-        count: The number of matches of the first page.
-        uuid: The uuid that the client has chosen; `None` lets the engine choose.
-        digest: A digest of the search, by which a repeated start is recognized; unused without `uuid`.
-        share: The share that the query is counted in.
-    """
-
-    take_snapshot: TakeSnapshot
-    max_idle: float
-    count: int
-    uuid: str | None = None
-    digest: bytes = b""
-    share: Share = NO_SHARE
-
-
-class OpenQuery:
-    """A resumable query, from which one page is read at a time.
-
-    Args:
-        start: The request to open it.
-
-    Attributes:
-        max_idle: The seconds after which the query expires if no page is read.
-        digest: The digest of the search; `None` if the uuid was not chosen by the client.
-        share: The share that the query is counted in.
-        touched: The time at which a page was last read, or failed.
-        busy: The lock that is held while the query is started, while a page is read, and while the query is stopped.
-        ended: Whether the query was stopped, has expired or has failed.
-    """
-
-    def __init__(self, start: QueryStart) -> None:
-        self.max_idle = start.max_idle
-        self.digest = None if start.uuid is None else start.digest
-        self.share = start.share
-        self.touched = 0.0
-        self.busy = threading.Lock()
-        self.ended = False
-        self._page = RepeatablePage(start.count)
-        self._page_before: RepeatablePage | None = None
-        self._source: tuple[RewindableOrder, LoadRows] | None = None
-
-    def begin(self, order: Order, load: LoadRows) -> RepeatablePage:
-        """Set what the pages are read from, and return the first page. The caller holds `busy`.
-
-        Args:
-            order: The ranked rows.
-            load: Reads the records of rows.
-        """
-        self._source = rewindable(order), load
-        return self._page
-
-    def first_page(self, name: str, digest: bytes) -> RepeatablePage:
-        """Return the first page for a repeated start. The caller holds `busy`.
-
-        Args:
-            name: The uuid of the query.
-            digest: The digest of the search of the repeated start.
-
-        Raises:
-            RefusedError: The query was started with another search, or has gone on to another page.
-        """
-        if digest != self.digest:
-            message = f"Resumable query with uuid {name} is another search: choose a new uuid for this one"
-            raise RefusedError(message, 409)
-        if self._page.number > 1:
-            message = (
-                f"Resumable query with uuid {name} has gone on to page {self._page.number}: request that page by its "
-                "number, or start the search with a new uuid"
-            )
-            raise RefusedError(message, 409)
-        return self._page
-
-    def choose_page(self, name: str, count: int, number: int | None) -> RepeatablePage:
-        """Return the page that a request is for: the last one, or a new one. The caller holds `busy`.
-
-        Args:
-            name: The uuid of the query.
-            count: The number of matches.
-            number: The number of the page; `None` for the next one.
-
-        Raises:
-            RefusedError: The page is neither the last one nor the next one, it was requested with another number of
-                matches, or the last page has failed and was not requested again.
-        """
-        last = self._page
-        complaint = ""
-        if number not in (None, last.number, last.number + 1):
-            complaint = f"page {number} cannot be read, because its last page is {last.number}: start the search anew"
-        elif number == last.number and count != last.count:
-            complaint = f"page {number} was requested with additionalK {last.count}: repeat the request with that"
-        elif number != last.number and not last.complete:
-            complaint = f"page {last.number} has failed: request it again by its number before any other page"
-        if complaint:
-            message = f"Resumable query with uuid {name}: {complaint}"
-            raise RefusedError(message, 409)
-        return last if number == last.number else RepeatablePage(count, last.number + 1)
-
-    def read(self, page: RepeatablePage) -> list[Match]:
-        """Make a page the last one and return its matches. The caller holds `busy`."""
-        assert self._source is not None, "no page is read before the query begins"
-        order, load = self._source
-        if page is not self._page:
-            order.mark()
-            self._page, self._page_before = page, self._page
-        return page.read(order, load)
-
-    def withdraw_page(self) -> None:
-        """Go back to where the last page began, so that it can be read with fewer matches. The caller holds `busy`.
-
-        Nothing changes if the page before it is not remembered: only one page is withdrawn at a time.
-        """
-        assert self._source is not None, "no page is withdrawn before it is read"
-        if self._page_before is not None:
-            self._source[0].rewind()
-            self._page, self._page_before = self._page_before, None
-
-    def expired(self, now: float) -> bool:
-        """Return whether the query has been idle for longer than `max_idle`. It is not idle while a page is read."""
-        return self.idle_seconds(now) > self.max_idle
-
-    def idle_seconds(self, now: float) -> float:
-        """Return the seconds since a page was last read; 0 while one is being read."""
-        return 0.0 if self.busy.locked() else now - self.touched
-
-    def earliest_expiry(self, now: float) -> float:
-        """Return a time before which the query does not expire."""
-        return (now if self.busy.locked() else self.touched) + self.max_idle
 
 
 class OpenQueries:
@@ -192,6 +53,7 @@ class OpenQueries:
         self._lock = threading.Lock()
         self._starting: dict[str, OpenQuery] = {}  # those whose snapshot is not taken yet; they need no room so far
         self._open: dict[str, OpenQuery] = {}
+        self._ended: deque[OpenQuery] = deque()  # those whose orders are not released yet
         self._stopped: dict[str, None] = {}  # uuids in the order in which they were stopped
         self.evicted = 0
         self._next_sweep = math.inf  # no query expires before this time
@@ -222,19 +84,10 @@ class OpenQueries:
             RefusedError: That uuid belongs to another search, or its query has gone on to another page.
         """
         name = start.uuid or str(uuid.uuid4())
-        while True:
-            new = OpenQuery(start)
-            with new.busy:  # registered before it is ranked, so that whoever repeats the start waits for it
-                try:
-                    known = self._register(name, new)
-                    if known is None:
-                        return self._begin(name, new, start)
-                except BaseException:
-                    self._drop(name, new)
-                    raise
-            with known.busy:
-                if not known.ended:
-                    return name, self._read(name, known, known.first_page(name, start.digest), keep=True)
+        try:
+            return self._start(name, start)
+        finally:
+            self._release_ended()
 
     def require(self, name: str) -> OpenQuery:
         """Return the open query that has a uuid.
@@ -263,11 +116,14 @@ class OpenQueries:
             RefusedError: The query has no such page to give; see `OpenQuery.choose_page`.
         """
         open_query = self.require(name)
-        with open_query.busy:
-            if open_query.ended:
-                raise _unknown(name)
-            page = open_query.choose_page(name, count, number)
-            return self._read(name, open_query, page, keep=number is not None)
+        try:
+            with open_query.busy:
+                if open_query.ended:
+                    raise _unknown(name)
+                page = open_query.choose_page(name, count, number)
+                return self._read(name, open_query, page, keep=number is not None)
+        finally:
+            self._release_ended()
 
     def stop(self, name: str) -> None:
         """Stop a query as soon as it is started, or the page that is being read is finished.
@@ -284,14 +140,41 @@ class OpenQueries:
                     self._remember_stopped(name)
                     raise _unknown(name)
             with open_query.busy:
-                if not open_query.ended:
-                    self._drop(name, open_query, stopped=True)
-                    return
+                if open_query.ended:
+                    continue
+                self._drop(name, open_query, stopped=True)
+            self._release_ended()
+            return
 
     def sweep(self) -> None:
         """Drop every query that has been idle for longer than its `max_idle`."""
         with self._lock:
             self._sweep()
+        self._release_ended()
+
+    def close(self) -> None:
+        """Drop all queries, once the pages that are being read are finished. Later calls raise `QueryNotFound`."""
+        with self._lock:
+            for open_query in (*self._open.values(), *self._starting.values()):
+                self._end(open_query)
+            self._open.clear()
+            self._starting.clear()
+        self._release_ended(wait=True)
+
+    def _start(self, name: str, start: QueryStart) -> tuple[str, list[Match]]:
+        while True:
+            new = OpenQuery(start)
+            with new.busy:  # registered before it is ranked, so that whoever repeats the start waits for it
+                try:
+                    known = self._register(name, new)
+                    if known is None:
+                        return self._begin(name, new, start)
+                except BaseException:
+                    self._drop(name, new)
+                    raise
+            with known.busy:
+                if not known.ended:
+                    return name, self._read(name, known, known.first_page(name, start.digest), keep=True)
 
     def _register(self, name: str, new: OpenQuery) -> OpenQuery | None:
         """Register a query that is about to be started, or return the one that has the uuid already."""
@@ -313,6 +196,7 @@ class OpenQueries:
             self._make_room(start.share)
             self._open[name] = self._starting.pop(name)
             self._next_sweep = min(self._next_sweep, self._clock() + start.max_idle)
+        self._release_ended()  # the new order may need what the one holds that has made room
         return name, self._read(name, new, new.begin(rank(), load), keep=False)
 
     def _read(self, name: str, open_query: OpenQuery, page: RepeatablePage, *, keep: bool) -> list[Match]:
@@ -341,9 +225,25 @@ class OpenQueries:
             for queries in (self._open, self._starting):
                 if queries.get(name) is open_query:
                     del queries[name]
-            open_query.ended = True
+            self._end(open_query)
             if stopped and open_query.digest is not None:  # no start ever comes with a uuid that the engine has chosen
                 self._remember_stopped(name)
+
+    def _end(self, open_query: OpenQuery) -> None:
+        """Let a query have ended. The caller holds the lock, and releases what has ended once it does not."""
+        open_query.ended = True
+        if open_query.holds:
+            self._ended.append(open_query)
+
+    def _release_ended(self, *, wait: bool = False) -> None:
+        """Release what the orders of the queries hold that have ended, but for those that are being read."""
+        for _ in range(len(self._ended)):
+            try:
+                open_query = self._ended.popleft()
+            except IndexError:  # another thread has released it
+                return
+            if not open_query.release(wait=wait):
+                self._ended.append(open_query)
 
     def _remember_stopped(self, name: str) -> None:
         if len(name) != _UUID_LENGTH:  # no start could have it
@@ -363,7 +263,7 @@ class OpenQueries:
         shares = {name: open_query.share for name, open_query in self._open.items()}
         leaving = query_to_evict(shares, lambda name: self._open[name].idle_seconds(now), share, self._cap)
         if leaving is not None:
-            self._open.pop(leaving).ended = True
+            self._end(self._open.pop(leaving))
             self.evicted += 1
 
     def _sweep(self) -> None:
@@ -371,7 +271,7 @@ class OpenQueries:
         if now <= self._next_sweep:  # there may be thousands of queries, and this is called for each page
             return
         for name in [name for name, open_query in self._open.items() if open_query.expired(now)]:
-            self._open.pop(name).ended = True
+            self._end(self._open.pop(name))
         expiries = (open_query.earliest_expiry(now) for open_query in self._open.values())
         self._next_sweep = min(expiries, default=math.inf)
 

@@ -20,7 +20,7 @@ from nextk.engine.filter.evaluate import evaluate, fields_of
 from nextk.engine.filter.syntax import parse
 from nextk.engine.filter.timer import FilterTimer
 from nextk.engine.fusion import Order
-from nextk.engine.open_queries import QueryStart
+from nextk.engine.open_query import QueryStart
 from nextk.engine.pages import LoadRows, RepeatablePage, load_until
 from nextk.engine.parts import in_parts
 from nextk.engine.passing import filtered
