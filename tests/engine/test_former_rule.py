@@ -11,7 +11,7 @@ from llama_index.core.schema import TextNode
 
 from nextk import AsyncIndex, Index, langchain, llama_index
 from nextk.cli.main import main
-from nextk.engine import factory
+from nextk.engine import keywords
 from nextk.engine.factory import open_engine
 from nextk.engine.text.bm25 import BM25, FORMER
 from nextk.errors import ClientError
@@ -77,7 +77,7 @@ def former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The path of an index with one text, made by the former rule."""
     path = tmp_path / "notes.nextk"
     with monkeypatch.context() as patched:
-        patched.setattr(factory, "sparse_model", lambda _: FORMER)
+        patched.setattr(keywords, "sparse_model", lambda _: FORMER)
         with Index.embedded(path, **MODELS) as index:  # type: ignore[arg-type]
             index.upsert([Data("before", TEXT)])
     return path
@@ -165,7 +165,7 @@ class TestPresentRule:
         """A version that this package does not know is refused."""
         with monkeypatch.context() as patched:
             other: Any = BM25("bm25-3")
-            patched.setattr(factory, "sparse_model", lambda _: other)
+            patched.setattr(keywords, "sparse_model", lambda _: other)
             Index.embedded(tmp_path / "i", sparse_embedding="bm25").close()
         with pytest.raises(ClientError, match=r"made with the model bm25-3 .* cannot be opened with bm25-2"):
             Index.embedded(tmp_path / "i")

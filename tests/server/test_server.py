@@ -19,7 +19,7 @@ from starlette.types import Message
 
 import nextk
 import nextk.types
-from nextk.engine import factory
+from nextk.engine import keywords
 from nextk.engine.factory import open_engine
 from nextk.engine.text.bm25 import BM25
 from nextk.errors import AuthenticationError, ClientError
@@ -666,7 +666,7 @@ def test_a_model_of_another_version_is_served_if_it_is_the_same(
     specs = parse_specs(["a=sparse,sparse_embedding=bm25"])
     with open_engines(specs, tmp_path):
         pass
-    monkeypatch.setattr(factory, "sparse_model", lambda _: BM25("bm25(version=0)"))
+    monkeypatch.setattr(keywords, "sparse_model", lambda _: BM25("bm25(version=0)"))
     with pytest.raises(ClientError, match=r"bm25-2.*version=0.*same_model"), open_engines(specs, tmp_path):
         pass
     with open_engines(specs, tmp_path, same_model=True) as engines:
