@@ -55,6 +55,7 @@ class BaseClient:
         weighting: str | None = None,
         same_model: bool = False,
         pool_from: int | None = None,
+        exact: bool = False,
     ) -> Self:
         """Open an index in this process, or make it if it does not exist. Needs `pip install 'nextk[local]'`.
 
@@ -85,16 +86,18 @@ class BaseClient:
                 function; `info` shows it.
             pool_from: The number of records from which dense searches of a namespace have their first pages several
                 times sooner, and a few records come a page late: not one in thousands. None is lost or repeated, and
-                all scores are exact. It is that of this opening, and not stored. `None` (the default) keeps exact
-                order. It pays from about 48 MB of vectors, such as 32,000 of 384 dimensions, and needs
+                all scores are exact. It is that of this opening, and not stored. `None` (the default) is where that
+                begins to pay: 48 MiB of vectors, such as 32,768 of 384 dimensions. It needs
                 `pip install 'nextk[scale]'`, without which there is a warning, and exact order.
+            exact: Whether all searches are in exact order, however large a namespace is. It is that of this opening,
+                and not stored; a single search may want it by its own `exact`.
 
         Returns:
             The client. Clients of the same file in one process share one engine.
 
         Raises:
-            ClientError: A keyword is unknown or contradicts the stored index, a model is another one than the index was
-                made with, the path is not an index, or its disk is full or fails.
+            ClientError: A keyword is unknown, or contradicts the stored index or another keyword; a model is another
+                one than the index was made with; the path is not an index; or its disk is full or fails.
             IndexLocked: Another process has the index open.
             MissingExtraError: The engine is not installed.
         """
@@ -108,6 +111,7 @@ class BaseClient:
             "weighting": weighting,
             "same_model": same_model,
             "pool_from": pool_from,
+            "exact": exact,
         }
         return cls._over(embedded_transport(path, keywords))
 

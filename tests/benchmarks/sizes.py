@@ -95,7 +95,7 @@ def measure(path: Path, count: int, dimension: int, replies: Any) -> None:
     """Open an index and measure its searches; run in a process of its own."""
     queries, texts = vectors(SEARCHES, dimension, QUERY_SEED), words(SEARCHES, WORDS_IN_QUERY, QUERY_SEED)
     before, started = resident(), time.process_time()
-    with Index.embedded(path) as index:
+    with Index.embedded(path, exact=True) as index:
         index.query(queries[0], sparse_vector=texts[0], top_k=10)
         result = {"open": time.process_time() - started, "memory": resident() - before}
         modes: dict[str, Callable[[int], dict[str, Any]]] = {

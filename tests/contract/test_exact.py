@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from nextk import AsyncIndex, Vector
 from nextk.engine.pool import ranking
 from nextk.errors import ClientError
+from nextk.types import FusionAlgorithm
 from tests.support.pools import small_pools
 from tests.support.query_results import ids
 from tests.support.transports import Opener, Wire
@@ -96,6 +97,26 @@ async def test_filter(open_index: Opener) -> None:
         await index.update(str(row), metadata={"even": True})
     found = await index.query(vectors[1].tolist(), ROWS, filter="even = true", exact=True)
     assert [id_ for id_ in nearest(vectors, vectors[1], "cosine") if not int(id_) % 2] == ids(found)
+
+
+@pytest.mark.parametrize("fusion", list(FusionAlgorithm))
+async def test_hybrid(open_index: Opener, fusion: FusionAlgorithm) -> None:
+    """With `exact` a hybrid search over pools has the order and the scores that an exact index gives it."""
+    random = np.random.default_rng(4)
+    vectors = random.normal(size=(ROWS, DIMENSION)).astype(np.float32)
+    records = [
+        Vector(str(row), vector.tolist(), sparse_vector=([int(random.integers(4))], [float(random.uniform(0.1, 1))]))
+        for row, vector in enumerate(vectors)
+    ]
+    pooled, exact = (open_index(dimension=DIMENSION, **keywords) for keywords in ({"pool_from": 100}, {"exact": True}))
+    query: dict[str, Any] = {"vector": vectors[0].tolist(), "sparse_vector": ([1, 2], [0.5, 0.7])}
+    for index in (pooled, exact):
+        await index.upsert(records)
+        await index.query(vectors[0].tolist())
+    open_index.engine(pooled)._pools.wait()
+    found = await pooled.query(**query, top_k=ROWS, fusion_algorithm=fusion, exact=True)
+    assert await exact.query(**query, top_k=ROWS, fusion_algorithm=fusion) == found
+    assert await exact.query(vectors[1].tolist(), ROWS) == await pooled.query(vectors[1].tolist(), ROWS, exact=True)
 
 
 async def test_other_kinds(open_index: Opener) -> None:

@@ -444,6 +444,8 @@ def test_a_spec_is_a_name_a_type_and_schema_keywords() -> None:
     assert parse_spec("large=dense,dimension=2,pool_from=32000") == IndexSpec(
         "large", {"type": "dense", "dimension": 2, "pool_from": 32_000}
     )
+    for word, exact in (("true", True), ("false", False)):
+        assert parse_spec(f"large=dense,exact={word}") == IndexSpec("large", {"type": "dense", "exact": exact})
     assert parse_spec("default=hybrid,embedding=static,sparse_embedding=bm25,weighting=idf") == DEFAULT
 
 
@@ -465,6 +467,8 @@ def test_a_spec_is_a_name_a_type_and_schema_keywords() -> None:
         ("docs=dense,dimension=0", "dimension=0"),
         ("docs=dense,pool_from=0", "pool_from=0"),
         ("docs=dense,pool_from=all", "pool_from='all'"),
+        ("docs=dense,exact=yes", "exact='yes' is neither true nor false"),
+        ("docs=dense,exact=true,pool_from=5", "exact=True has no pools"),
         ("docs=dense,dimension=2,dimension=3", "dimension is given twice"),
         ("docs=dense,similarity=manhattan", "similarity='manhattan'"),
         ("docs=dense,similarity", "similarity has no value"),

@@ -10,7 +10,7 @@ import pytest
 from nextk import Index, Vector
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
-from nextk.engine.pool import ranking
+from nextk.engine.pool import ranking, threshold
 from nextk.engine.pool.ranking import PoolRanking
 from nextk.engine.ranking import Ranked
 from nextk.errors import ClientError
@@ -172,12 +172,17 @@ class TestOption:
     """The option by which an index gets its pools."""
 
     @pytest.mark.parametrize(
-        ("pool_from", "approximate"), [(None, False), (11, False), (10, True)], ids=["none", "more", "as many"]
+        ("keywords", "approximate"),
+        [({}, True), ({"exact": True}, False), ({"pool_from": 11}, False), ({"pool_from": 10}, True)],
+        ids=["size", "exact", "more", "as many"],
     )
     @pytest.mark.parametrize("over_http", [False, True], ids=["in process", "http"])
-    def test_info(self, pool_from: int | None, approximate: bool, over_http: bool) -> None:
-        """An index says that it is approximate once a namespace has as many records as the option says."""
-        keywords: dict[str, Any] = {"type": "dense", "dimension": 16, "pool_from": pool_from}
+    def test_info(
+        self, keywords: dict[str, Any], approximate: bool, over_http: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An index says that it is approximate once a namespace has as many records as pay, or as the option says."""
+        monkeypatch.setattr(threshold, "POOLED_BYTES", 10 * 16 * 4)
+        keywords = {"type": "dense", "dimension": 16, **keywords}
         if not over_http:
             with Index.embedded(**keywords) as index:
                 self.require(index, approximate=approximate)
@@ -205,13 +210,30 @@ class TestOption:
         with pytest.raises(ClientError, match="pool_from"):
             Index.embedded(type="dense", pool_from=value)  # type: ignore[arg-type]
 
-    def test_a_second_client(self, tmp_path: object) -> None:
-        """A second client of an index that is open leaves the option out, or names the same number."""
+    def test_both(self) -> None:
+        """A number is refused beside the wish for exact order."""
+        with pytest.raises(ClientError, match="exact=True has no pools, and pool_from=7 asks for them"):
+            Index.embedded(type="dense", pool_from=7, exact=True)
+
+    @pytest.mark.parametrize(
+        ("first", "others", "held"),
+        [
+            ({"pool_from": 7}, [{"pool_from": 8}, {"exact": True}], "pool_from=7"),
+            ({"exact": True}, [{"pool_from": 7}], "exact=True"),
+            ({}, [{"pool_from": 7}, {"exact": True}], "neither pool_from= nor exact="),
+        ],
+        ids=["a number", "exact", "neither"],
+    )
+    def test_a_second_client(
+        self, tmp_path: object, first: dict[str, Any], others: list[dict[str, Any]], held: str
+    ) -> None:
+        """A second client of an index that is open leaves the options out, or gives the same ones."""
         path = f"{tmp_path}/index"
-        with Index.embedded(path, type="dense", pool_from=7):
+        with Index.embedded(path, type="dense", **first):
             Index.embedded(path).close()
-            Index.embedded(path, pool_from=7).close()
-            with pytest.raises(ClientError, match="pool_from=7: close its other clients"):
-                Index.embedded(path, pool_from=8)
-        with Index.embedded(path, pool_from=8):
+            Index.embedded(path, **first).close()
+            for other in others:
+                with pytest.raises(ClientError, match=f"with {held}: close its other clients"):
+                    Index.embedded(path, **other)
+        with Index.embedded(path, **others[0]):
             pass

@@ -40,7 +40,7 @@ class Rig:
         max_open_queries: The number of queries that may be open at the same time.
         record_cache_bytes: The memory that written and delivered records may take.
         max_idle: The longest time that a query may be idle, in seconds.
-        pool_from: The number of records from which searches have a pool; `None` for no pool.
+        pool_from: The number of records from which searches have a pool; `None` for the default number.
         schema: The other keywords of `Schema.create`.
     """
 

@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an index to serve, made if absent: hybrid, dense or sparse, then any of dimension=N, "
         "similarity=cosine|euclidean|dot_product, embedding=static|MODULE:ATTRIBUTE, "
         "sparse_embedding=bm25|MODULE:ATTRIBUTE, fusion_order=global|batch, weighting=idf|none, "
-        "pool_from=RECORDS; may be repeated",
+        "pool_from=RECORDS, exact=true|false; may be repeated",
     )
     parser.add_argument(
         "--root", metavar="NAME", help="index that answers at / from now on (default: the one that did so before)"

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from nextk.engine import backup, records
 from nextk.engine.cache import EngineCache
-from nextk.engine.code_keeper import CodeKeeper
 from nextk.engine.failures import refusing_failures
 from nextk.engine.filter.seconds import FilterSeconds
 from nextk.engine.filter.store import FieldBudget
@@ -49,7 +48,9 @@ class BaseEngine:
         rests: Whether a thread brings the journal of an index on disk to rest, once no write has happened for a second.
             `False` leaves that to `close`. Default `True`.
         pool_from: The number of records from which the searches of a namespace by dense vectors have a pool, so that a
-            few rows come a page late; see `nextk.engine.pool`. `None` (the default) for exact order always.
+            few rows come a page late; see `nextk.engine.pool`. `None` (the default) for the number from which that
+            takes less time, see `nextk.engine.pool.threshold`.
+        exact: Whether no search has a pool, so that every order is exact. Default `False`.
         clock: The clock that measures the idle time of resumable queries, in seconds; tests replace it.
     """
 
@@ -68,6 +69,7 @@ class BaseEngine:
         filter_column_bytes: int = FILTER_COLUMN_BYTES,
         rests: bool = True,
         pool_from: int | None = None,
+        exact: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
         self.name = name
@@ -82,8 +84,8 @@ class BaseEngine:
         self._field_budget = FieldBudget(filter_column_bytes)
         self._max_idle = max_idle
         self._open_queries = OpenQueries(max_open_queries, clock)
-        keeper = None if storage.path is None else CodeKeeper(storage, self._cache, self._lock)
-        self._pools = Pools(pool_from, keeper)
+        self._exact = exact
+        self._pools = Pools(pool_from, exact=exact)
         self._rest_timer = RestTimer(self._rest)
         if storage.path is not None and rests:
             storage.after_commit = self._rest_timer.start
@@ -95,8 +97,13 @@ class BaseEngine:
 
     @property
     def pool_from(self) -> int | None:
-        """The number of records from which the dense searches of a namespace have a pool; `None` if none have."""
+        """The number of records from which the dense searches of a namespace have a pool, as the engine was told."""
         return self._pools.pool_from
+
+    @property
+    def exact(self) -> bool:
+        """Whether the engine was told that no search is to have a pool."""
+        return self._exact
 
     @property
     def id(self) -> str:
@@ -127,7 +134,8 @@ class BaseEngine:
         """Return the size of the index in bytes and the number of records in each namespace."""
         with self._lock:
             counts = self._cache.current().counts()
-            pooled = self.schema.dense and any(map(self._pools.serve, counts.values()))
+            dimension = self.schema.dimension
+            pooled = dimension is not None and any(self._pools.serve(count, dimension) for count in counts.values())
             return Stats(self._storage.size(), counts, pooled)
 
     def filter_seconds(self) -> float:
@@ -198,8 +206,8 @@ class BaseEngine:
 
     def close(self) -> None:
         """Close the storage. Further calls do nothing."""
-        self._pools.close()  # which may have written codes
         self._rest_timer.stop()
+        self._pools.close()
         with self._lock:
             self._storage.close()
 

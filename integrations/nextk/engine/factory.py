@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nextk.arguments import require_count
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.failures import FAILURES, explain
 from nextk.engine.file import connect
 from nextk.engine.keywords import given_models, joined, new_schema, reopened, with_stored_models
+from nextk.engine.pool.threshold import require_pool_keywords
 from nextk.engine.protocol import Engine
 from nextk.engine.storage import Storage
 from nextk.engine.text import has_former_rule
@@ -48,7 +48,8 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
         storage = Storage(connect(path, lambda: new_schema(keywords, given)))
         models = with_stored_models(given, storage.schema)
         schema = reopened(storage.schema, keywords, models)
-        options.setdefault("pool_from", _pool_from(keywords))
+        pool_from, exact = require_pool_keywords(keywords)
+        options = {"pool_from": pool_from, "exact": exact, **options}
         engine = EmbeddedEngine(storage, name=name, dense_model=models.dense, sparse_model=models.sparse, **options)
         engine.complete_schema(lambda _: schema)
         if has_former_rule(models.sparse):
@@ -77,11 +78,13 @@ def join_engine(engine: Engine, keywords: Mapping[str, Any]) -> None:
         ClientError: A keyword has a value that is not allowed or contradicts the index, a model is another one than
             the engine embeds with, or what the keywords decide cannot be stored.
     """
-    given, pool_from = given_models(keywords), _pool_from(keywords)
-    if pool_from not in (None, engine.pool_from):
+    given = given_models(keywords)
+    pool_from, exact = require_pool_keywords(keywords)
+    wanted, held = _pool_words(pool_from, exact=exact), _pool_words(engine.pool_from, exact=engine.exact)
+    if wanted not in ("", held):
         message = (
-            f"this index is open in this process with pool_from={engine.pool_from}: close its other clients first, "
-            f"then open it with pool_from={pool_from}"
+            f"this index is open in this process with {held or 'neither pool_from= nor exact='}: close its other "
+            f"clients first, then open it with {wanted}"
         )
         raise ClientError(message)
 
@@ -91,8 +94,8 @@ def join_engine(engine: Engine, keywords: Mapping[str, Any]) -> None:
         raise ClientError(str(error)) from error
 
 
-def _pool_from(keywords: Mapping[str, Any]) -> int | None:
-    pool_from: int | None = keywords.get("pool_from")
-    if pool_from is not None:
-        require_count(pool_from, "pool_from")
-    return pool_from
+def _pool_words(pool_from: int | None, *, exact: bool) -> str:
+    """Return the keyword that says which searches have a pool, as it is written; an empty text for none."""
+    if exact:
+        return "exact=True"
+    return "" if pool_from is None else f"pool_from={pool_from}"

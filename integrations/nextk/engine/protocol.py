@@ -69,7 +69,15 @@ class Engine(Protocol):
 
     @property
     def pool_from(self) -> int | None:
-        """The number of records from which the dense searches of a namespace are approximate; `None` if none are."""
+        """The number of records from which the dense searches of a namespace are approximate.
+
+        It is `None` if nobody has said one.
+        """
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether the engine was told that no search is to be approximate."""
         ...
 
     @property

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nextk.arguments import require_count
 from nextk.engine.keywords import CUSTOM
+from nextk.engine.pool.threshold import require_pool_keywords
 from nextk.engine.schema import Schema
 from nextk.errors import ClientError
 from nextk.server.models import MODELS, is_reference
@@ -14,8 +14,10 @@ from nextk.server.models import MODELS, is_reference
 EXAMPLE = "docs=hybrid,embedding=static,sparse_embedding=bm25"
 """A typical spec, for help texts and error messages."""
 
-KEYWORDS = ("dimension", "similarity", "embedding", "sparse_embedding", "fusion_order", "weighting", "pool_from")
+_OF_POOLS = ("pool_from", "exact")
+KEYWORDS = ("dimension", "similarity", "embedding", "sparse_embedding", "fusion_order", "weighting", *_OF_POOLS)
 _NUMBERS = ("dimension", "pool_from")
+_FLAGS = {"true": True, "false": False}
 _SHIPPED = {"embedding": "static", "sparse_embedding": "bm25"}  # the models that come with nextk
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -60,10 +62,9 @@ def parse_spec(text: str) -> IndexSpec:
         if keyword in keywords:
             raise _fault(text, f"{keyword} is given twice")
         keywords[keyword] = _read(text, keyword, value)
-    schema = {keyword: value for keyword, value in keywords.items() if keyword != "pool_from"}
+    schema = {keyword: value for keyword, value in keywords.items() if keyword not in _OF_POOLS}
     try:
-        if "pool_from" in keywords:
-            require_count(keywords["pool_from"], "pool_from")
+        require_pool_keywords(keywords)
         Schema.create(**schema | {name: CUSTOM for name in MODELS if is_reference(str(keywords.get(name, "")))})
     except ClientError as error:
         raise _fault(text, str(error)) from None
@@ -85,7 +86,11 @@ def parse_specs(texts: Sequence[str]) -> list[IndexSpec]:
     return specs
 
 
-def _read(text: str, keyword: str, value: str) -> str | int:
+def _read(text: str, keyword: str, value: str) -> str | int | bool:
+    if keyword == "exact":
+        if value not in _FLAGS:
+            raise _fault(text, f"exact={value!r} is neither true nor false")
+        return _FLAGS[value]
     if keyword in _NUMBERS:
         if not value.isdecimal():
             raise _fault(text, f"{keyword}={value!r} is not a whole number")

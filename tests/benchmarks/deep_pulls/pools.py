@@ -27,7 +27,12 @@ _ROUNDOFF = 2e-6
 
 def nextk(corpus: corpora.Corpus, name: str, pool_from: int | None) -> tuple[Way, Index]:
     """Return resumable queries of an index in memory, whose codes are made, and the index."""
-    keywords = {"type": "dense", "dimension": corpus.vectors.shape[1], "pool_from": pool_from}
+    keywords = {
+        "type": "dense",
+        "dimension": corpus.vectors.shape[1],
+        "pool_from": pool_from,
+        "exact": pool_from is None,
+    }
     engine = open_engine(None, keywords)
     assert isinstance(engine, EmbeddedEngine)
     hold = SharedEngine(None, engine)

@@ -11,6 +11,7 @@ import pytest
 
 from nextk.engine import dense
 from nextk.engine.columns import Columns
+from nextk.engine.pool import threshold
 from nextk.engine.pool.codes import VectorCodes
 from nextk.engine.pool.pools import Pools
 from nextk.engine.pool.ranking import PoolRanking
@@ -54,12 +55,23 @@ class TestSize:
 
     @pytest.mark.parametrize(
         ("pool_from", "pooled"),
-        [(None, False), (1_001, False), (1_000, True)],
-        ids=["none", "more", "as"],
+        [(1_001, False), (1_000, True)],
+        ids=["more", "as many"],
     )
-    def test_pool_from(self, pool_from: int | None, pooled: bool) -> None:
+    def test_pool_from(self, pool_from: int, pooled: bool) -> None:
         """A namespace has a pool if it has as many records as the engine was told."""
         assert pooled == is_pooled(Pools(pool_from), columns_of(VECTORS))
+
+    @pytest.mark.parametrize(("more", "pooled"), [(1, False), (0, True)], ids=["fewer", "as many"])
+    def test_the_size_that_pays(self, more: int, pooled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without being told, a namespace has a pool from the size of its vectors on at which it pays."""
+        monkeypatch.setattr(threshold, "POOLED_BYTES", VECTORS.nbytes + more)
+        assert pooled == is_pooled(Pools(), columns_of(VECTORS))
+
+    def test_exact(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An engine that was told to be exact has no pools, whatever the size of a namespace is."""
+        monkeypatch.setattr(threshold, "POOLED_BYTES", 1)
+        assert not is_pooled(Pools(exact=True), columns_of(VECTORS))
 
     def test_few_rows(self) -> None:
         """A namespace that has hardly any rows is scanned, whatever the engine was told."""
@@ -67,7 +79,7 @@ class TestSize:
         assert not is_pooled(Pools(1), Columns())
 
     def test_default(self) -> None:
-        """Without being told, an engine has no pools, and does not import faiss."""
+        """Without being told, an engine has no pools for small namespaces, and does not import faiss."""
         code = """
             import sys
             from tests.support.bare_engine import Rig
