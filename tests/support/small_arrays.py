@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from nextk.engine import blocks, columns, engine, parts, ranking
+from nextk.engine import blocks, columns, parts, ranking, searching
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def small_arrays(block: int = 4) -> Iterator[None]:
         patch.setattr(columns, "_COMPACT_FROM", 8)
         patch.setattr(blocks, "BLOCK_BYTES", 12 * block)
         patch.setattr(blocks, "_CHUNK_BYTES", 64 * block)
-        patch.setattr(engine, "_FILTER_PART", block)
+        patch.setattr(searching, "_FILTER_PART", block)
         patch.setattr(parts, "_HELD", 0.0)
         patch.setattr(ranking, "_SMALLEST_CHUNK", block)
         patch.setattr(ranking, "_FIRST_CHUNK", block)

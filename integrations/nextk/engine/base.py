@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from nextk.engine import backup, records
 from nextk.engine.cache import EngineCache
+from nextk.engine.code_keeper import CodeKeeper
 from nextk.engine.failures import refusing_failures
 from nextk.engine.filter.seconds import FilterSeconds
 from nextk.engine.filter.store import FieldBudget
@@ -84,8 +85,9 @@ class BaseEngine:
         self._field_budget = FieldBudget(filter_column_bytes)
         self._max_idle = max_idle
         self._open_queries = OpenQueries(max_open_queries, clock)
+        keeper = None if storage.path is None else CodeKeeper(storage, self._cache, self._lock)
         self._exact = exact
-        self._pools = Pools(pool_from, exact=exact)
+        self._pools = Pools(pool_from, keeper, exact=exact)
         self._rest_timer = RestTimer(self._rest)
         if storage.path is not None and rests:
             storage.after_commit = self._rest_timer.start
@@ -206,8 +208,8 @@ class BaseEngine:
 
     def close(self) -> None:
         """Close the storage. Further calls do nothing."""
+        self._pools.close()  # which may have written codes
         self._rest_timer.stop()
-        self._pools.close()
         with self._lock:
             self._storage.close()
 

@@ -69,6 +69,10 @@ class EngineCache:
         """
         return Columns() if key is None else self._columns.get(key)
 
+    def key_of(self, columns: Columns) -> int | None:
+        """Return the key of the namespace whose columns these are; `None` if it has others by now, or is deleted."""
+        return next((key for key, held in self._columns.items() if held is columns), None)
+
     def counts(self) -> dict[str, int]:
         """Return the number of records in each namespace by its name, without reading any of them."""
         in_memory = {key: len(columns) for key, columns in self._columns.items()}

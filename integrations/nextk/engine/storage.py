@@ -16,6 +16,7 @@ from pathlib import Path
 import orjson
 
 from nextk.engine import file, formats, stored
+from nextk.engine.code_table import CodeTable
 from nextk.engine.index_file import IndexFile
 from nextk.engine.reader import RecordReader
 from nextk.engine.schema import Schema
@@ -41,6 +42,7 @@ class Storage(RecordReader):
 
     Attributes:
         after_commit: A function that is called after every write. Default: nothing happens.
+        codes: The codes that are kept beside the records.
 
     Raises:
         sqlite3.DatabaseError: The properties or the namespaces are damaged.
@@ -50,6 +52,7 @@ class Storage(RecordReader):
         super().__init__(file.connection)
         self._file = file
         self.after_commit: Callable[[], None] = lambda: None
+        self.codes = CodeTable(file.connection)
         self._kept_schema: Schema | None = None
         try:
             self._connection.execute("PRAGMA cell_size_check = ON")  # a damaged page is noticed when it is read
@@ -187,6 +190,7 @@ class Storage(RecordReader):
             "DELETE FROM metadata WHERE row IN (SELECT row FROM records WHERE namespace = ?)", (key,)
         )
         self._connection.execute("DELETE FROM records WHERE namespace = ?", (key,))
+        self.codes.forget(key)
         self._save_next_number(key, 1)
 
     # Records; those that only read are in `RecordReader`

@@ -133,6 +133,16 @@ class VectorCodes:
         self._searches += 1
         self._widened += widened
 
+    @property
+    def kind(self) -> str:
+        """The kind of the codes, and the similarity for which they are made."""
+        return f"PQ{self._width // 2}x4 {self._similarity.value}"
+
+    @property
+    def code_size(self) -> int:
+        """The bytes of one code."""
+        return int(self._index.code_size)
+
     def __len__(self) -> int:
         return self._count
 
@@ -180,6 +190,63 @@ class VectorCodes:
             _, [labels] = self._index.search(self._padded(target[np.newaxis]), wanted, params=chosen)
             coded = self._count
         return Candidates(labels[labels >= 0], coded)
+
+    def centroids(self) -> NDArray[np.float32]:
+        """Return the entries of the codebook, float32 (n,)."""
+        entries: NDArray[np.float32] = self._faiss.vector_to_array(self._index.pq.centroids)
+        return entries
+
+    def flat(self, first: int, end: int) -> NDArray[np.uint8]:
+        """Return the codes of the slots from `first`, a multiple of 32, up to `end`, uint8 (slots, bytes)."""
+        packer, lists, faiss = self._index.get_CodePacker(), self._index.invlists, self._faiss
+        numbers = range(first // packer.nvec, -(-end // packer.nvec))
+        flat = np.zeros((len(numbers) * packer.nvec, packer.code_size), np.uint8)
+        with self._lock.shared():
+            size = numbers.stop * packer.block_size
+            blocks = faiss.rev_swig_ptr(lists.get_codes(0), size).reshape(-1, packer.block_size)
+            for place, number in zip(range(0, len(flat), packer.nvec), numbers, strict=True):
+                packer.unpack_all(faiss.swig_ptr(blocks[number]), faiss.swig_ptr(flat[place : place + packer.nvec]))
+        return flat[: end - first]
+
+    def fits(self, centroids: NDArray[np.float32], codes: NDArray[np.uint8]) -> bool:
+        """Return whether a codebook, float32 (n,), and codes, uint8 (slots, bytes), may be restored here."""
+        if centroids.shape != (self._index.pq.centroids.size(),):
+            return False
+        if len(codes) and codes.shape[1:] != (self.code_size,):
+            return False
+        return bool((np.abs(centroids) <= _LONGEST).all())  # false for what is no number
+
+    def restore(
+        self, centroids: NDArray[np.float32], snapshot: Snapshot, codes: NDArray[np.uint8], places: NDArray[np.int64]
+    ) -> None:
+        """Take a codebook and the codes of the first slots, instead of training and of coding them.
+
+        Args:
+            centroids: The codebook; this and the codes are such as `fits` accepts.
+            snapshot: A snapshot with these slots.
+            codes: Codes, uint8 (n, bytes).
+            places: The place of the code of each of the first slots, int64 (m,). Where it is -1, the slot is coded.
+        """
+        faiss, index, packer = self._faiss, self._index, self._index.get_CodePacker()
+        count = len(places)
+        flat = np.zeros((-(-count // packer.nvec) * packer.nvec, self.code_size), np.uint8)
+        missing = np.flatnonzero(places < 0)
+        with self._lock.alone(), _one_thread(faiss):
+            index.quantizer.add(np.zeros((1, self._width), np.float32))
+            faiss.copy_array_to_vector(centroids, index.pq.centroids)
+            index.is_trained = True
+            if not count:  # there may be no codes at all
+                return
+            flat[:count] = codes[places]
+            for some in np.array_split(missing, len(missing) // _SAMPLE + 1) if len(missing) else ():
+                flat[some] = index.pq.compute_codes(self._vectors_of(snapshot, some))
+            blocks = np.zeros((len(flat) // packer.nvec, packer.block_size), np.uint8)
+            for number, block in enumerate(blocks):
+                start = number * packer.nvec
+                packer.pack_all(faiss.swig_ptr(flat[start : start + packer.nvec]), faiss.swig_ptr(block))
+            labels = np.arange(count)
+            index.invlists.add_entries(0, count, faiss.swig_ptr(labels), faiss.swig_ptr(blocks))
+            index.ntotal = self._count = count
 
     def _vectors_of(self, snapshot: Snapshot, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors of slots, int64 (n,), ascending, as they are coded."""

@@ -1,14 +1,20 @@
-"""The codes of the namespaces of an engine: when they are made, kept up with writes, and made anew.
+"""The codes of the namespaces of an engine: when they are made, kept up with writes, stored, and made anew.
 
 All of that happens in a thread beside the searches. As long as a namespace has no codes, its searches scan all rows.
 Rows that were written since are found all the same: a search scores those that have no code yet.
+
+Codes of an index on disk are stored in its file, by the same thread: after a codebook was trained, and whenever more
+than one in sixteen is not stored yet. So the cost of storing is a part of that of writing the vectors, and at most so
+many are made again by the process that opens the file next.
 """
 
 import logging
 import os
 import threading
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -17,6 +23,7 @@ from numpy.typing import NDArray
 from nextk.engine import dense
 from nextk.engine.columns import Columns, Snapshot
 from nextk.engine.pool.codes import VectorCodes, can_be_coded
+from nextk.engine.pool.kept_codes import Codebook, CodedRows, coded_rows, restored
 from nextk.engine.pool.ranking import UNCODED_PART, PoolRanking, pool_ranking
 from nextk.engine.pool.threshold import default_pool_from
 from nextk.engine.ranking import LazyRanking
@@ -28,11 +35,31 @@ log = logging.getLogger("nextk.engine")
 
 _UNCODED = 64  # rows; a search scores so many in less time than it takes to find the others
 _DRIFTED_PART = 8  # a codebook that finds too little is not the fault of the rows if one in so many of them is new
+_UNKEPT_PART = 16  # codes are stored once more than one in so many is not, so that not every write stores them all
 
 _MISSING = (
     "an index of %d vectors is searched by scanning all of them, because faiss-cpu is not installed. To search it "
     "several times faster, run: pip install 'nextk[scale]'. To have it scanned always, open it with exact=True"
 )
+
+
+class KeepsCodes(Protocol):
+    """Keeps the codes of namespaces beyond the end of the process. It raises nothing of its own."""
+
+    def read(self, columns: Columns) -> tuple[Codebook, CodedRows] | None:
+        """Return the codes that are kept for a namespace; `None` if there are none."""
+        ...
+
+    def write(self, columns: Columns, codebook: Codebook, parts: Iterable[CodedRows], size: int) -> None:
+        """Keep the codes of a namespace, in the place of those that it had.
+
+        Args:
+            columns: The columns of the namespace.
+            codebook: The codebook.
+            parts: The rows and their codes.
+            size: About how many bytes they have in all.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +70,22 @@ class _Coded:
         codes: The codes; `None` if they cannot be made.
         layout: The layout of the slots that they are of.
         trained: The number of slots when the codebook was trained.
+        since: The number of slots behind which those stand that were written since then. Negative if some of these were
+            written before the slots got their numbers.
+        kept: The number of codes that are kept in the file; -1 if the codebook is not.
     """
 
     codes: VectorCodes | None
     layout: object
     trained: int
+    since: int
+    kept: int = -1
 
     def is_stale(self, snapshot: Snapshot) -> bool:
         """Return whether the codes should be made anew for the slots of a snapshot."""
         if self.layout is not snapshot.layout:
             return True
-        written = len(snapshot.rows) - self.trained
+        written = len(snapshot.rows) - self.since
         if self.codes is not None and self.codes.finds_too_little and written * _DRIFTED_PART > self.trained:
             return True
         return written >= self.trained
@@ -70,6 +102,7 @@ class Pools:
     Args:
         pool_from: The number of records from which the searches of a namespace have a pool; `None` (the default) for
             the number from which it takes less time, see `nextk.engine.pool.threshold`.
+        keeper: Keeps codes beyond the end of the process. Default `None`: they are made by every process.
         exact: Whether no namespace has a pool. Default `False`.
 
     Attributes:
@@ -77,9 +110,10 @@ class Pools:
         exact: Whether no namespace has a pool; `True` from then on if faiss turns out not to be installed.
     """
 
-    def __init__(self, pool_from: int | None = None, *, exact: bool = False) -> None:
+    def __init__(self, pool_from: int | None = None, keeper: KeepsCodes | None = None, *, exact: bool = False) -> None:
         self.pool_from = pool_from
         self.exact = exact
+        self._keeper = keeper
         self._closed = False
         self._begin()
 
@@ -186,23 +220,51 @@ class Pools:
         snapshot, coded = columns.snapshot, self._coded.get(columns)
         try:
             if coded is None or coded.is_stale(snapshot):
-                coded = self._made(snapshot, similarity)
+                coded = self._made(columns, snapshot, similarity)
             if coded.codes is not None:
                 coded.codes.extend(snapshot, self._is_open)
+            self._coded[columns] = coded
+            self._coded[columns] = self._kept(columns, snapshot, coded)
         except Exception:  # of faiss, or because there is no memory
             log.exception("no codes could be made of the vectors of a namespace: all of them are scanned")
-            self._coded[columns] = _Coded(None, snapshot.layout, len(snapshot.rows))
-        else:
-            self._coded[columns] = coded
+            self._coded[columns] = _Coded(None, snapshot.layout, len(snapshot.rows), len(snapshot.rows))
 
-    def _made(self, snapshot: Snapshot, similarity: Similarity) -> _Coded:
-        """Return codes that are trained on a snapshot, but empty; none if its vectors cannot be coded."""
+    def _made(self, columns: Columns, snapshot: Snapshot, similarity: Similarity) -> _Coded:
+        """Return codes that were kept, or that are trained on a snapshot, but empty; none if it cannot be coded."""
         assert snapshot.matrix is not None
+        total = len(snapshot.rows)
         if not can_be_coded(snapshot, similarity):
-            return _Coded(None, snapshot.layout, len(snapshot.rows))
+            return _Coded(None, snapshot.layout, total, total)
+        former = self._coded.get(columns)
+        fits = former is None or former.layout is not snapshot.layout
+        if fits and (coded := self._restored(columns, snapshot, similarity)) is not None:
+            return coded
         codes = VectorCodes(snapshot.matrix.blocks[0].shape[1], similarity)
         codes.train(snapshot)
-        return _Coded(codes, snapshot.layout, len(snapshot.rows))
+        return _Coded(codes, snapshot.layout, total, total)
+
+    def _restored(self, columns: Columns, snapshot: Snapshot, similarity: Similarity) -> _Coded | None:
+        """Return the codes that were kept, unless there are none, or they are too old."""
+        kept = None if self._keeper is None else self._keeper.read(columns)
+        found = None if kept is None else restored(*kept, snapshot, similarity)
+        if kept is None or found is None:
+            return None
+        since = len(snapshot.rows) - found.written
+        coded = _Coded(found.codes, snapshot.layout, kept[0].trained, since, found.found)
+        return None if coded.is_stale(snapshot) else coded
+
+    def _kept(self, columns: Columns, snapshot: Snapshot, coded: _Coded) -> _Coded:
+        """Keep codes, if many of them are not kept yet."""
+        codes = coded.codes
+        if self._keeper is None or not isinstance(codes, VectorCodes):
+            return coded
+        if (len(codes) - coded.kept) * _UNKEPT_PART <= len(codes):
+            return coded
+        written = len(snapshot.rows) - coded.since
+        codebook = Codebook(codes.kind, codes.centroids(), coded.trained, written, snapshot.count)
+        count = len(codes)
+        self._keeper.write(columns, codebook, coded_rows(codes, snapshot), count * codes.code_size)
+        return replace(coded, kept=count)
 
     def _is_open(self) -> bool:
         return not self._closed
