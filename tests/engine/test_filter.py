@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 import orjson
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,7 +32,8 @@ from tests.support.filter_oracle import (
     trees,
     written,
 )
-from tests.support.filter_ways import WAYS, FilterRunner
+from tests.support.filter_ways import WAYS, FilterRunner, by_postgres
+from tests.support.postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +44,15 @@ def connection() -> Iterator[sqlite3.Connection]:
         yield opened
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def found(request: pytest.FixtureRequest, connection: sqlite3.Connection) -> FilterRunner:
+@pytest.fixture(scope="module", params=[*WAYS, "postgres"])
+def found(request: pytest.FixtureRequest, connection: sqlite3.Connection) -> Iterator[FilterRunner]:
     """A function that returns the positions of the records that pass a filter, one for each way to evaluate it."""
-    return FilterRunner(connection, WAYS[request.param])
+    if request.param in WAYS:
+        yield FilterRunner(connection, WAYS[request.param])
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with psycopg.connect(server.dsn, autocommit=True) as opened:
+        yield FilterRunner(connection, by_postgres(opened))
 
 
 def refusal(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The ways in which a filter is evaluated: by a condition of SQLite, and over columns that were filled differently."""
+"""The ways in which a filter is evaluated: by SQLite, over columns that were filled differently, and by PostgreSQL."""
 
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 import numpy as np
 import orjson
+import psycopg
+from psycopg import sql as postgres
 
 from nextk.engine.filter import sql
 from nextk.engine.filter.columns import Cells, Field
@@ -14,6 +16,8 @@ from nextk.engine.filter.reading import read_cells
 from nextk.engine.filter.store import FieldColumns
 from nextk.engine.filter.syntax import parse
 from nextk.engine.filter.tree import Node
+from nextk.postgres.filter_sql import filter_fragment
+from nextk.postgres.metadata_text import to_jsonb
 from tests.support.filter_oracle import Metadata
 
 FilterWay: TypeAlias = Callable[[sqlite3.Connection, Node, Sequence[str | None]], list[int]]
@@ -71,6 +75,20 @@ WAYS: dict[str, FilterWay] = {
     "renumbered": by_renumbered_columns,
     "deleted": by_columns_with_deleted_slots,
 }
+
+
+def by_postgres(connection: "psycopg.Connection[tuple[int]]") -> FilterWay:
+    """By the condition that the tree is compiled into for PostgreSQL; returns the way of a connection to it."""
+
+    def found(_: sqlite3.Connection, node: Node, stored: Sequence[str | None]) -> list[int]:
+        condition, values = filter_fragment(node, postgres.Identifier("r", "metadata"))
+        rows = [None if text is None else to_jsonb(text) for text in stored]
+        query = postgres.SQL(
+            "SELECT position::int - 1 FROM unnest(%s::jsonb[]) WITH ORDINALITY AS r (metadata, position) WHERE {}"
+        ).format(condition)
+        return sorted(position for (position,) in connection.execute(query, (rows, *values)))
+
+    return found
 
 
 class FilterRunner:

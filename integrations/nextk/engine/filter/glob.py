@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["matcher"]
+__all__ = ["CharacterClass", "matcher", "runs_of"]
 
 _PART = re.compile(r"(?P<star>\*+)|(?P<any>\?)|\[(?P<not>\^?+)(?P<first>\]?+)(?P<set>[^\]]*+)\]|.", re.DOTALL)
 _RANGE = re.compile(r"(.)(?:-(.))?", re.DOTALL)
@@ -29,7 +29,7 @@ _Codes: TypeAlias = NDArray[np.uint32]
 @lru_cache(maxsize=256)
 def matcher(pattern: str) -> Callable[[str], bool]:
     """Return a function that says whether a text matches a pattern as a whole."""
-    runs = _runs(pattern)
+    runs = runs_of(pattern)
     if runs is None:
         return _matches_nothing
     return _Pattern([_Literal.of(run) or _ClassRun(run) for run in runs]).matches
@@ -40,8 +40,13 @@ def _matches_nothing(text: str) -> bool:  # noqa: ARG001 - of the type of the ot
 
 
 @dataclass(frozen=True, slots=True)
-class _CharacterClass:
-    """A part of a pattern that matches one character: one in any of the ranges or, if negated, in none of them."""
+class CharacterClass:
+    """A part of a pattern that matches one character: one in any of the ranges or, if negated, in none of them.
+
+    Attributes:
+        ranges: The first and the last character of each range.
+        negated: Whether the class matches the other characters. Without ranges it then matches every one, as `?` does.
+    """
 
     ranges: tuple[tuple[str, str], ...]
     negated: bool = False
@@ -67,16 +72,16 @@ class _CharacterClass:
         return ~found if self.negated else found
 
 
-_ANY = _CharacterClass((), negated=True)
+_ANY = CharacterClass((), negated=True)
 
 
-def _runs(pattern: str) -> list[list[_CharacterClass]] | None:
+def runs_of(pattern: str) -> list[list[CharacterClass]] | None:
     """Return the runs of a pattern: one more than it has groups of stars.
 
     Returns:
         The classes of each run, or `None` if the pattern has a `[` that is never closed, and so matches nothing.
     """
-    runs: list[list[_CharacterClass]] = [[]]
+    runs: list[list[CharacterClass]] = [[]]
     for part in _PART.finditer(pattern):
         if part["star"]:
             runs.append([])
@@ -84,11 +89,11 @@ def _runs(pattern: str) -> list[list[_CharacterClass]] | None:
             runs[-1].append(_ANY)
         elif part["set"] is not None:
             first = [(part["first"], part["first"])] if part["first"] else []
-            runs[-1].append(_CharacterClass((*first, *_ranges(part["set"])), bool(part["not"])))
+            runs[-1].append(CharacterClass((*first, *_ranges(part["set"])), bool(part["not"])))
         elif part[0] == "[":
             return None
         else:
-            runs[-1].append(_CharacterClass(((part[0], part[0]),)))
+            runs[-1].append(CharacterClass(((part[0], part[0]),)))
     return runs
 
 
@@ -109,7 +114,7 @@ class _Literal:
         self._text = text
 
     @classmethod
-    def of(cls, run: list[_CharacterClass]) -> "_Literal | None":
+    def of(cls, run: list[CharacterClass]) -> "_Literal | None":
         """Return the literal of a run, or `None` if the run matches several texts."""
         characters = [each.character for each in run]
         return cls("".join(characters)) if all(characters) else None
@@ -130,7 +135,7 @@ class _ClassRun:
         run: The classes of its characters.
     """
 
-    def __init__(self, run: list[_CharacterClass]) -> None:
+    def __init__(self, run: list[CharacterClass]) -> None:
         self.length = len(run)
         self._run = run
         self._regex = re.compile("".join(each.regex() for each in run), re.DOTALL)
