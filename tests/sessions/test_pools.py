@@ -22,7 +22,7 @@ from nextk.testing.server import FaultyServer
 from nextk.transport.in_process import InProcessTransport, SharedEngine
 from tests.support.list_source import ListSource
 from tests.support.pools import small_pools
-from tests.support.searches import COLOURS, open_session, search_of
+from tests.support.searches import COLOURS, drained, open_session, search_of
 
 pytest.importorskip("faiss")
 
@@ -161,6 +161,20 @@ class TestExact:
         async with search_of(index, EXACT, colour) as search:
             with pytest.raises(ClientError, match="no exact search"):
                 await search.fetch_next(3)
+
+    @pytest.mark.parametrize("fault", [Fault.DROP_REPLY, Fault.DROP_REQUEST, Fault.ERROR_PAGE])
+    @pytest.mark.parametrize("colour", COLOURS)
+    async def test_a_lost_question(self, fault: Fault, colour: str) -> None:
+        """A session whose question whether the server has exact search is lost asks again, and then searches."""
+        plan = FaultPlan(*(PlannedFault(fault, RequestKind.OTHER, nth) for nth in (2, 3)), delay=0)
+        with FaultyServer(plan, type="dense", dimension=16) as server:
+            with Index(server.url, server.token, retries=0) as index:
+                index.upsert(RECORDS[:40])
+            index = Index(server.url, server.token, retries=0)
+            async with index.to_async():  # which closes the connections of both colours
+                found = await drained(search_of(index, EXACT, colour))
+            assert 0 == server.engine.open_queries()
+        assert (40, 2) == (len(set(found)), len(plan.injected))
 
     def test_sources(self) -> None:
         """A session over a source that cannot promise exact order is refused when it is made."""
