@@ -88,7 +88,8 @@ class BaseClient:
                 times sooner, and a few records come a page late: not one in thousands. None is lost or repeated, and
                 all scores are exact. It is that of this opening, and not stored. `None` (the default) is where that
                 begins to pay: 48 MiB of vectors, such as 32,768 of 384 dimensions. It needs
-                `pip install 'nextk[scale]'`, without which there is a warning, and exact order.
+                `pip install 'nextk[scale]'`. Without that there is a warning: searches by cosine then gain less, and
+                all others are in exact order.
             exact: Whether all searches are in exact order, however large a namespace is. It is that of this opening,
                 and not stored; a single search may want it by its own `exact`.
 

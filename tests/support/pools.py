@@ -11,10 +11,19 @@ from nextk.engine import columns as columns_module
 from nextk.engine.columns import Columns, Snapshot
 from nextk.engine.pool import ranking
 from nextk.engine.pool.codes import VectorCodes
+from nextk.engine.pool.protocol import PoolCodes
+from nextk.engine.pool.signs import SignCodes
 from nextk.engine.ranking import Ranked
 from nextk.engine.schema import Similarity
 from nextk.engine.values import VectorRows
 from tests.support.written_rows import score_bounds
+
+BY_CODES = pytest.mark.parametrize(
+    ("similarity", "signs"),
+    [*((each, False) for each in Similarity), (Similarity.COSINE, True)],
+    ids=[*(each.value for each in Similarity), "signs"],
+)
+"""Runs a test by every kind of codes: those of faiss for each similarity, and signs."""
 
 
 @contextmanager
@@ -51,6 +60,20 @@ def codes_of(snapshot: Snapshot, similarity: Similarity) -> VectorCodes:
     codes.train(snapshot)
     codes.extend(snapshot)
     return codes
+
+
+def signs_of(snapshot: Snapshot) -> SignCodes:
+    """Return the signs of all slots of a snapshot, by the mean of all of them."""
+    assert snapshot.matrix is not None
+    signs = SignCodes(snapshot.matrix.blocks[0].shape[1])
+    signs.train(snapshot)
+    signs.extend(snapshot)
+    return signs
+
+
+def any_codes_of(snapshot: Snapshot, similarity: Similarity, signs: bool) -> PoolCodes:
+    """Return codes of the kind that `BY_CODES` wants."""
+    return signs_of(snapshot) if signs else codes_of(snapshot, similarity)
 
 
 def is_sorted(page: Ranked) -> bool:

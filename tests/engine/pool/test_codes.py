@@ -11,13 +11,11 @@ from nextk.engine.pool.codes import VectorCodes, VisibleSlots, can_be_coded
 from nextk.engine.pool.shared_lock import SharedLock
 from nextk.engine.schema import Similarity
 from nextk.errors import MissingExtraError
-from tests.support.pools import append, codes_of, columns_of
+from tests.support.pools import BY_CODES, any_codes_of, append, codes_of, columns_of
 from tests.support.subprocesses import output
 
 faiss = pytest.importorskip("faiss")
 
-METRICS = list(Similarity)
-BY_METRIC = pytest.mark.parametrize("similarity", METRICS, ids=[each.value for each in METRICS])
 RANDOM_ROWS = np.random.default_rng(0).normal(size=(1_000, 16)).astype(np.float32)
 
 
@@ -25,12 +23,12 @@ class TestNearest:
     """The slots that codes find."""
 
     @pytest.mark.parametrize("dimension", [5, 8, 15, 16])
-    @BY_METRIC
-    def test_its_own_vector(self, similarity: Similarity, dimension: int) -> None:
+    @BY_CODES
+    def test_its_own_vector(self, similarity: Similarity, signs: bool, dimension: int) -> None:
         """Every slot is found by its own vector, however many of them are coded at once, and no slot comes twice."""
         vectors = RANDOM_ROWS[:, :dimension] / np.linalg.norm(RANDOM_ROWS[:, :dimension], axis=1, keepdims=True)
         columns = columns_of(vectors[:500])
-        codes = codes_of(columns.snapshot, similarity)
+        codes = any_codes_of(columns.snapshot, similarity, signs)
         for first, end in [(500, 501), (501, 533), (533, 1_000)]:
             append(columns, vectors[first:end], first)
             codes.extend(columns.snapshot)
@@ -42,26 +40,27 @@ class TestNearest:
             assert 1_000 == coded
             assert 200 == len(set(found.tolist()))
 
+    @BY_CODES
     @pytest.mark.parametrize("filtered", [False, True], ids=["all", "half"])
-    def test_visible(self, filtered: bool) -> None:
+    def test_visible(self, similarity: Similarity, signs: bool, filtered: bool) -> None:
         """Neither slots that a filter hides are found, nor those that were appended after the snapshot."""
         columns = columns_of(RANDOM_ROWS[:501])
         snapshot = columns.snapshot
         append(columns, RANDOM_ROWS[501:], 501)
-        codes = codes_of(columns.snapshot, Similarity.COSINE)
+        codes = any_codes_of(columns.snapshot, similarity, signs)
         if filtered:
             snapshot = snapshot.restricted_to(np.arange(501) % 2 == 0)
         found = codes.nearest(RANDOM_ROWS[700], 1_000, VisibleSlots(snapshot)).slots
         assert snapshot.slots().tolist() == sorted(found.tolist())
 
-    @BY_METRIC
+    @BY_CODES
     @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30, 3e38], ids=["zero", "tiny", "huge", "largest"])
-    def test_any_numbers(self, similarity: Similarity, scale: float) -> None:
+    def test_any_numbers(self, similarity: Similarity, signs: bool, scale: float) -> None:
         """Vectors of any length can be coded, but those that codes cannot tell apart are not to be searched by them."""
         vectors = (RANDOM_ROWS / np.abs(RANDOM_ROWS).max() * scale).astype(np.float32)
         snapshot = columns_of(vectors).snapshot
         assert (similarity is Similarity.COSINE) == can_be_coded(snapshot, similarity)
-        found, _ = codes_of(snapshot, similarity).nearest(RANDOM_ROWS[0], 2_000, VisibleSlots(snapshot))
+        found, _ = any_codes_of(snapshot, similarity, signs).nearest(RANDOM_ROWS[0], 2_000, VisibleSlots(snapshot))
         assert set(found.tolist()) <= set(range(1_000))
         assert len(set(found.tolist())) == len(found)
 
@@ -104,7 +103,7 @@ import os, sys, warnings
 import faiss, numpy as np
 from nextk.engine.pool.codes import VisibleSlots
 from nextk.engine.schema import Similarity
-from tests.support.pools import append, codes_of, columns_of
+from tests.support.pools import BY_CODES, any_codes_of, append, codes_of, columns_of
 
 vectors = np.random.default_rng(0).normal(size=(3_000, 16)).astype(np.float32)
 
@@ -131,15 +130,15 @@ print(os.waitpid(child, 0)[1])
 """
 
 BESIDE = """
-import threading, time
+import sys, threading, time
 import numpy as np
 from nextk.engine.pool.codes import VisibleSlots
 from nextk.engine.schema import Similarity
-from tests.support.pools import append, codes_of, columns_of
+from tests.support.pools import BY_CODES, any_codes_of, append, codes_of, columns_of
 
 vectors = np.random.default_rng(0).normal(size=(40_000, 32)).astype(np.float32)
 columns = columns_of(vectors[:2_000])
-codes = codes_of(columns.snapshot, Similarity.COSINE)
+codes = any_codes_of(columns.snapshot, Similarity.COSINE, sys.argv[1] == "signs")
 end = time.monotonic() + 1
 
 def search():
@@ -170,9 +169,10 @@ class TestProcesses:
         """A process that was forked trains, adds and searches, whatever the process before it had done."""
         assert "0" == output(FORK, before)
 
-    def test_search_beside_add(self) -> None:
+    @pytest.mark.parametrize("kind", ["faiss", "signs"])
+    def test_search_beside_add(self, kind: str) -> None:
         """Searches run while other rows are added."""
-        assert "done" == output(BESIDE)
+        assert "done" == output(BESIDE, kind)
 
 
 def in_thread(run: Callable[[], None]) -> threading.Thread:

@@ -15,6 +15,7 @@ from nextk.engine.pool import threshold
 from nextk.engine.pool.codes import VectorCodes
 from nextk.engine.pool.pools import Pools
 from nextk.engine.pool.ranking import PoolRanking
+from nextk.engine.pool.signs import SignCodes
 from nextk.engine.schema import Similarity
 from tests.support.bare_engine import Rig
 from tests.support.pools import append, columns_of, compact, small_pools
@@ -196,13 +197,27 @@ class TestFailures:
     """Whatever happens to the codes, searches go on by the exact scan."""
 
     def test_missing(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-        """Without faiss, all rows are scanned, and one warning names the command that installs it."""
+        """Without faiss, searches by cosine have pools by signs, and one warning names the command that installs it."""
         monkeypatch.setitem(sys.modules, "faiss", None)
         pools, columns = Pools(1), columns_of(VECTORS)
-        assert not any(is_pooled(pools, columns) for _ in range(3))
+        assert all(is_pooled(pools, columns) for _ in range(3))
+        assert isinstance(pools._coded[columns].codes, SignCodes)
         [record] = caplog.records
         assert "pip install 'nextk[scale]'" in record.getMessage()
         assert logging.WARNING == record.levelno
+
+    @pytest.mark.parametrize("similarity", [Similarity.EUCLIDEAN, Similarity.DOT_PRODUCT], ids=["euclidean", "dot"])
+    def test_missing_without_signs(
+        self, similarity: Similarity, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Without faiss, all rows are scanned by any other similarity, and one warning says so."""
+        monkeypatch.setitem(sys.modules, "faiss", None)
+        pools, columns = Pools(1), columns_of(VECTORS)
+        for _ in range(3):
+            assert not isinstance(pools.ranking(columns.snapshot, VECTORS[0], similarity), PoolRanking)
+            pools.wait()
+        assert pools.exact
+        assert ["scanning all of them" in record.getMessage() for record in caplog.records] == [True]
 
     @pytest.mark.parametrize("error", [MemoryError, RuntimeError])
     def test_errors(

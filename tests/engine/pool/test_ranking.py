@@ -10,12 +10,23 @@ from numpy.typing import NDArray
 
 from nextk.engine import dense
 from nextk.engine.columns import Snapshot
-from nextk.engine.pool.codes import Candidates, VectorCodes
+from nextk.engine.pool.codes import Candidates
+from nextk.engine.pool.protocol import PoolCodes
 from nextk.engine.pool.ranking import PoolRanking, pool_ranking
 from nextk.engine.ranking import Ranked
 from nextk.engine.rewinding import rewindable
 from nextk.engine.schema import Similarity
-from tests.support.pools import append, codes_of, columns_of, compact, is_sorted, small_pools, wrong_scores
+from tests.support.pools import (
+    BY_CODES,
+    any_codes_of,
+    append,
+    codes_of,
+    columns_of,
+    compact,
+    is_sorted,
+    small_pools,
+    wrong_scores,
+)
 from tests.support.written_rows import MAGNITUDES, Shape
 
 pytest.importorskip("faiss")
@@ -48,7 +59,7 @@ SIZES = st.lists(st.integers(1, 10) | st.integers(1, 100), min_size=1, max_size=
 class TestEveryRow:
     """Whatever the rows are and whatever happens meanwhile, every row comes once, with its exact score."""
 
-    @BY_METRIC
+    @BY_CODES
     @settings(deadline=None, max_examples=25)
     @given(
         shape=SHAPES,
@@ -62,6 +73,7 @@ class TestEveryRow:
     def test_any_rows(
         self,
         similarity: Similarity,
+        signs: bool,
         shape: Shape,
         sizes: list[int],
         visible: float,
@@ -74,7 +86,7 @@ class TestEveryRow:
         random = np.random.default_rng(shape.seed)
         vectors = shape.vectors(random, shape.count)
         columns = columns_of(vectors[: int(shape.count * coded)])
-        codes = codes_of(columns.snapshot, similarity)
+        codes = any_codes_of(columns.snapshot, similarity, signs)
         append(columns, vectors[len(columns) :], len(columns))
         snapshot = restricted(columns.snapshot, visible, random)
         expected = snapshot.rows[snapshot.slots()].tolist()
@@ -157,12 +169,16 @@ class TestRecall:
 
     COUNT, QUERIES, SIZES = 8_000, 20, (10, *[20] * 9)
 
-    @BY_METRIC
+    @BY_CODES
     @pytest.mark.parametrize("distribution", [clustered, stretched, of_any_length])
     @settings(deadline=None, max_examples=3)
     @given(seed=st.integers(0, 2**32 - 1))
     def test_recall(
-        self, similarity: Similarity, distribution: Callable[[np.random.Generator, int], NDArray[np.float32]], seed: int
+        self,
+        similarity: Similarity,
+        signs: bool,
+        distribution: Callable[[np.random.Generator, int], NDArray[np.float32]],
+        seed: int,
     ) -> None:
         """Nearly all of the rows that belong to ten pages come on these, even if the codes are those of other rows."""
         random = np.random.default_rng(seed)
@@ -170,16 +186,14 @@ class TestRecall:
         queries = vectors[random.integers(self.COUNT, size=self.QUERIES)]
         queries += 0.1 * random.normal(size=queries.shape).astype(np.float32)
         columns = columns_of(vectors[: self.COUNT // 2])
-        codes = codes_of(columns.snapshot, similarity)
+        codes = any_codes_of(columns.snapshot, similarity, signs)
         append(columns, vectors[self.COUNT // 2 :], self.COUNT // 2)
         codes.extend(columns.snapshot)
         found = [self.recall(columns.snapshot, query, similarity, codes) for query in queries]
         assert np.mean(found) >= 0.99
         assert min(found) >= 0.9
 
-    def recall(
-        self, snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity, codes: VectorCodes
-    ) -> float:
+    def recall(self, snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity, codes: PoolCodes) -> float:
         """Return the share of the rows of ten pages that belong there; any of those of equal scores does."""
         with small_pools(200):
             order = pool_ranking(snapshot, query, similarity, codes)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.random import default_rng
@@ -99,6 +99,9 @@ class VectorCodes:
     Raises:
         MissingExtraError: faiss is not installed.
     """
+
+    pool_factor: ClassVar[int] = 1
+    """The size of the first pool, as a multiple of what good codes need."""
 
     def __init__(self, dimension: int, similarity: Similarity) -> None:
         self._faiss = require("faiss", "scale")
@@ -224,7 +227,7 @@ class VectorCodes:
         Args:
             centroids: The codebook; this and the codes are such as `fits` accepts.
             snapshot: A snapshot with these slots.
-            codes: Codes, uint8 (n, bytes).
+            codes: PoolCodes, uint8 (n, bytes).
             places: The place of the code of each of the first slots, int64 (m,). Where it is -1, the slot is coded.
         """
         faiss, index, packer = self._faiss, self._index, self._index.get_CodePacker()

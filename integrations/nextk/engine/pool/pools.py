@@ -24,7 +24,9 @@ from nextk.engine import dense
 from nextk.engine.columns import Columns, Snapshot
 from nextk.engine.pool.codes import VectorCodes, can_be_coded
 from nextk.engine.pool.kept_codes import Codebook, CodedRows, coded_rows, restored
+from nextk.engine.pool.protocol import PoolCodes
 from nextk.engine.pool.ranking import UNCODED_PART, PoolRanking, pool_ranking
+from nextk.engine.pool.signs import SignCodes
 from nextk.engine.pool.threshold import default_pool_from
 from nextk.engine.ranking import LazyRanking
 from nextk.engine.schema import Similarity
@@ -38,8 +40,8 @@ _DRIFTED_PART = 8  # a codebook that finds too little is not the fault of the ro
 _UNKEPT_PART = 16  # codes are stored once more than one in so many is not, so that not every write stores them all
 
 _MISSING = (
-    "an index of %d vectors is searched by scanning all of them, because faiss-cpu is not installed. To search it "
-    "several times faster, run: pip install 'nextk[scale]'. To have it scanned always, open it with exact=True"
+    "an index of %d vectors is searched by %s, because faiss-cpu is not installed. To search it several times faster, "
+    "run: pip install 'nextk[scale]'. To have it scanned always, open it with exact=True"
 )
 
 
@@ -75,7 +77,7 @@ class _Coded:
         kept: The number of codes that are kept in the file; -1 if the codebook is not.
     """
 
-    codes: VectorCodes | None
+    codes: PoolCodes | None
     layout: object
     trained: int
     since: int
@@ -107,7 +109,8 @@ class Pools:
 
     Attributes:
         pool_from: The number of records that was given.
-        exact: Whether no namespace has a pool; `True` from then on if faiss turns out not to be installed.
+        exact: Whether no namespace has a pool; `True` from then on if there turn out to be no codes for the similarity,
+            because faiss is not installed.
     """
 
     def __init__(self, pool_from: int | None = None, keeper: KeepsCodes | None = None, *, exact: bool = False) -> None:
@@ -115,6 +118,7 @@ class Pools:
         self.exact = exact
         self._keeper = keeper
         self._closed = False
+        self._has_faiss: bool | None = None  # unknown
         self._begin()
 
     def _begin(self) -> None:
@@ -171,7 +175,7 @@ class Pools:
 
     def _renew_soon(self, columns: Columns, similarity: Similarity) -> None:
         """Let the thread make the codes of a namespace, unless it is about to do so."""
-        if not self._has_faiss(columns):
+        if not self._can_code(columns, similarity):
             return
         with self._lock:
             if self._closed or any(waiting() is columns for waiting, _ in self._due):
@@ -186,18 +190,22 @@ class Pools:
                     return
                 self._thread = thread
 
-    def _has_faiss(self, columns: Columns) -> bool:
-        """Return whether faiss is installed. If not, one warning says how to install it, and there are no pools.
+    def _can_code(self, columns: Columns, similarity: Similarity) -> bool:
+        """Return whether there are codes for a similarity. Without faiss, one warning says how to install it.
 
         It is imported here, because a process that was forked while another thread imports it could not do so.
         """
-        try:
-            require("faiss", "scale")
-        except MissingExtraError:
-            log.warning(_MISSING, len(columns))
-            self.exact = True
-            return False
-        return True
+        if self._has_faiss is None:
+            try:
+                require("faiss", "scale")
+                self._has_faiss = True
+            except MissingExtraError:
+                self._has_faiss = False
+                self.exact = similarity is not Similarity.COSINE
+                log.warning(
+                    _MISSING, len(columns), "scanning all of them" if self.exact else "the signs of their numbers"
+                )
+        return not self.exact
 
     def _work(self) -> None:
         """Make all codes that are due, one namespace after the other."""
@@ -236,10 +244,11 @@ class Pools:
         if not can_be_coded(snapshot, similarity):
             return _Coded(None, snapshot.layout, total, total)
         former = self._coded.get(columns)
-        fits = former is None or former.layout is not snapshot.layout
+        fits = self._has_faiss and (former is None or former.layout is not snapshot.layout)
         if fits and (coded := self._restored(columns, snapshot, similarity)) is not None:
             return coded
-        codes = VectorCodes(snapshot.matrix.blocks[0].shape[1], similarity)
+        dimension = snapshot.matrix.blocks[0].shape[1]
+        codes: PoolCodes = VectorCodes(dimension, similarity) if self._has_faiss else SignCodes(dimension)
         codes.train(snapshot)
         return _Coded(codes, snapshot.layout, total, total)
 

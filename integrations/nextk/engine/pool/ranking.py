@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from nextk.engine import dense
 from nextk.engine.columns import Snapshot
-from nextk.engine.pool.codes import VectorCodes, VisibleSlots, can_be_coded
+from nextk.engine.pool.codes import VisibleSlots, can_be_coded
+from nextk.engine.pool.protocol import PoolCodes
 from nextk.engine.ranking import ABSENT, LazyRanking, Ranked, descending, ranked
 from nextk.engine.schema import Similarity
 
 FIRST_POOL = 1_000
-"""The number of candidates in the first pool of a search."""
+"""The number of candidates in the first pool of a search by good codes."""
 
 GATHERED_PART = 16
 """If fewer than one slot in so many is visible, they are scored without a pool."""
@@ -38,7 +39,7 @@ _LONGEST_QUERY = 1e15
 
 
 def pool_ranking(
-    snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity, codes: VectorCodes
+    snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity, codes: PoolCodes
 ) -> "PoolRanking | LazyRanking":
     """Rank all visible rows by their similarity to the query, by a pool where that takes less time.
 
@@ -56,11 +57,11 @@ def pool_ranking(
     return dense.ranking(snapshot, query, similarity)
 
 
-def _pool_pays(snapshot: Snapshot, similarity: Similarity, codes: VectorCodes) -> bool:
+def _pool_pays(snapshot: Snapshot, similarity: Similarity, codes: PoolCodes) -> bool:
     total = len(snapshot.rows)
     if not can_be_coded(snapshot, similarity) or (total - len(codes)) * UNCODED_PART > total:
         return False
-    return snapshot.count * GATHERED_PART >= total and snapshot.count >= _SCANNED_PART * FIRST_POOL
+    return snapshot.count * GATHERED_PART >= total and snapshot.count >= _SCANNED_PART * FIRST_POOL * codes.pool_factor
 
 
 def _is_usual(query: NDArray[np.float32], similarity: Similarity) -> bool:
@@ -92,17 +93,18 @@ class PoolRanking:
     splits = True
 
     def __init__(
-        self, snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity, codes: VectorCodes
+        self, snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity, codes: PoolCodes
     ) -> None:
         self.settled: NDArray[np.float32] | None = None
         self._query = query
         self._similarity = similarity
         self._exact = dense.ExactScores(query, similarity)
-        self._codes: VectorCodes | None = codes
+        self._codes: PoolCodes | None = codes
         self._rows = snapshot.rows
         self._visible = VisibleSlots(snapshot)
         self._layout = snapshot.layout
         self._owner = snapshot.owner
+        self._first_size = FIRST_POOL * codes.pool_factor
         self._size = 0  # of the pool
         self._slots = np.empty(0, np.int32)  # those that were taken, in that order, and then the others, best first
         self._scores = np.empty(0, np.float32)
@@ -144,7 +146,7 @@ class PoolRanking:
     def _grow(self, wanted: int) -> None:
         """Take a larger pool, from which `wanted` rows may be released, or begin the exact scan."""
         codes, now, former = self._codes, self._now(), self._size
-        self._size = max(FIRST_POOL, _GROWTH * former)
+        self._size = _GROWTH * former or self._first_size
         while self._size < _RELEASED_PART * wanted:
             self._size *= _GROWTH
         if codes is None or not codes.usable or now is None or _SCANNED_PART * self._size > self._visible.count:
