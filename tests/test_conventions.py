@@ -34,6 +34,7 @@ PUBLIC_MODULES = [
     "nextk.server.app",
     "nextk.sessions",
     "nextk.stores",
+    "nextk.stores.postgres",
     "nextk.stores.qdrant",
     "nextk.testing",
     "nextk.testing.server",

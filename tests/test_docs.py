@@ -20,9 +20,11 @@ def test_readme_block(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
-def test_recipe(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recipe(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Every recipe of the cookbook runs by itself, without network, and leaves nothing behind in its folder."""
     monkeypatch.chdir(tmp_path)
+    if "DATABASE_URL" in recipe.read_text(encoding="utf-8"):
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgres_server").dsn)
     before = sorted(recipe.parent.iterdir())
     runpy.run_path(str(recipe), run_name="__main__")
     assert before == sorted(path for path in recipe.parent.iterdir() if path.name != "__pycache__")

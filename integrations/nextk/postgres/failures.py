@@ -1,5 +1,6 @@
 """Failures of PostgreSQL as errors of nextk, with words that say what to do."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,6 +42,10 @@ _IDLE = {
 """The limits of time by which PostgreSQL ends a session, with the names of their settings."""
 
 
+_REFUSED_LOGIN = re.compile(
+    r"FATAL: +(role .* (does not exist|is not permitted to log in)|.* authentication failed|no pg_hba\.conf entry)"
+)
+_NO_DATABASE = re.compile(r"FATAL: +database .* does not exist")
 _LOST = ("08", "40", "57")
 """The classes of SQLSTATE of a connection that is lost, a transaction that is rolled back, and a server that stops."""
 
@@ -79,8 +84,9 @@ def explained(error: psycopg.Error, searched: str, *, open_scan: bool = True) ->
         )
         return QueryNotFound(message, 404)
     if _is_loss(error):
-        message = f"the connection to PostgreSQL is lost, and with it the search of {searched}: {words}"
-        return PageUncertain(message) if open_scan else TransportError(message)
+        if open_scan:
+            return PageUncertain(f"the connection to PostgreSQL is lost, and with it the search of {searched}: {words}")
+        return _not_connected(words)
     if state in ("53300", "53200"):
         message = f"PostgreSQL has no room for a search of {searched} ({words}): stop others, or raise max_connections"
         return TooManyQueries(message, 429)
@@ -95,6 +101,15 @@ def explained(error: psycopg.Error, searched: str, *, open_scan: bool = True) ->
     status, advice = _ADVICE.get(state or "", (400, ""))
     ending = f". What to do: {advice}" if advice else ""
     return RefusedError(f"PostgreSQL refused a search of {searched}: {words}{ending}", status)
+
+
+def _not_connected(words: str) -> NextKError:
+    """Return the error for a connection that could not be made, for which psycopg has a text alone."""
+    if _REFUSED_LOGIN.search(words):
+        return AuthenticationError(f"PostgreSQL refused to log this role in: {words}", 401)
+    if _NO_DATABASE.search(words):
+        return RefusedError(f"PostgreSQL has no such database: {words}", 404)
+    return TransportError(f"PostgreSQL cannot be reached: {words}")
 
 
 def _is_loss(error: psycopg.Error) -> bool:

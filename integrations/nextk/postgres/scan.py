@@ -16,8 +16,9 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Self
 
-from psycopg import Connection, sql
+from psycopg import Connection, Cursor, sql
 from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow, tuple_row
 
 from nextk.errors import ClientError, QueryNotFound, RefusedError
 from nextk.postgres.failures import explaining_postgres
@@ -61,6 +62,7 @@ class ScanOptions:
             each tuple is a row then.
         scan_mem_multiplier: The memory of the index scan, as a multiple of `work_mem`; the scan goes on by sorting
             once it is used up.
+        exact: Whether all rows are gathered and sorted from the start, and no index of vectors is used.
         idle_timeout: The seconds without a request after which PostgreSQL may end the scan; `None` for its own setting.
     """
 
@@ -69,6 +71,7 @@ class ScanOptions:
     ef_search: int = 100
     max_scan_tuples: int | None = None
     scan_mem_multiplier: int = 4
+    exact: bool = False
     idle_timeout: float | None = None
 
     @property
@@ -76,6 +79,8 @@ class ScanOptions:
         """The number of rows that are read ahead."""
         if self.read_ahead is not None:
             return self.read_ahead
+        if self.exact:
+            return 0
         return self.ef_search // 2 if self.order is IterativeOrder.RELAXED else 0
 
     def settings(self, query: RankedQuery) -> dict[str, sql.Composable]:
@@ -207,10 +212,12 @@ class RankedScan:
         """Let the next rows wait, and take the next step where a cursor has no more."""
         if self._cursor is None:
             self._begin()
-            self._declare(self._query.by_index(self._without))
+            self._sorting = self._options.exact
+            query = self._query
+            self._declare((query.by_sorting if self._sorting else query.by_index)(self._without))
         assert self._cursor is not None
         fetch = sql.SQL("FETCH FORWARD {} FROM {}").format(sql.Literal(count), self._cursor)
-        found = self._connection.execute(fetch, prepare=False).fetchall()
+        found = self._execute(fetch).fetchall()
         self._add(found)
         if len(found) < count:
             self._end_cursor()
@@ -227,12 +234,18 @@ class RankedScan:
                 sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings.items()
             ),
         )
-        self._connection.execute(statement)
+        self._execute(statement)
+
+    def _execute(self, statement: sql.Composed, values: Sequence[Any] | None = None) -> Cursor[TupleRow]:
+        """Carry a statement out. Its rows are tuples, whatever the connection makes of rows otherwise."""
+        cursor: Cursor[TupleRow] = Cursor(self._connection, row_factory=tuple_row)
+        # Statements that a server has prepared are lost behind a pooler that changes servers.
+        return cursor.execute(statement, values, prepare=False)
 
     def _declare(self, statement: Fragment) -> None:
         self._cursor = sql.Identifier(f"nextk_{next(_numbers)}")
         declare = sql.SQL("DECLARE {} NO SCROLL CURSOR FOR {}").format(self._cursor, statement.sql)
-        self._connection.execute(declare, statement.values, prepare=False)
+        self._execute(declare, statement.values)
 
     def _end_cursor(self) -> None:
         """Go on by sorting what is left, unless the cursor has brought all rows."""
@@ -241,7 +254,7 @@ class RankedScan:
             return
         assert self._cursor is not None
         restore = sql.SQL("CLOSE {}; SET LOCAL enable_sort = on").format(self._cursor)
-        self._connection.execute(restore)
+        self._execute(restore)
         self._sorting = True
         self._declare(self._query.by_sorting(list(self._came)))
 
@@ -250,7 +263,7 @@ class RankedScan:
         explain = sql.SQL("EXPLAIN (FORMAT JSON) DECLARE {} NO SCROLL CURSOR FOR {}").format(
             sql.Identifier("nextk_plan"), statement.sql
         )
-        plan = self._connection.execute(explain, statement.values, prepare=False).fetchone()
+        plan = self._execute(explain, statement.values).fetchone()
         return plan is None or uses_vector_index(plan[0])
 
     def _add(self, found: Sequence[tuple[Any, ...]]) -> None:
