@@ -158,7 +158,7 @@ class Plan:
             cap=dice.choice([2, 3, 5] if hoarders else [_NO_CAP, _NO_CAP, count, max(1, count - 1)]),
             greets=dice.random() < 0.6,
             read_only=(False, *(dice.random() < 0.5 for _ in range(1, transports))),
-            searchers=tuple(_searcher(f"search-{n}", kind, transports, choices) for n in range(1, count + 1)),
+            searchers=tuple(_searcher(f"search-{n}", kind, transports, choices, numbered) for n in range(1, count + 1)),
             writers=tuple(f"write-{n}" for n in range(1, 1 + dice.choice([0, 0, 0, 1, 2]))),
             hoarders=tuple(_hoarder(f"hoard-{n}", kind, transports, choices) for n in range(1, 1 + hoarders)),
             askers=("ask-1",) if dice.random() < 0.3 else (),
@@ -195,13 +195,14 @@ def _incidents(name: str, low: float, high: float, dice: random.Random) -> tuple
     return tuple(Incident(f"{name}-{n}", time, dice.uniform(low, high)) for n, time in enumerate(times, start=1))
 
 
-def _searcher(name: str, kind: str, transports: int, choices: Choices) -> SearcherPlan:
+def _searcher(name: str, kind: str, transports: int, choices: Choices, numbered: bool) -> SearcherPlan:
     dice = choices.dice("plan", name)
+    exact = numbered and choices.dice("exact", name).random() < 0.5  # else the server does not know it
     return SearcherPlan(
         name=name,
         colour=dice.choice(COLOURS),
         place=dice.randrange(transports),
-        question=_question(kind, dice),
+        question=replace(_question(kind, dice), exact=exact),
         max_idle=dice.choice([15, 60, 120]),
         max_recovery=dice.choice([None, 1_000, 1_000, 15]),
         largest=dice.randint(2, 5 if kind == "hybrid-batch" else _LARGEST_PAGE),
