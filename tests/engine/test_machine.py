@@ -34,7 +34,7 @@ from tests.support.index_model import (
     Visibility,
     fixed_at_start,
 )
-from tests.support.pools import small_pools
+from tests.support.pools import eager_keeping, small_pools
 from tests.support.small_arrays import small_arrays
 
 # Few vectors, so that many records have equal scores: equal, scaled, opposite and zero ones, and some of any numbers.
@@ -136,6 +136,7 @@ class IndexMachine(RuleBasedStateMachine):
         """Create an index on disk with small arrays, some records, and some open queries."""
         self.opened.enter_context(small_arrays(block))
         self.opened.enter_context(small_pools(4))
+        self.opened.enter_context(eager_keeping())
         self.path = Path(self.opened.enter_context(tempfile.TemporaryDirectory())) / "index"
         self.rig = self.open()
         self.opened.callback(lambda: self.rig.engine.close())
@@ -146,9 +147,9 @@ class IndexMachine(RuleBasedStateMachine):
         self.write("", batch)
         self.start("", questions, 1)
 
-    def open(self) -> Rig:
+    def open(self, **options: Any) -> Rig:
         """Open the index. It need not survive a crash of the machine, which spares most of the time."""
-        rig = Rig(self.type, path=self.path, max_open_queries=MAX_OPEN_QUERIES, **self.schema)
+        rig = Rig(self.type, path=self.path, max_open_queries=MAX_OPEN_QUERIES, **{**self.schema, **options})
         rig.engine._storage._connection.execute("PRAGMA synchronous = OFF")
         return rig
 
@@ -325,10 +326,14 @@ class IndexMachine(RuleBasedStateMachine):
             self.rig.engine.stop(uuid)
 
     @precondition(lambda self: self.may_end_queries)
-    @rule(questions=FEW_QUESTIONS)
-    def reopen(self, questions: list[Asked]) -> None:
-        """After reopening, all records are there and all queries have ended."""
+    @rule(questions=FEW_QUESTIONS, batch=st.none() | BATCHES)
+    def reopen(self, questions: list[Asked], batch: list[tuple[str, int]] | None) -> None:
+        """After reopening, all records are there and all queries have ended, whoever has written in the meantime."""
         self.rig.engine.close()
+        if batch is not None:
+            self.rig = self.open(pool_from=None)  # it knows nothing of the codes that are kept
+            self.write("", batch)
+            self.rig.engine.close()
         self.rig = self.open()
         for uuid in self.queries:
             self.require_unknown(uuid)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nextk.engine import columns as columns_module
 from nextk.engine.columns import Columns, Snapshot
-from nextk.engine.pool import ranking
+from nextk.engine.pool import kept_codes, pools, ranking
 from nextk.engine.pool.codes import VectorCodes
 from nextk.engine.pool.protocol import PoolCodes
 from nextk.engine.pool.signs import SignCodes
@@ -31,6 +31,15 @@ def small_pools(first: int = 8) -> Iterator[None]:
     """Return a context manager within which the first pool of a search has so many candidates."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "FIRST_POOL", first)
+        yield
+
+
+@contextmanager
+def eager_keeping() -> Iterator[None]:
+    """Return a context manager within which codes are stored as soon as there are new ones, in small parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pools, "_UNKEPT_PART", 1_000)
+        patch.setattr(kept_codes, "_PART_BYTES", 1_024)
         yield
 
 
