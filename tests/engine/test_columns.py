@@ -62,8 +62,8 @@ class TestBlocks:
         store, every = Blocks(DIMENSION), vectors_of(30)
         store.append(every)
         found = np.full((len(slots), DIMENSION), np.nan)
-        for positions, chunk in store.matrix().chunks_of(np.array(slots, np.int64)):
-            found[positions] = chunk.vectors
+        for positions, vectors in store.matrix().chunks_of(np.array(slots, np.int64)):
+            found[positions] = vectors
         assert np.array_equal(every[slots], found) or not slots
 
     def test_full_blocks_stay(self) -> None:

@@ -20,9 +20,9 @@ _ALIGNMENT = 64  # bytes
 
 
 class Chunk(NamedTuple):
-    """Some vectors of a matrix: the slots of them, a slice or int64 (n,), and the vectors, float64 (n, dimension)."""
+    """Some vectors of a matrix that lie side by side: their slots, and the vectors, float64 (n, dimension)."""
 
-    slots: "slice | NDArray[np.int64]"
+    slots: slice
     vectors: NDArray[np.float64]
 
 
@@ -66,26 +66,35 @@ class Matrix:
                 wide[...] = part
                 yield Chunk(slice(slots.start + start, slots.start + start + len(part)), wide)
 
-    def chunks_of(self, slots: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.intp], Chunk]]:
+    def chunks_of(self, slots: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         """Yield the vectors of given slots in float64, a few at a time; each chunk overwrites the one before it.
 
         Args:
             slots: The slots, int64 (n,), in any order.
 
         Yields:
-            The positions in `slots` of the vectors in a chunk, int64 (m,), and the chunk.
+            The positions in `slots` of the vectors in a chunk, int64 (m,), and the vectors, float64 (m, dimension).
         """
         work = _work_space(len(slots), self.blocks)
-        numbers = slots // self.height
-        for number in np.unique(numbers).tolist():
-            block, first = self.blocks[number], number * self.height
-            within = np.flatnonzero(numbers == number)
-            for start in range(0, len(within), len(work)):
-                positions = within[start : start + len(work)]
-                chosen = slots[positions]
-                wide = work[: len(chosen)]
-                wide[...] = block[chosen - first]
-                yield positions, Chunk(chosen, wide)
+        narrow = np.empty(work.shape, np.float32)
+        order = np.argsort(slots)
+        ascending = slots[order]
+        for start in range(0, len(slots), len(work)):
+            chosen = ascending[start : start + len(work)]
+            wide = work[: len(chosen)]
+            self._copy(chosen, narrow[: len(chosen)])
+            wide[...] = narrow[: len(chosen)]
+            yield order[start : start + len(chosen)], wide
+
+    def _copy(self, slots: NDArray[np.int64], target: NDArray[np.float32]) -> None:
+        """Copy the vectors of given slots, int64 (n,), ascending and at least one, to a target, (n, dimension)."""
+        first, last = (slots[[0, -1]] // self.height).tolist()
+        ends = np.searchsorted(slots, np.arange(first + 1, last + 2) * self.height).tolist()
+        start = 0
+        for number, end in enumerate(ends, first):
+            within = slots[start:end] - number * self.height
+            self.blocks[number].take(within, axis=0, out=target[start:end], mode="clip")  # "raise" would copy twice
+            start = end
 
 
 class Blocks:

@@ -79,16 +79,15 @@ class ExactScores:
     def __init__(self, query: NDArray[np.float32], similarity: Similarity) -> None:
         self._query = query.astype(np.float64)
         self._square = float(np.vecdot(self._query, self._query))
-        self._score = _SCORES[similarity]
+        self._product, self._score = _SCORES[similarity]
 
     def of(self, snapshot: Snapshot, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the scores of the given slots, float32 (n,)."""
-        result = np.empty(len(slots), np.float32)
-        if snapshot.matrix is None or not len(slots):
-            return result
-        for positions, (chosen, vectors) in snapshot.matrix.chunks_of(slots):
-            result[positions] = self._score(vectors, snapshot.squares[chosen], self._query, self._square)
-        return result
+        products = np.empty(len(slots), np.float64)
+        if snapshot.matrix is not None:
+            for positions, vectors in snapshot.matrix.chunks_of(slots):
+                products[positions] = self._product(vectors, self._query)
+        return self._score(products, snapshot.squares[slots], self._square).astype(np.float32)
 
     def of_all_visible(self, snapshot: Snapshot) -> NDArray[np.float32]:
         """Return the score of every slot, float32 (slots,), and `ABSENT` for those that are not visible."""
@@ -101,38 +100,28 @@ class ExactScores:
         result = np.empty(len(snapshot.rows) if count is None else count, np.float32)
         if snapshot.matrix is not None:
             for slots, vectors in snapshot.matrix.first(len(result)).all_chunks():
-                result[slots] = self._score(vectors, snapshot.squares[slots], self._query, self._square)
+                products = self._product(vectors, self._query)
+                result[slots] = self._score(products, snapshot.squares[slots], self._square)
         return result
 
 
-_Score = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float], NDArray[np.float64]]
-"""Scores vectors, (n, dimension), by a query. It takes the squares of their lengths, (n,), before the query and the
-square of its length behind it, and may overwrite the vectors."""
+_Product = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+"""Returns a number for each vector, (n, dimension), from the vectors and the query. It may overwrite the vectors."""
+
+_Score = Callable[[NDArray[np.float64], NDArray[np.float64], float], NDArray[np.float64]]
+"""Returns scores, (n,), from these numbers, the squares of the lengths of the vectors, (n,), and that of the query."""
 
 
-def _cosine(
-    vectors: NDArray[np.float64], squares: NDArray[np.float64], query: NDArray[np.float64], square: float
-) -> NDArray[np.float64]:
-    return _cosine_score(np.vecdot(vectors, query), squares * square)
-
-
-def _euclidean(
-    vectors: NDArray[np.float64], _squares: NDArray[np.float64], query: NDArray[np.float64], _square: float
-) -> NDArray[np.float64]:
+def _squared_distances(vectors: NDArray[np.float64], query: NDArray[np.float64]) -> NDArray[np.float64]:
     vectors -= query
-    return _euclidean_score(np.vecdot(vectors, vectors))
+    distances: NDArray[np.float64] = np.vecdot(vectors, vectors)
+    return distances
 
 
-def _dot_product(
-    vectors: NDArray[np.float64], _squares: NDArray[np.float64], query: NDArray[np.float64], _square: float
-) -> NDArray[np.float64]:
-    return _dot_product_score(np.vecdot(vectors, query))
-
-
-_SCORES: dict[Similarity, _Score] = {
-    Similarity.COSINE: _cosine,
-    Similarity.EUCLIDEAN: _euclidean,
-    Similarity.DOT_PRODUCT: _dot_product,
+_SCORES: dict[Similarity, tuple[_Product, _Score]] = {
+    Similarity.COSINE: (np.vecdot, lambda dots, squares, square: _cosine_score(dots, squares * square)),
+    Similarity.EUCLIDEAN: (_squared_distances, lambda distances, _squares, _square: _euclidean_score(distances)),
+    Similarity.DOT_PRODUCT: (np.vecdot, lambda dots, _squares, _square: _dot_product_score(dots)),
 }
 
 
