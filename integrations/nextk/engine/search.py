@@ -94,8 +94,11 @@ def digest(namespace: str, query: Query) -> bytes:
         query: The query, from which fields that only a resumable start has are left out.
     """
     values = query.model_dump(include=Query.model_fields.keys() - {"vector", "sparse_vector"})
-    parts: list[Any] = [namespace, sorted(values.items())]
-    parts.append(None if query.vector is None else query.vector.tobytes())
+    arrays: list[NDArray[Any]] = [] if query.vector is None else [query.vector]
     if query.sparse_vector is not None:
-        parts += [query.sparse_vector.indices, query.sparse_vector.values.tobytes()]
-    return blake2b(repr(parts).encode(), digest_size=16).digest()
+        arrays += [np.array(query.sparse_vector.indices, np.int32), query.sparse_vector.values]
+    shapes = [(array.dtype.str, len(array)) for array in arrays]
+    hashed = blake2b(repr([namespace, sorted(values.items()), shapes]).encode(), digest_size=16)
+    for array in arrays:
+        hashed.update(array.tobytes())
+    return hashed.digest()
