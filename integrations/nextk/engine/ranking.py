@@ -43,6 +43,8 @@ class Ranked(NamedTuple):
 
     def followed_by(self, other: "Ranked") -> "Ranked":
         """Return these rows followed by the rows of `other`."""
+        if not len(self.rows):
+            return other
         return Ranked(np.concatenate([self.rows, other.rows]), np.concatenate([self.scores, other.scores]))
 
     def where(self, chosen: NDArray[np.bool_]) -> "Ranked":

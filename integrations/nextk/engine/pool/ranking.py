@@ -66,7 +66,8 @@ def _pool_pays(snapshot: Snapshot, similarity: Similarity, codes: PoolCodes) -> 
 
 def _is_usual(query: NDArray[np.float32], similarity: Similarity) -> bool:
     """Return whether codes can tell which vectors are near to a query."""
-    length = float(np.linalg.norm(query.astype(np.float64)))
+    wide = query.astype(np.float64)
+    length = float(np.sqrt(np.vecdot(wide, wide)))
     if similarity is Similarity.EUCLIDEAN:
         return length < _LONGEST_QUERY
     return 0 < length < np.inf
@@ -157,7 +158,7 @@ class PoolRanking:
         slots = np.concatenate([found, uncoded])
         is_back = np.arange(len(slots)) >= self._size // 2
         is_back[len(found) :] = False  # these are all that there are
-        new = ~np.isin(slots, self._slots)
+        new = self._are_new(slots)
         slots = slots[new]
         scores = self._exact.of(now, slots)
         left, left_scores = self._slots[self._taken :], self._scores[self._taken :]
@@ -167,6 +168,12 @@ class PoolRanking:
         self._released = self._taken + _longest_start(is_back, self._taken, most)
         if not former:
             codes.note_search(widened=self._released < min(_FIRST_ROWS, most, len(is_back)))
+
+    def _are_new(self, slots: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether each of some slots was in no pool before."""
+        known = np.zeros(len(self._rows), np.bool_)
+        known[self._slots] = True
+        return ~known[slots]
 
     def _order(self, slots: NDArray[np.int32], scores: NDArray[np.float32]) -> NDArray[np.int64]:
         """Sort slots that were not taken yet and put them behind those that were; return their order."""
