@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import pickle
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, ClassVar
 
@@ -228,6 +228,15 @@ def test_filters(sources: Any, given: Any, found: list[str] | None) -> None:
     assert (found if found is not None else sorted(map(str, range(ROWS)))) == sorted(row.id for row in rows)
 
 
+@pytest.mark.parametrize("metadata", ["metadata", None])
+@pytest.mark.parametrize("given", [{"bucket": 7}, "bucket = 7 AND body GLOB '*7'"], ids=str)
+def test_filters_of_columns(sources: Any, metadata: str | None, given: Any) -> None:
+    """A filter of metadata reaches the columns that are metadata under their names, besides the one of metadata."""
+    source = sources(metadata=metadata, metadata_columns=["bucket", "body"])
+    rows = source.query(SearchQuery(vector=VECTOR, store_filter=given), ROWS)
+    assert ["107", "207", "307", "407", "507", "7"] == sorted(row.id for row in rows)
+
+
 def test_a_filter_of_ones_own(sources: Any) -> None:
     """`filter_of` makes a condition of whatever a search is given, besides that of the source."""
     source = sources(filter_of=lambda given: (SQL("bucket = %s"), [given]), where=(SQL("id < 300"), ()))
@@ -379,10 +388,3 @@ def test_views_and_partitions(sources: Any, table: RankedTable, postgres_server:
     for name, below in (("a view", 50), ("parts", 100)):
         with RetrievalSession(sources(name=(schema, name), ef_search=10), QUERY, IDS) as search:
             assert sorted(table.order(VECTOR, below)) == sorted(search.fetch_next(500) + search.fetch_next(500))
-
-
-@pytest.fixture(autouse=True)
-async def _threads_end() -> AsyncIterator[None]:
-    """Threads of the event loop's pool end with it."""
-    yield
-    await asyncio.get_running_loop().shutdown_default_executor()

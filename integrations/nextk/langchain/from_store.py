@@ -45,7 +45,9 @@ class OverStores(Settings):
 
         Upstash's own store is read as its index, with its model, namespace and text key, and goes on natively. That of
         `langchain_qdrant` goes on by excluding what has come, unless there is a `key` or `search_kwargs`: nothing is
-        moved twice, scores are Qdrant's own, and a hybrid search is fused here, by ranks.
+        moved twice, scores are Qdrant's own, and a hybrid search is fused here, by ranks. Those of `langchain_postgres`
+        are read as their table, in the same case: a search is a cursor of PostgreSQL, with the store's own filters, and
+        scores are similarities. Its connections are closed by `retriever.source.close()`.
 
         Args:
             store: The store. It stays yours to write to and to close.
@@ -70,9 +72,9 @@ class OverStores(Settings):
         fields = {"k": _either("k", k, rest), "filter": _either("filter", kwargs.pop("filter", None), rest)}
         given = {name: value for name, value in {**fields, "until": until}.items() if value is not None}
         if isinstance(store, VectorStore) and not isinstance(store, IndexStore) and not _is_upstash(store):
-            qdrant = None if rest or key is not None else qdrant_fields(store, store_id)
-            if qdrant is not None:
-                return cls(**{**qdrant, **given, **kwargs})
+            own = None if rest or key is not None else _own_fields(store, store_id)
+            if own is not None:
+                return cls(**{**own, **given, **kwargs})
             source = VectorStoreSource(store, search_kwargs=rest, key=key, store_id=store_id)
             return cls(source=source, **given, **kwargs)
         found = store.retriever_settings() if isinstance(store, IndexStore) else fields_of(store)
@@ -106,6 +108,15 @@ def fields_of(store: Any) -> dict[str, Any]:
         location["token"] = SecretStr(location["token"])
     kept = embedding if embedding is True or isinstance(embedding, Embeddings) else None
     return {"text_key": text_key, "namespace": namespace, "embedding": kept, **location}
+
+
+def _own_fields(store: VectorStore, store_id: str | None) -> dict[str, Any] | None:
+    """Return the fields of a retriever over a store that is read otherwise than by its methods; `None` for others."""
+    if type(store).__module__.startswith("langchain_postgres."):
+        from nextk.langchain.postgres_store import postgres_fields
+
+        return postgres_fields(store, store_id)
+    return qdrant_fields(store, store_id)
 
 
 def _advice(store: Any) -> str:

@@ -9,6 +9,7 @@ require("llama_index.core", extra="llama-index")  # first, so that its absence s
 
 from nextk.llama_index.agents import ResumableSearchToolSpec  # noqa: E402
 from nextk.llama_index.instrumentation import ShortfallEvent  # noqa: E402
+from nextk.llama_index.postgres_store import postgres_source  # noqa: E402
 from nextk.llama_index.qdrant_store import qdrant_source  # noqa: E402
 from nextk.llama_index.query_engine import RefillingQueryEngine  # noqa: E402
 from nextk.llama_index.retriever import ResumableRetriever  # noqa: E402
@@ -20,5 +21,6 @@ __all__ = [
     "ResumableSearchToolSpec",
     "ResumableVectorStore",
     "ShortfallEvent",
+    "postgres_source",
     "qdrant_source",
 ]

@@ -15,7 +15,7 @@ from nextk.postgres.fragments import Fragment
 _PAIR = 2
 
 
-def condition_of(given: Any, metadata: str | None) -> Fragment:
+def condition_of(given: Any, metadata: str | None, columns: Sequence[str] = ()) -> Fragment:
     """Return the condition that a filter stands for.
 
     No text becomes SQL unless the program has made `psycopg.sql.SQL` of it, so that a filter of a model or of a user
@@ -25,19 +25,21 @@ def condition_of(given: Any, metadata: str | None) -> Fragment:
         given: A text in the filter language of an index; a dict of metadata that a row has to have; or a pair of SQL of
             psycopg, with `%s` for each value, and its values.
         metadata: The column of the metadata; `None` for none.
+        columns: Further columns, each of which is metadata under its name.
 
     Raises:
         ClientError: It is none of them, or one of metadata where there is none.
         RefusedError: It is a text that is malformed.
     """
     if isinstance(given, str | Mapping):
-        if metadata is None:
+        column = _metadata_of(metadata, columns)
+        if column is None:
             message = (
                 f"filter={written(given)} is one of metadata, and this source has no column of metadata: name it by "
                 "metadata=, or give a condition, as (SQL('lang = %s'), ['de'])"
             )
             raise ClientError(message)
-        return _on_metadata(given, sql.SQL("{}::jsonb").format(sql.Identifier(metadata.replace("%", "%%"))))
+        return _on_metadata(given, column)
     pair = isinstance(given, tuple | list) and len(given) == _PAIR
     if pair and isinstance(given[0], sql.Composable) and _is_list(given[1]):
         return Fragment(sql.SQL("({})").format(given[0]), tuple(given[1]))
@@ -46,6 +48,17 @@ def condition_of(given: Any, metadata: str | None) -> Fragment:
         "metadata, as {'lang': 'de'}, nor SQL of psycopg with its values, as (SQL('lang = %s'), ['de'])"
     )
     raise ClientError(message)
+
+
+def _metadata_of(metadata: str | None, columns: Sequence[str]) -> sql.Composable | None:
+    """Return the expression of the metadata that a row comes with; `None` if it comes with none."""
+    own = None if metadata is None else sql.SQL("{}::jsonb").format(sql.Identifier(metadata.replace("%", "%%")))
+    if not columns:
+        return own
+    names = [name.replace("%", "%%") for name in columns]  # psycopg reads percent signs within names, too
+    pairs = [part for name in names for part in (sql.Literal(name), sql.Identifier(name))]
+    built = sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(pairs))
+    return built if own is None else sql.SQL("(coalesce({}, '{{}}') || {})").format(own, built)
 
 
 def _on_metadata(given: str | Mapping[Any, Any], column: sql.Composable) -> Fragment:

@@ -116,7 +116,7 @@ class PostgresSource(ExclusionSource):
         self._key, self._embedding, self._text, self._metadata = key, embedding, text, metadata
         self._metadata_columns = tuple(metadata_columns)
         self._operator = choose(VectorOperator, operator, "operator")
-        self._where = None if where is None else condition_of(where, metadata)
+        self._where = None if where is None else condition_of(where, metadata, metadata_columns)
         self._filter_of, self._item_of = filter_of, item_of
         self._stateless = stateless
         self._options = ScanOptions(
@@ -206,7 +206,7 @@ class PostgresSource(ExclusionSource):
         conditions = [] if self._where is None else [self._where]
         if query.store_filter is not None:
             given = query.store_filter if self._filter_of is None else self._filter_of(query.store_filter)
-            conditions.append(condition_of(given, self._metadata))
+            conditions.append(condition_of(given, self._metadata, self._metadata_columns))
         where = joined(" AND ", conditions) if conditions else None
         named = [name for name in (self._text, self._metadata) if name is not None]
         columns = (*named, *self._metadata_columns)
