@@ -1,4 +1,4 @@
-"""Codes: which slots they find, and that threads and processes may use them."""
+"""Codes: which slots they find, and that several threads may use them."""
 
 import sys
 import threading
@@ -98,37 +98,6 @@ class TestFaiss:
             faiss.omp_set_num_threads(former)
 
 
-FORK = """
-import os, sys, warnings
-import faiss, numpy as np
-from nextk.engine.pool.codes import VisibleSlots
-from nextk.engine.schema import Similarity
-from tests.support.pools import BY_CODES, any_codes_of, append, codes_of, columns_of
-
-vectors = np.random.default_rng(0).normal(size=(3_000, 16)).astype(np.float32)
-
-def use(codes, snapshot):
-    codes.extend(snapshot)
-    return codes.nearest(vectors[0], 10, VisibleSlots(snapshot))
-
-warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads from 3.12 on
-if sys.argv[1] == "others":  # who use faiss, too, with all its threads
-    faiss.omp_set_num_threads(2)
-    faiss.Kmeans(16, 20).train(vectors)
-    vectors @ vectors.T
-columns = columns_of(vectors[:2_000])
-codes = codes_of(columns.snapshot, Similarity.COSINE)
-if sys.argv[1] == "search":
-    use(codes, columns.snapshot)
-child = os.fork()
-append(columns, vectors[2_000:], 2_000)
-use(codes, columns.snapshot)
-use(codes_of(columns.snapshot, Similarity.EUCLIDEAN), columns.snapshot)
-if not child:
-    os._exit(0)
-print(os.waitpid(child, 0)[1])
-"""
-
 BESIDE = """
 import sys, threading, time
 import numpy as np
@@ -161,15 +130,9 @@ print("done")
 """
 
 
-class TestProcesses:
-    """Codes in several threads and processes, each in an interpreter of its own, because a fault would end it."""
+class TestThreads:
+    """Codes in several threads, in an interpreter of their own, because a fault would end it."""
 
-    @pytest.mark.parametrize("before", ["train", "search", "others"])
-    def test_fork(self, before: str) -> None:
-        """A process that was forked trains, adds and searches, whatever the process before it had done."""
-        assert "0" == output(FORK, before)
-
-    @pytest.mark.parametrize("kind", ["faiss", "signs"])
     def test_search_beside_add(self, kind: str) -> None:
         """Searches run while other rows are added."""
         assert "done" == output(BESIDE, kind)

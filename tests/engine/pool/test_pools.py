@@ -292,21 +292,3 @@ class TestEngine:
         threading.Timer(0.05, closing.set).start()
         rig.engine.close()
         assert not thread.is_alive()
-
-    def test_fork(self) -> None:
-        """A process that was forked while codes were made makes its own."""
-        code = """
-            import os, warnings
-            from tests.engine.pool.test_pools import *
-
-            warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks beside threads from 3.12 on
-            with small_pools():
-                pools, columns = Pools(1), columns_of(VECTORS)
-                ranking(pools, columns)
-                child = os.fork()
-                pooled = is_pooled(pools, columns)
-                if not child:
-                    os._exit(not pooled)
-                print(os.waitpid(child, 0)[1], pooled)
-        """
-        assert "0 True" == output("if True:" + code)

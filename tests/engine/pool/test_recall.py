@@ -63,8 +63,9 @@ DISTRIBUTIONS = [clustered, uniform, repeated, dominated, long_and_short]
 
 def near(random: np.random.Generator, vectors: Vectors) -> Vectors:
     """Return vectors that are near to some of the given ones, float32 (20, d)."""
-    noise = 0.1 * np.abs(vectors).mean() * random.normal(size=(QUERIES, DIMENSION))
-    return (vectors[random.integers(len(vectors), size=QUERIES)] + noise).astype(np.float32)
+    queries = vectors[random.integers(len(vectors), size=QUERIES)]
+    queries += 0.1 * np.abs(vectors).mean() * random.normal(size=queries.shape).astype(np.float32)
+    return queries
 
 
 def taken(order: PoolRanking, sizes: list[int]) -> list[Ranked]:
