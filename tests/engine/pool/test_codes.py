@@ -133,6 +133,7 @@ print("done")
 class TestThreads:
     """Codes in several threads, in an interpreter of their own, because a fault would end it."""
 
+    @pytest.mark.parametrize("kind", ["faiss", "signs"])
     def test_search_beside_add(self, kind: str) -> None:
         """Searches run while other rows are added."""
         assert "done" == output(BESIDE, kind)
