@@ -51,6 +51,15 @@ def scores(
 
 
 def _idf(statistics: Snapshot, dimensions: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Return `ln(1 + (N - n + 0.5) / (n + 0.5))` for each dimension: `n` of the `N` live records contain it."""
     containing = np.array([statistics.frequency(dimension) for dimension in dimensions.tolist()], np.float64)
-    return np.log1p((statistics.count - containing + 0.5) / (containing + 0.5)).astype(np.float32)
+    return inverse_frequencies(statistics.count, containing)
+
+
+def inverse_frequencies(count: int, containing: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return the weight of each dimension by inverse document frequency, `ln(1 + (N - n + 0.5) / (n + 0.5))`.
+
+    Args:
+        count: The number of records, `N`.
+        containing: How many of them contain each dimension, `n`; float64 (dimensions,).
+    """
+    return np.log1p((count - containing + 0.5) / (containing + 0.5)).astype(np.float32)
