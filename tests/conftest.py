@@ -77,6 +77,13 @@ def postgres_schema(postgres_server: PostgresServer) -> Iterator[str]:
         yield name
 
 
+@pytest.fixture(scope="session")
+def shared_schema(postgres_server: PostgresServer) -> Iterator[tuple[str, str]]:
+    """The connection string, and a database schema for indexes of many tests, which have names of their own."""
+    with fresh_schema(postgres_server) as name:
+        yield postgres_server.dsn, name
+
+
 @pytest.fixture(params=TRANSPORTS)
 async def open_index(request: pytest.FixtureRequest) -> AsyncIterator[Opener]:
     """Open indexes over each transport in turn; afterwards none of them may hold an open query."""

@@ -47,7 +47,7 @@ COLOURS = [
 ]
 """A blocking class, its asynchronous twin, and the methods that only one of them has."""
 
-NEVER_AWAITED = {"cursor", "detach_uuid", "embedded", "from_env", "go_on_after_loss"}
+NEVER_AWAITED = {"cursor", "detach_uuid", "embedded", "from_env", "go_on_after_loss", "postgres"}
 """Methods that block in neither colour, and so need not be awaited in the other one."""
 
 

@@ -3,7 +3,7 @@
 import os
 from typing import Any, Self
 
-from nextk.connect import embedded_transport, http_transport
+from nextk.connect import embedded_transport, http_transport, postgres_transport
 from nextk.transport import Transport
 
 
@@ -115,6 +115,65 @@ class BaseClient:
             "exact": exact,
         }
         return cls._over(embedded_transport(path, keywords))
+
+    @classmethod
+    def postgres(
+        cls,
+        dsn: str,
+        *,
+        name: str = "default",
+        schema: str = "nextk",
+        type: str | None = None,
+        dimension: int | None = None,
+        similarity: str | None = None,
+        embedding: Any = None,
+        sparse_embedding: Any = None,
+        fusion_order: str | None = None,
+        weighting: str | None = None,
+        same_model: bool = False,
+        exact: bool = False,
+    ) -> Self:
+        """Open an index on PostgreSQL with pgvector, or make it if it does not exist.
+
+        Needs `pip install 'nextk[postgres]'`, and pgvector 0.8 or later in the database. Several processes may have the
+        index open and write to it. A resumable query belongs to the process that has started it.
+
+        Args:
+            dsn: The connection string, such as `"postgresql://user@host/database"`.
+            name: The name of the index.
+            schema: The database schema with the tables of nextk. It is made with the first index; a role that may not
+                do so can use one that exists.
+            type: As for `embedded`.
+            dimension: As for `embedded`. Up to 4,000 dimensions have an index of pgvector; beyond that searches scan.
+            similarity: As for `embedded`.
+            embedding: As for `embedded`.
+            sparse_embedding: As for `embedded`.
+            fusion_order: As for `embedded`.
+            weighting: As for `embedded`.
+            same_model: As for `embedded`.
+            exact: Whether all searches are in exact order. Without it, dense searches of a namespace with more than
+                5,000 records go on in PostgreSQL by the index of pgvector, and a few records may come a page late.
+
+        Returns:
+            The client. Clients of the same index in one process share one engine and its connections.
+
+        Raises:
+            ClientError: The database cannot be reached or has no pgvector, the role may not make the tables, a keyword
+                is unknown or contradicts the stored index, or a model is another one than the index was made with.
+            MissingExtraError: The engine is not installed.
+        """
+        keywords = {
+            "type": type,
+            "dimension": dimension,
+            "similarity": similarity,
+            "embedding": embedding,
+            "sparse_embedding": sparse_embedding,
+            "fusion_order": fusion_order,
+            "weighting": weighting,
+            "same_model": same_model,
+            "exact": exact,
+        }
+        return cls._over(postgres_transport(dsn, schema, name, keywords))
 
     @classmethod
     def _over(cls, transport: Transport) -> Self:

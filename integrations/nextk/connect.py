@@ -66,6 +66,26 @@ def embedded_transport(path: str | os.PathLike[str] | None, keywords: Mapping[st
     return open_transport(path, keywords)
 
 
+def postgres_transport(dsn: str, schema: str, name: str, keywords: Mapping[str, Any]) -> Transport:
+    """Open a transport to an engine in this process whose index is on PostgreSQL.
+
+    Args:
+        dsn: The connection string.
+        schema: The database schema with the tables of nextk.
+        name: The name of the index in it.
+        keywords: The schema keywords of `nextk.Index.postgres`; `None` for each that was left out.
+
+    Raises:
+        MissingExtraError: The extra `postgres` is not installed.
+        ClientError: The database or a keyword cannot be used; see `nextk.transport.postgres.open_transport`.
+    """
+    for module in ("numpy", "orjson", "lark", "psycopg", "psycopg_pool", "pgvector"):
+        require(module, extra="postgres")
+    from nextk.transport.postgres import open_transport
+
+    return open_transport(dsn, schema, name, keywords)
+
+
 def _given_or_set(value: str | None, name: str, variable: str) -> tuple[str, str]:
     """Return a setting, and the name of the argument or the environment variable that it comes from."""
     found, source = (value, name) if value else (os.environ.get(variable), variable)

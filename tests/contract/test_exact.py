@@ -13,9 +13,12 @@ from nextk.errors import ClientError
 from nextk.types import FusionAlgorithm
 from tests.support.pools import small_pools
 from tests.support.query_results import ids
-from tests.support.transports import Opener, Wire
+from tests.support.transports import TRANSPORTS, Opener, Wire
 
 pytest.importorskip("faiss")
+
+WAYS = TRANSPORTS
+"""The pools, which make an order approximate here, are of the embedded engine."""
 
 ROWS, DIMENSION = 400, 16
 

@@ -39,13 +39,12 @@ class TestPaths:
         [
             (["%EF%BF%BD", "%EF%BF%BDx"], ["\ufffd", "\ufffdx"]),
             (["a%20b", "a%2520b", "a%252520b"], ["a b", "a%20b", "a%2520b"]),
-            (["a", "a%00", "a%00b", "%00"], ["a", "a\0", "a\0b", "\0"]),
             (["%C3%A9", "e%CC%81"], ["é", "e\u0301"]),
             (["a", "A", "a%2F", "%2Fa", "%2F"], ["a", "A", "a/", "/a", "/"]),
             (["a%2Fb", "a/b", "a%2F%2Fb"], ["a/b", "a//b"]),
             (["%2E%2E", "a/%2E/b"], ["..", "a/./b"]),
         ],
-        ids=["U+FFFD", "escaped twice", "NUL", "not normalised", "slashes", "escaped slashes", "dots"],
+        ids=["U+FFFD", "escaped twice", "not normalised", "slashes", "escaped slashes", "dots"],
     )
     def test_names_are_decoded_once(self, wire: Wire, paths: list[str], names: list[str]) -> None:
         """A name is what its bytes say after one decoding: an escaped slash is a slash, and nothing else is folded."""
@@ -53,6 +52,23 @@ class TestPaths:
             wire.result(f"upsert/{path}", {"id": str(number), "vector": [1.0]})
         assert ["", *names] == wire.result("list-namespaces", None)
         assert len(paths) == wire.result("info", None)["vectorCount"]
+
+    def test_the_nul_character(self, wire: Wire) -> None:
+        """A name with the NUL character is another one. PostgreSQL cannot store it, and refuses writes."""
+        wire.result("upsert/a", {"id": "0", "vector": [1.0]})
+        status, _ = wire.send("upsert/a%00", {"id": "1", "vector": [1.0]})
+        names = wire.result("list-namespaces", None)
+        assert (status, names) in [(200, ["", "a", "a\0"]), (422, ["", "a"])]
+        assert ([] if status == 422 else ["1"]) == [
+            match["id"] for match in wire.result("query/a%00", {"vector": [1.0]})
+        ]
+        assert 0 == wire.result("delete/%00", {"ids": ["0", "\0"]})["deleted"]
+        assert [None, None] == wire.result("fetch/%00", {"ids": ["0", "\0"]})
+        for selected in ({"ids": ["\0"]}, {"prefix": "\0"}, {"filter": "a = '\0'"}):
+            assert 0 == wire.result("delete/a", selected)["deleted"]
+        assert [None] == wire.result("fetch/a", {"ids": ["\0"]})
+        assert [] == wire.result("fetch/a", {"prefix": "0\0"})
+        assert [] == wire.result("range/a", {"prefix": "\0", "cursor": "", "limit": 1})["vectors"]
 
     def test_a_raw_id_that_is_not_utf8(self, wire: Wire) -> None:
         """A delete by a bare id whose bytes are no UTF-8 is refused, and does not delete the record called U+FFFD."""

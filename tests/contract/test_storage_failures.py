@@ -15,7 +15,10 @@ from nextk import AsyncIndex, Vector
 from nextk.errors import RefusedError
 from nextk.types import Data
 from tests.support.bare_engine import keep_no_records
-from tests.support.transports import Opener
+from tests.support.transports import TRANSPORTS, Opener
+
+WAYS = TRANSPORTS
+"""SQLite is the storage of the embedded engine."""
 
 LONG = "x" * 100_000
 """A text that needs many pages of the database."""
@@ -53,7 +56,8 @@ READS: dict[str, Call] = {
 
 def connection_of(opener: Opener, index: AsyncIndex) -> sqlite3.Connection:
     """The connection of the engine behind an index."""
-    return opener.engine(index)._storage._connection
+    connection: sqlite3.Connection = opener.engine(index)._storage._connection
+    return connection
 
 
 @contextmanager

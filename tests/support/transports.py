@@ -15,15 +15,20 @@ from typing import Any, cast
 import httpx
 
 from nextk import AsyncIndex, Index
-from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
+from nextk.engine.protocol import Engine
 from nextk.operations import Operation
+from nextk.postgres.database import DatabaseAddress
+from nextk.postgres.factory import open_engine as open_postgres
 from nextk.server.codec import answer
 from nextk.transport.in_process import InProcessTransport, SharedEngine
 from tests.support.local_server import LocalServer
 
 TRANSPORTS = ["sync-in-process", "sync-http", "async-in-process", "async-http"]
-"""The ids of the four ways."""
+"""The ids of the four ways to an embedded index."""
+
+POSTGRES = ["sync-postgres"]
+"""The id of the way to an index on PostgreSQL. The colours differ above the engine only."""
 
 _numbers = itertools.count()
 
@@ -113,13 +118,16 @@ class Opener:
     Attributes:
         way: One of `TRANSPORTS`.
         server: Where the engines of the HTTP transports are served; `None` in process.
+        database: Where the engines of the ways to PostgreSQL keep their indexes: a connection string and a database
+            schema. `None` for the others.
         leaves_open: How many resumable queries the test leaves open on purpose.
     """
 
     way: str
     server: LocalServer | None = None
     leaves_open: int = 0
-    _opened: list[tuple[AsyncIndex, EmbeddedEngine]] = field(default_factory=list)
+    database: tuple[str, str] | None = None
+    _opened: list[tuple[AsyncIndex, Any]] = field(default_factory=list)
 
     def __call__(
         self,
@@ -134,13 +142,17 @@ class Opener:
         """A client of a new, empty index; the keywords are those of `Index.embedded` and of the engine."""
         name = name or f"index-{next(_numbers)}"
         options = {"clock": clock, "max_open_queries": max_open_queries, "max_namespaces": max_namespaces}
-        engine = open_engine(None, {"type": type, **keywords}, name=name, **options)
-        assert isinstance(engine, EmbeddedEngine)
+        engine = self._engine(name, {"type": type, **keywords}, options)
         index = self._client(name, engine)
         self._opened.append((index, engine))
         return index
 
-    def _client(self, name: str, engine: EmbeddedEngine) -> AsyncIndex:
+    def _engine(self, name: str, keywords: dict[str, Any], options: dict[str, Any]) -> Engine:
+        if self.database is None:
+            return open_engine(None, keywords, name=name, **options)
+        return open_postgres(DatabaseAddress(*self.database, name), keywords, **options)
+
+    def _client(self, name: str, engine: Engine) -> AsyncIndex:
         blocking = self.way.startswith("sync")
         if self.server is not None:
             self.server.engines[name] = engine
@@ -154,7 +166,7 @@ class Opener:
             return AsyncIndex._over(transport)
         return cast("AsyncIndex", Awaitable(Index._over(transport)))
 
-    def engine(self, index: AsyncIndex) -> EmbeddedEngine:
+    def engine(self, index: AsyncIndex) -> Any:
         """The engine behind an index that was opened here."""
         return next(engine for known, engine in self._opened if known is index)
 
@@ -187,7 +199,7 @@ class Wire:
         token: What the server wants to see.
     """
 
-    engine: EmbeddedEngine
+    engine: Any
     url: str | None = None
     token: str = ""
 

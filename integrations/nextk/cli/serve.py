@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nextk.cli.arguments import count
 from nextk.cli.environment import Environment
 from nextk.cli.locations import LOCATIONS_HELP
+from nextk.errors import ClientError
 from nextk.extras import require
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from nextk.engine.protocol import Engine
     from nextk.engine.schema import Schema
+    from nextk.server.spec import IndexSpec
 
 SUMMARY = "serve indexes over HTTP, to any client of Upstash Vector"
 
@@ -68,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="folder of the indexes; without it, indexes are in memory"
     )
+    _add_database(parser)
     parser.add_argument(
         "--index",
         metavar="NAME=TYPE[,...]",
@@ -91,6 +94,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="do not log requests")
     parser.epilog = _EPILOG + LOCATIONS_HELP
     parser.set_defaults(environment=Environment(parser))  # last, so that it has every option
+
+
+def _add_database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--postgres",
+        metavar="DSN",
+        help="database of the indexes, such as postgresql://user@host/database: PostgreSQL with pgvector 0.8 or later",
+    )
+    parser.add_argument(
+        "--postgres-schema",
+        metavar="NAME",
+        default="nextk",
+        help="database schema with the tables of nextk, made if absent (default: nextk)",
+    )
 
 
 def _add_sizes(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +192,6 @@ def run(arguments: argparse.Namespace) -> int:
     _require_packages()
     from nextk.server.auth import Tokens
     from nextk.server.descriptors import fit_connections
-    from nextk.server.engines import open_engines
     from nextk.server.limits import DEFAULT_LIMITS
     from nextk.server.listening import listen, run, url_of
     from nextk.server.log_limit import limited_logs
@@ -189,23 +205,43 @@ def run(arguments: argparse.Namespace) -> int:
     with (
         limited_logs(),
         contextlib.closing(listen(arguments.host, arguments.port, protected=protected)) as listener,
-        open_engines(
-            specs,
-            arguments.data,
-            max_namespaces=arguments.max_namespaces,
-            max_open_queries=arguments.max_open_queries,
-            max_idle=arguments.max_idle,
-            filter_timeout=arguments.filter_timeout,
-            same_model=arguments.same_model,
-        ) as engines,
+        _engines(arguments, specs) as engines,
     ):
         first = specs[0].name if specs else None
         root = settle_root(arguments.data, list(engines), first=first, requested=arguments.root)
         app = _application(arguments, engines, root)
-        _welcome(url_of(listener), engines, arguments.data, root, protected=protected)
+        where = "on PostgreSQL" if arguments.postgres else _place(arguments.data)
+        _welcome(url_of(listener), engines, where, root, protected=protected)
         connections = fit_connections(arguments.max_connections, len(engines))
         run(app, listener, replace(DEFAULT_LIMITS, connections=connections))
     return 0
+
+
+def _engines(
+    arguments: argparse.Namespace, specs: "Sequence[IndexSpec]"
+) -> "contextlib.AbstractContextManager[dict[str, Engine]]":
+    """Return what opens the engines: on PostgreSQL, in a folder or in memory."""
+    from nextk.server.engines import open_engines
+    from nextk.server.postgres import open_postgres_engines
+
+    options = {
+        "max_namespaces": arguments.max_namespaces,
+        "max_open_queries": arguments.max_open_queries,
+        "max_idle": arguments.max_idle,
+        "same_model": arguments.same_model,
+    }
+    if not arguments.postgres:
+        return open_engines(specs, arguments.data, filter_timeout=arguments.filter_timeout, **options)
+    if arguments.data is not None:
+        message = "--data and --postgres: give one of them, since the indexes are in a folder or in a database"
+        raise ClientError(message)
+    return open_postgres_engines(specs, arguments.postgres, arguments.postgres_schema, **options)
+
+
+def _place(data: Path | None) -> str:
+    from nextk.cli import screen
+
+    return "in memory" if data is None else f"in {screen.short_path(data)}"
 
 
 def _require_packages() -> None:
@@ -237,12 +273,11 @@ def _log(*, quiet: bool) -> None:
     logging.getLogger("nextk").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def _welcome(url: str, engines: Mapping[str, "Engine"], data: Path | None, root: str, *, protected: bool) -> None:
+def _welcome(url: str, engines: Mapping[str, "Engine"], where: str, root: str, *, protected: bool) -> None:
     """Print the indexes that are served, and the two variables that a client needs."""
     from nextk.cli import screen
 
     out = screen.Screen()
-    where = "in memory" if data is None else f"in {screen.short_path(data)}"
     out.say(("nextk serves ", "bold"), (url, "bold"), (f"   indexes {where}; stop with Ctrl-C", "dim"))
     table = screen.columns("index", "path", "schema", "records", right=("records",))
     for name, engine in engines.items():

@@ -12,9 +12,8 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Any, TypeVar
 
 from nextk.dispatch import dispatch
@@ -38,11 +37,11 @@ class SharedEngine:
     """An engine that several transports use; the last one to release it closes it.
 
     Args:
-        path: The file of the index; `None` for an index in memory.
+        path: The file of the index, or another key by which a process has it open once; `None` for an index in memory.
         engine: The engine, used by one transport so far.
     """
 
-    def __init__(self, path: Path | None, engine: Engine) -> None:
+    def __init__(self, path: Hashable | None, engine: Engine) -> None:
         self.path = path
         self.engine = engine
         self.users = 1
@@ -75,14 +74,14 @@ class SharedEngine:
 
 _shared_lock = threading.RLock()
 # Weak: an index that is dropped unclosed is closed with its last reference.
-_shared: "weakref.WeakValueDictionary[Path, SharedEngine]" = weakref.WeakValueDictionary()
+_shared: "weakref.WeakValueDictionary[Hashable, SharedEngine]" = weakref.WeakValueDictionary()
 
 
-def share_engine(path: Path | None, open_engine: Callable[[], Engine]) -> tuple[SharedEngine, bool]:
+def share_engine(path: Hashable | None, open_engine: Callable[[], Engine]) -> tuple[SharedEngine, bool]:
     """Return the engine at a path: the one that this process has open already, or a new one.
 
     Args:
-        path: The file of the index; `None` for a new index in memory.
+        path: The file of the index, or another key by which a process opens it once; `None` for a new index in memory.
         open_engine: Opens the engine if this process does not have it open.
 
     Returns:

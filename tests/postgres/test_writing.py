@@ -1,0 +1,94 @@
+"""Writes to indexes on PostgreSQL, from several processes, which two engines over one database stand for."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from nextk import Index
+from nextk.errors import ClientError, RefusedError
+from tests.support.postgres_indexes import fill, ids, postgres_index
+from tests.support.postgres_server import PostgresServer
+
+
+@pytest.fixture
+def indexes(postgres_server: PostgresServer, postgres_schema: str) -> Iterator[tuple[Index, Index]]:
+    """Two engines of one index of which nothing is decided."""
+    with (
+        postgres_index(postgres_server.dsn, postgres_schema) as one,
+        postgres_index(postgres_server.dsn, postgres_schema) as other,
+    ):
+        yield one, other
+
+
+def test_the_first_write_decides_for_all(indexes: tuple[Index, Index]) -> None:
+    """The first write decides the type and the dimension of an index for every process that has it open."""
+    one, other = indexes
+    assert [] == other.query([1.0])
+    fill(one, 3)
+    assert ["r0", "r1", "r2"] == ids(other.query([1.0, 0.0]))
+    with pytest.raises(RefusedError, match="Invalid vector dimension: 3, expected: 2"):
+        other.upsert([("a", [1.0, 2.0, 3.0])])
+
+
+def test_two_first_writes_at_once(indexes: tuple[Index, Index]) -> None:
+    """Of two first writes that differ, one decides, and the other is refused as any later one."""
+
+    def write(index: Index, dimension: int) -> bool:
+        try:
+            index.upsert([("a", [1.0] * dimension)])
+        except RefusedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as threads:
+        done = list(threads.map(write, indexes, (2, 3)))
+    assert [False, True] == sorted(done)
+    assert {2, 3} >= {indexes[0].info().dimension} == {indexes[1].info().dimension}
+
+
+def test_writers_of_the_same_records(indexes: tuple[Index, Index]) -> None:
+    """Writers that store and delete the same records in other orders neither block each other nor miscount."""
+    names = [f"r{number}" for number in range(30)]
+    fill(indexes[0], 30)
+
+    def work(number: int) -> None:
+        index, order = indexes[number % 2], names if number % 4 < 2 else names[::-1]
+        for _ in range(4):
+            index.upsert([(name, [1.0, float(number)], {"by": number}) for name in order])
+            index.delete(ids=order[:10])
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    one, other = indexes
+    found = other.query([1.0, 0.0], top_k=1_000)
+    assert len(set(ids(found))) == len(found) == one.info().vector_count == other.info().vector_count
+
+
+def test_a_namespace_that_two_make_at_once(indexes: tuple[Index, Index]) -> None:
+    """Writers that make the same namespace at once share it, and one that is deleted meanwhile is made again."""
+    fill(indexes[0], 1)
+
+    def work(number: int) -> None:
+        for turn in range(5):
+            indexes[number % 2].upsert([(f"{number}-{turn}", [1.0, 0.0])], namespace="x")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    assert ["", "x"] == indexes[1].list_namespaces()
+    assert 20 == len(indexes[0].query([1.0, 0.0], top_k=1_000, namespace="x"))
+
+
+@pytest.mark.parametrize("record", [("a\0", [1.0]), ("a", [1.0], None, "b\0")])
+def test_nul(indexes: tuple[Index, Index], record: tuple[object, ...]) -> None:
+    """An id or a text with the NUL character, which PostgreSQL cannot store, is refused in words; nothing is stored."""
+    with pytest.raises(RefusedError, match="cannot store the character U") as caught:
+        indexes[0].upsert([("other", [1.0]), record])
+    assert 422 == caught.value.status
+    assert 0 == indexes[0].info().vector_count
+
+
+def test_no_backup(indexes: tuple[Index, Index], tmp_path: object) -> None:
+    """A backup into a file is refused with the command of PostgreSQL that makes one."""
+    with pytest.raises(ClientError, match="pg_dump --schema="):
+        indexes[0].backup(f"{tmp_path}/copy.nextk")
