@@ -89,6 +89,31 @@ class TestPages:
         assert 30 == sum(map(len, pages(index, 7, namespace="other")))
         assert ROWS == sum(map(len, pages(index, 50)))
 
+    def test_rounded_vectors(self, dsn: str, postgres_schema: str, postgres_server: PostgresServer) -> None:
+        """More than 2,000 dimensions are searched by an index of rounded vectors, and the scores are exact."""
+        with postgres_index(dsn, postgres_schema, type="dense", dimension=2_001) as index:
+            index.upsert([(f"r{number}", [1.0, number / 1_000, *[0.0] * 1_999]) for number in range(60)])
+            query = [1.0, 0.0, *[0.0] * 1_999]
+            page, handle = index.resumable_query(query, top_k=5)
+            with handle:
+                assert 1 == in_transactions(postgres_server, postgres_schema)
+                found = [*page, *handle.fetch_next(100)]
+            exact = index.query(query, top_k=100, exact=True)
+            assert {match.id: match.score for match in exact} == {match.id: match.score for match in found}
+            assert 60 == len(found)
+            with pytest.raises(RefusedError, match="a number is too large") as caught:
+                index.upsert([("large", [1e30] * 2_001)])
+            assert 422 == caught.value.status
+
+    def test_a_small_part_of_all_records(self, index: Index) -> None:
+        """A namespace that has a small part of all records is sorted exactly, as no index of all could do."""
+        fill(index, 30, namespace="small")
+        for start in range(0, 1_000, 500):
+            index.upsert([(f"o{number}", QUERY) for number in range(start, start + 500)], namespace="large")
+        assert [f"r{number}" for number in range(30)] == [
+            id_ for page in pages(index, 4, 7, namespace="small") for id_ in page
+        ]
+
     def test_zeros(self, index: Index) -> None:
         """A vector of zeros has the score 0.5 to every query, and is found though no index of pgvector holds it."""
         index.upsert([("zero", [0.0, 0.0])])

@@ -8,7 +8,7 @@ from nextk.errors import QueryNotFound, RefusedError, TransportError
 from nextk.postgres.database import Database, DatabaseConnection
 from nextk.postgres.ranked_query import RankedQuery
 from nextk.postgres.ranking import scores_of_distances
-from nextk.postgres.scan import RankedScan
+from nextk.postgres.scan import RankedScan, ScanOptions
 
 __all__ = ["CursorOrder"]
 
@@ -23,6 +23,7 @@ class CursorOrder:
         database: The connections.
         query: The search, whose keys are rows.
         similarity: The function that scores two vectors.
+        options: The settings of the scan.
 
     Raises:
         psycopg_pool.PoolTimeout: As many searches as are allowed hold a connection.
@@ -30,7 +31,7 @@ class CursorOrder:
 
     splits = True
 
-    def __init__(self, database: Database, query: RankedQuery, similarity: Similarity) -> None:
+    def __init__(self, database: Database, query: RankedQuery, similarity: Similarity, options: ScanOptions) -> None:
         self._database = database
         self._similarity = similarity
         self._ready = NO_ROWS
@@ -38,7 +39,7 @@ class CursorOrder:
         self._scan: RankedScan | None = None
         self._connection: DatabaseConnection | None = database.take_cursor_connection()
         try:
-            self._scan = RankedScan(self._connection, query)
+            self._scan = RankedScan(self._connection, query, options=options)
         except BaseException:
             self.close()
             raise

@@ -1,6 +1,7 @@
 """The connections of one engine to PostgreSQL: a few for short statements, and one for each search that goes on."""
 
 import re
+import selectors
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,21 @@ from typing import Any
 import psycopg
 from pgvector.psycopg import register_vector
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg_pool import ConnectionPool
 
 from nextk.arguments import require_kind, written
 from nextk.errors import ClientError
 
-__all__ = ["Database", "DatabaseAddress", "DatabaseConnection", "require_dsn", "require_pgvector", "require_schema"]
+__all__ = [
+    "Database",
+    "DatabaseAddress",
+    "DatabaseConnection",
+    "require_alive",
+    "require_dsn",
+    "require_pgvector",
+    "require_schema",
+]
 
 DatabaseConnection = psycopg.Connection[tuple[Any, ...]]
 
@@ -134,7 +144,7 @@ class Database:
             timeout=_PATIENCE,
             kwargs=settings,
             configure=self._configure,
-            check=ConnectionPool.check_connection,
+            check=require_alive,
             open=False,
         )
 
@@ -169,6 +179,26 @@ def require_schema(name: str) -> None:
             f"schema={written(name)} must be a text of 1 to {_LONGEST_NAME} bytes, without the NUL character and %"
         )
         raise ClientError(message)
+
+
+def require_alive(connection: DatabaseConnection) -> None:
+    """Raise `psycopg.OperationalError` if the server has ended a connection that nobody uses.
+
+    The server is not asked, which would cost every call a round trip: it says so when it ends a connection, and what it
+    has said can be read.
+
+    Args:
+        connection: The connection.
+    """
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.fileno(), selectors.EVENT_READ)
+        if not selector.select(0):
+            return
+    connection.pgconn.consume_input()
+    if connection.pgconn.status != ConnStatus.OK or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        message = "the server has ended the connection"
+        raise psycopg.OperationalError(message)
+    ConnectionPool.check_connection(connection)  # it has said something else
 
 
 def require_pgvector(connection: DatabaseConnection, least: tuple[int, int] = (0, 8)) -> None:

@@ -106,6 +106,12 @@ class NamespaceTable:
         """Let the records of a namespace that is locked, and has none, be counted from 1 again."""
         self._execute(connection, "UPDATE {} SET records = 0, next_number = 1 WHERE key = %s", key)
 
+    def total(self, connection: DatabaseConnection) -> int:
+        """Return the number of records in all namespaces."""
+        statement = "SELECT coalesce(sum(records), 0)::bigint FROM {} WHERE index_number = %s"
+        ((count,),) = self._execute(connection, statement, self._tables.number)
+        return int(count)
+
     def rename(self, connection: DatabaseConnection, key: int, name: str) -> None:
         """Give a namespace that is locked another name, which is free."""
         self._execute(connection, "UPDATE {} SET name = %s WHERE key = %s", name, key)

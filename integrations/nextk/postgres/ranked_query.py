@@ -42,6 +42,8 @@ class RankedQuery:
         vector: The vector to compare with.
         columns: Further columns whose values come with each row.
         where: The condition that a row has to meet; `None` for all rows.
+        half: The number of dimensions if the index is one of `embedding::halfvec`, as for more than 2,000 dimensions;
+            `None` for an index of the column itself. The distances are exact in either case.
 
     Raises:
         ClientError: The vector is no list of finite numbers, or one of zeros, which has no cosine.
@@ -54,6 +56,7 @@ class RankedQuery:
     vector: Sequence[float]
     columns: tuple[str, ...] = ()
     where: Fragment | None = None
+    half: int | None = None
     literal: str = field(init=False)
     """The vector as pgvector reads it."""
 
@@ -72,7 +75,12 @@ class RankedQuery:
         Args:
             without: The keys of rows that are left out.
         """
-        return self._ranked(without, sql.SQL("{}"))
+        if self.half is None:
+            return self._ranked(without, sql.SQL("{}").format(self._distance()))
+        rounded = sql.SQL("({}::halfvec({half})) {} {}::halfvec({half})").format(
+            _identifier(self.embedding), sql.SQL(self.operator.value), sql.Placeholder(), half=sql.Literal(self.half)
+        )
+        return self._ranked(without, rounded)
 
     def by_sorting(self, without: Sequence[str] = ()) -> Fragment:
         """Return the statement that gathers all rows and sorts them exactly, and that no index of vectors is used for.
@@ -81,19 +89,20 @@ class RankedQuery:
             without: The keys of rows that are left out.
         """
         # A sum is no expression that an index knows the order of. Rows of equal distances are sorted by their keys.
-        return self._ranked(without, sql.SQL("{} + 0, 1"))
+        return self._ranked(without, sql.SQL("({}) + 0, 1").format(self._distance()))
 
-    def _ranked(self, without: Sequence[str], order: sql.SQL) -> Fragment:
-        embedding = _identifier(self.embedding)
-        distance = sql.SQL("{} {} {}").format(embedding, sql.SQL(self.operator.value), sql.Placeholder())
+    def _distance(self) -> sql.Composed:
+        return sql.SQL("{} {} {}").format(_identifier(self.embedding), sql.SQL(self.operator.value), sql.Placeholder())
+
+    def _ranked(self, without: Sequence[str], order: sql.Composed) -> Fragment:
         columns = [_identifier(name) for name in self.columns]
         where = self._condition(without)
         text = sql.SQL("SELECT {key}, {columns} FROM {table} WHERE {where} ORDER BY {order}").format(
             key=self._key(),
-            columns=sql.SQL(", ").join([distance, *columns]),
+            columns=sql.SQL(", ").join([self._distance(), *columns]),
             table=_identifier(*self.table),
             where=where.sql,
-            order=order.format(sql.SQL("({})").format(distance)),
+            order=order,
         )
         return Fragment(text, (self.literal, *where.values, self.literal))
 

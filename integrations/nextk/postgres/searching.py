@@ -25,17 +25,20 @@ from nextk.errors import RefusedError
 from nextk.postgres.base import BasePostgresEngine
 from nextk.postgres.cursor_order import CursorOrder
 from nextk.postgres.fragments import Fragment, joined
-from nextk.postgres.layout import INDEXED_DIMENSIONS
+from nextk.postgres.layout import HALF_DIMENSIONS, INDEXED_DIMENSIONS
 from nextk.postgres.namespaces import Namespace
 from nextk.postgres.ranked_query import RankedQuery, VectorOperator
 from nextk.postgres.ranking import OPERATORS, rank_by_lists
 from nextk.postgres.records import passing
 from nextk.postgres.refusals import refusing_failures
+from nextk.postgres.scan import ScanOptions
 from nextk.types import QueryMode
 
 __all__ = ["SearchingPostgresEngine"]
 
 _ALL = Fragment(sql.SQL("TRUE"))
+_GATHERED_PART = 20  # a namespace with less than this part of all records is sorted, since an index would find others
+_EVERY_TUPLE = 2_147_483_647
 
 
 @refusing_failures
@@ -170,8 +173,10 @@ class SearchingPostgresEngine(BasePostgresEngine):
                 VectorOperator(OPERATORS[schema.similarity]),
                 components.vector.tolist(),
                 where=joined(" AND ", [inside] if condition is None else [inside, condition]),
+                half=len(components.vector) if len(components.vector) > INDEXED_DIMENSIONS else None,
             )
-            return CursorOrder(self._database, query, schema.similarity)
+            options = self._scan_options(namespace, filtered=condition is not None)
+            return CursorOrder(self._database, query, schema.similarity, options)
         with self._database.snapshot() as connection:
             return rank_by_lists(connection, self._tables, namespace.key, components, schema, condition, depth)
 
@@ -181,9 +186,17 @@ class SearchingPostgresEngine(BasePostgresEngine):
             namespace.records > self._exact_rows
             and components.sparse is None
             and components.vector is not None
-            and len(components.vector) <= INDEXED_DIMENSIONS
+            and len(components.vector) <= HALF_DIMENSIONS
             and not (schema.similarity is Similarity.COSINE and not components.vector.any())
         )
+
+    def _scan_options(self, namespace: Namespace, *, filtered: bool) -> ScanOptions:
+        """Return the settings of a scan, by the part of all records that the namespace has."""
+        with self._database.worker() as connection:
+            total = self._namespaces.total(connection)
+        if namespace.records * _GATHERED_PART < total:
+            return ScanOptions(exact=True)
+        return ScanOptions() if filtered else ScanOptions(max_scan_tuples=_EVERY_TUPLE)
 
     def _load(
         self, rows: Sequence[int], limit: int, *, key: int, query: Query, condition: Fragment
