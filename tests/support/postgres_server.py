@@ -80,10 +80,12 @@ class Cluster:
 
     Args:
         folder: An empty folder.
+        settings: Settings of the server besides those of tests, or in their place.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self._folder = folder
+        self._settings = _SETTINGS | settings
         self._data = folder / "data"
         self._user = _NOBODY if os.geteuid() == 0 else None
         self._groups = None if self._user is None else ()
@@ -105,7 +107,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
-        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
+        settings = [f"--{name}={value}" for name, value in self._settings.items()]
         command = [str(self._programs / "postgres"), "-D", str(self._data), "-k", str(self._folder), *settings]
         with (self._folder / "log").open("ab") as log:
             self._process = process = subprocess.Popen(  # noqa: S603
@@ -169,14 +171,18 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def postgres_running() -> Iterator[PostgresServer]:
-    """Have a server while the block runs: the one that the variable names, or a new one in a temporary folder."""
+def postgres_running(**settings: str) -> Iterator[PostgresServer]:
+    """Have a server while the block runs: the one that the variable names, or a new one in a temporary folder.
+
+    Args:
+        settings: Settings of a new server besides those of tests, or in their place.
+    """
     if dsn := os.environ.get(VARIABLE):
         yield _with_extension(PostgresServer(dsn))
         return
     # The path of a socket may have about a hundred characters, and the folders of pytest are closed to other users.
     with tempfile.TemporaryDirectory(prefix="nextk-pg-", ignore_cleanup_errors=True) as folder:
-        cluster = Cluster(Path(folder))
+        cluster = Cluster(Path(folder), **settings)
         cluster.create()
         try:
             cluster.start()

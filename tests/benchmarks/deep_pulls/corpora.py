@@ -82,25 +82,38 @@ def _terms(random: np.random.Generator, count: int) -> SparseVector:
 
 
 def texts(rows: int, questions: int) -> Corpus:
-    """Return sentences of the documentation of Python and its installed packages, and others as questions."""
-    found = list(islice(dict.fromkeys(_sentences()), rows + questions))
-    random = np.random.default_rng(0)
-    random.shuffle(found)
-    dense, sparse = dense_model("static"), sparse_model("bm25")
+    """Return sentences with the vectors of the static model of nextk, and others as questions."""
+    found = list(islice(dict.fromkeys(sentences()), rows + questions))
+    np.random.default_rng(0).shuffle(found)
+    dense = dense_model("static")
     assert dense is not None
-    assert sparse is not None
     vectors = dense.embed_documents(found).astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return of_texts("sentences by a static model", found, vectors, questions)
+
+
+def of_texts(name: str, found: list[str], vectors: NDArray[np.float32], questions: int) -> Corpus:
+    """Return texts and their vectors as a corpus, the last of them as questions.
+
+    Args:
+        name: What the texts are, for the report.
+        found: The texts.
+        vectors: The dense vector of each, of length 1; float32 (n, d).
+        questions: The number of questions.
+    """
+    sparse = sparse_model("bm25")
+    assert sparse is not None
     rows = len(found) - questions
     arrays = [*sparse.embed_documents(found[:rows]), *(sparse.embed_query(text) for text in found[rows:])]
     words = [SparseVector(array.indices.tolist(), array.values.tolist()) for array in arrays]
     asked = [Question(*pair) for pair in zip(vectors[rows:], words[rows:], strict=True)]
-    name = f"real text {rows:,} x {vectors.shape[1]}"
-    return Corpus(name, vectors[:rows], words[:rows], random.integers(PARTS, size=rows), asked)
+    parts = np.random.default_rng(0).integers(PARTS, size=rows)
+    return Corpus(f"{name} {rows:,} x {vectors.shape[1]}", vectors[:rows], words[:rows], parts, asked)
 
 
-def _sentences() -> Iterator[str]:
+def sentences() -> Iterator[str]:
+    """Yield the sentences of the documentation of Python and its installed packages."""
     folders = [Path(each) for each in sys.path if each.endswith(("site-packages", "dist-packages"))]
     passages = (passage for folder in folders if folder.is_dir() for passage in read_folder(folder))
     for source in (standard_library(), passages):

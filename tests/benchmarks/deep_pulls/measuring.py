@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from tests.benchmarks.deep_pulls.corpora import Corpus, Question
 from tests.benchmarks.deep_pulls.ways import Way
 
+_ROUNDOFF = 2e-6
 _OPEN = 20  # searches that are open together when their memory is measured
 
 
-def patterns(rows: int) -> dict[str, list[int]]:
-    """Return the patterns, as the sizes of the pulls: ten pages, ten deep pages, and a fifth of all rows."""
-    deep = rows // 5
-    drain = [1_000] * (deep // 1_000) + [deep % 1_000] * bool(deep % 1_000)
-    return {"P1": [10] * 10, "P2": [10] + [100] * 9, "P3": drain}
+PATTERNS = {"P1": [10] * 10, "P2": [10] + [100] * 9}
+"""The sizes of the pulls: ten pages of ten rows, and one of ten and nine of a hundred."""
+
+DEEPEST = max(map(sum, PATTERNS.values()))
+"""The largest number of rows that a search is asked for."""
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Figures:
         wall: Milliseconds of all pulls.
         first_recall: The share of the best rows that the first page has.
         recall: The share of the best rows that all pages have.
+        late: The rows that came after one with a lower score.
         duplicates: The rows that came again.
     """
 
@@ -46,26 +48,35 @@ class Figures:
     wall: list[float] = field(default_factory=list)
     first_recall: list[float] = field(default_factory=list)
     recall: list[float] = field(default_factory=list)
+    late: list[int] = field(default_factory=list)
     duplicates: list[int] = field(default_factory=list)
 
     def summary(self) -> dict[str, float]:
-        """Return medians of times, means and minima of recalls, and the number of duplicates."""
+        """Return medians of times, means and minima of recalls, and the numbers of late rows and of duplicates."""
         times = {name: statistics.median(getattr(self, name)) for name in ("first_cpu", "first_wall", "cpu", "wall")}
         return times | {
             "first_recall": statistics.fmean(self.first_recall),
             "first_recall_worst": min(self.first_recall),
             "recall": statistics.fmean(self.recall),
             "recall_worst": min(self.recall),
+            "late": sum(self.late),
             "duplicates": sum(self.duplicates),
         }
 
 
 @dataclass(frozen=True)
 class Case:
-    """A way, and the best rows for each question, best first, as many as all pulls may have; int64 each."""
+    """A way, and what it is to find.
+
+    Attributes:
+        way: The way.
+        truth: The best rows for each question, best first, as many as all pulls may have; int64 each.
+        vectors: The vectors of the rows, by which late rows are told; `None` if scores are no dot products.
+    """
 
     way: Way
     truth: Sequence[NDArray[np.int64]]
+    vectors: NDArray[np.float32] | None = None
 
 
 def compare(cases: Sequence[Case], questions: Sequence[Question], sizes: Sequence[int]) -> dict[str, dict[str, float]]:
@@ -81,22 +92,24 @@ def compare(cases: Sequence[Case], questions: Sequence[Question], sizes: Sequenc
     """
     figures = {case.way.name: Figures() for case in cases}
     for case in cases:
-        _run(case.way, questions[0], sizes, case.truth[0], Figures())
+        _run(case, 0, questions[0], sizes, Figures())
     for number, question in enumerate(questions):
         for case in cases:
-            _run(case.way, question, sizes, case.truth[number], figures[case.way.name])
+            if number < case.way.most_questions:
+                _run(case, number, question, sizes, figures[case.way.name])
     return {name: each.summary() for name, each in figures.items()}
 
 
-def _run(way: Way, question: Question, sizes: Sequence[int], best: NDArray[np.int64], figures: Figures) -> None:
+def _run(case: Case, number: int, question: Question, sizes: Sequence[int], figures: Figures) -> None:
+    way, best = case.way, case.truth[number]
     gc.collect()
     gc.disable()
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), time.process_time() + way.other_cpu()
     with way.search(question) as pull:
         pages = [pull(sizes[0])]
-        first_wall, first_cpu = time.perf_counter(), time.process_time()
+        first_wall, first_cpu = time.perf_counter(), time.process_time() + way.other_cpu()
         pages += [pull(size) for size in sizes[1:]]
-        end_wall, end_cpu = time.perf_counter(), time.process_time()
+        end_wall, end_cpu = time.perf_counter(), time.process_time() + way.other_cpu()
     gc.enable()
     rows = [int(row) for page in pages for row in page]
     figures.first_wall.append((first_wall - wall) * 1_000)
@@ -105,7 +118,14 @@ def _run(way: Way, question: Question, sizes: Sequence[int], best: NDArray[np.in
     figures.cpu.append((end_cpu - cpu) * 1_000)
     figures.first_recall.append(recall(rows[: sizes[0]], best[: sizes[0]]))
     figures.recall.append(recall(rows, best[: sum(sizes)]))
+    figures.late.append(0 if case.vectors is None else late_rows(case.vectors[rows] @ question.vector))
     figures.duplicates.append(len(rows) - len(set(rows)))
+
+
+def late_rows(scores: NDArray[np.float32]) -> int:
+    """Return how many rows come after one with a lower score, given the scores in the order in which they came."""
+    lowest = np.minimum.accumulate(scores)
+    return int(np.count_nonzero(scores[1:] > lowest[:-1] + _ROUNDOFF))
 
 
 def recall(found: Sequence[int], best: NDArray[np.int64]) -> float:
@@ -116,12 +136,13 @@ def recall(found: Sequence[int], best: NDArray[np.int64]) -> float:
 def best_rows(corpus: Corpus, question: Question, count: int, allowed: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """Return the nearest rows by dot products in float64, best first; only rows that are allowed."""
     rows = np.arange(len(corpus)) if allowed is None else allowed
-    scores = np.empty(len(rows))
-    wide = question.vector.astype(np.float64)
-    for start in range(0, len(rows), 50_000):
-        part = rows[start : start + 50_000]
-        scores[start : start + 50_000] = corpus.vectors[part].astype(np.float64) @ wide
-    return rows[np.lexsort((rows, -scores))[:count]]
+    estimates = corpus.vectors @ question.vector
+    near = rows
+    if count < len(rows):
+        chosen = estimates[rows]
+        near = rows[chosen >= np.partition(chosen, -count)[-count] - _ROUNDOFF]
+    scores = corpus.vectors[near].astype(np.float64) @ question.vector.astype(np.float64)
+    return near[np.lexsort((near, -scores))[:count]]
 
 
 def bytes_per_search(way: Way, questions: Sequence[Question]) -> float:

