@@ -1,6 +1,7 @@
 """Opening indexes on PostgreSQL: tables that whoever comes first makes, roles, and databases that will not do."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError, RefusedError
-from tests.support.postgres_indexes import fill, ids
+from tests.support.postgres_indexes import fill, ids, postgres_index
 from tests.support.postgres_server import PostgresServer
 from tests.support.subprocesses import python
 
@@ -87,6 +88,12 @@ async def test_the_asynchronous_colour(postgres_server: PostgresServer, postgres
             assert ["a", "b"] == [*ids(page), *ids(await handle.fetch_next(1))]
 
 
+def vector_indexes(server: PostgresServer, schema: str) -> list[str]:
+    """The definitions of the indexes of vectors in a database schema."""
+    found = server.execute("SELECT indexdef FROM pg_indexes WHERE schemaname = %s AND indexdef LIKE '%%hnsw%%'", schema)
+    return [definition for (definition,) in found]
+
+
 @pytest.mark.parametrize(
     ("dimension", "indexed"),
     [(2, "dense vector_cosine_ops"), (2_000, "dense vector_cosine_ops"), (2_001, "halfvec_cosine_ops"),
@@ -95,14 +102,18 @@ async def test_the_asynchronous_colour(postgres_server: PostgresServer, postgres
 def test_the_index_of_the_vectors(
     postgres_server: PostgresServer, postgres_schema: str, dimension: int, indexed: str
 ) -> None:
-    """Up to 2,000 dimensions pgvector indexes vectors, up to 4,000 rounded ones, and beyond that none."""
-    with Index.postgres(postgres_server.dsn, schema=postgres_schema, type="dense", dimension=dimension) as index:
+    """Up to 2,000 dimensions pgvector indexes vectors, up to 4,000 rounded ones, and beyond that none.
+
+    The index is made once a namespace has more records than full lists are made for.
+    """
+    options = {"exact_rows": 2}
+    with postgres_index(postgres_server.dsn, postgres_schema, "one", options, type="dense") as index:
         index.upsert([("a", [1.0] * dimension), ("b", [-1.0] * dimension)])
-        assert ["a", "b"] == ids(index.query([1.0] * dimension, top_k=2))
-    found = postgres_server.execute(
-        "SELECT indexdef FROM pg_indexes WHERE schemaname = %s AND indexdef LIKE '%%hnsw%%'", postgres_schema
-    )
-    assert [True] * bool(indexed) == [indexed in definition for (definition,) in found]
+        assert [] == vector_indexes(postgres_server, postgres_schema)
+        index.upsert([("c", [1.0, *[0.0] * (dimension - 1)])])
+        assert ["a", "c", "b"] == ids(index.query([1.0] * dimension, top_k=3))
+    found = vector_indexes(postgres_server, postgres_schema)
+    assert [True] * bool(indexed) == [indexed in definition for definition in found]
 
 
 class TestRoles:
@@ -116,8 +127,13 @@ class TestRoles:
         ):
             Index.postgres(dsn, schema=postgres_schema)
 
-    def test_tables_that_exist(self, postgres_server: PostgresServer, postgres_schema: str) -> None:
-        """A role without the right to make tables searches and writes to an index whose tables exist."""
+    def test_tables_that_exist(
+        self, postgres_server: PostgresServer, postgres_schema: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A role without the right to make tables searches and writes to an index whose tables exist.
+
+        It cannot make the index of the vectors either, which the log says; searches are right without it.
+        """
         with Index.postgres(postgres_server.dsn, schema=postgres_schema, type="dense", dimension=2):
             pass
         with role(postgres_server, postgres_schema) as dsn:
@@ -127,9 +143,13 @@ class TestRoles:
                 "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {0} TO {0}"
             )
             postgres_server.execute(grants.format(sql.Identifier(postgres_schema)))
-            with Index.postgres(dsn, schema=postgres_schema) as index:
+            with (
+                postgres_index(dsn, postgres_schema, options={"exact_rows": 4}) as index,
+                caplog.at_level(logging.WARNING, "nextk.postgres"),
+            ):
                 expected = fill(index, 5)
                 assert expected == ids(index.query([1.0, 0.0], top_k=5))
+            assert ["has no index of its vectors" in text for text in caplog.messages] == [True]
 
     def test_reading_only(self, postgres_server: PostgresServer, postgres_schema: str) -> None:
         """A role that may only read searches an index, and a write of it is refused with the reason."""

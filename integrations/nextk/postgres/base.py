@@ -79,6 +79,7 @@ class BasePostgresEngine:
         self._max_idle = max_idle
         self._exact_rows = exact_rows
         self._exact = exact
+        self._knows_vector_index = False  # whether the index of the vectors exists, or cannot be made
         self._open_queries = OpenQueries(max_open_queries, clock)
         self._stored_schema = stored.schema
         self._record_table = RecordTable(self._tables, stored.schema)

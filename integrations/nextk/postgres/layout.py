@@ -20,7 +20,14 @@ from nextk.errors import ClientError
 from nextk.postgres import sparse
 from nextk.postgres.database import DatabaseConnection, require_pgvector
 
-__all__ = ["Tables", "create_record_tables", "has_tables", "prepare"]
+__all__ = [
+    "Tables",
+    "create_record_tables",
+    "create_vector_index",
+    "has_tables",
+    "has_vector_index",
+    "prepare",
+]
 
 VERSION = 1
 """The version of the tables that this version of nextk makes and reads."""
@@ -66,6 +73,16 @@ class Tables:
     def records(self) -> sql.Identifier:
         """The table of the records of the index."""
         return sql.Identifier(self.schema, self.records_name)
+
+    @cached_property
+    def vector_index(self) -> sql.Identifier:
+        """The index of the dense vectors."""
+        return sql.Identifier(self.schema, self.vector_index_name)
+
+    @property
+    def vector_index_name(self) -> str:
+        """The name of the index of the dense vectors in the database schema."""
+        return f"{self.records_name}_dense"
 
     @property
     def records_name(self) -> str:
@@ -179,10 +196,33 @@ def create_record_tables(connection: DatabaseConnection, tables: Tables, schema:
     )
     connection.execute(made.format(records=tables.records, columns=sql.SQL(", ").join(columns)))
     connection.execute(sql.SQL("CREATE INDEX ON {} USING gin (metadata jsonb_path_ops)").format(tables.records))
-    if (indexed := _indexed(schema)) is not None:
-        connection.execute(sql.SQL("CREATE INDEX ON {} USING hnsw ({})").format(tables.records, indexed))
     if schema.sparse:
         sparse.create(connection, tables.schema, tables.number)
+
+
+def has_vector_index(connection: DatabaseConnection, tables: Tables) -> bool:
+    """Return whether the index of the dense vectors exists."""
+    found = connection.execute("SELECT to_regclass(%s)", (tables.vector_index.as_string(),)).fetchone()
+    return found is not None and found[0] is not None
+
+
+def create_vector_index(connection: DatabaseConnection, tables: Tables, schema: Schema) -> None:
+    """Make the index of the dense vectors, unless it exists, or there are too many dimensions for one.
+
+    An index over vectors that are there is made several times faster than one that every vector is added to. Writers
+    wait meanwhile, and searches do not.
+
+    Args:
+        connection: A connection, outside of a transaction.
+        tables: The names of the tables.
+        schema: The schema of the index.
+    """
+    if (indexed := _indexed(schema)) is None:
+        return
+    with connection.transaction():
+        connection.execute("SET LOCAL statement_timeout = 0")
+        make = sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw ({})")
+        connection.execute(make.format(sql.Identifier(tables.vector_index_name), tables.records, indexed))
 
 
 def _indexed(schema: Schema) -> sql.Composable | None:

@@ -1,23 +1,29 @@
 """The part of the engine on PostgreSQL that writes records: each call is one transaction, all of it or nothing."""
 
+import logging
 from collections.abc import Sequence
 
+import psycopg
 from psycopg import sql
 
 from nextk.bodies import Delete, Record, TextRecord, Update
 from nextk.engine import records
 from nextk.engine.abandonment import require_wanted
+from nextk.engine.schema import Schema
 from nextk.engine.stored import StoredRecord
 from nextk.postgres import sparse
 from nextk.postgres.base import BasePostgresEngine
 from nextk.postgres.database import DatabaseConnection
 from nextk.postgres.fragments import Fragment
+from nextk.postgres.layout import create_vector_index, has_vector_index
 from nextk.postgres.metadata_text import refuse_nul
 from nextk.postgres.namespaces import Namespace
 from nextk.postgres.records import RecordTable, passing, with_ids, with_prefix
 from nextk.postgres.refusals import refusing_failures
 
 __all__ = ["WritingPostgresEngine"]
+
+log = logging.getLogger("nextk.postgres")
 
 
 @refusing_failures
@@ -94,6 +100,26 @@ class WritingPostgresEngine(BasePostgresEngine):
             found = self._namespaces.lock_or_add(connection, namespace)
             self._store(connection, found, latest, table)
         self._adopt(schema)
+        if schema.dense and found.records + len(latest) > self._exact_rows and not self._knows_vector_index:
+            self._index_vectors(schema)
+
+    def _index_vectors(self, schema: Schema) -> None:
+        """Make the index of the dense vectors, now that a namespace is larger than full lists are made for.
+
+        Without it, searches are right, and slow. So what keeps this role from making it is logged, and fails no write.
+        """
+        try:
+            with self._database.worker() as connection:
+                if not has_vector_index(connection, self._tables):
+                    create_vector_index(connection, self._tables, schema)
+        except psycopg.Error as error:
+            log.warning(
+                "index=%s has no index of its vectors, so searches of large namespaces sort all records, because it"
+                " cannot be made (%s): let a role that owns its tables write a record",
+                self.name,
+                error.diag.message_primary,
+            )
+        self._knows_vector_index = True
 
     def _store(
         self,
