@@ -92,7 +92,6 @@ class Database:
     def open(self) -> None:
         """Let connections be made from now on."""
         self._workers.open()
-        self._cursors.open()
 
     def close(self) -> None:
         """Close all connections. A call that is under way finishes first, or fails."""
@@ -128,6 +127,7 @@ class Database:
         Raises:
             psycopg_pool.PoolTimeout: As many searches as are allowed hold a connection.
         """
+        self._cursors.open()  # only now, because many an engine never needs it; nothing happens if it is open
         return self._cursors.getconn()
 
     def return_cursor_connection(self, connection: DatabaseConnection) -> None:
@@ -140,6 +140,7 @@ class Database:
             name=f"nextk {name}",
             min_size=0,
             max_size=size,
+            num_workers=1,  # threads that connect
             max_idle=_UNUSED,
             timeout=_PATIENCE,
             kwargs=settings,
