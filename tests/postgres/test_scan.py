@@ -128,6 +128,31 @@ def test_the_end_of_pgvector(tables: dict[str, RankedTable], connection: psycopg
     assert 0 < len(by_hand) < ROWS // 10
 
 
+@pytest.mark.parametrize(
+    ("below", "scan_options", "limits"),
+    [
+        (50, ScanOptions(read_ahead=0), ["2000", "2000"]),
+        (50, ScanOptions(read_ahead=0, max_scan_tuples=70), ["70", "70"]),
+        (None, ScanOptions(read_ahead=0), ["2147483647", "2147483647"]),
+    ],
+    ids=["condition", "setting", "no condition"],
+)
+def test_the_limit_of_visits(
+    tables: dict[str, RankedTable],
+    connection: psycopg.Connection[Any],
+    below: int | None,
+    scan_options: ScanOptions,
+    limits: list[str],
+) -> None:
+    """With a condition the index may visit a part of the table; raised later, it would go on from where it is bad."""
+    with RankedScan(connection, query_of(tables["hnsw vector"], below), options=scan_options) as scan:
+        found = []
+        for _ in range(2):
+            scan.fetch_next(40)
+            found += connection.execute("SHOW hnsw.max_scan_tuples").fetchall()
+    assert [(limit,) for limit in limits] == found
+
+
 def test_left_out(tables: dict[str, RankedTable], connection: psycopg.Connection[Any]) -> None:
     """Rows whose keys are given as left out do not come, from the index or by sorting."""
     table = tables["hnsw vector"]

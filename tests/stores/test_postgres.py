@@ -133,6 +133,47 @@ def test_a_terminated_backend(
     assert stateless or order == fetched
 
 
+def test_a_restarted_server(sources: Any, table: RankedTable, postgres_server: PostgresServer) -> None:
+    """A session goes on after the server was restarted in the middle of it: every row comes exactly once."""
+    if not postgres_server.own:
+        pytest.skip("the server does not belong to the tests")
+    source = sources(where=(SQL("bucket < 5"), []), read_ahead=0)
+    with RetrievalSession(source, QUERY, IDS, config=config()) as search:
+        fetched = search.fetch_next(10)
+        postgres_server.restart()
+        fetched += search.fetch_next(10)
+        assert search.report.recovered == 1
+        while page := search.fetch_next(10):
+            fetched += page
+    assert sorted(table.order(VECTOR, 5)) == sorted(fetched)
+
+
+def test_nothing_kept(sources: Any, table: RankedTable) -> None:
+    """Without a state, searches that take turns need one connection for all of them, and end every transaction."""
+    source = sources(stateless=True, max_open=1, max_wait=0.05)
+    searches = [RetrievalSession(source, QUERY, IDS) for _ in range(3)]
+    pages = [[search.fetch_next(10) for search in searches] for _ in range(3)]
+    for first, *others in pages:
+        assert all(other == first for other in others)
+    assert table.order(VECTOR)[:10] == pages[0][0]
+    for search in searches:
+        search.stop()
+
+
+def test_a_connection_lost_at_the_end(sources: Any, table: RankedTable, postgres_server: PostgresServer) -> None:
+    """A search whose rows have all come before its connection is lost hands them out, and ends without a fault."""
+    name = f"nextk-lost-{next(_numbers)}"
+    dsn = psycopg.conninfo.make_conninfo(table.dsn, application_name=name)
+    source = sources(dsn, where=(SQL("bucket < 5"), []), read_ahead=50)
+    search = source.search()
+    rows = search.fetch_first(QUERY, 10)
+    assert postgres_server.terminate(name) == 1
+    while page := search.fetch_next(10):
+        rows += page
+    assert sorted(table.order(VECTOR, 5)) == sorted(row.id for row in rows)
+    search.stop()
+
+
 async def test_a_terminated_backend_in_an_event_loop(
     sources: Any, table: RankedTable, postgres_server: PostgresServer
 ) -> None:

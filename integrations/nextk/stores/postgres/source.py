@@ -64,7 +64,7 @@ class PostgresSource(ExclusionSource):
         stateless: Whether nothing is kept open between two pages.
         ef_search: The number of candidates of each round of an HNSW index.
         read_ahead: The number of rows that are read ahead of the page to repair their order; absent: half of
-            `ef_search`.
+            `ef_search`, and 10 for a search with a filter.
         strict: Whether pgvector keeps the order by itself, at the price of rows that come at the end alone.
         max_scan_tuples: The number of tuples that an index visits before the rest is gathered and sorted; absent: a
             twentieth of the table for a search with a condition.
