@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from psycopg import sql
 
-from nextk import Index
+from nextk import Index, Vector
 from nextk.errors import ClientError, RefusedError
 from tests.support.postgres_indexes import fill, ids, postgres_index
 from tests.support.postgres_server import PostgresServer
@@ -92,3 +93,20 @@ def test_no_backup(indexes: tuple[Index, Index], tmp_path: object) -> None:
     """A backup into a file is refused with the command of PostgreSQL that makes one."""
     with pytest.raises(ClientError, match="pg_dump --schema="):
         indexes[0].backup(f"{tmp_path}/copy.nextk")
+
+
+def test_an_update_of_metadata_leaves_the_sparse_vectors(postgres_server: PostgresServer, postgres_schema: str) -> None:
+    """An update that does not change a sparse vector writes none of its entries, and another one writes them all."""
+    name = sql.Identifier(postgres_schema, "postings_1")
+    versions = sql.SQL("SELECT dimension, xmin::text FROM {} ORDER BY dimension").format(name)
+    with postgres_index(postgres_server.dsn, postgres_schema, type="sparse") as index:
+        index.upsert([Vector("a", sparse_vector=([1, 2], [0.5, 1.5]))])
+        before = postgres_server.execute(versions)
+        assert index.update("a", metadata={"n": 1})
+        assert before == postgres_server.execute(versions)
+        assert index.update("a", sparse_vector=([2, 3], [0.5, 1.5]))
+        after = postgres_server.execute(versions)
+        assert [2, 3] == [dimension for dimension, _ in after]
+        assert set(before).isdisjoint(after)
+        (match,) = index.query(sparse_vector=([1, 3], [1.0, 2.0]), include_metadata=True)
+        assert (3.0, {"n": 1}) == (match.score, match.metadata)

@@ -48,7 +48,7 @@ class WritingPostgresEngine(BasePostgresEngine):
                 found = self._namespaces.lock(connection, namespace)
                 now = None if found is None else self._record_table.read(connection, found.key, update.id)
                 if found is not None and now is not None and now.columns() == stored.columns():
-                    self._store(connection, found, [updated])
+                    self._store(connection, found, [updated], same_sparse=updated.sparse is stored.sparse)
                     return True
         return False
 
@@ -127,14 +127,17 @@ class WritingPostgresEngine(BasePostgresEngine):
         namespace: Namespace,
         latest: Sequence[StoredRecord],
         table: RecordTable | None = None,
+        *,
+        same_sparse: bool = False,
     ) -> None:
-        """Store records whose ids are distinct. The namespace is locked."""
-        if latest[0].sparse is not None:
+        """Store records whose ids are distinct. The namespace is locked. The sparse vectors may be known to stay."""
+        writes_sparse = latest[0].sparse is not None and not same_sparse
+        if writes_sparse:
             ids = [record.id for record in latest]
             sparse.remove_ids(connection, self._tables.schema, self._tables.number, namespace.key, ids)
         written = (table or self._record_table).upsert(connection, namespace, latest)
-        vectors = [record.sparse for record in latest if record.sparse is not None]
-        if vectors:
+        if writes_sparse:
+            vectors = [record.sparse for record in latest if record.sparse is not None]
             sparse.write(connection, self._tables.schema, self._tables.number, namespace.key, written.rows, vectors)
         if written.inserted:
             self._namespaces.count(connection, namespace, inserted=written.inserted)
