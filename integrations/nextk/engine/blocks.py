@@ -172,5 +172,5 @@ def _work_space(count: int, blocks: tuple[NDArray[np.float32], ...]) -> NDArray[
     width = -(-dimension * 8 // _ALIGNMENT) * _ALIGNMENT // 8
     height = max(1, min(count, _CHUNK_BYTES // (8 * width)))
     memory = np.empty(height * width + _ALIGNMENT // 8, np.float64)
-    first = -memory.ctypes.data % _ALIGNMENT // 8
+    first = -memory.__array_interface__["data"][0] % _ALIGNMENT // 8
     return memory[first : first + height * width].reshape(height, width)[:, :dimension]

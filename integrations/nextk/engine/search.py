@@ -16,6 +16,8 @@ from nextk.engine.threshold import SparseMatches, ThresholdOrder
 from nextk.engine.values import SparseArrays
 from nextk.types import FusionAlgorithm
 
+_DIGESTED = sorted(Query.model_fields.keys() - {"vector", "sparse_vector"})
+
 ONE_SHOT_DEPTH = 100
 """The candidates that a one-shot hybrid query on an index of batch order takes from each ranked list, at least."""
 
@@ -93,12 +95,12 @@ def digest(namespace: str, query: Query) -> bytes:
         namespace: The namespace to search.
         query: The query, from which fields that only a resumable start has are left out.
     """
-    values = query.model_dump(include=Query.model_fields.keys() - {"vector", "sparse_vector"})
+    values = [getattr(query, name) for name in _DIGESTED]
     arrays: list[NDArray[Any]] = [] if query.vector is None else [query.vector]
     if query.sparse_vector is not None:
         arrays += [np.array(query.sparse_vector.indices, np.int32), query.sparse_vector.values]
     shapes = [(array.dtype.str, len(array)) for array in arrays]
-    hashed = blake2b(repr([namespace, sorted(values.items()), shapes]).encode(), digest_size=16)
+    hashed = blake2b(repr([namespace, values, shapes]).encode(), digest_size=16)
     for array in arrays:
         hashed.update(array.tobytes())
     return hashed.digest()
