@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nextk.engine import dense, fusion, sparse, threshold
+from nextk.engine import dense, fusion, rank_fusion, sparse, threshold
 from nextk.engine.columns import Columns, Snapshot
 from nextk.engine.ranking import Ranked, ranked
 from nextk.engine.schema import Similarity
@@ -22,10 +22,16 @@ from tests.support.written_rows import MAGNITUDES, Shape
 
 @contextmanager
 def small_chunks(window: int) -> Iterator[None]:
-    """Return a context manager within which the statistics are those of so many rows, and lists are read in steps."""
+    """Return a context manager within which the statistics are those of so many rows, and lists are read in steps.
+
+    All orders but those of few rows are then made from estimates.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threshold, "STATISTICS_WINDOW", window)
         patch.setattr(threshold, "_FIRST_MATCHES", max(1, window // 4))
+        patch.setattr(rank_fusion, "_BEST_MATCHES", window)
+        patch.setattr(rank_fusion, "_SCANNED_PART", 1)
+        patch.setattr(rank_fusion, "_FIRST_CHUNK", 2)
         yield
 
 

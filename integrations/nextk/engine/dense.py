@@ -40,11 +40,10 @@ def ranking(snapshot: Snapshot, query: NDArray[np.float32], similarity: Similari
     if _few_are_visible(snapshot):
         slots = snapshot.slots()
         return LazyRanking(snapshot.rows[slots], exact.of(snapshot, slots))
-    estimates, error = _estimates(snapshot, query, similarity)
-    if estimates is None:
+    found = estimated_scores(snapshot, query, similarity)
+    if found is None:
         return LazyRanking(snapshot.rows, exact.of_all_visible(snapshot))
-    _leave_out_invisible(estimates, snapshot)
-    return LazyRanking(snapshot.rows, estimates, error, _Rescoring(snapshot, exact, estimates))
+    return LazyRanking(snapshot.rows, *found, _Rescoring(snapshot, exact, found[0]))
 
 
 def scores(
@@ -61,6 +60,22 @@ def scores(
         slots = snapshot.slots()
         return slots, exact.of(snapshot, slots)
     return None, exact.of_all_visible(snapshot)
+
+
+def estimated_scores(
+    snapshot: Snapshot, query: NDArray[np.float32], similarity: Similarity
+) -> tuple[NDArray[np.float32], float] | None:
+    """Return the estimated score of every slot, float32 (slots,), and a bound on the error of each of them.
+
+    Slots that are not visible have `ABSENT`. It returns `None` if all visible rows are rather scored exactly.
+    """
+    if snapshot.matrix is None or not snapshot.count or _few_are_visible(snapshot):
+        return None
+    estimates, error = _estimates(snapshot, query, similarity)
+    if estimates is None:
+        return None
+    _leave_out_invisible(estimates, snapshot)
+    return estimates, error
 
 
 def _few_are_visible(snapshot: Snapshot) -> bool:

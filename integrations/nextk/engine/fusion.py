@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nextk.engine.ranking import ABSENT, NO_ROWS, LazyRanking, Ranked, descending, ranked
 from nextk.types import FusionAlgorithm
 
-_RRF_OFFSET = 60
+RRF_OFFSET = 60
 
 STATISTICS_WINDOW = 1_000
 """The number of the best rows of a full list from which its mean and deviation are taken."""
@@ -44,7 +44,7 @@ class Order(Protocol):
 
 def reciprocal_ranks(scores: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the contributions of RRF (reciprocal rank fusion): `1 / (60 + rank)`, with ranks counted from 0."""
-    return 1.0 / (_RRF_OFFSET + np.arange(len(scores)))
+    return 1.0 / (RRF_OFFSET + np.arange(len(scores)))
 
 
 def standard_scores(scores: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -120,6 +120,19 @@ def global_ranks(
 ) -> LazyRanking:
     """Fuse two full lists into one order by RRF, which does not depend on the sizes of the pages.
 
+    The arguments are those of `fused_by_ranks`.
+    """
+    return LazyRanking(rows, fused_by_ranks(rows, scores, matching, matching_scores))
+
+
+def fused_by_ranks(
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    matching: NDArray[np.int64],
+    matching_scores: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return the score of each row by RRF over two full lists, float32 (n,).
+
     Args:
         rows: The rows, int64 (n,), in any order.
         scores: The score of each row in the first list, float32 (n,); `ABSENT` leaves the row out of both lists.
@@ -130,7 +143,7 @@ def global_ranks(
     fused[matching] += _reciprocal_ranks(rows[matching], matching_scores)
     rounded = fused.astype(np.float32)
     np.copyto(rounded, ABSENT, where=scores == ABSENT)
-    return LazyRanking(rows, rounded)
+    return rounded
 
 
 def _reciprocal_ranks(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> NDArray[np.float64]:

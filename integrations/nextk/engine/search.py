@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nextk.bodies import Query
 from nextk.engine import dense, fusion, sparse
 from nextk.engine.columns import Snapshot
+from nextk.engine.rank_fusion import rank_fusion
 from nextk.engine.schema import FusionOrder, Schema, Similarity
 from nextk.engine.threshold import SparseMatches, ThresholdOrder
 from nextk.engine.values import SparseArrays
@@ -82,10 +83,7 @@ def order(
         exact = dense.ExactScores(components.vector, schema.similarity)
         matches = SparseMatches(visible, exact, matching, matching_scores)
         return ThresholdOrder(rank_dense(visible, components.vector, schema.similarity), matches)
-    slots, scores = dense.scores(visible, components.vector, schema.similarity)
-    if slots is None:
-        return fusion.global_ranks(visible.rows, scores, matching, matching_scores)
-    return fusion.global_ranks(visible.rows[slots], scores, np.searchsorted(slots, matching), matching_scores)
+    return rank_fusion(visible, components.vector, schema.similarity, matching, matching_scores)
 
 
 def digest(namespace: str, query: Query) -> bytes:

@@ -1,5 +1,7 @@
 """Hybrid searches whose dense list comes from a pool: every row once, its exact score, hardly one that comes late."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from nextk.engine.ranking import Ranked
 from nextk.engine.rewinding import rewindable
 from nextk.engine.schema import Schema, Similarity
 from nextk.types import FusionAlgorithm
+from tests.support.bare_engine import Rig
 from tests.support.hybrid_rows import (
     EVENTS,
     HybridRows,
@@ -138,6 +141,32 @@ class TestEveryRow:
         assert sorted(expected.items()) == sorted(joined([at_once]))
         assert joined([at_once]) == joined(pages)
         assert sorted(expected.items()) == sorted(joined(befallen))
+
+
+@pytest.mark.parametrize("algorithm", list(FusionAlgorithm), ids=[each.value for each in FusionAlgorithm])
+def test_exact_query(algorithm: FusionAlgorithm) -> None:
+    """A query that wants exact order gets the order of an index without a pool, page by page."""
+    random = np.random.default_rng(0)
+    vectors, weights = random.normal(size=(400, 8)), random.random((400, 3)) + 0.1
+    records = [
+        {"id": str(row), "vector": vector, "sparseVector": {"indices": [row % 5, 7, 8], "values": values}}
+        for row, (vector, values) in enumerate(zip(vectors.tolist(), weights.tolist(), strict=True))
+    ]
+    query: dict[str, Any] = {"vector": [1.0] * 8, "sparseVector": {"indices": [2, 8], "values": [1.0, 1.0]}}
+    sizes = [10, 100, 20, 300]
+    with (
+        small_pools(),
+        small_chunks(16),
+        Rig("hybrid", dimension=8) as plain,
+        Rig("hybrid", dimension=8, pool_from=1) as pooled,
+    ):
+        for rig in (plain, pooled):
+            rig.upsert(*records)
+        pooled.query(**query, topK=1)
+        pooled.engine._pools.wait()
+        expected = plain.pages(sizes, **query, fusionAlgorithm=algorithm.value)
+        found = pooled.pages(sizes, **query, fusionAlgorithm=algorithm.value, exact=True)
+    assert expected == found
 
 
 class Clustered(Shape):
