@@ -208,6 +208,27 @@ class TestConnections:
         assert 0 == engine_of(index).open_queries()
         assert ROWS == len(index.query(QUERY, top_k=1_000))
 
+    def test_an_idle_search(
+        self,
+        index: Index,
+        postgres_server: PostgresServer,
+        postgres_schema: str,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """PostgreSQL ends a search that is idle for longer than its limit; a session goes on with every record once."""
+        monkeypatch.setattr("nextk.postgres.searching.IDLE_MARGIN", 0.5 - 120)
+        _, handle = index.resumable_query(QUERY, top_k=5, max_idle=120)
+        with RetrievalSession(index, SearchQuery(vector=QUERY), IDS, config=AT_ONCE) as search:
+            served = search.fetch_next(20)
+            while in_transactions(postgres_server, postgres_schema):
+                pass
+            monkeypatch.undo()
+            with pytest.raises(QueryNotFound, match=r"expired.*idle_in_transaction_session_timeout"):
+                handle.fetch_next(ROWS)
+            served += search.fetch_next(ROWS)
+            assert search.report.recovered > 0
+        assert (ROWS, ROWS) == (len(served), len(set(served)))
+
     def test_idle_connections_are_terminated(
         self, index: Index, postgres_server: PostgresServer, postgres_schema: str
     ) -> None:

@@ -48,7 +48,8 @@ class CursorOrder:
         """Take the next `count` rows; fewer if the order is nearly exhausted, none once it is.
 
         Raises:
-            QueryNotFound: The connection was lost after a page had been read, so the search cannot go on.
+            QueryNotFound: The connection was lost after a page had been read, or PostgreSQL has ended it because it was
+                idle for too long, so the search cannot go on.
             RefusedError: The connection was lost before that (status 503), or PostgreSQL has refused the search.
         """
         missing = count - len(self._ready)
@@ -78,6 +79,9 @@ class CursorOrder:
         except TransportError as error:
             self.close()
             raise self._lost(error) from error
+        except QueryNotFound:
+            self.close()
+            raise
         self._begun = True
         if len(found) < count:
             self.close()

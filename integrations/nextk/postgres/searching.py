@@ -7,6 +7,7 @@ that are deleted later, or whose metadata no longer passes the filter, are left 
 import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from psycopg import sql
 
@@ -39,6 +40,13 @@ __all__ = ["SearchingPostgresEngine"]
 _ALL = Fragment(sql.SQL("TRUE"))
 _GATHERED_PART = 20  # a namespace with less than this part of all records is sorted, since an index would find others
 _EVERY_TUPLE = 2_147_483_647
+
+IDLE_MARGIN = 60.0
+"""The seconds that PostgreSQL leaves an open query beyond its `max_idle`.
+
+So the process, which may give pages without asking PostgreSQL, ends its own queries first. PostgreSQL ends those that
+nobody sweeps, because no call comes, or because the process hangs.
+"""
 
 
 @refusing_failures
@@ -84,7 +92,7 @@ class SearchingPostgresEngine(BasePostgresEngine):
             message = f"Invalid maxIdle: at most {self._max_idle} seconds are allowed, got {max_idle}"
             raise RefusedError(message, 422)
         digest = b"" if uuid is None else search.digest(namespace, query)
-        search_ = functools.partial(self._search, namespace, query)
+        search_ = functools.partial(self._search, namespace, query, max_idle)
         share = Share(owner, namespace)
         return self._open_queries.start(QueryStart(search_, max_idle, query.top_k, uuid, digest, share))
 
@@ -129,8 +137,15 @@ class SearchingPostgresEngine(BasePostgresEngine):
         """Embed the text of a query by the models of the index, and search nothing; see `records.embed_query`."""
         return records.embed_query(text, mode, self.schema, self._models)
 
-    def _search(self, namespace: str, query: Query) -> tuple[Callable[..., Order], LoadRows] | None:
+    def _search(
+        self, namespace: str, query: Query, max_idle: int | None = None
+    ) -> tuple[Callable[..., Order], LoadRows] | None:
         """Find out what is searched.
+
+        Args:
+            namespace: The namespace to search.
+            query: The query.
+            max_idle: The seconds that a resumable query may be idle; `None` for a query of one page.
 
         Returns:
             A function that ranks the records, and one that reads the records of rows; `None` if the namespace does not
@@ -150,7 +165,8 @@ class SearchingPostgresEngine(BasePostgresEngine):
             found = self._namespaces.find(connection, namespace)
         if found is None:
             return None
-        rank = functools.partial(self._rank, components, schema, found, condition, exact=self._exact or query.exact)
+        exact = self._exact or query.exact
+        rank = functools.partial(self._rank, components, schema, found, condition, max_idle=max_idle, exact=exact)
         return rank, functools.partial(self._load, key=found.key, query=query, condition=condition or _ALL)
 
     def _rank(
@@ -160,6 +176,7 @@ class SearchingPostgresEngine(BasePostgresEngine):
         namespace: Namespace,
         condition: Fragment | None,
         *,
+        max_idle: int | None,
         exact: bool,
         depth: int = 0,
     ) -> Order:
@@ -176,6 +193,8 @@ class SearchingPostgresEngine(BasePostgresEngine):
                 half=len(components.vector) if len(components.vector) > INDEXED_DIMENSIONS else None,
             )
             options = self._scan_options(namespace, filtered=condition is not None)
+            if max_idle is not None:
+                options = replace(options, idle_timeout=max_idle + IDLE_MARGIN)
             return CursorOrder(self._database, query, schema.similarity, options)
         with self._database.snapshot() as connection:
             return rank_by_lists(connection, self._tables, namespace.key, components, schema, condition, depth)
