@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 from psycopg import sql
@@ -19,6 +19,7 @@ from nextk.postgres.database import Database, DatabaseConnection
 from nextk.postgres.layout import Tables, create_record_tables, has_tables
 from nextk.postgres.metadata_text import refuse_nul
 from nextk.postgres.namespaces import Namespace, NamespaceTable
+from nextk.postgres.pool_use import PoolUse
 from nextk.postgres.records import RecordTable
 from nextk.postgres.refusals import refusing_failures
 from nextk.postgres.stored_index import StoredIndex
@@ -138,6 +139,10 @@ class BasePostgresEngine:
     def filter_seconds(self) -> float:
         """Return 0: PostgreSQL evaluates filters, and does not say how long they take of a statement."""
         return 0.0
+
+    def connection_pools(self) -> Mapping[str, PoolUse]:
+        """Return the use of the pools of connections: `workers` for short statements, `cursors` for open queries."""
+        return self._database.pools()
 
     # Namespaces
 

@@ -15,6 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from nextk.arguments import require_kind, written
 from nextk.errors import ClientError
+from nextk.postgres.pool_use import PoolUse
 
 __all__ = [
     "Database",
@@ -134,6 +135,10 @@ class Database:
         """Let another search have a connection. A transaction that is still open ends."""
         self._cursors.putconn(connection)
 
+    def pools(self) -> dict[str, PoolUse]:
+        """Return the use of each pool by its name, as it is now."""
+        return {"workers": _use(self._workers), "cursors": _use(self._cursors)}
+
     def _pool(self, name: str, size: int, settings: dict[str, Any]) -> "ConnectionPool[DatabaseConnection]":
         return ConnectionPool(
             self.address.dsn,
@@ -152,6 +157,12 @@ class Database:
     def _configure(self, connection: DatabaseConnection) -> None:
         register_vector(connection)
         connection.execute("SELECT set_config('statement_timeout', %s, false)", (self._timeout,))
+
+
+def _use(pool: "ConnectionPool[DatabaseConnection]") -> PoolUse:
+    figures = pool.get_stats()
+    idle = figures["pool_available"]
+    return PoolUse(figures["pool_size"] - idle, idle, figures["requests_waiting"], figures["pool_max"])
 
 
 def require_dsn(dsn: str) -> None:

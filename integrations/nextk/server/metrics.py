@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from nextk.engine.protocol import Engine
 from nextk.errors import RefusedError
+from nextk.server.pool_metrics import PoolMetrics
 from nextk.server.share_metrics import ShareMetrics
 
 
@@ -54,6 +55,7 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         self._registry.register(_Indexes(engines, root, waiting))
         self._registry.register(ShareMetrics(engines))
+        self._registry.register(PoolMetrics(engines))
 
     def answered(self, index: str, command: str, status: int, seconds: float) -> None:
         """Count a request that was answered.
