@@ -10,6 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from nextk import AsyncIndex, Index
 from nextk.errors import ClientError, RefusedError
+from nextk.postgres.database import require_dsn
 from tests.support.postgres_indexes import fill, ids, postgres_index
 from tests.support.postgres_server import PostgresServer
 from tests.support.subprocesses import python
@@ -179,6 +180,28 @@ class TestUnusable:
         with pytest.raises(ClientError, match="dsn= is no connection string") as caught:
             Index.postgres("pass word")
         assert "pass word" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "dsn",
+        ["postgresql://u:pa@Secr3t@localhost/db", "postgres://u:pa@@Secr3t@localhost", "postgresql://u:pa/Secr3t@host/db",
+         "postgresql://u:12/Secr3t@host/db", "postgresql://u:pa@12/Secr3t@host/db", "postgresql://u:@Secr3t@a,b/db",
+         "postgresql://u:Secr3t/db", "host=u:Secr3t@localhost", "host=localhost port=Secr3t", "host=a,u:Secr3t@b"],
+    )  # fmt: skip
+    def test_passwords_that_are_split(self, dsn: str) -> None:
+        """A connection string in which a part of the password may be taken for something else is refused unquoted."""
+        with pytest.raises(ClientError, match="percent-encode the password") as caught:
+            Index.postgres(dsn)
+        assert "Secr3t" not in f"{caught.value!r} {caught.value}"
+
+    @pytest.mark.parametrize(
+        "dsn",
+        ["", "postgresql://", "postgresql://u:p%40%2Fw?x:y@host:5432/db?user=a@b", "postgresql:///db?host=/run/a@b",
+         "host=/run/a@b dbname=c@d user=e@f password=g@h", "host=@abstract", "postgresql://u@a:1,[::1]:2/db%40x",
+         "host=a,b port=,5432", "postgresql://%2Frun%2Fa/db"],
+    )  # fmt: skip
+    def test_passwords_that_are_whole(self, dsn: str) -> None:
+        """An @ in a user, an encoded password, a quoted value or the name of a socket is taken as it is."""
+        require_dsn(dsn)
 
     @pytest.mark.parametrize("argument", ["schema", "name"])
     @pytest.mark.parametrize("given", ["", "a\0b", 7, None], ids=repr)

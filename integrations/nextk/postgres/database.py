@@ -32,6 +32,10 @@ DatabaseConnection = psycopg.Connection[tuple[Any, ...]]
 _WORKERS = 8  # connections for short statements; more calls wait
 _UNUSED = 60.0  # seconds after which a connection is closed that nobody uses
 _NAME = re.compile(r"[^\0%]+", re.DOTALL)  # psycopg would take % for a placeholder
+_URL = re.compile(r"postgres(?:ql)?://")
+_CLEAR_URL = re.compile(
+    r"[^:]+://(?:[^@/]*@)?[^@/?]*(?:/[^@?]*)?(?:\?.*)?", re.DOTALL
+)  # libpq ends a password at @ and /
 _LONGEST_NAME = 63  # bytes; PostgreSQL would cut a longer one
 _PATIENCE = 10.0  # seconds that a call waits for a free connection
 
@@ -166,18 +170,33 @@ def _use(pool: "ConnectionPool[DatabaseConnection]") -> PoolUse:
 
 
 def require_dsn(dsn: str) -> None:
-    """Raise `ClientError` unless a text is a connection string.
+    """Raise `ClientError` unless a text is a connection string that says clearly where its password ends.
 
-    The message has nothing of the text, which may hold a password.
+    Otherwise a part of the password would be taken for a host, a port or a database, and errors would show it. The
+    message has nothing of the text.
 
     Args:
         dsn: The text.
     """
     try:
-        conninfo_to_dict(require_kind(dsn, str, "dsn"))
+        found = conninfo_to_dict(require_kind(dsn, str, "dsn"))
     except psycopg.Error:
         message = "dsn= is no connection string of PostgreSQL, such as postgresql://user@host/database"
         raise ClientError(message) from None
+    hosts = str(found.get("host", "")).split(",")
+    ports = str(found.get("port", "")).split(",")
+    split_url = _URL.match(dsn) and not _CLEAR_URL.fullmatch(dsn)
+    if split_url or any(map(_is_doubtful, hosts)) or any(port and not port.strip().isdecimal() for port in ports):
+        message = (
+            "dsn= has a host, a port or a database that may be a part of the password: percent-encode the password in "
+            "a URL (@ is %40, / is %2F, : is %3A), or put it in quotes after password="
+        )
+        raise ClientError(message)
+
+
+def _is_doubtful(host: str) -> bool:
+    """Return whether a host has an @, which only the name of a Unix socket may have."""
+    return "@" in host[1:] and not host.startswith(("/", "@"))
 
 
 def require_schema(name: str) -> None:
