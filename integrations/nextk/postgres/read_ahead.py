@@ -34,8 +34,8 @@ class ReadAhead:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._arrived: deque[tuple[tuple[bool, float], int, RankedRow]] = deque()
-        self._heap: list[tuple[tuple[bool, float], int, RankedRow]] = []
+        self._arrived: deque[tuple[bool, float, int, RankedRow]] = deque()
+        self._heap: list[tuple[bool, float, int, RankedRow]] = []
         self._count = 0
 
     def missing(self, count: int) -> int:
@@ -54,7 +54,8 @@ class ReadAhead:
         """
         for row in rows:
             self._count += 1  # equal distances keep the order in which they came
-            self._arrived.append(((row.distance != row.distance, row.distance), self._count, row))
+            distance = row.distance
+            self._arrived.append((distance != distance, distance, self._count, row))
 
     def take(self, count: int, *, ended: bool) -> list[RankedRow]:
         """Return rows that can go out, and let them wait no longer.
@@ -63,11 +64,10 @@ class ReadAhead:
             count: The number of rows at most.
             ended: Whether no further row will come, so that all that wait can go out.
         """
-        out: list[RankedRow] = []
-        while len(out) < count:
-            while len(self._heap) <= self._size and self._arrived:
-                heapq.heappush(self._heap, self._arrived.popleft())
-            if not self._heap or (len(self._heap) <= self._size and not ended):
-                break
-            out.append(heapq.heappop(self._heap)[2])
+        heap, arrived = self._heap, self._arrived
+        while len(heap) < self._size and arrived:
+            heapq.heappush(heap, arrived.popleft())
+        out = [heapq.heappushpop(heap, arrived.popleft())[-1] for _ in range(min(count, len(arrived)))]
+        if ended:
+            out += [heapq.heappop(heap)[-1] for _ in range(min(count - len(out), len(heap)))]
         return out

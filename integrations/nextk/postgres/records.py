@@ -144,7 +144,9 @@ class RecordTable:
             include: The fields to read besides the id.
             condition: The condition.
         """
-        chosen = Fragment(sql.SQL("row = ANY(%s) AND {}").format(condition.sql), (list(rows), *condition.values))
+        # As a text, since psycopg takes ten times as long to make an array of the numbers.
+        array = f"{{{','.join(map(str, rows))}}}"
+        chosen = Fragment(sql.SQL("row = ANY(%s::int8[]) AND {}").format(condition.sql), (array, *condition.values))
         return dict(self._matches(connection, key, chosen, include))
 
     def after(

@@ -267,10 +267,13 @@ class RankedScan:
         return plan is None or uses_vector_index(plan[0])
 
     def _add(self, found: Sequence[tuple[Any, ...]]) -> None:
-        for key, distance, *values in found:
+        came, new = self._came, list[RankedRow]()
+        for row in found:
+            key = row[0]
             if key is None:
                 message = f"a row of {self._searched} has no {self._query.key}: name a key column without NULLs"
                 raise RefusedError(message, 400)
-            if key not in self._came:
-                self._came[key] = None
-                self._waiting.add([RankedRow(key, distance, tuple(values))])
+            if key not in came:
+                came[key] = None
+                new.append(RankedRow(key, row[1], row[2:]))
+        self._waiting.add(new)
