@@ -44,6 +44,7 @@ _IDLE = {
 
 _REFUSED_LOGIN = re.compile(
     r"FATAL: +(role .* (does not exist|is not permitted to log in)|.* authentication failed|no pg_hba\.conf entry)"
+    r"|no password supplied"
 )
 _NO_DATABASE = re.compile(r"FATAL: +database .* does not exist")
 _LOST = ("08", "40", "57")

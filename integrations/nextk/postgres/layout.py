@@ -27,6 +27,7 @@ __all__ = [
     "has_tables",
     "has_vector_index",
     "prepare",
+    "vector_index_statement",
 ]
 
 VERSION = 1
@@ -217,12 +218,24 @@ def create_vector_index(connection: DatabaseConnection, tables: Tables, schema: 
         tables: The names of the tables.
         schema: The schema of the index.
     """
-    if (indexed := _indexed(schema)) is None:
+    if (make := vector_index_statement(tables, schema)) is None:
         return
     with connection.transaction():
         connection.execute("SET LOCAL statement_timeout = 0")
-        make = sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw ({})")
-        connection.execute(make.format(sql.Identifier(tables.vector_index_name), tables.records, indexed))
+        connection.execute(make)
+
+
+def vector_index_statement(tables: Tables, schema: Schema) -> sql.Composed | None:
+    """Return the statement that makes the index of the dense vectors; `None` if there can be none.
+
+    Args:
+        tables: The names of the tables.
+        schema: The schema of the index.
+    """
+    if (indexed := _indexed(schema)) is None:
+        return None
+    make = sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw ({})")
+    return make.format(sql.Identifier(tables.vector_index_name), tables.records, indexed)
 
 
 def _indexed(schema: Schema) -> sql.Composable | None:
