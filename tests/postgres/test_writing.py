@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from nextk import Index, Vector
 from nextk.errors import ClientError, RefusedError
@@ -64,6 +66,23 @@ def test_writers_of_the_same_records(indexes: tuple[Index, Index]) -> None:
     one, other = indexes
     found = other.query([1.0, 0.0], top_k=1_000)
     assert len(set(ids(found))) == len(found) == one.info().vector_count == other.info().vector_count
+
+
+def test_readers_do_not_wait_for_writers(postgres_server: PostgresServer, postgres_schema: str) -> None:
+    """Records can be read while as many writers as have connections wait for the lock of a namespace."""
+    dsn = make_conninfo(postgres_server.dsn, application_name=postgres_schema)
+    lock = sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.Identifier(postgres_schema, "namespaces"))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+    with postgres_index(dsn, postgres_schema, type="dense") as index, ThreadPoolExecutor(8) as threads:
+        fill(index, 1)
+        with psycopg.connect(postgres_server.dsn) as other:
+            other.execute(lock)
+            writes = [threads.submit(fill, index, 2) for _ in range(8)]
+            while postgres_server.execute(waiting, postgres_schema) != [(8,)]:
+                assert not any(write.done() for write in writes)
+            assert ["r0"] == [found.id for found in index.fetch(["r0"]) if found is not None]
+            assert ["r0"] == ids(index.query([1.0, 0.0]))
+        assert [["r0", "r1"]] * 8 == [write.result() for write in writes]
 
 
 def test_a_namespace_that_two_make_at_once(indexes: tuple[Index, Index]) -> None:

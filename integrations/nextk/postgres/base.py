@@ -141,7 +141,7 @@ class BasePostgresEngine:
         return 0.0
 
     def connection_pools(self) -> Mapping[str, PoolUse]:
-        """Return the use of the pools of connections: `workers` for short statements, `cursors` for open queries."""
+        """Return the use of the pools of connections: `workers` that read, `writers`, and `cursors` of searches."""
         return self._database.pools()
 
     # Namespaces

@@ -1,4 +1,4 @@
-"""The connections of one engine to PostgreSQL: a few for short statements, and one for each search that goes on."""
+"""The connections of one engine to PostgreSQL: a few to read, a few to write, and one for each search that goes on."""
 
 import re
 import selectors
@@ -30,6 +30,7 @@ __all__ = [
 DatabaseConnection = psycopg.Connection[tuple[Any, ...]]
 
 _WORKERS = 8  # connections for short statements; more calls wait
+_WRITERS = 8  # connections that may wait for the locks of others, so no reader needs one
 _UNUSED = 60.0  # seconds after which a connection is closed that nobody uses
 _NAME = re.compile(r"[^\0%]+", re.DOTALL)  # psycopg would take % for a placeholder
 _URL = re.compile(r"postgres(?:ql)?://")
@@ -78,6 +79,7 @@ class Database:
         given = conninfo_to_dict(address.dsn)
         settings = {"autocommit": True, "application_name": given.get("application_name", "nextk")}
         self._workers = self._pool("workers", _WORKERS, settings)
+        self._writers = self._pool("writers", _WRITERS, settings)
         self._cursors = self._pool("cursors", max_cursors, settings)
 
     def connect(self) -> DatabaseConnection:
@@ -97,10 +99,12 @@ class Database:
     def open(self) -> None:
         """Let connections be made from now on."""
         self._workers.open()
+        self._writers.open()
 
     def close(self) -> None:
         """Close all connections. A call that is under way finishes first, or fails."""
         self._cursors.close()
+        self._writers.close()
         self._workers.close()
 
     @contextmanager
@@ -112,7 +116,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[DatabaseConnection]:
         """Return a context manager for one transaction that writes: all of it is durable at the end, or none."""
-        with self._workers.connection() as connection, connection.transaction():
+        with self._writers.connection() as connection, connection.transaction():
             yield connection
 
     @contextmanager
@@ -141,7 +145,8 @@ class Database:
 
     def pools(self) -> dict[str, PoolUse]:
         """Return the use of each pool by its name, as it is now."""
-        return {"workers": _use(self._workers), "cursors": _use(self._cursors)}
+        pools = {"workers": self._workers, "writers": self._writers, "cursors": self._cursors}
+        return {name: _use(pool) for name, pool in pools.items()}
 
     def _pool(self, name: str, size: int, settings: dict[str, Any]) -> "ConnectionPool[DatabaseConnection]":
         return ConnectionPool(

@@ -214,7 +214,7 @@ def create_vector_index(connection: DatabaseConnection, tables: Tables, schema: 
     wait meanwhile, and searches do not.
 
     Args:
-        connection: A connection, outside of a transaction.
+        connection: A connection, in a transaction that holds no lock.
         tables: The names of the tables.
         schema: The schema of the index.
     """

@@ -109,7 +109,7 @@ class WritingPostgresEngine(BasePostgresEngine):
         Without it, searches are right, and slow. So what keeps this role from making it is logged, and fails no write.
         """
         try:
-            with self._database.worker() as connection:
+            with self._database.writing() as connection:
                 if not has_vector_index(connection, self._tables):
                     create_vector_index(connection, self._tables, schema)
         except psycopg.Error as error:

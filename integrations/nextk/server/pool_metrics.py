@@ -12,8 +12,9 @@ from nextk.postgres.pool_use import PooledEngine
 class PoolMetrics(Collector):
     """The figures of the pools of each index on PostgreSQL, read when the metrics are collected.
 
-    An index has two pools: `workers` for short statements, and `cursors` with one connection for each open query that
-    goes on in PostgreSQL. Indexes that are not on PostgreSQL have none, and no figures here.
+    An index has three pools: `workers` for short statements, `writers` for what may wait for a lock, and `cursors` with
+    one connection for each open query that goes on in PostgreSQL. Indexes that are not on PostgreSQL have none, and no
+    figures here.
 
     Args:
         engines: The engines by the names of their indexes.
