@@ -1,5 +1,6 @@
 """The connections of a source: a pool of its own, or the user's. Private."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -18,8 +19,31 @@ _CONNECT_TIMEOUT = 10
 """The seconds for a connection to the server, unless the connection string says otherwise."""
 
 
+_of_parents: list[object] = []
+"""What a forked process has of its parents. Its sockets are theirs as well, so it is kept and never closed here."""
+
+
+class _Owned:
+    """The connections that one process has: to use those of its parent would mix up the replies to both.
+
+    Attributes:
+        pool: The pool, once it was made here.
+        lock: The lock for making it.
+        taken: The connections that are to be given back.
+        orphans: Those of searches that were dropped; a deque needs no lock.
+    """
+
+    def __init__(self) -> None:
+        self.pool: ConnectionPool[Any] | None = None
+        self.lock = threading.Lock()
+        self.taken: set[Connection[Any]] = set()
+        self.orphans: deque[Connection[Any]] = deque()
+
+
 class Connections:
     """Connections to one database, of which each open search has one.
+
+    A forked process makes connections of its own, and lets those of its parent alone.
 
     Args:
         given: A connection string, of which a pool is made when it is first needed; or a pool, which stays the user's.
@@ -38,11 +62,12 @@ class Connections:
             )
             raise ClientError(message)
         self._dsn = given if isinstance(given, str) else None
-        self._pool: ConnectionPool[Any] | None = None if isinstance(given, str) else given
+        self._given: ConnectionPool[Any] | None = None if isinstance(given, str) else given
+        # The process in which the user's pool is open; it may be opened after a fork, to be used there.
+        self._given_in = None if isinstance(given, str) or given.closed else os.getpid()
         self._max_open, self._max_wait = max_open, max_wait
-        self._lock = threading.Lock()
         self._closed = False
-        self._orphans: deque[Connection[Any]] = deque()  # of searches that were dropped; a deque needs no lock
+        self._owned = {os.getpid(): _Owned()}
 
     def take(self) -> "Connection[Any]":
         """Return a connection that is to be given back, in no transaction.
@@ -50,13 +75,13 @@ class Connections:
         Raises:
             TooManyQueries: All connections are in use.
             TransportError: PostgreSQL cannot be reached.
-            RefusedError: The pool is closed, or PostgreSQL refuses to log in.
+            RefusedError: The pool is closed or of a parent of this process, or PostgreSQL refuses to log in.
         """
         from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-        pool = self._opened()
-        while self._orphans:
-            self.give_back(self._orphans.popleft())
+        owned, pool = self._own(), self._opened()
+        while owned.orphans:
+            self.give_back(owned.orphans.popleft())
         try:
             connection: Connection[Any] = pool.getconn(self._max_wait)
         except PoolClosed as error:
@@ -64,16 +89,23 @@ class Connections:
             raise RefusedError(message) from error
         except (PoolTimeout, TooManyRequests) as error:
             raise self._why_none(pool) from error
+        owned.taken.add(connection)
+        if self._given is not None:
+            self._given_in = os.getpid()
         return connection
 
     def give_back(self, connection: "Connection[Any]") -> None:
-        """Give a connection back, whatever state it is in.
+        """Give a connection back, whatever state it is in. One that a parent of this process has taken is let alone.
 
         Args:
             connection: The connection.
         """
         from psycopg.pq import TransactionStatus
 
+        taken = self._own().taken
+        if connection not in taken:
+            return
+        taken.discard(connection)
         if connection.info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
             _end_transaction(connection)
         self._opened().putconn(connection)
@@ -84,7 +116,7 @@ class Connections:
         Args:
             connection: The connection.
         """
-        self._orphans.append(connection)
+        self._own().orphans.append(connection)
 
     @contextmanager
     def one(self) -> "Iterator[Connection[Any]]":
@@ -97,23 +129,40 @@ class Connections:
 
     def close(self) -> None:
         """Close the pool if it was made here; searches that are open end."""
-        with self._lock:
+        owned = self._own()
+        with owned.lock:
             self._closed = True
-            pool = self._pool if self._dsn is not None else None
-        while self._orphans:
-            self.give_back(self._orphans.popleft())
-        if pool is not None:
-            pool.close()
+        while owned.orphans:
+            self.give_back(owned.orphans.popleft())
+        if owned.pool is not None:
+            owned.pool.close()
+
+    def _own(self) -> _Owned:
+        """Return what this process has."""
+        owned = self._owned.get(os.getpid())
+        if owned is None:
+            _of_parents.extend(self._owned.values())
+            owned = self._owned.setdefault(os.getpid(), _Owned())  # one step: no lock of the parent may be waited for
+        return owned
 
     def _opened(self) -> "ConnectionPool[Any]":
-        with self._lock:
-            if self._pool is None:
+        if self._given is not None:
+            if self._given_in not in (None, os.getpid()):
+                message = (
+                    "the pool of this source was opened before this process was forked: make a new source over a pool "
+                    "that is opened here"
+                )
+                raise RefusedError(message)
+            return self._given
+        owned = self._own()
+        with owned.lock:
+            if owned.pool is None:
                 assert self._dsn is not None
                 if self._closed:
                     message = "this source is closed: make a new one"
                     raise RefusedError(message)
-                self._pool = _pool_of(self._dsn, self._max_open, self._max_wait)
-            return self._pool
+                owned.pool = _pool_of(self._dsn, self._max_open, self._max_wait)
+            return owned.pool
 
     def _why_none(self, pool: "ConnectionPool[Any]") -> NextKError:
         """Return the error that says why the pool has given no connection in time."""

@@ -38,6 +38,8 @@ class PostgresSource(ExclusionSource):
     snapshot keeps VACUUM from removing what was deleted since. With `stateless=True` nothing is kept between two pages,
     as PgBouncer in transaction mode and serverless functions need it: each page leaves out the rows that have come.
 
+    A process that was forked makes connections of its own, and its sessions begin their searches again.
+
     ```python
     source = PostgresSource("postgresql://localhost/app", "articles", text="body", metadata="attributes")
     retriever = ResumableRetriever(source=source, embedding=OpenAIEmbeddings())
