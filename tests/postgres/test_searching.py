@@ -1,6 +1,7 @@
 """Searches that go on in PostgreSQL: their pages, what writes do to them, and connections that are lost."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -198,6 +199,21 @@ class TestConnections:
             with first, pytest.raises(TooManyQueries):
                 index.resumable_query(QUERY, top_k=5)
             index.resumable_query(QUERY, top_k=5)[1].stop()
+
+    def test_queries_of_one_page(self, dsn: str, postgres_schema: str) -> None:
+        """A query of one page finds a connection although as many resumable queries as are allowed hold theirs."""
+        with postgres_index(dsn, postgres_schema, options={"max_open_queries": 2}, type="dense") as index:
+            expected = fill(index)
+            fill(index, namespace="x")
+            _, first = index.resumable_query(QUERY, top_k=5)
+            _, second = index.resumable_query(QUERY, top_k=5, namespace="x")
+            with first, second:
+                with pytest.raises(TooManyQueries):
+                    index.resumable_query(QUERY, top_k=5)
+                assert expected[:5] == ids(index.query(QUERY, top_k=5))
+                with ThreadPoolExecutor(8) as threads:
+                    found = list(threads.map(lambda _: ids(index.query(QUERY, top_k=5)), range(16)))
+            assert [expected[:5]] * 16 == found
 
     def test_a_terminated_backend(self, index: Index, postgres_server: PostgresServer, postgres_schema: str) -> None:
         """A search whose backend is terminated has ended, which is what it says; the next one goes on as ever."""

@@ -33,7 +33,7 @@ def test_open_queries_hold_connections(postgres_server: PostgresServer, postgres
             second.stop()
             found = figures(metrics)
         assert (1, 1) == (found["connections", "cursors", "in_use"], found["connections", "cursors", "idle"])
-        assert (3, 8) == (found["max_connections", "cursors", None], found["max_connections", "workers", None])
+        assert (7, 8) == (found["max_connections", "cursors", None], found["max_connections", "workers", None])
         assert (0, 0) == (found["waiting_calls", "cursors", None], found["waiting_calls", "workers", None])
         assert found["connections", "workers", "idle"] > 0
 

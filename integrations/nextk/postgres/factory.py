@@ -22,6 +22,9 @@ __all__ = ["join_engine", "open_engine", "stored_names"]
 STATEMENT_TIMEOUT = 60.0
 """The seconds after which PostgreSQL gives a statement up, by default."""
 
+ONE_SHOTS = 4
+"""The connections beyond those of the resumable queries that may be open, so queries of one page find one."""
+
 
 def open_engine(
     address: DatabaseAddress,
@@ -46,7 +49,7 @@ def open_engine(
     """
     given = opening.given_models(keywords)
     exact = require_kind(keywords.get("exact") or False, bool, "exact")
-    database = Database(address, max_cursors=max_open_queries, statement_timeout=statement_timeout)
+    database = Database(address, max_cursors=max_open_queries + ONE_SHOTS, statement_timeout=statement_timeout)
     try:
         with contextlib.closing(database.connect()) as connection:
             prepare(connection, address.schema)
