@@ -1,5 +1,6 @@
 """Searches that go on in PostgreSQL: their pages, what writes do to them, and connections that are lost."""
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -121,6 +122,21 @@ class TestPages:
         found = {match.id: match.score for match in index.query(QUERY, top_k=1_000)}
         assert (ROWS + 1, 0.5) == (len(found), found["zero"])
         assert {0.5} == {match.score for match in index.query([0.0, 0.0], top_k=1_000)}
+
+
+@pytest.mark.parametrize("exact_rows", [1, 100])
+@pytest.mark.parametrize("similarity", ["cosine", "euclidean", "dot_product"])
+def test_very_large_components(dsn: str, postgres_schema: str, similarity: str, exact_rows: int) -> None:
+    """Records whose distances are beyond float32 come like all others, and every score is a number."""
+    large = [1e20, -1e20]
+    options = {"exact_rows": exact_rows}
+    with postgres_index(dsn, postgres_schema, options=options, type="dense", similarity=similarity) as index:
+        index.upsert([("a", [1e20, 1e20]), ("b", large), ("c", [1.0, 1.0]), ("d", [-1e20, -1e20])])
+        page, handle = index.resumable_query([1e20, 1e20], top_k=2)
+        with handle:
+            found = [*page, *handle.fetch_next(9)]
+        assert ["a", "b", "c", "d"] == sorted(ids(found)) == sorted(ids(index.query([1e20, 1e20])))
+        assert all(math.isfinite(match.score) for match in found)
 
 
 class TestWrites:

@@ -74,14 +74,16 @@ def rank_by_lists(
 def scores_of_distances(distances: NDArray[np.float64], similarity: Similarity) -> NDArray[np.float32]:
     """Return the scores, float32 (n,), for the distances that pgvector's operators give.
 
-    A vector of zeros has no cosine: its distance is NaN, and its score 0.5, as if it were at a right angle.
+    A vector of zeros has no cosine, and the products of very large components have no sum in float32: the distance is
+    NaN then, and the score 0.5, as if the vectors were at a right angle.
     """
     if similarity is Similarity.COSINE:
-        scores = 1 - np.clip(np.where(np.isnan(distances), 1.0, distances), 0, 2) / 2
+        scores = 1 - np.clip(distances, 0, 2) / 2
     elif similarity is Similarity.EUCLIDEAN:
         scores = 1 / (1 + distances**2)
     else:
         scores = np.clip((1 - distances) / 2, -_LARGEST, _LARGEST)
+    scores[np.isnan(scores)] = 0.5
     return scores.astype(np.float32)
 
 
