@@ -131,3 +131,24 @@ def test_an_order_is_never_closed_while_it_is_read() -> None:
         assert ["1"] == [match.id for match in page.result()]
         closing.result()
     assert 1 == held.closed
+
+
+@pytest.mark.parametrize("moment", ["snapshot", "ranking"])
+def test_a_close_during_a_start(moment: str) -> None:
+    """A start during which the engine is closed opens nothing, and what it has made is released."""
+    queries, held = OpenQueries(1, ManualClock()), HoldingOrder()
+
+    def rank() -> HoldingOrder:
+        if moment == "ranking":
+            queries.close()
+        return held
+
+    def take_snapshot() -> tuple[Callable[[], HoldingOrder], Callable[..., dict[int, Match]]]:
+        if moment == "snapshot":
+            queries.close()
+        return rank, load
+
+    with pytest.raises(QueryNotFound):
+        queries.start(QueryStart(take_snapshot, 10, 1))
+    assert 0 == len(queries)
+    assert ({"snapshot": 0, "ranking": 1}[moment]) == held.closed

@@ -193,11 +193,18 @@ class OpenQueries:
             return "", []
         rank, load = found
         with self._lock:  # before ranking, which would be wasted
+            if new.ended:  # the engine was closed meanwhile
+                raise _unknown(name)
             self._make_room(start.share)
             self._open[name] = self._starting.pop(name)
             self._next_sweep = min(self._next_sweep, self._clock() + start.max_idle)
         self._release_ended()  # the new order may need what the one holds that has made room
-        return name, self._read(name, new, new.begin(rank(), load), keep=False)
+        first_page = new.begin(rank(), load)
+        with self._lock:
+            if new.ended:  # by a close, when there was no order yet
+                self._end(new)
+                raise _unknown(name)
+        return name, self._read(name, new, first_page, keep=False)
 
     def _read(self, name: str, open_query: OpenQuery, page: RepeatablePage, *, keep: bool) -> list[Match]:
         """Read a page. If that fails, the query stays open only if `keep` is true and no row can be lost.
