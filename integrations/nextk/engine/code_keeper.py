@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from weakref import ref
 
 import numpy as np
 
@@ -26,6 +27,8 @@ _ROOM = 64 * 2**20  # bytes of the disk that are left to the records
 class CodeKeeper:
     """Stores codes and reads them, part by part, so that the lock of the engine is free in between.
 
+    It does not hold the storage: an index that is dropped while its codes are made is closed at once.
+
     Args:
         storage: The storage of the index.
         cache: The cache, which knows the namespace that columns belong to.
@@ -33,8 +36,8 @@ class CodeKeeper:
     """
 
     def __init__(self, storage: Storage, cache: EngineCache, lock: AbstractContextManager[object]) -> None:
-        self._storage = storage
-        self._cache = cache
+        self._storage = ref(storage)
+        self._cache = ref(cache)
         self._lock = lock
 
     def read(self, columns: Columns) -> tuple[Codebook, CodedRows] | None:
@@ -51,8 +54,9 @@ class CodeKeeper:
 
     def _read(self, columns: Columns) -> tuple[Codebook, CodedRows] | None:
         with self._lock:
-            key = self._cache.current().key_of(columns)
-            codebook = None if key is None else self._storage.codes.codebook(key)
+            storage, key = self._storage(), self._key_of(columns)
+            codebook = None if storage is None or key is None else storage.codes.codebook(key)
+            del storage
         if key is None or codebook is None:
             return None
         parts: list[CodedRows] = []
@@ -66,7 +70,13 @@ class CodeKeeper:
 
     def _part(self, key: int, number: int, codebook: Codebook) -> CodedRows | None:
         with self._lock:
-            return self._storage.codes.part(key, number, codebook)
+            storage = self._storage()
+            return None if storage is None else storage.codes.part(key, number, codebook)
+
+    def _key_of(self, columns: Columns) -> int | None:
+        """Return the key of the namespace that columns belong to; `None` if there is none any more."""
+        cache = self._cache()
+        return None if cache is None else cache.current().key_of(columns)
 
     def write(self, columns: Columns, codebook: Codebook, parts: Iterable[CodedRows], size: int) -> None:
         """Store the codes of a namespace in the place of those that are stored, unless it is deleted meanwhile.
@@ -78,27 +88,31 @@ class CodeKeeper:
             size: About how many bytes they have in all.
         """
         try:
-            if not self._storage.read_only and self._has_room(size):
+            if self._has_room(size):
                 self._write(columns, codebook, parts)
         except (*FAILURES, RefusedError, MemoryError) as error:
             log.info("codes are not kept in the file: %s", error)
 
     def _write(self, columns: Columns, codebook: Codebook, parts: Iterable[CodedRows]) -> None:
-        table, storage = self._storage.codes, self._storage
         with self._lock:
-            key = self._cache.current().key_of(columns)
-            if key is None:
+            storage, key = self._storage(), self._key_of(columns)
+            if storage is None or key is None:
                 return
             with storage.transaction():
-                table.replace(key, codebook)
+                storage.codes.replace(key, codebook)
+            del storage
         for number, part in enumerate(parts):
             with self._lock:
-                if self._cache.current().key_of(columns) != key:
+                storage = self._storage()
+                if storage is None or self._key_of(columns) != key:
                     return
                 with storage.transaction():
-                    table.add(key, number, part, codebook)
+                    storage.codes.add(key, number, part, codebook)
+                del storage
 
     def _has_room(self, size: int) -> bool:
-        """Return whether the disk has room for so many bytes, twice because of the journal, and for records besides."""
-        path = self._storage.path
-        return path is not None and shutil.disk_usage(path.parent).free > 2 * size + _ROOM
+        """Return whether the file can take so many bytes, twice because of the journal, and records besides."""
+        storage = self._storage()
+        if storage is None or storage.path is None or storage.read_only:
+            return False
+        return shutil.disk_usage(storage.path.parent).free > 2 * size + _ROOM

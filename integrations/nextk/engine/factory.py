@@ -43,12 +43,12 @@ def open_engine(path: Path | None, keywords: Mapping[str, Any], *, name: str = "
             own is missing, the path is not an index, another process holds it, or its disk is full or fails.
     """
     given = given_models(keywords)
+    pool_from, exact = require_pool_keywords(keywords)
     storage: Storage | None = None
     try:
         storage = Storage(connect(path, lambda: new_schema(keywords, given)))
         models = with_stored_models(given, storage.schema)
         schema = reopened(storage.schema, keywords, models)
-        pool_from, exact = require_pool_keywords(keywords)
         options = {"pool_from": pool_from, "exact": exact, **options}
         engine = EmbeddedEngine(storage, name=name, dense_model=models.dense, sparse_model=models.sparse, **options)
         engine.complete_schema(lambda _: schema)

@@ -1,10 +1,12 @@
 """Codes that are kept in the file of an index: which of them are taken again, and that nothing depends on them."""
 
+import gc
 import os
 import shutil
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nextk import Index, Vector
 from nextk.engine import dense
 from nextk.engine.backup import back_up_file
 from nextk.engine.check import open_file
@@ -550,3 +553,34 @@ def test_killed(tmp_path: Path, owner: str, function: str, calls: int, kept: lis
         assert 1_000 == len(make_codes(rig))
         holds(rig, VECTORS)
     assert ["codebook", *range(16)] == stored(path)
+
+
+def test_an_index_that_is_dropped_while_its_codes_are_made(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index that is dropped unclosed can be opened again at once, although a thread still makes its codes."""
+    training, go_on = threading.Event(), threading.Event()
+    train = VectorCodes.train
+
+    def slow(codes: VectorCodes, snapshot: Any) -> None:
+        training.set()
+        assert go_on.wait(10)
+        train(codes, snapshot)
+
+    monkeypatch.setattr(VectorCodes, "train", slow)
+    monkeypatch.setattr(pools, "_UNKEPT_PART", 1)
+    place = tmp_path / "dropped"
+    index = Index.embedded(place, type="dense", dimension=VECTORS.shape[1], pool_from=1)
+    index.upsert([Vector(str(row), vector) for row, vector in enumerate(VECTORS)])
+    index.query(vector=VECTORS[0])
+    assert training.wait(10)
+    del index
+    gc.collect()
+    try:
+        with Index.embedded(place, exact=True) as again:
+            assert len(VECTORS) == again.info().vector_count
+    finally:
+        go_on.set()
+        for thread in threading.enumerate():
+            if thread.name == "nextk-pool":
+                thread.join()

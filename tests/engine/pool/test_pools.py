@@ -11,6 +11,7 @@ import pytest
 
 from nextk.engine import dense
 from nextk.engine.columns import Columns
+from nextk.engine.pool import pools as pools_module
 from nextk.engine.pool import threshold
 from nextk.engine.pool.codes import VectorCodes
 from nextk.engine.pool.pools import Pools
@@ -205,6 +206,17 @@ class TestFailures:
         [record] = caplog.records
         assert "pip install 'nextk[scale]'" in record.getMessage()
         assert logging.WARNING == record.levelno
+
+    def test_unloadable(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        """A faiss that is installed, but cannot be loaded, counts as a missing one, and the warning has the reason."""
+
+        def fail(*_: object) -> None:
+            raise ImportError("libgomp.so.1: cannot open shared object file")
+
+        monkeypatch.setattr(pools_module, "require", fail)
+        pools, columns = Pools(1), columns_of(VECTORS)
+        assert all(is_pooled(pools, columns) for _ in range(3))
+        assert ["faiss cannot be loaded (libgomp.so.1" in record.getMessage() for record in caplog.records] == [True]
 
     @pytest.mark.parametrize("similarity", [Similarity.EUCLIDEAN, Similarity.DOT_PRODUCT], ids=["euclidean", "dot"])
     def test_missing_without_signs(

@@ -1,11 +1,13 @@
 """The number of records from which a namespace has a pool."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextk import Index
 from nextk.engine.pool.threshold import POOLED_BYTES, default_pool_from, require_pool_keywords
 from nextk.errors import ClientError
 
@@ -52,3 +54,11 @@ def test_wrong_keywords(keywords: dict[str, Any], named: str) -> None:
     """Values that are not allowed, and both keywords at once, are refused by name."""
     with pytest.raises(ClientError, match=named):
         require_pool_keywords(keywords)
+
+
+def test_a_refused_opening_makes_no_file(tmp_path: Path) -> None:
+    """An opening that is refused for these keywords leaves no new index behind."""
+    path = tmp_path / "index"
+    with pytest.raises(ClientError):
+        Index.embedded(path, type="dense", dimension=4, exact=True, pool_from=3)
+    assert not path.exists()

@@ -227,7 +227,7 @@ class VectorCodes:
         Args:
             centroids: The codebook; this and the codes are such as `fits` accepts.
             snapshot: A snapshot with these slots.
-            codes: PoolCodes, uint8 (n, bytes).
+            codes: Codes, uint8 (n, bytes).
             places: The place of the code of each of the first slots, int64 (m,). Where it is -1, the slot is coded.
         """
         faiss, index, packer = self._faiss, self._index, self._index.get_CodePacker()

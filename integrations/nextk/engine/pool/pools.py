@@ -39,9 +39,9 @@ _UNCODED = 64  # rows; a search scores so many in less time than it takes to fin
 _DRIFTED_PART = 8  # a codebook that finds too little is not the fault of the rows if one in so many of them is new
 _UNKEPT_PART = 16  # codes are stored once more than one in so many is not, so that not every write stores them all
 
-_MISSING = (
-    "an index of %d vectors is searched by %s, because faiss-cpu is not installed. To search it several times faster, "
-    "run: pip install 'nextk[scale]'. To have it scanned always, open it with exact=True"
+_WITHOUT_FAISS = (
+    "an index of %d vectors is searched by %s, because %s. To search it several times faster, run: pip install "
+    "'nextk[scale]'. To have it scanned always, open it with exact=True"
 )
 
 
@@ -200,12 +200,16 @@ class Pools:
                 require("faiss", "scale")
                 self._has_faiss = True
             except MissingExtraError:
-                self._has_faiss = False
-                self.exact = similarity is not Similarity.COSINE
-                log.warning(
-                    _MISSING, len(columns), "scanning all of them" if self.exact else "the signs of their numbers"
-                )
+                self._do_without_faiss(columns, similarity, "faiss-cpu is not installed")
+            except Exception as error:  # it is installed, but not for this machine
+                self._do_without_faiss(columns, similarity, f"faiss cannot be loaded ({error})")
         return not self.exact
+
+    def _do_without_faiss(self, columns: Columns, similarity: Similarity, reason: str) -> None:
+        self._has_faiss = False
+        self.exact = similarity is not Similarity.COSINE
+        way = "scanning all of them" if self.exact else "the signs of their numbers"
+        log.warning(_WITHOUT_FAISS, len(columns), way, reason)
 
     def _work(self) -> None:
         """Make all codes that are due, one namespace after the other."""
@@ -265,7 +269,7 @@ class Pools:
     def _kept(self, columns: Columns, snapshot: Snapshot, coded: _Coded) -> _Coded:
         """Keep codes, if many of them are not kept yet."""
         codes = coded.codes
-        if self._keeper is None or not isinstance(codes, VectorCodes):
+        if self._keeper is None or self._closed or not isinstance(codes, VectorCodes):
             return coded
         if (len(codes) - coded.kept) * _UNKEPT_PART <= len(codes):
             return coded
