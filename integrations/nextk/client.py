@@ -122,8 +122,9 @@ class Index(RecordClient):
             fusion_algorithm: How a hybrid query joins its dense and its sparse list; `None` means `RRF`.
             query_mode: Which half of a hybrid index answers a query by text; `None` means both.
             exact: Whether the matches come in exact order although the index searches large namespaces approximately,
-                so that a few records come a page late. It costs a scan of all vectors. Only an embedded index and
-                `nextk serve` know it; a server that has not said yet whether it does is asked by `info` first.
+                so that a few records come a page late. It costs a scan of all vectors. Indexes that are embedded
+                or on PostgreSQL and `nextk serve` know it; a server that has not said yet whether it does is asked by
+                `info` first.
 
         Returns:
             The matches, best first. Dense scores lie in 0..1; sparse and fused scores have no fixed range.

@@ -59,8 +59,8 @@ class ResumableRetriever(Streaming, Writing, OverStores):
         weighting: `"idf"` weighs the sparse query by the rarity of its terms, `"none"` does not; unset: as the index
             wants it, which is asked once, and none for an index that does not say.
         exact: Whether documents come in exact order although the index searches large namespaces approximately, so that
-            a few come a page late. It costs a scan of all vectors; unset: no. Only an embedded index and `nextk serve`
-            know it, and no `source` of another kind does.
+            a few come a page late. It costs a scan of all vectors; unset: no. Indexes that are embedded or on
+            PostgreSQL and `nextk serve` know it, and no `source` of another kind does.
         until: A policy of `nextk.until`. One call then goes on, page by page, until the policy has enough. What the
             policy does not keep is never handed out, and an opened search does not hand it out either.
         max_results: The largest number of documents that a call with a policy returns. Its default, 200, gives way to a

@@ -129,8 +129,8 @@ class ResumableRetriever(FromStores, TopK, Opening, Writing, ClosingMixin, Refus
         source: A source of `nextk.stores` that is searched instead of an index. Arguments that only an index takes are
             refused then, and `filters`, `doc_ids` and `node_ids` are all checked here.
         exact: Whether nodes come in exact order although the index searches large namespaces approximately, so that a
-            few come a page late. It costs a scan of all vectors. Only an embedded index and `nextk serve` know it, and
-            no `source` of another kind does.
+            few come a page late. It costs a scan of all vectors. Indexes that are embedded or on PostgreSQL and
+            `nextk serve` know it, and no `source` of another kind does.
         **unknown: No other argument is taken.
 
     Raises:

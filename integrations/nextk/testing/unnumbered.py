@@ -91,11 +91,18 @@ def whole_body(reply: list[Message]) -> bytes:
 
 
 def _without(body: bytes, *names: str) -> bytes:
-    """Return a JSON object without some fields; anything else as it is."""
-    fields = fields_of(body)
-    if fields is None or fields.keys().isdisjoint(names):
+    """Return a JSON object, or a list of some, without some fields; anything else as it is."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
         return body
-    return json.dumps({name: value for name, value in fields.items() if name not in names}).encode()
+    objects = found if isinstance(found, list) else [found]
+    if not any(isinstance(each, dict) and not each.keys().isdisjoint(names) for each in objects):
+        return body
+    for each in objects:
+        for name in names if isinstance(each, dict) else ():
+            each.pop(name, None)
+    return json.dumps(found).encode()
 
 
 def fields_of(body: bytes) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ def require_exact_search(operation: Operation[Any], numbering: Numbering) -> Non
     """
     if operation.exact and not numbering.said:
         message = (
-            "this server has no exact search: only an embedded index and `nextk serve` do, and it does not say that it "
-            "is one. Leave exact= out"
+            "this server has no exact search: indexes that are embedded or on PostgreSQL and `nextk serve` do, and it "
+            "does not say that it is one. Leave exact= out"
         )
         raise ClientError(message)
