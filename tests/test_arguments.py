@@ -86,6 +86,13 @@ class TestRequireCount:
         with pytest.raises(ClientError, match=r"^n=4 must be a whole number, at least 5$"):
             require_count(4, "n", 5)
 
+    @pytest.mark.parametrize("value", [0, 6, HUGE, True, 2.0], ids=["low", "high", "huge", "bool", "float"])
+    def test_a_range(self, value: object) -> None:
+        """Where there is a largest number, it is accepted, and whatever is out of the range is refused with both."""
+        require_count(5, "n", 1, 5)
+        with pytest.raises(ClientError, match=r" must be a whole number, from 1 to 5$"):
+            require_count(value, "n", 1, 5)
+
 
 class TestDidYouMean:
     """Names that nobody knows."""

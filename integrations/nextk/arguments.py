@@ -199,19 +199,22 @@ def iterator_of(given: object) -> Iterator[Any] | None:
         return None
 
 
-def require_count(value: object, name: str, least: int = 1) -> None:
-    """Require that an argument is a whole number and not too small.
+def require_count(value: object, name: str, least: int = 1, most: int | None = None) -> None:
+    """Require that an argument is a whole number, and neither too small nor too large.
 
     Args:
         value: The argument. Only an `int` is a whole number here: neither a `bool` nor a number of numpy's is one.
         name: The name of the argument, for the error message.
         least: The smallest number that is allowed.
+        most: The largest number that is allowed; `None` for no limit.
 
     Raises:
-        ClientError: The argument is not a whole number, or is smaller than `least`. The message names the argument.
+        ClientError: The argument is not a whole number, or is out of bounds. The message names the argument.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        message = f"{name}={written(value)} must be a whole number, at least {least}"
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
+        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+        message = f"{name}={written(value)} must be a whole number, {bounds}"
         raise ClientError(message)
 
 

@@ -330,6 +330,35 @@ def test_arguments(sources: Any, arguments: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("ef_search", [0, 1_001, None, "x", 10.0, True]),
+        ("read_ahead", [-5, "x", 10**12, False]),
+        ("max_scan_tuples", [0, -1, 2**31, 1.5]),
+        ("max_open", [0, -1, "x", None]),
+        ("max_wait", [-1, "x", None, float("inf"), float("nan"), 1e9]),
+    ],
+    ids=["ef_search", "read_ahead", "max_scan_tuples", "max_open", "max_wait"],
+)
+def test_bounds(sources: Any, name: str, wrong: list[Any]) -> None:
+    """A number that is out of bounds, or is none, is refused by the name of its argument before anything is sent."""
+    for value in wrong:
+        with pytest.raises(ClientError, match=f"^{name}="):
+            sources(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"ef_search": 1, "read_ahead": 0, "max_scan_tuples": 1}, {"ef_search": 1_000, "max_scan_tuples": 2**31 - 1}],
+    ids=["least", "most"],
+)
+def test_within_bounds(sources: Any, table: RankedTable, settings: dict[str, int]) -> None:
+    """The smallest and the largest numbers are taken by PostgreSQL as well, and every row comes."""
+    with RetrievalSession(sources(max_open=1, **settings), QUERY, IDS, config=config()) as search:
+        assert sorted(table.order(VECTOR, 100)) == sorted(search.fetch_next(1_000))
+
+
+@pytest.mark.parametrize(
     ("query", "words"),
     [
         (SearchQuery(data="sky"), "searched by vectors"),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nextk.arguments import choose, require_callable
+from nextk.arguments import choose, require_callable, require_count, require_number
 from nextk.errors import ClientError
 from nextk.extras import require
 from nextk.sessions.query import RetrievalMode, SearchQuery
@@ -27,6 +27,14 @@ MAX_OPEN = 16
 """The number of connections, and so of open searches, of a source."""
 MAX_WAIT = 5.0
 """The seconds that a search waits for a connection."""
+_ONE_DAY = 86_400.0
+_BOUNDS = {
+    "ef_search": (1, 1_000),  # of pgvector
+    "read_ahead": (0, 1_000_000_000),  # with the rows of a page, it is a number of rows that PostgreSQL can fetch
+    "max_scan_tuples": (1, 2_147_483_647),  # of pgvector
+    "max_open": (1, None),
+}
+"""The smallest and the largest of each whole number among the arguments."""
 
 
 class PostgresSource(ExclusionSource):
@@ -64,14 +72,14 @@ class PostgresSource(ExclusionSource):
         item_of: A function that makes the result of a retriever of a row, a LangChain `Document` or a LlamaIndex node;
             absent: the retriever makes it of the text and the metadata.
         stateless: Whether nothing is kept open between two pages.
-        ef_search: The number of candidates of each round of an HNSW index.
+        ef_search: The number of candidates of each round of an HNSW index, 1 to 1,000.
         read_ahead: The number of rows that are read ahead of the page to repair their order; absent: half of
             `ef_search`, and 10 for a search with a filter.
         strict: Whether pgvector keeps the order by itself, at the price of rows that come at the end alone.
         max_scan_tuples: The number of tuples that an index visits before the rest is gathered and sorted; absent: a
             twentieth of the table for a search with a condition.
         max_open: The number of connections of a pool that is made of a connection string.
-        max_wait: The seconds that a search waits for a connection.
+        max_wait: The seconds that a search waits for a connection, at most a day.
         store_id: A name for what the table holds, by which cursors are told from those of others; absent: the names of
             the table and of its columns.
 
@@ -113,6 +121,8 @@ class PostgresSource(ExclusionSource):
         for name, function in (("filter_of", filter_of), ("item_of", item_of)):
             if function is not None:
                 require_callable(function, name)
+        _require_counts(ef_search=ef_search, read_ahead=read_ahead, max_scan_tuples=max_scan_tuples, max_open=max_open)
+        require_number(max_wait, "max_wait", 0, _ONE_DAY)
         self._connections = Connections(connection, max_open, max_wait)
         self.table = table_name(table)
         self._key, self._embedding, self._text, self._metadata = key, embedding, text, metadata
@@ -232,6 +242,19 @@ class PostgresSource(ExclusionSource):
         if math.isnan(distance):  # of a vector of zeros, which has no cosine
             return -1.0
         return 1 - distance if self._operator.value == "<=>" else -distance
+
+
+def _require_counts(ef_search: int, max_open: int, **optional: int | None) -> None:
+    """Refuse a whole number that is out of bounds.
+
+    Raises:
+        ClientError: There is one. The message names it.
+    """
+    given = {"ef_search": ef_search, "max_open": max_open}
+    given.update((name, number) for name, number in optional.items() if number is not None)
+    for name, number in given.items():
+        least, most = _BOUNDS[name]
+        require_count(number, name, least, most)
 
 
 def _require_dense(query: SearchQuery) -> None:
