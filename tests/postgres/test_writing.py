@@ -1,5 +1,6 @@
 """Writes to indexes on PostgreSQL, from several processes, which two engines over one database stand for."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +23,14 @@ def indexes(postgres_server: PostgresServer, postgres_schema: str) -> Iterator[t
         postgres_index(postgres_server.dsn, postgres_schema) as other,
     ):
         yield one, other
+
+
+def await_waiting(server: PostgresServer, application_name: str, count: int) -> None:
+    """Return once so many connections of an application wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+    end = time.monotonic() + 60
+    while server.execute(waiting, application_name) != [(count,)]:
+        assert time.monotonic() < end
 
 
 def test_the_first_write_decides_for_all(indexes: tuple[Index, Index]) -> None:
@@ -68,18 +77,41 @@ def test_writers_of_the_same_records(indexes: tuple[Index, Index]) -> None:
     assert len(set(ids(found))) == len(found) == one.info().vector_count == other.info().vector_count
 
 
+@pytest.mark.parametrize("namespace", ["", None], ids=repr)
+def test_a_reset_during_the_first_write(
+    postgres_server: PostgresServer, postgres_schema: str, namespace: str | None
+) -> None:
+    """A reset that waits for the first write of another process deletes all of it, the sparse vectors as well."""
+    dsn = make_conninfo(postgres_server.dsn, application_name=postgres_schema)
+    lock = sql.SQL("SELECT 1 FROM {} FOR UPDATE").format(sql.Identifier(postgres_schema, "namespaces"))
+    with (
+        postgres_index(dsn, postgres_schema) as one,
+        postgres_index(dsn, postgres_schema) as stale,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        with psycopg.connect(postgres_server.dsn) as other:
+            assert [(1,)] == other.execute(lock).fetchall()
+            write = threads.submit(one.upsert, [Vector("a", sparse_vector=([1, 2], [0.5, 1.5]))])
+            await_waiting(postgres_server, postgres_schema, 1)
+            reset = threads.submit(stale.reset, all=True) if namespace is None else threads.submit(stale.reset)
+            await_waiting(postgres_server, postgres_schema, 2)
+        write.result()
+        reset.result()
+        assert 0 == one.info().vector_count == stale.info().vector_count
+        postings = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(postgres_schema, "postings_1"))
+        assert [(0,)] == postgres_server.execute(postings)
+
+
 def test_readers_do_not_wait_for_writers(postgres_server: PostgresServer, postgres_schema: str) -> None:
     """Records can be read while as many writers as have connections wait for the lock of a namespace."""
     dsn = make_conninfo(postgres_server.dsn, application_name=postgres_schema)
     lock = sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(sql.Identifier(postgres_schema, "namespaces"))
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
     with postgres_index(dsn, postgres_schema, type="dense") as index, ThreadPoolExecutor(8) as threads:
         fill(index, 1)
         with psycopg.connect(postgres_server.dsn) as other:
             other.execute(lock)
             writes = [threads.submit(fill, index, 2) for _ in range(8)]
-            while postgres_server.execute(waiting, postgres_schema) != [(8,)]:
-                assert not any(write.done() for write in writes)
+            await_waiting(postgres_server, postgres_schema, 8)
             assert ["r0"] == [found.id for found in index.fetch(["r0"]) if found is not None]
             assert ["r0"] == ids(index.query([1.0, 0.0]))
         assert [["r0", "r1"]] * 8 == [write.result() for write in writes]

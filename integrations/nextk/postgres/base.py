@@ -160,7 +160,6 @@ class BasePostgresEngine:
         if not namespace:
             message = "The default namespace cannot be deleted; reset it instead"
             raise RefusedError(message, 422)
-        self._refresh()
         with self._database.writing() as connection:
             found = self._namespaces.lock(connection, namespace)
             if found is None:
@@ -186,7 +185,6 @@ class BasePostgresEngine:
             message = "The default namespace can be neither renamed nor replaced"
             raise RefusedError(message, 422)
         refuse_nul(new, "namespace")
-        self._refresh()
         with self._database.writing() as connection:
             found, target = self._namespaces.lock_two(connection, namespace, new)
             if found is None:
@@ -274,7 +272,10 @@ class BasePostgresEngine:
         """Delete all records of a namespace that is locked."""
         if namespace.next_number == 1:
             return
-        if self._stored_schema.sparse:
+        schema = self._stored_schema
+        if not has_tables(schema):  # a first write may have made them just before the lock
+            schema = self._read_schema(connection)
+        if schema.sparse:
             sparse.clear(connection, self._tables.schema, self._tables.number, namespace.key)
         self._record_table.clear(connection, namespace.key)
         self._namespaces.begin_anew(connection, namespace.key)

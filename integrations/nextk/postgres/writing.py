@@ -79,7 +79,6 @@ class WritingPostgresEngine(BasePostgresEngine):
 
         A namespace that does not exist is not created.
         """
-        self._refresh()
         with self._database.writing() as connection:
             if namespace is None:
                 chosen = self._namespaces.lock_all(connection)
