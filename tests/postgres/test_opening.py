@@ -128,6 +128,15 @@ class TestRoles:
         ):
             Index.postgres(dsn, schema=postgres_schema)
 
+    def test_a_schema_of_its_own(self, postgres_server: PostgresServer, postgres_schema: str) -> None:
+        """A role that may make no schema makes the tables in a schema that it owns."""
+        with role(postgres_server, postgres_schema) as dsn:
+            own = sql.SQL("CREATE SCHEMA {0} AUTHORIZATION {0}").format(sql.Identifier(postgres_schema))
+            postgres_server.execute(own)
+            with Index.postgres(dsn, schema=postgres_schema, type="dense") as index:
+                expected = fill(index, 3)
+                assert expected == ids(index.query([1.0, 0.0]))
+
     def test_tables_that_exist(
         self, postgres_server: PostgresServer, postgres_schema: str, caplog: pytest.LogCaptureFixture
     ) -> None:

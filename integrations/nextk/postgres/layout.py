@@ -133,9 +133,11 @@ def _exists(connection: DatabaseConnection, tables: Tables) -> bool:
 def _create(connection: DatabaseConnection, tables: Tables) -> None:
     if connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone() is None:
         connection.execute("CREATE EXTENSION vector")
+    spaces = connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", (tables.schema,))
+    if spaces.fetchone() is None:  # else the right to make one would be needed
+        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(tables.schema)))
     made = sql.SQL(
         """
-        CREATE SCHEMA IF NOT EXISTS {schema};
         CREATE TABLE {indexes} (
             number int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             name text COLLATE "C" NOT NULL UNIQUE,
@@ -152,7 +154,6 @@ def _create(connection: DatabaseConnection, tables: Tables) -> None:
         INSERT INTO {layout} VALUES ({version})
         """
     ).format(
-        schema=sql.Identifier(tables.schema),
         indexes=tables.indexes,
         namespaces=tables.namespaces,
         layout=tables.layout,
