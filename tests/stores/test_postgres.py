@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import pickle
+from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, ClassVar
@@ -300,6 +301,50 @@ def test_a_pool_of_the_user(sources: Any, table: RankedTable) -> None:
         source.close()
         with pool.connection() as connection:
             assert str(connection.execute("SELECT 1 AS one").fetchone()) == "{'one': 1}"
+
+
+class PoolInTransactions(ConnectionPool[Any]):
+    """A pool of a user whose connections are in a transaction when they are taken."""
+
+    def getconn(self, timeout: float | None = None) -> Any:
+        """Take a connection, and begin a transaction."""
+        connection = super().getconn(timeout)
+        connection.execute("SELECT 1")
+        return connection
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+def test_a_scan_that_cannot_begin(sources: Any, table: RankedTable, stateless: bool) -> None:
+    """A connection on which no scan can begin goes back to the pool, so that the next search has one to try."""
+    with PoolInTransactions(table.dsn, min_size=0, max_size=1, open=True) as pool:
+        source = sources(pool, stateless=stateless, max_wait=0.5)
+        for _ in range(2):
+            with pytest.raises(ClientError, match="in a transaction"):
+                source.search().fetch_first(QUERY, 1)
+        assert 1 == pool.get_stats()["pool_available"]
+
+
+@pytest.mark.parametrize("ending", ["take", "close"])
+def test_dropped_searches_in_two_threads(sources: Any, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """The connection of a dropped search may be given back by another thread, just when this one was about to."""
+    source = sources(max_open=1)
+    connections = source._connections
+
+    class Contended(deque[Any]):
+        def __len__(self) -> int:
+            seen = super().__len__()
+            if seen:  # the other thread comes after the look, and before the next step
+                connections.give_back(self.popleft())
+            return seen
+
+    monkeypatch.setattr(connections._own(), "orphans", Contended())
+    search = source.search()
+    search.fetch_first(QUERY, 1)
+    del search
+    gc.collect()
+    if ending == "take":
+        assert 1 == len(source.query(QUERY, 1))
+    source.close()
 
 
 def test_pickling(sources: Any) -> None:

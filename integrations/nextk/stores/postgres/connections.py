@@ -80,8 +80,7 @@ class Connections:
         from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
         owned, pool = self._own(), self._opened()
-        while owned.orphans:
-            self.give_back(owned.orphans.popleft())
+        self._give_orphans_back()
         try:
             connection: Connection[Any] = pool.getconn(self._max_wait)
         except PoolClosed as error:
@@ -118,6 +117,15 @@ class Connections:
         """
         self._own().orphans.append(connection)
 
+    def _give_orphans_back(self) -> None:
+        orphans = self._own().orphans
+        while True:
+            try:
+                connection = orphans.popleft()
+            except IndexError:  # no look before: another thread may take the last one meanwhile
+                return
+            self.give_back(connection)
+
     @contextmanager
     def one(self) -> "Iterator[Connection[Any]]":
         """Have a connection while the block runs."""
@@ -132,8 +140,7 @@ class Connections:
         owned = self._own()
         with owned.lock:
             self._closed = True
-        while owned.orphans:
-            self.give_back(owned.orphans.popleft())
+        self._give_orphans_back()
         if owned.pool is not None:
             owned.pool.close()
 

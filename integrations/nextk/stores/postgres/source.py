@@ -192,7 +192,11 @@ class PostgresSource(ExclusionSource):
 
         ranked, options = self._ranked(query), self._options_of(query, max_idle)
         connection = self._connections.take()
-        return connection, RankedScan(connection, ranked, options=options)
+        try:
+            return connection, RankedScan(connection, ranked, options=options)
+        except BaseException:
+            self._connections.give_back(connection)
+            raise
 
     def _scan_page(self, scan: "RankedScan", count: int) -> list[QueryResult]:
         return list(self._rows(scan.fetch_next(count)))
