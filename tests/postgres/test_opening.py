@@ -105,7 +105,8 @@ def test_the_index_of_the_vectors(
 ) -> None:
     """Up to 2,000 dimensions pgvector indexes vectors, up to 4,000 rounded ones, and beyond that none.
 
-    The index is made once a namespace has more records than full lists are made for.
+    The index is made once a namespace has more records than full lists are made for, and is what makes order
+    approximate.
     """
     options = {"exact_rows": 2}
     with postgres_index(postgres_server.dsn, postgres_schema, "one", options, type="dense") as index:
@@ -113,6 +114,7 @@ def test_the_index_of_the_vectors(
         assert [] == vector_indexes(postgres_server, postgres_schema)
         index.upsert([("c", [1.0, *[0.0] * (dimension - 1)])])
         assert ["a", "c", "b"] == ids(index.query([1.0] * dimension, top_k=3))
+        assert bool(indexed) == index.info().approximate
     found = vector_indexes(postgres_server, postgres_schema)
     assert [True] * bool(indexed) == [indexed in definition for definition in found]
 

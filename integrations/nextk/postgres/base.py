@@ -16,7 +16,7 @@ from nextk.engine.text import DenseModel, SparseModel
 from nextk.errors import ClientError, RefusedError
 from nextk.postgres import sparse
 from nextk.postgres.database import Database, DatabaseConnection
-from nextk.postgres.layout import Tables, create_record_tables, has_tables
+from nextk.postgres.layout import HALF_DIMENSIONS, Tables, create_record_tables, has_tables
 from nextk.postgres.metadata_text import refuse_nul
 from nextk.postgres.namespaces import Namespace, NamespaceTable
 from nextk.postgres.pool_use import PoolUse
@@ -133,7 +133,8 @@ class BasePostgresEngine:
                 size = self._record_table.size(connection)
                 if schema.sparse:
                     size += sparse.size(connection, self._tables.schema, self._tables.number)
-        approximate = schema.dense and not self._exact and any(count > self._exact_rows for count in counts.values())
+        indexed = schema.dense and (schema.dimension or 0) <= HALF_DIMENSIONS
+        approximate = indexed and not self._exact and any(count > self._exact_rows for count in counts.values())
         return Stats(size, counts, approximate)
 
     def filter_seconds(self) -> float:
