@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -15,9 +16,12 @@ from nextk import Index
 from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
 from tests.support.local_server import LocalServer
-from tests.support.postgres_server import PostgresServer, fresh_schema, postgres_running
 from tests.support.sentence_index import TEXTS, open_queries, sentences
 from tests.support.transports import TRANSPORTS, Opener, Wire
+
+if TYPE_CHECKING:
+    # The tests of the adapters run without psycopg, too: it is imported where a test wants a server.
+    from tests.support.postgres_server import PostgresServer
 
 # An example may take as long as the machine is busy: the other workers are.
 settings.register_profile("suite", deadline=None)
@@ -64,22 +68,28 @@ def local_server() -> Iterator[LocalServer]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator["PostgresServer"]:
     """A PostgreSQL server with pgvector, which each process of the tests starts once, if a test needs it."""
+    from tests.support.postgres_server import postgres_running
+
     with postgres_running() as server:
         yield server
 
 
 @pytest.fixture
-def postgres_schema(postgres_server: PostgresServer) -> Iterator[str]:
+def postgres_schema(postgres_server: "PostgresServer") -> Iterator[str]:
     """The name of a database schema on the server that does not exist yet; it is dropped after the test."""
+    from tests.support.postgres_server import fresh_schema
+
     with fresh_schema(postgres_server) as name:
         yield name
 
 
 @pytest.fixture(scope="session")
-def shared_schema(postgres_server: PostgresServer) -> Iterator[tuple[str, str]]:
+def shared_schema(postgres_server: "PostgresServer") -> Iterator[tuple[str, str]]:
     """The connection string, and a database schema for indexes of many tests, which have names of their own."""
+    from tests.support.postgres_server import fresh_schema
+
     with fresh_schema(postgres_server) as name:
         yield postgres_server.dsn, name
 

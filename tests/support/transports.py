@@ -18,8 +18,6 @@ from nextk import AsyncIndex, Index
 from nextk.engine.factory import open_engine
 from nextk.engine.protocol import Engine
 from nextk.operations import Operation
-from nextk.postgres.database import DatabaseAddress
-from nextk.postgres.factory import open_engine as open_postgres
 from nextk.server.codec import answer
 from nextk.transport.in_process import InProcessTransport, SharedEngine
 from tests.support.local_server import LocalServer
@@ -150,6 +148,10 @@ class Opener:
     def _engine(self, name: str, keywords: dict[str, Any], options: dict[str, Any]) -> Engine:
         if self.database is None:
             return open_engine(None, keywords, name=name, **options)
+        # Imported here, because the tests of the adapters run without psycopg, too.
+        from nextk.postgres.database import DatabaseAddress
+        from nextk.postgres.factory import open_engine as open_postgres
+
         return open_postgres(DatabaseAddress(*self.database, name), keywords, **options)
 
     def _client(self, name: str, engine: Engine) -> AsyncIndex:
