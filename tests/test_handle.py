@@ -245,7 +245,7 @@ class TestDropping:
         held = [await started(index)]
         with pytest.warns(ResourceWarning):
             held.clear()
-        open_index.engine(index).close = lambda: None  # type: ignore[method-assign]  # to look into it afterwards
+        open_index.engine(index).close = lambda: None  # to look into it afterwards
         await index.close()
         assert 0 == open_index.engine(index).open_queries()
 

@@ -64,7 +64,7 @@ class TestLeaving:
         """What they hand over on closing is stopped."""
         index = open_index("dense", dimension=1)
         engine = open_index.engine(index)
-        engine.close = lambda: None  # type: ignore[method-assign]  # to look into it afterwards
+        engine.close = lambda: None  # to look into it afterwards
         await index.upsert([("a", [1.0])])
         _, handle = await index.resumable_query([1.0])
         inner = getattr(handle, "inner", handle)
