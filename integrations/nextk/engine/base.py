@@ -8,7 +8,6 @@ from collections.abc import Callable
 from nextk.engine import backup, records
 from nextk.engine.cache import EngineCache
 from nextk.engine.code_keeper import CodeKeeper
-from nextk.engine.failures import refusing_failures
 from nextk.engine.filter.seconds import FilterSeconds
 from nextk.engine.filter.store import FieldBudget
 from nextk.engine.open_queries import Clock, OpenQueries
@@ -29,7 +28,6 @@ FILTER_TIMEOUT = 10.0
 FILTER_COLUMN_BYTES = 256 * 2**20
 
 
-@refusing_failures
 class BaseEngine:
     """The half of the embedded engine that handles the index as a whole: schema, namespaces, figures and its end.
 

@@ -5,14 +5,13 @@ that met it (`refusing_failures`). The code of the error decides, because its te
 """
 
 import errno
-import functools
-import inspect
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from nextk.engine.refusing import refuse_failures
 from nextk.errors import ClientError, IndexLocked, RefusedError
 
 __all__ = ["FAILURES", "Failure", "explain", "held", "is_damage", "refusal", "refusing_failures"]
@@ -107,27 +106,12 @@ _BY_ERRNO: Mapping[int | None, _Failure] = {
 
 
 def refusing_failures(engine: _EngineClass) -> _EngineClass:
-    """Make every public method of an engine's class raise `RefusedError` for the failures of its storage.
+    """Make every public method of an engine and of its bases raise `RefusedError` for the failures of its storage.
 
     Args:
         engine: The class, whose instances have a `name`. Properties stay as they are.
     """
-    for name, method in list(vars(engine).items()):
-        if inspect.isfunction(method) and not name.startswith("_"):
-            setattr(engine, name, _refusing(method))
-    return engine
-
-
-def _refusing(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        try:
-            return method(self, *arguments, **keywords)
-        except FAILURES as error:
-            # In no variable here: an error that its own traceback refers to would live on, with open statements.
-            raise refusal(error, self.name) from error
-
-    return call
+    return refuse_failures(engine, FAILURES, refusal)
 
 
 def refusal(error: Failure, name: str) -> RefusedError:

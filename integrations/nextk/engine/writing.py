@@ -7,7 +7,6 @@ from nextk.engine import records
 from nextk.engine.abandonment import require_wanted
 from nextk.engine.base import BaseEngine
 from nextk.engine.columns import Columns
-from nextk.engine.failures import refusing_failures
 from nextk.engine.filter.syntax import parse
 from nextk.engine.parts import in_parts
 from nextk.engine.passing import PassingRows
@@ -15,7 +14,6 @@ from nextk.engine.stored import StoredRecord, vector_rows
 from nextk.errors import RefusedError
 
 
-@refusing_failures
 class WritingEngine(BaseEngine):
     """The part of the embedded engine that stores, changes and deletes records.
 

@@ -21,7 +21,6 @@ from nextk.postgres.metadata_text import refuse_nul
 from nextk.postgres.namespaces import Namespace, NamespaceTable
 from nextk.postgres.pool_use import PoolUse
 from nextk.postgres.records import RecordTable
-from nextk.postgres.refusals import refusing_failures
 from nextk.postgres.stored_index import StoredIndex
 
 __all__ = ["BasePostgresEngine"]
@@ -37,7 +36,6 @@ EXACT_ROWS = 5_000
 """The number of records up to which a namespace is ranked from full lists, exactly and without holding a connection."""
 
 
-@refusing_failures
 class BasePostgresEngine:
     """The part of the engine that handles the index as a whole: its schema, its namespaces, its figures and its end.
 

@@ -5,15 +5,14 @@ that met it (`refusing_failures`). The SQLSTATE of the error decides, because it
 version of the server.
 """
 
-import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
+from nextk.engine.refusing import refuse_failures
 from nextk.errors import ClientError, RefusedError
 
 __all__ = ["explain", "is_lost", "refusal", "refusing_failures"]
@@ -68,26 +67,12 @@ _BY_CLASS: Mapping[str, _FailureKind] = {"08": _LOST, "57": _LOST, "40": _CONFLI
 
 
 def refusing_failures(engine: _EngineClass) -> _EngineClass:
-    """Make every public method of an engine's class raise `RefusedError` for the failures of PostgreSQL.
+    """Make every public method of an engine and of its bases raise `RefusedError` for the failures of PostgreSQL.
 
     Args:
         engine: The class, whose instances have a `name`. Properties stay as they are.
     """
-    for name, method in list(vars(engine).items()):
-        if inspect.isfunction(method) and not name.startswith("_"):
-            setattr(engine, name, _refusing(method))
-    return engine
-
-
-def _refusing(method: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        try:
-            return method(self, *arguments, **keywords)
-        except psycopg.Error as error:
-            raise refusal(error, self.name) from error
-
-    return call
+    return refuse_failures(engine, (psycopg.Error,), refusal)
 
 
 def refusal(error: psycopg.Error, name: str) -> RefusedError:

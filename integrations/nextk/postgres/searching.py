@@ -4,25 +4,21 @@ The ranking of a resumable query is fixed when the query starts. Records that ar
 that are deleted later, or whose metadata no longer passes the filter, are left out of the pages.
 """
 
-import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from psycopg import sql
 
 from nextk.bodies import Query
-from nextk.engine import records, search
+from nextk.engine import records
 from nextk.engine.abandonment import require_wanted
 from nextk.engine.fusion import Order
-from nextk.engine.open_query import QueryStart
-from nextk.engine.pages import LoadRows, RepeatablePage, load_until
-from nextk.engine.protocol import QueryShares
+from nextk.engine.pages import load_until
+from nextk.engine.resumable_queries import FoundRecords, ResumableQueries
 from nextk.engine.schema import Schema, Similarity
 from nextk.engine.search import QueryComponents
-from nextk.engine.shares import Share
-from nextk.engine.values import Match, TextVectors
-from nextk.errors import RefusedError
+from nextk.engine.values import Match
 from nextk.postgres.base import BasePostgresEngine
 from nextk.postgres.cursor_order import CursorOrder
 from nextk.postgres.fragments import Fragment, joined
@@ -31,9 +27,7 @@ from nextk.postgres.namespaces import Namespace
 from nextk.postgres.ranked_query import RankedQuery, VectorOperator
 from nextk.postgres.ranking import OPERATORS, rank_by_lists
 from nextk.postgres.records import passing
-from nextk.postgres.refusals import refusing_failures
 from nextk.postgres.scan import ScanOptions
-from nextk.types import QueryMode
 
 __all__ = ["SearchingPostgresEngine"]
 
@@ -49,97 +43,16 @@ nobody sweeps, because no call comes, or because the process hangs.
 """
 
 
-@refusing_failures
-class SearchingPostgresEngine(BasePostgresEngine):
+class SearchingPostgresEngine(BasePostgresEngine, ResumableQueries):
     """The part of the engine that searches. The arguments are those of `BasePostgresEngine`."""
 
-    def query(self, namespace: str, query: Query) -> list[Match]:
-        """Return the best `top_k` matches, best first."""
-        found = self._search(namespace, query)
-        if found is None:
-            return []
-        rank, load = found
-        order = rank(depth=max(search.ONE_SHOT_DEPTH, query.top_k))
-        with contextlib.ExitStack() as stack:
-            if isinstance(order, CursorOrder):
-                stack.callback(order.close)
-            return RepeatablePage(query.top_k).read(order, load)
+    def _search(self, namespace: str, query: Query) -> FoundRecords | None:
+        return self._found(namespace, query, None)
 
-    def start(
-        self, namespace: str, query: Query, max_idle: int, uuid: str | None = None, *, owner: str = ""
-    ) -> tuple[str, list[Match]]:
-        """Open a resumable query and read its first page of `top_k` matches, or read it again.
+    def _search_resumably(self, namespace: str, query: Query, max_idle: int) -> FoundRecords | None:
+        return self._found(namespace, query, max_idle)
 
-        Args:
-            namespace: The namespace to search.
-            query: The query.
-            max_idle: The seconds after which the query is dropped if nobody fetches from it.
-            uuid: The uuid that the query is to have. If it is that of a query which this search has opened, the first
-                page of that query is read again. `None` (the default) lets the engine choose.
-            owner: The kind of client, whose open queries in a namespace are counted together. Default `""`.
-
-        Returns:
-            The uuid of the query (`""` if the namespace does not exist), and the first page, best first.
-
-        Raises:
-            TooManyQueries: `max_open_queries` queries are open already, or half as many with the same owner in the
-                same namespace, and none of them has been idle for long enough to make room.
-            QueryNotFound: The query with this `uuid` was stopped already.
-            RefusedError: The query with this `uuid` is another search, or has gone on to another page; or `max_idle`
-                is longer than the engine allows.
-        """
-        if max_idle > self._max_idle:
-            message = f"Invalid maxIdle: at most {self._max_idle} seconds are allowed, got {max_idle}"
-            raise RefusedError(message, 422)
-        digest = b"" if uuid is None else search.digest(namespace, query)
-        search_ = functools.partial(self._search, namespace, query, max_idle)
-        share = Share(owner, namespace)
-        return self._open_queries.start(QueryStart(search_, max_idle, query.top_k, uuid, digest, share))
-
-    def require_open(self, uuid: str) -> None:
-        """Raise `QueryNotFound` unless the resumable query is open in this process."""
-        self._open_queries.require(uuid)
-
-    def fetch_next(self, uuid: str, count: int, page_number: int | None = None) -> list[Match]:
-        """Return the next `count` matches of an open query, best first; fewer if the query is nearly exhausted.
-
-        Args:
-            uuid: The uuid of the query.
-            count: The number of matches.
-            page_number: The number of the page, counted from the first page, which is 1. That of the last page reads
-                it again. `None` (the default) for the next page.
-
-        Raises:
-            QueryNotFound: The query was stopped, has expired, has lost its connection, was opened by another process,
-                or never existed.
-            RefusedError: The page is neither the last one nor the next one, the last one had another `count`, or it has
-                failed and has to be requested again first.
-        """
-        return self._open_queries.fetch_next(uuid, count, page_number)
-
-    def stop(self, uuid: str) -> None:
-        """Stop an open query. Raises `QueryNotFound` if it was stopped already, has expired, or never existed."""
-        self._open_queries.stop(uuid)
-
-    def open_queries(self) -> int:
-        """Return the number of open resumable queries."""
-        return len(self._open_queries)
-
-    def query_shares(self) -> QueryShares:
-        """Return how many resumable queries each share has open, and how many were dropped to make room."""
-        return QueryShares(self._open_queries.shares(), self._open_queries.evicted)
-
-    def sweep(self) -> None:
-        """Drop the resumable queries that have been idle for longer than their `max_idle`."""
-        self._open_queries.sweep()
-
-    def embed_query(self, text: str, mode: QueryMode) -> TextVectors:
-        """Embed the text of a query by the models of the index, and search nothing; see `records.embed_query`."""
-        return records.embed_query(text, mode, self.schema, self._models)
-
-    def _search(
-        self, namespace: str, query: Query, max_idle: int | None = None
-    ) -> tuple[Callable[..., Order], LoadRows] | None:
+    def _found(self, namespace: str, query: Query, max_idle: int | None) -> FoundRecords | None:
         """Find out what is searched.
 
         Args:

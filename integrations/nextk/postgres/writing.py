@@ -19,14 +19,12 @@ from nextk.postgres.layout import create_vector_index, has_vector_index
 from nextk.postgres.metadata_text import refuse_nul
 from nextk.postgres.namespaces import Namespace
 from nextk.postgres.records import RecordTable, passing, with_ids, with_prefix
-from nextk.postgres.refusals import refusing_failures
 
 __all__ = ["WritingPostgresEngine"]
 
 log = logging.getLogger("nextk.postgres")
 
 
-@refusing_failures
 class WritingPostgresEngine(BasePostgresEngine):
     """The part of the engine that writes. The arguments are those of `BasePostgresEngine`."""
 
