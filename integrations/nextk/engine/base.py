@@ -10,6 +10,7 @@ from nextk.engine.cache import EngineCache
 from nextk.engine.code_keeper import CodeKeeper
 from nextk.engine.filter.seconds import FilterSeconds
 from nextk.engine.filter.store import FieldBudget
+from nextk.engine.namespace_rules import missing_namespace, require_deletable, require_renamable, taken_namespace
 from nextk.engine.open_queries import Clock, OpenQueries
 from nextk.engine.pool.pools import Pools
 from nextk.engine.protocol import Stats
@@ -18,7 +19,6 @@ from nextk.engine.rest_timer import RestTimer
 from nextk.engine.schema import Schema
 from nextk.engine.storage import Storage
 from nextk.engine.text import DenseModel, SparseModel
-from nextk.errors import RefusedError
 
 MAX_OPEN_QUERIES = 100
 MAX_NAMESPACES = 10_000
@@ -155,9 +155,7 @@ class BaseEngine:
         Raises:
             RefusedError: The namespace does not exist, or is the default one.
         """
-        if not namespace:
-            message = "The default namespace cannot be deleted; reset it instead"
-            raise RefusedError(message, 422)
+        require_deletable(namespace)
         with self._lock:
             key = self._require_namespace(namespace)
             self._cache.invalidate(key)
@@ -181,17 +179,14 @@ class BaseEngine:
             RefusedError: The namespace does not exist, one of the two is the default one, or the new name is taken and
                 `replace` is false.
         """
-        if not namespace or not new:
-            message = "The default namespace can be neither renamed nor replaced"
-            raise RefusedError(message, 422)
+        require_renamable(namespace, new)
         with self._lock:
             key = self._require_namespace(namespace)
             if namespace == new:
                 return False
             target = self._cache.keys.get(new)
             if target is not None and not replace:
-                message = f"Namespace {new} for the index {self.name} already exists; set deleteExisting to replace it"
-                raise RefusedError(message, 422)
+                raise taken_namespace(new, self.name)
             self._cache.invalidate(target)
             with self._storage.transaction():
                 if target is not None:
@@ -218,6 +213,5 @@ class BaseEngine:
     def _require_namespace(self, namespace: str) -> int:
         key = self._cache.current().keys.get(namespace)
         if key is None:
-            message = f"Namespace {namespace} for the index {self.name} does not exist"
-            raise RefusedError(message, 404)
+            raise missing_namespace(namespace, self.name)
         return key

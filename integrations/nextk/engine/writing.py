@@ -8,10 +8,10 @@ from nextk.engine.abandonment import require_wanted
 from nextk.engine.base import BaseEngine
 from nextk.engine.columns import Columns
 from nextk.engine.filter.syntax import parse
+from nextk.engine.namespace_rules import require_room
 from nextk.engine.parts import in_parts
 from nextk.engine.passing import PassingRows
 from nextk.engine.stored import StoredRecord, vector_rows
-from nextk.errors import RefusedError
 
 
 class WritingEngine(BaseEngine):
@@ -105,7 +105,7 @@ class WritingEngine(BaseEngine):
             schema = records.complete_schema(cache.schema, stored)
             key = cache.keys.get(namespace)
             if key is None:
-                self._require_room()
+                require_room(self.name, len(self._cache.keys), self._max_namespaces)
             columns = cache.loaded(key)
             cache.invalidate(key)
             with self._storage.transaction():
@@ -119,15 +119,6 @@ class WritingEngine(BaseEngine):
             cache.keys[namespace] = key
             cache.schema = schema
             cache.validate({key: columns})
-
-    def _require_room(self) -> None:
-        """Raise `RefusedError` if the index has as many namespaces as it may have."""
-        if len(self._cache.keys) >= self._max_namespaces:
-            message = (
-                f"The index {self.name} has {len(self._cache.keys)} namespaces, and no more than {self._max_namespaces}"
-                " are allowed: delete one that is not needed; a server may be started with a higher --max-namespaces"
-            )
-            raise RefusedError(message, 422)
 
     def _stored(self, namespace: str, id_: str) -> StoredRecord | None:
         with self._lock:

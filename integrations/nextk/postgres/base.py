@@ -8,6 +8,7 @@ import orjson
 from psycopg import sql
 
 from nextk.engine import records
+from nextk.engine.namespace_rules import missing_namespace, require_deletable, require_renamable, taken_namespace
 from nextk.engine.open_queries import Clock, OpenQueries
 from nextk.engine.protocol import Stats
 from nextk.engine.schema import Schema
@@ -156,13 +157,11 @@ class BasePostgresEngine:
         Raises:
             RefusedError: The namespace does not exist, or is the default one.
         """
-        if not namespace:
-            message = "The default namespace cannot be deleted; reset it instead"
-            raise RefusedError(message, 422)
+        require_deletable(namespace)
         with self._database.writing() as connection:
             found = self._namespaces.lock(connection, namespace)
             if found is None:
-                raise self._missing(namespace)
+                raise missing_namespace(namespace, self.name)
             self._drop(connection, found)
 
     def rename_namespace(self, namespace: str, new: str, *, replace: bool) -> bool:
@@ -180,19 +179,16 @@ class BasePostgresEngine:
             RefusedError: The namespace does not exist, one of the two is the default one, or the new name is taken and
                 `replace` is false.
         """
-        if not namespace or not new:
-            message = "The default namespace can be neither renamed nor replaced"
-            raise RefusedError(message, 422)
+        require_renamable(namespace, new)
         refuse_nul(new, "namespace")
         with self._database.writing() as connection:
             found, target = self._namespaces.lock_two(connection, namespace, new)
             if found is None:
-                raise self._missing(namespace)
+                raise missing_namespace(namespace, self.name)
             if namespace == new:
                 return False
             if target is not None and not replace:
-                message = f"Namespace {new} for the index {self.name} already exists; set deleteExisting to replace it"
-                raise RefusedError(message, 422)
+                raise taken_namespace(new, self.name)
             if target is not None:
                 self._drop(connection, target)
             self._namespaces.rename(connection, found.key, new)
@@ -278,6 +274,3 @@ class BasePostgresEngine:
             sparse.clear(connection, self._tables.schema, self._tables.number, namespace.key)
         self._record_table.clear(connection, namespace.key)
         self._namespaces.begin_anew(connection, namespace.key)
-
-    def _missing(self, namespace: str) -> RefusedError:
-        return RefusedError(f"Namespace {namespace} for the index {self.name} does not exist", 404)

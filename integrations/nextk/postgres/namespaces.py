@@ -8,7 +8,7 @@ from typing import Any, LiteralString, NamedTuple
 
 from psycopg import sql
 
-from nextk.errors import RefusedError
+from nextk.engine.namespace_rules import require_room
 from nextk.postgres.database import DatabaseConnection
 from nextk.postgres.layout import Tables
 
@@ -127,12 +127,7 @@ class NamespaceTable:
 
     def _require_room(self, connection: DatabaseConnection) -> None:
         ((count,),) = self._execute(connection, "SELECT count(*) FROM {} WHERE index_number = %s", self._tables.number)
-        if count >= self._limit:
-            message = (
-                f"The index {self._name} has {count} namespaces, and no more than {self._limit} are allowed: delete "
-                "one that is not needed; a server may be started with a higher --max-namespaces"
-            )
-            raise RefusedError(message, 422)
+        require_room(self._name, count, self._limit)
 
     def _one(self, connection: DatabaseConnection, statement: LiteralString, name: str) -> Namespace | None:
         if "\0" in name:  # PostgreSQL cannot even be asked
