@@ -6,7 +6,7 @@ from typing import Any
 
 from nextk.arguments import real_path
 from nextk.engine.factory import join_engine, open_engine
-from nextk.transport.in_process import InProcessTransport, SharedEngine, share_engine
+from nextk.transport.in_process import InProcessTransport, open_shared
 
 
 def open_transport(path: str | os.PathLike[str] | None, keywords: Mapping[str, Any]) -> InProcessTransport:
@@ -21,15 +21,4 @@ def open_transport(path: str | os.PathLike[str] | None, keywords: Mapping[str, A
             file is not an index; or another process has it open.
     """
     real = None if path is None else real_path(path, "path")
-
-    def reopen() -> SharedEngine:
-        shared, new = share_engine(real, lambda: open_engine(real, keywords))
-        if not new:
-            try:
-                join_engine(shared.engine, keywords)
-            except BaseException:
-                shared.release()
-                raise
-        return shared
-
-    return InProcessTransport(reopen(), reopen)
+    return open_shared(real, lambda: open_engine(real, keywords), lambda engine: join_engine(engine, keywords))

@@ -77,7 +77,7 @@ _shared_lock = threading.RLock()
 _shared: "weakref.WeakValueDictionary[Hashable, SharedEngine]" = weakref.WeakValueDictionary()
 
 
-def share_engine(path: Hashable | None, open_engine: Callable[[], Engine]) -> tuple[SharedEngine, bool]:
+def _share_engine(path: Hashable | None, open_engine: Callable[[], Engine]) -> tuple[SharedEngine, bool]:
     """Return the engine at a path: the one that this process has open already, or a new one.
 
     Args:
@@ -98,6 +98,30 @@ def share_engine(path: Hashable | None, open_engine: Callable[[], Engine]) -> tu
             known.engine.close()
         _shared[path] = made = SharedEngine(path, open_engine())
         return made, True
+
+
+def open_shared(
+    path: Hashable | None, open_engine: Callable[[], Engine], join_engine: Callable[[Engine], None]
+) -> "InProcessTransport":
+    """Return a transport of the engine at a path, which this process opens once.
+
+    Args:
+        path: The file of the index, or another key by which a process opens it once; `None` for a new index in memory.
+        open_engine: Opens the engine if this process does not have it open.
+        join_engine: Checks that a further opening agrees with an engine that is open, or raises.
+    """
+
+    def reopen() -> SharedEngine:
+        shared, new = _share_engine(path, open_engine)
+        if not new:
+            try:
+                join_engine(shared.engine)
+            except BaseException:
+                shared.release()
+                raise
+        return shared
+
+    return InProcessTransport(reopen(), reopen)
 
 
 class InProcessTransport:

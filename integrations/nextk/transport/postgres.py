@@ -7,7 +7,7 @@ from nextk.arguments import require_kind
 from nextk.errors import ClientError
 from nextk.postgres.database import DatabaseAddress, require_dsn, require_schema
 from nextk.postgres.factory import join_engine, open_engine
-from nextk.transport.in_process import InProcessTransport, SharedEngine, share_engine
+from nextk.transport.in_process import InProcessTransport, open_shared
 
 
 def open_transport(dsn: str, schema: str, name: str, keywords: Mapping[str, Any]) -> InProcessTransport:
@@ -29,15 +29,4 @@ def open_transport(dsn: str, schema: str, name: str, keywords: Mapping[str, Any]
         message = "name= must be a text that is not empty, without the NUL character"
         raise ClientError(message)
     address = DatabaseAddress(dsn, schema, name)
-
-    def reopen() -> SharedEngine:
-        shared, new = share_engine(address, lambda: open_engine(address, keywords))
-        if not new:
-            try:
-                join_engine(shared.engine, keywords)
-            except BaseException:
-                shared.release()
-                raise
-        return shared
-
-    return InProcessTransport(reopen(), reopen)
+    return open_shared(address, lambda: open_engine(address, keywords), lambda engine: join_engine(engine, keywords))
