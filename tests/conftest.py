@@ -17,7 +17,7 @@ from nextk.engine.engine import EmbeddedEngine
 from nextk.engine.factory import open_engine
 from tests.support.local_server import LocalServer
 from tests.support.sentence_index import TEXTS, open_queries, sentences
-from tests.support.transports import TRANSPORTS, Opener, Wire
+from tests.support.transports import TRANSPORTS, Opener, Wire, wired
 
 if TYPE_CHECKING:
     # The tests of the adapters run without psycopg, too: it is imported where a test wants a server.
@@ -109,15 +109,8 @@ def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
     """The raw protocol of a dense index of one dimension; afterwards it may hold no open query."""
     engine = open_engine(None, {"type": "dense", "dimension": 1}, name="wire")
     assert isinstance(engine, EmbeddedEngine)
-    if request.param == "http":
-        server: LocalServer = request.getfixturevalue("local_server")
-        server.engines["wire"] = engine
-        yield Wire(engine, server.index_url("wire"), server.token)
-        del server.engines["wire"]
-    else:
-        yield Wire(engine)
-    assert 0 == engine.open_queries()
-    engine.close()
+    with wired(engine, request.getfixturevalue("local_server") if request.param == "http" else None) as wire:
+        yield wire
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ from nextk.engine.factory import open_engine
 from nextk.engine.protocol import Engine
 from nextk.postgres.database import DatabaseAddress
 from nextk.postgres.factory import open_engine as open_postgres
-from tests.support.local_server import LocalServer
-from tests.support.transports import POSTGRES, TRANSPORTS, Opener, Wire
+from tests.support.transports import POSTGRES, TRANSPORTS, Opener, Wire, wired
 
 _numbers = itertools.count()
 
@@ -45,12 +44,5 @@ def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
         engine: Engine = open_postgres(DatabaseAddress(dsn, schema, f"wire-{next(_numbers)}"), keywords)
     else:
         engine = open_engine(None, keywords, name="wire")
-    if request.param == "http":
-        server: LocalServer = request.getfixturevalue("local_server")
-        server.engines["wire"] = engine
-        yield Wire(engine, server.index_url("wire"), server.token)
-        del server.engines["wire"]
-    else:
-        yield Wire(engine)
-    assert 0 == engine.open_queries()
-    engine.close()
+    with wired(engine, request.getfixturevalue("local_server") if request.param == "http" else None) as wire:
+        yield wire

@@ -4,10 +4,11 @@ A test is written once, with `await`. The blocking client takes part through `Aw
 into one that is awaited.
 """
 
+import contextlib
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, cast
@@ -230,3 +231,16 @@ class Wire:
         envelope = json.loads(reply)
         assert (["error", "status"], status) == (sorted(envelope), envelope["status"])
         return status, envelope["error"]
+
+
+@contextlib.contextmanager
+def wired(engine: Engine, server: LocalServer | None) -> Iterator[Wire]:
+    """Speak to an engine, by HTTP if there is a server; afterwards it may hold no open query, and is closed."""
+    if server is None:
+        yield Wire(engine)
+    else:
+        server.engines["wire"] = engine
+        yield Wire(engine, server.index_url("wire"), server.token)
+        del server.engines["wire"]
+    assert 0 == engine.open_queries()
+    engine.close()
