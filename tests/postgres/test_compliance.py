@@ -1,4 +1,4 @@
-"""What sessions promise holds over indexes on PostgreSQL, from full lists and by searches that go on there."""
+"""Sessions keep their promises over indexes on PostgreSQL, whether these rank full lists or go on by a cursor."""
 
 import contextlib
 from collections.abc import Collection, Iterator
@@ -42,7 +42,7 @@ class OnPostgres:
         return open_session(index, self.shape.question)
 
     def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return open_session(index, self.shape.question, cursor=cursor)
 
 

@@ -333,7 +333,7 @@ def test_vectors(tables: dict[str, RankedTable], vector: Any) -> None:
 
 @pytest.mark.parametrize("name", ["", (), ("a", ""), ("a", 1), "a\0b"], ids=repr)
 def test_table_names(name: Any) -> None:
-    """What is no name of a table is refused."""
+    """An argument that cannot be the name of a table is refused."""
     with pytest.raises(ClientError, match=r"^table="):
         table_name(name)
 

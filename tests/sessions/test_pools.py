@@ -114,7 +114,7 @@ class TestExact:
         assert (1, 1, False, False) == (report.recovered, report.recovery.merged, report.changed, report.reordered)
 
     def test_changed_data(self, engine: EmbeddedEngine) -> None:
-        """What a recovery finds in another order was written meanwhile, since nothing else changes an exact order."""
+        """A recovery that finds another order says that data has changed, since only a write changes an exact order."""
         plan = FaultPlan(PlannedFault(Fault.EXPIRE, RequestKind.NEXT, 2), delay=0)
         index, more = faulty(client(engine), plan), [Vector("new", VECTORS[0].tolist())]
         with open_session(index, EXACT) as search:

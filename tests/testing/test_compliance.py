@@ -1,4 +1,4 @@
-"""What sessions promise, over every transport and through every adapter."""
+"""Sessions keep their promises over every transport and through every adapter."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,7 @@ class TestInProcess(Numbered, SessionCompliance):
         return open_session(index, SHAPE.question)
 
     def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return open_session(index, SHAPE.question, cursor=cursor)
 
 
@@ -77,7 +77,7 @@ class TestBatches(Numbered, SessionCompliance):
         return open_session(index, BATCH.question)
 
     def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return open_session(index, BATCH.question, cursor=cursor)
 
 
@@ -100,7 +100,7 @@ class TestHttp(Numbered, SessionCompliance):
         return open_session(index, SHAPE.question)
 
     def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return open_session(index, SHAPE.question, cursor=cursor)
 
 
@@ -148,7 +148,7 @@ class TestAsyncInProcess(Numbered, AsyncSessionCompliance):
         return open_async_session(index, SHAPE.question)
 
     def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return open_async_session(index, SHAPE.question, cursor=cursor)
 
 
@@ -171,7 +171,7 @@ class TestAsyncHttp(Numbered, AsyncSessionCompliance):
         return open_async_session(index, SHAPE.question)
 
     def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return open_async_session(index, SHAPE.question, cursor=cursor)
 
 
@@ -200,7 +200,7 @@ class TestLangChain(Texts, SessionCompliance):
         return LangChainRetriever(index=index).open(QUESTION)
 
     def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return LangChainRetriever(index=index).resume(cursor)
 
 
@@ -218,7 +218,7 @@ class TestAsyncLangChain(Texts, AsyncSessionCompliance):
         return LangChainRetriever(index=index).aopen(QUESTION)
 
     def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return LangChainRetriever(index=index).aresume(cursor)
 
 
@@ -232,7 +232,7 @@ class TestLlamaIndex(Texts, SessionCompliance):
         return LlamaIndexRetriever(index=index).open(QUESTION)
 
     def resume_session(self, index: Index, cursor: Cursor) -> RetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return LlamaIndexRetriever(index=index).resume(cursor)
 
     def id_of(self, row: Any) -> str:
@@ -254,7 +254,7 @@ class TestAsyncLlamaIndex(Texts, AsyncSessionCompliance):
         return LlamaIndexRetriever(index=index).aopen(QUESTION)
 
     def resume_session(self, index: AsyncIndex, cursor: Cursor) -> AsyncRetrievalSession[Any]:
-        """The same search, from where it stood."""
+        """Return a search that goes on where the given one stood."""
         return LlamaIndexRetriever(index=index).aresume(cursor)
 
     def id_of(self, row: Any) -> str:

@@ -20,7 +20,8 @@ _CONNECT_TIMEOUT = 10
 
 
 _of_parents: list[object] = []
-"""What a forked process has of its parents. Its sockets are theirs as well, so it is kept and never closed here."""
+"""Objects that a forked process has inherited. The sockets in them belong to its parents, too, so they are kept, and
+this process never closes them."""
 
 
 class _Owned:
